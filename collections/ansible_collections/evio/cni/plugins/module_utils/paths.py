@@ -1,0 +1,28 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Where things are on a node: every path that two rooms must agree on. Constants only, so that anything may import it."""
+
+from __future__ import annotations
+
+CNI_BIN_DIR = "/opt/cni/bin"
+CNI_LIB_DIR = "/opt/cni/lib"
+"""Home of the programs' code: one directory a version below it, named by its launcher in CNI_BIN_DIR."""
+
+CNI_CONF_DIR = "/etc/cni/net.d"
+CONFLIST_NAME = "10-evio.conflist"
+
+STATE_DIR = "/var/lib/evio-cni"
+"""The plugin's journal: one directory a network below it."""
+
+RUN_DIR = "/run/evio-cni"
+"""What is true until the next boot."""
+
+OVSDB = "unix:/var/run/openvswitch/db.sock"
+
+ETC_DIR = "/etc/evio"
+OVERLAY_CONFIG = ETC_DIR + "/overlay.json"
+"""The host overlay of this node: written by the overlay role alone."""
+
+POD_ROUTES_CONFIG = ETC_DIR + "/pod-routes.json"
+"""Which node holds which pod subnet: written once the subnets are claimed."""
+
+WIREGUARD_KEY = ETC_DIR + "/wireguard.key"
