@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Where things are on a node: every path that two rooms must agree on. Constants only, so that anything may import it."""
+"""Where things are on a node: every path that two rooms must agree on. Constants only: anything may import it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,52 @@
+# One line a target, shown by `make`. Everything runs as root on a Debian 12 machine and installs what it needs itself.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv/bin
+COLLECTION := collections/ansible_collections/evio/cni
+export PATH := $(CURDIR)/$(VENV):$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+
+.PHONY: help
+help:  ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.PHONY: setup
+setup:  ## Debian and PyPI packages for the lab, the tests and the gates; starts nothing
+	@setup/machine
+
+.PHONY: plugin
+plugin:  ## The programs for this machine in build/bin, and their archive for the nodes
+	@/usr/bin/python3 plugins_src/build.py
+
+.PHONY: demo
+demo: setup plugin  ## A public node and two behind NATs, from bare hosts to pods that talk, and the proof
+	@lab/lab up 3
+	@ansible-playbook -i inventories/lab playbooks/bootstrap.yml
+	@lab/lab pods up
+	@lab/lab prove
+	@lab/lab tour
+
+.PHONY: demo-down
+demo-down:  ## Takes the lab away: no process, namespace, mount, interface or rule stays
+	@lab/lab down
+
+.PHONY: test
+test: setup plugin  ## Unit tests, and integration tests on real etcd, OVS, host-local and namespaces
+	@pytest -m "not long"
+
+.PHONY: lint
+lint: setup plugin  ## ruff, mypy --strict, yamllint, ansible-lint (production), ansible-test sanity
+	ruff check
+	ruff format --check
+	mypy
+	yamllint --strict .
+	ansible-lint --profile production --offline
+	setup/sanity
+
+.PHONY: molecule
+molecule: setup plugin  ## The lab and the playbook under molecule: converge, idempotence, verify
+	molecule test
+
+.PHONY: bench
+bench: setup plugin  ## Side by side with the peers, in one run
+	@set -e; for benchmark in benchmarks/*_bench.py; do echo "== $$benchmark"; python $$benchmark; done

@@ -1,0 +1,173 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A cluster's description as the inventory gives it: checked as a whole before anything is changed anywhere.
+
+Pure. Subnet arithmetic is left to subnets; what a backend makes of the description to the overlay rooms.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from .errors import EvioError
+from .subnets import parse_pools, refuse_overlaps
+
+OVERLAYS = ("evio", "wireguard", "external")
+
+_CLUSTER_NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")
+_LOWEST_MTU = 576
+_LOWEST_MTU_IPV6 = 1280
+"""RFC 8200 section 5: no link that carries IPv6 may have less."""
+_HIGHEST_MTU = 9000
+
+
+class ClusterError(EvioError):
+    """The description cannot work; the message names the variable and the value."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One host of the inventory."""
+
+    name: str
+    host_overlay_address: str | None
+    public_endpoint: str | None = None
+    """Address or address:port under which anybody reaches the node; None behind a NAT."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The inventory's variables that concern all nodes, as they were given."""
+
+    name: str
+    host_overlay_cidr: str
+    pod_cidr: str
+    """One CIDR, or two with a comma between them (one a family)."""
+    node_bits: str
+    """One number, or one for each CIDR of pod_cidr."""
+    nodes: tuple[Node, ...]
+    overlay: str = "wireguard"
+    mtu: int = 1420
+    reserved_cidrs: tuple[str, ...] = ()
+    control_plane: tuple[str, ...] = ()
+
+
+def check_cluster(cluster: Cluster) -> None:
+    """Raise ClusterError or SubnetError for the first thing that cannot work; return if all of it can."""
+    _check_names(cluster)
+    host_overlay = _network("evio_host_overlay_cidr", cluster.host_overlay_cidr)
+    pools = parse_pools(cluster.pod_cidr, cluster.node_bits)
+    refuse_overlaps(_networks(cluster))
+    _check_mtu(cluster, [host_overlay, *(ip_network(pool.pod_cidr) for pool in pools)])
+    for pool in pools:
+        if len(cluster.nodes) > pool.size:
+            raise ClusterError(
+                f"evio_node_bits: {cluster.node_bits!r} makes {pool.size} subnets of {pool.pod_cidr}, "
+                f"but the inventory has {len(cluster.nodes)} nodes; raise evio_node_bits or widen evio_pod_cidr"
+            )
+    _check_addresses(cluster.nodes, host_overlay)
+    _check_relays(cluster)
+
+
+def _check_names(cluster: Cluster) -> None:
+    if not _CLUSTER_NAME.match(cluster.name):
+        raise ClusterError(
+            f"evio_cluster: {cluster.name!r} cannot be a key in etcd; use letters, digits, '-', '_' and '.'"
+        )
+    if cluster.overlay not in OVERLAYS:
+        raise ClusterError(f"evio_overlay: {cluster.overlay!r} is none of {', '.join(OVERLAYS)}")
+    if not cluster.nodes:
+        raise ClusterError("group evio_nodes: no node in it")
+    if not cluster.control_plane:
+        raise ClusterError("group evio_control_plane: no node in it; etcd's certificate and claims live there")
+    strangers = sorted(set(cluster.control_plane) - {node.name for node in cluster.nodes})
+    if strangers:
+        raise ClusterError(f"group evio_control_plane: {strangers[0]!r} is not in evio_nodes")
+
+
+def _networks(cluster: Cluster) -> Mapping[str, str]:
+    """Every network of the cluster by the name of the variable that gives it."""
+    named = {"evio_host_overlay_cidr": cluster.host_overlay_cidr}
+    pods = cluster.pod_cidr.split(",")
+    for index, cidr in enumerate(pods):
+        named["evio_pod_cidr" if len(pods) == 1 else f"evio_pod_cidr[{index}]"] = cidr.strip()
+    for index, cidr in enumerate(cluster.reserved_cidrs):
+        _network(f"evio_reserved_cidrs[{index}]", cidr)
+    return named
+
+
+def _network(variable: str, value: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(value)
+    except ValueError as error:
+        raise ClusterError(f"{variable}: {value!r} is not a network in CIDR notation: {error}") from error
+
+
+def _check_mtu(cluster: Cluster, networks: Sequence[IPv4Network | IPv6Network]) -> None:
+    lowest = _LOWEST_MTU_IPV6 if any(network.version == 6 for network in networks) else _LOWEST_MTU
+    if not lowest <= cluster.mtu <= _HIGHEST_MTU:
+        raise ClusterError(f"evio_mtu: {cluster.mtu} is not between {lowest} and {_HIGHEST_MTU} bytes")
+
+
+def _check_addresses(nodes: Sequence[Node], host_overlay: IPv4Network | IPv6Network) -> None:
+    owner: dict[IPv4Address | IPv6Address, str] = {}
+    for node in nodes:
+        if not node.host_overlay_address:
+            raise ClusterError(
+                f"evio_host_overlay_address: {node.name} has none; give it an address of {host_overlay} of its own"
+            )
+        try:
+            address = ip_address(node.host_overlay_address)
+        except ValueError as error:
+            raise ClusterError(
+                f"evio_host_overlay_address: {node.name} has {node.host_overlay_address!r}, not an IP address"
+            ) from error
+        if address not in host_overlay or address in (host_overlay.network_address, host_overlay.broadcast_address):
+            raise ClusterError(
+                f"evio_host_overlay_address: {node.name} has {address}, "
+                f"not a host address of evio_host_overlay_cidr {host_overlay}"
+            )
+        if address in owner:
+            raise ClusterError(
+                f"evio_host_overlay_address: {address} is given to both {owner[address]} and {node.name}"
+            )
+        owner[address] = node.name
+
+
+def _check_relays(cluster: Cluster) -> None:
+    for node in cluster.nodes:
+        if node.public_endpoint is not None:
+            _check_endpoint(node.name, node.public_endpoint)
+    needs_relay = cluster.overlay == "wireguard" and len(cluster.nodes) > 1
+    if needs_relay and not any(node.public_endpoint for node in cluster.nodes):
+        raise ClusterError(
+            "evio_public_endpoint: no node has one; nodes behind NATs find each other through at least one "
+            "node that all can reach"
+        )
+
+
+def _check_endpoint(name: str, endpoint: str) -> None:
+    address, port = split_endpoint(endpoint, 1)
+    try:
+        ip_address(address)
+    except ValueError:
+        # RFC 1123 section 2.1: a host name is fine too, it is resolved on the nodes.
+        if not re.match(r"^(?!-)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*\.?$", address) or address[-1:].isdigit():
+            raise ClusterError(
+                f"evio_public_endpoint: {name} has {endpoint!r}, neither an address nor a host name"
+            ) from None
+    if not 1 <= port <= 65535:
+        raise ClusterError(f"evio_public_endpoint: {name} has {endpoint!r}, whose port is not between 1 and 65535")
+
+
+def split_endpoint(endpoint: str, default_port: int) -> tuple[str, int]:
+    """``address``, ``address:port``, ``[v6]:port`` or a bare v6 address, as address and port."""
+    bracketed = re.match(r"^\[([^\]]+)\](?::(\d+))?$", endpoint)
+    if bracketed:
+        return bracketed[1], int(bracketed[2] or default_port)
+    if endpoint.count(":") == 1:
+        address, _, port = endpoint.partition(":")
+        return address, int(port) if port.isdigit() else 0
+    return endpoint, default_port

@@ -1,0 +1,94 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A description that cannot work is refused as a whole, in words that name the variable and the value."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from ansible_collections.evio.cni.plugins.module_utils.cluster import Cluster, Node, check_cluster, split_endpoint
+from ansible_collections.evio.cni.plugins.module_utils.errors import EvioError
+
+GOOD = Cluster(
+    name="kubernetes",
+    host_overlay_cidr="10.10.0.0/16",
+    pod_cidr="10.244.0.0/16",
+    node_bits="8",
+    nodes=(Node("node1", "10.10.0.1", "198.51.100.11"), Node("node2", "10.10.0.2")),
+    control_plane=("node1",),
+)
+
+
+def nodes(count: int) -> tuple[Node, ...]:
+    return (
+        Node("node0", "10.10.0.1", "198.51.100.11"),
+        *(Node(f"node{i}", f"10.10.1.{i}") for i in range(1, count)),
+    )
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        GOOD,
+        replace(GOOD, nodes=(Node("node1", "10.10.0.1"),)),
+        replace(GOOD, pod_cidr="10.244.0.0/16,fd00:10:244::/48", node_bits="8,16"),
+        replace(GOOD, overlay="evio", nodes=(Node("node1", "10.10.0.1"), Node("node2", "10.10.0.2"))),
+        replace(GOOD, nodes=(Node("node1", "10.10.0.1", "node1.example.org:51821"), Node("node2", "10.10.0.2"))),
+        replace(GOOD, reserved_cidrs=("10.96.0.0/12",)),
+    ],
+)
+def test_descriptions_that_work(cluster: Cluster) -> None:
+    check_cluster(cluster)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "words"),
+    [
+        (replace(GOOD, pod_cidr="10.244.0.0"), ["evio_pod_cidr", "10.244.0.0"]),
+        (replace(GOOD, pod_cidr="ten"), ["evio_pod_cidr", "ten"]),
+        (replace(GOOD, pod_cidr="10.244.0.16/16"), ["evio_pod_cidr", "10.244.0.16/16", "host bits"]),
+        (replace(GOOD, node_bits="15"), ["evio_node_bits", "15"]),
+        (replace(GOOD, node_bits="-1"), ["evio_node_bits", "-1"]),
+        (replace(GOOD, node_bits="many"), ["evio_node_bits", "many"]),
+        (replace(GOOD, node_bits="1", nodes=nodes(3)), ["evio_node_bits", "2 subnets", "3 nodes"]),
+        (replace(GOOD, pod_cidr="10.10.0.0/17"), ["evio_host_overlay_cidr", "10.10.0.0/16", "evio_pod_cidr"]),
+        (replace(GOOD, host_overlay_cidr="10.10.0.1/16"), ["evio_host_overlay_cidr", "10.10.0.1/16"]),
+        (replace(GOOD, nodes=(GOOD.nodes[0], Node("node2", None))), ["evio_host_overlay_address", "node2"]),
+        (replace(GOOD, nodes=(GOOD.nodes[0], Node("node2", "10.11.0.2"))), ["node2", "10.11.0.2", "10.10.0.0/16"]),
+        (replace(GOOD, nodes=(GOOD.nodes[0], Node("node2", "10.10.0.0"))), ["node2", "10.10.0.0"]),
+        (replace(GOOD, nodes=(GOOD.nodes[0], Node("node2", "10.10.0.1"))), ["10.10.0.1", "node1", "node2"]),
+        (replace(GOOD, nodes=(GOOD.nodes[0], Node("node2", "two"))), ["node2", "two"]),
+        (replace(GOOD, nodes=(Node("node1", "10.10.0.1"), GOOD.nodes[1])), ["evio_public_endpoint"]),
+        (replace(GOOD, nodes=(Node("node1", "10.10.0.1", "1.2.3"), GOOD.nodes[1])), ["evio_public_endpoint", "1.2.3"]),
+        (replace(GOOD, nodes=(Node("node1", "10.10.0.1", "h:0"), GOOD.nodes[1])), ["evio_public_endpoint", "h:0"]),
+        (replace(GOOD, nodes=()), ["evio_nodes"]),
+        (replace(GOOD, control_plane=()), ["evio_control_plane"]),
+        (replace(GOOD, control_plane=("node9",)), ["evio_control_plane", "node9"]),
+        (replace(GOOD, overlay="flannel"), ["evio_overlay", "flannel"]),
+        (replace(GOOD, name="a/b"), ["evio_cluster", "a/b"]),
+        (replace(GOOD, mtu=100), ["evio_mtu", "100"]),
+        (replace(GOOD, pod_cidr="fd00::/48", node_bits="16", mtu=1000), ["evio_mtu", "1000", "1280"]),
+        (replace(GOOD, reserved_cidrs=("10.96/12",)), ["evio_reserved_cidrs[0]", "10.96/12"]),
+    ],
+)
+def test_descriptions_that_cannot_work_are_named(cluster: Cluster, words: list[str]) -> None:
+    with pytest.raises(EvioError) as raised:
+        check_cluster(cluster)
+    for word in words:
+        assert word in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "parts"),
+    [
+        ("198.51.100.11", ("198.51.100.11", 51820)),
+        ("198.51.100.11:1234", ("198.51.100.11", 1234)),
+        ("cloud1.example.org", ("cloud1.example.org", 51820)),
+        ("2001:db8::1", ("2001:db8::1", 51820)),
+        ("[2001:db8::1]:1234", ("2001:db8::1", 1234)),
+        ("[2001:db8::1]", ("2001:db8::1", 51820)),
+    ],
+)
+def test_endpoint_with_and_without_port(endpoint: str, parts: tuple[str, int]) -> None:
+    assert split_endpoint(endpoint, 51820) == parts

@@ -1,0 +1,85 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The conflist gets into its directory by the one way that containerd sees, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from ansible_collections.evio.cni.plugins.module_utils import conf_dir
+
+CONFLIST = {"cniVersion": "1.0.0", "name": "evio", "plugins": [{"type": "evio"}]}
+
+
+def test_write_makes_the_file_private_and_leaves_nothing_else(tmp_path: Path) -> None:
+    assert conf_dir.write_conflist(CONFLIST, str(tmp_path))
+    assert os.listdir(tmp_path) == ["10-evio.conflist"]
+    assert (tmp_path / "10-evio.conflist").stat().st_mode & 0o777 == 0o600
+
+
+def test_second_write_of_the_same_changes_nothing(tmp_path: Path) -> None:
+    conf_dir.write_conflist(CONFLIST, str(tmp_path))
+    before = (tmp_path / "10-evio.conflist").stat()
+    assert not conf_dir.write_conflist(CONFLIST, str(tmp_path))
+    assert (tmp_path / "10-evio.conflist").stat().st_ino == before.st_ino
+
+
+def test_wider_mode_is_a_change(tmp_path: Path) -> None:
+    conf_dir.write_conflist(CONFLIST, str(tmp_path))
+    (tmp_path / "10-evio.conflist").chmod(0o644)
+    assert not conf_dir.is_current(CONFLIST, str(tmp_path))
+    assert conf_dir.write_conflist(CONFLIST, str(tmp_path))
+    assert (tmp_path / "10-evio.conflist").stat().st_mode & 0o777 == 0o600
+
+
+def test_temporary_file_has_a_name_no_runtime_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, str]] = []
+    rename = os.rename
+
+    def note_and_rename(source: Path, target: Path) -> None:
+        seen.append((str(source), str(target)))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", note_and_rename)
+    conf_dir.write_conflist(CONFLIST, str(tmp_path))
+    [(source, target)] = seen
+    assert Path(source).parent == Path(target).parent == tmp_path
+    assert not source.endswith((".conf", ".conflist", ".json"))
+
+
+def test_failed_rename_keeps_the_old_file_and_no_temporary_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    conf_dir.write_conflist(CONFLIST, str(tmp_path))
+
+    def fail(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(conf_dir.ConfDirError, match="No space left"):
+        conf_dir.write_conflist({**CONFLIST, "name": "other"}, str(tmp_path))
+    assert os.listdir(tmp_path) == ["10-evio.conflist"]
+    assert conf_dir.is_current(CONFLIST, str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["05-other.conflist", "10-aaa.conf", "00.json"])
+def test_competitor_that_would_win_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(conf_dir.ConfDirError, match=name):
+        conf_dir.write_conflist(CONFLIST, str(tmp_path))
+    assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("name", ["87-podman-bridge.conflist", "05-notes.txt", ".keep"])
+def test_files_that_cannot_win_are_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("{}")
+    assert conf_dir.write_conflist(CONFLIST, str(tmp_path))
+
+
+def test_remove_twice(tmp_path: Path) -> None:
+    conf_dir.write_conflist(CONFLIST, str(tmp_path))
+    assert conf_dir.remove_conflist(str(tmp_path))
+    assert not conf_dir.remove_conflist(str(tmp_path))
+
+
+def test_directory_is_made_where_it_is_missing(tmp_path: Path) -> None:
+    assert conf_dir.write_conflist(CONFLIST, str(tmp_path / "cni" / "net.d"))

@@ -1,0 +1,92 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the runtime answers is read right: against messages of the CRI's own generated stubs, over a real socket.
+
+The server here stands for a container runtime; the real one is asked wherever the lab runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from ansible_collections.evio.cni.plugins.module_utils import cri
+from cri_api.v1 import api_pb2, api_pb2_grpc
+
+CONFLIST = {"name": "evio", "plugins": [{"type": "evio"}]}
+
+
+class RuntimeDouble(api_pb2_grpc.RuntimeServiceServicer):  # type: ignore[misc]
+    """Answers Status with what it is told, and notes what it was asked."""
+
+    def __init__(self) -> None:
+        self.answer = api_pb2.StatusResponse()
+        self.asked: list[Any] = []
+
+    def Status(self, request: Any, context: Any) -> Any:  # noqa: N802  (the service's name)
+        self.asked.append(request)
+        return self.answer
+
+    def loads(self, *conflists: object, ready: bool = True) -> None:
+        networks = [{"Config": {"Source": json.dumps(conflist)}} for conflist in conflists]
+        self.answer = api_pb2.StatusResponse(
+            status=api_pb2.RuntimeStatus(
+                conditions=[
+                    api_pb2.RuntimeCondition(type="RuntimeReady", status=True),
+                    api_pb2.RuntimeCondition(
+                        type="NetworkReady", status=ready, message="" if ready else "cni plugin not initialized"
+                    ),
+                ]
+            ),
+            info={"cniconfig": json.dumps({"Networks": networks}), "golang": '"go1.19"'},
+        )
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Iterator[tuple[RuntimeDouble, str]]:
+    double = RuntimeDouble()
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=2))
+    add: Callable[[RuntimeDouble, grpc.Server], None] = api_pb2_grpc.add_RuntimeServiceServicer_to_server
+    add(double, server)
+    socket = str(tmp_path / "cri.sock")
+    server.add_insecure_port(f"unix://{socket}")
+    server.start()
+    yield double, socket
+    server.stop(None).wait()
+
+
+def test_status_is_asked_with_the_details(runtime: tuple[RuntimeDouble, str]) -> None:
+    double, socket = runtime
+    double.loads(CONFLIST)
+    status = cri.network_status(socket)
+    assert [request.verbose for request in double.asked] == [True]
+    assert status == cri.NetworkStatus(ready=True, message="", sources=(CONFLIST,))
+
+
+def test_network_that_is_loaded_is_not_waited_for(runtime: tuple[RuntimeDouble, str]) -> None:
+    double, socket = runtime
+    double.loads({"cniVersion": "0.3.1", "name": "cni-loopback"}, CONFLIST)
+    cri.await_network(CONFLIST, socket, timeout=0)
+
+
+def test_older_text_of_the_same_network_is_not_loaded_yet(runtime: tuple[RuntimeDouble, str]) -> None:
+    double, socket = runtime
+    double.loads({**CONFLIST, "plugins": []})
+    with pytest.raises(cri.CriError, match="has not loaded the network 'evio'"):
+        cri.await_network(CONFLIST, socket, timeout=0.2)
+
+
+def test_runtimes_reason_is_passed_on(runtime: tuple[RuntimeDouble, str]) -> None:
+    double, socket = runtime
+    double.loads(ready=False)
+    with pytest.raises(cri.CriError, match="cni plugin not initialized"):
+        cri.await_network(CONFLIST, socket, timeout=0.2)
+
+
+def test_no_runtime_at_all_names_the_socket(tmp_path: Path) -> None:
+    with pytest.raises(cri.CriError, match=str(tmp_path)):
+        cri.network_status(str(tmp_path / "none.sock"), timeout=1)
