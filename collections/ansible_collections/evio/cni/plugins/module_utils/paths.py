@@ -26,3 +26,6 @@ POD_ROUTES_CONFIG = ETC_DIR + "/pod-routes.json"
 """Which node holds which pod subnet: written once the subnets are claimed."""
 
 WIREGUARD_KEY = ETC_DIR + "/wireguard.key"
+
+OVERLAY_STATE = RUN_DIR + "/overlay.json"
+"""Which way leads to each node now: written by the overlay's agent."""

@@ -1,0 +1,70 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Packets that pass through the node between an interface of ours and others: past firewalls that drop by default.
+
+A rule in a table of our own cannot help: in nftables a drop is final whatever another table accepts. So the accepts go
+into iptables' own chain, as docker's and kubelet's do; a firewall of another make is named and left to its owner.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from typing import Any
+
+COMMENT = "evio overlay"
+
+_TIMEOUT = 10.0
+
+
+def accept_forwarding(interface: str) -> list[str]:
+    """Accept what is forwarded from and to the interface; the chains that still drop it, by name."""
+    remaining = []
+    for chain in _dropping_chains():
+        name = f"{chain['family']} {chain['table']} {chain['name']}"
+        is_iptables = chain["family"] in ("ip", "ip6") and (chain["table"], chain["name"]) == ("filter", "FORWARD")
+        if not is_iptables or not _insert_accepts(chain, interface):
+            remaining.append(name)
+    return remaining
+
+
+def _dropping_chains() -> list[dict[str, Any]]:
+    """The base chains of the forward hook whose policy is drop; none where there is no nftables."""
+    return [
+        item["chain"]
+        for item in _nft_json("list", "chains")
+        if "chain" in item and item["chain"].get("hook") == "forward" and item["chain"].get("policy") == "drop"
+    ]
+
+
+def _insert_accepts(chain: dict[str, Any], interface: str) -> bool:
+    location = [chain["family"], chain["table"], chain["name"]]
+    comments = {item["rule"].get("comment") for item in _nft_json("list", "chain", *location) if "rule" in item}
+    accepted = True
+    for key in ("iifname", "oifname"):
+        comment = f"{COMMENT} {key} {interface}"
+        if comment not in comments:
+            rule = ["insert", "rule", *location, key, f'"{interface}"', "counter", "accept", "comment", f'"{comment}"']
+            accepted = _nft(*rule) is not None and accepted
+    return accepted
+
+
+def _nft_json(*arguments: str) -> list[dict[str, Any]]:
+    output = _nft("--json", *arguments)
+    try:
+        items: list[dict[str, Any]] = json.loads(output)["nftables"] if output else []
+    except (ValueError, KeyError):
+        return []
+    return items
+
+
+def _nft(*arguments: str) -> str | None:
+    """What nft printed; None if it failed or is not there."""
+    nft = shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin:/bin")
+    if nft is None:
+        return None
+    try:
+        result = subprocess.run([nft, *arguments], capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout if result.returncode == 0 else None
