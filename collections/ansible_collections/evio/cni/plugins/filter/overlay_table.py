@@ -1,0 +1,64 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What each node measured of the host overlay, as one table for people."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: overlay_table
+short_description: Which way leads from node to node
+version_added: 0.1.0
+author:
+  - The evio.cni authors (@evio-cni)
+description:
+  - Makes lines of text of what M(evio.cni.overlay_ready) returned on each host.
+options:
+  _input:
+    description: The hosts' entries of C(hostvars), with the module's result in C(evio_overlay_reached).
+    type: list
+    elements: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+msg: "{{ ansible_play_hosts | map('extract', hostvars) | evio.cni.overlay_table }}"
+"""
+
+RETURN = r"""
+_value:
+  description: A line for each pair of nodes.
+  type: list
+  elements: str
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+
+def overlay_table(hosts: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A line a pair: from, to, the way, the round trip; "not measured" where the overlay is not up (check mode)."""
+    rows = [
+        (str(host["inventory_hostname"]), peer["name"], *_way(peer))
+        for host in hosts
+        for peer in host.get("evio_overlay_reached", {}).get("peers", [])
+    ]
+    if not rows:
+        return ["not measured"]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return [
+        f"{source:{widths[0]}} -> {target:{widths[1]}}  {way:{widths[2]}}  {rtt:>{widths[3]}}"
+        for source, target, way, rtt in rows
+    ]
+
+
+def _way(peer: Mapping[str, Any]) -> tuple[str, str]:
+    if not peer["reachable"]:
+        return ("no answer", "")
+    way = {None: "reached", "direct": "direct"}.get(peer["path"], f"by relay {peer['path']}")
+    return (way, f"{peer['rtt_ms']:.1f} ms")
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"overlay_table": overlay_table}
