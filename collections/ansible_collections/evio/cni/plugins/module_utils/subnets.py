@@ -1,0 +1,202 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Subnet arithmetic: from PodCIDR and NodeBits to the subnet of a node, its gateway and its pods' addresses.
+
+Pure, for IPv4 and IPv6 alike. Who gets which subnet is the registry's subject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+from .errors import EvioError
+
+Network = IPv4Network | IPv6Network
+
+_FEWEST_HOST_BITS = 2
+_MOST_NODE_BITS = 16
+"""65 536 nodes: the most a pool is made for, and what Kubernetes allows an IPv6 pool too."""
+
+
+class SubnetError(EvioError):
+    """A network or a number of bits that cannot be used; the message names the variable and the value."""
+
+
+@dataclass(frozen=True)
+class NodeSubnet:
+    """The subnet of one node in one family."""
+
+    cidr: str
+    """As in ``10.244.3.0/24``."""
+
+    @cached_property
+    def network(self) -> Network:
+        return ip_network(self.cidr)
+
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return self.network.version
+
+    @property
+    def gateway_address(self) -> str:
+        """The first host address, the bridge's."""
+        return str(self.network[1])
+
+    @property
+    def gateway(self) -> str:
+        """The bridge's address with the subnet's prefix length."""
+        return f"{self.gateway_address}/{self.network.prefixlen}"
+
+    @property
+    def range_start(self) -> str:
+        """The first pod's address."""
+        return str(self.network[2])
+
+    @property
+    def range_end(self) -> str:
+        """The last pod's address: the last one is left out in both families, IPv4's broadcast."""
+        return str(self.network[-2])
+
+
+@dataclass(frozen=True)
+class Pool:
+    """One family's pool: a pod network cut into 2**node_bits subnets of equal size. Made by parse_pool."""
+
+    pod_cidr: str
+    node_bits: int
+
+    @cached_property
+    def network(self) -> Network:
+        return ip_network(self.pod_cidr)
+
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return self.network.version
+
+    @property
+    def prefix_length(self) -> int:
+        """Of a node's subnet."""
+        return self.network.prefixlen + self.node_bits
+
+    @property
+    def size(self) -> int:
+        """How many subnets there are."""
+        return 1 << self.node_bits
+
+    def subnet(self, index: int) -> NodeSubnet:
+        """The subnet at this place, from 0 on. Raises IndexError outside the pool."""
+        if not 0 <= index < self.size:
+            raise IndexError(f"{self.pod_cidr} has {self.size} subnets, none of number {index}")
+        first = int(self.network.network_address) + (index << self._host_bits)
+        address = type(self.network.network_address)(first)
+        return NodeSubnet(f"{address}/{self.prefix_length}")
+
+    def index(self, cidr: str) -> int:
+        """The place of a subnet. Raises SubnetError if it is none of this pool's."""
+        network = _network("subnet", cidr)
+        if cidr not in self:
+            raise SubnetError(f"{cidr} is not one of the /{self.prefix_length} subnets of {self.pod_cidr}")
+        return (int(network.network_address) - int(self.network.network_address)) >> self._host_bits
+
+    def __contains__(self, cidr: object) -> bool:
+        try:
+            network = ip_network(str(cidr))
+        except ValueError:
+            return False
+        return network.prefixlen == self.prefix_length and _is_within(network, self.network)
+
+    @property
+    def _host_bits(self) -> int:
+        return self.network.max_prefixlen - self.prefix_length
+
+
+def parse_pool(
+    pod_cidr: str, node_bits: int | str, *, names: tuple[str, str] = ("evio_pod_cidr", "evio_node_bits")
+) -> Pool:
+    """One family's pool. Raises SubnetError in terms of ``names``, the variables the values came from."""
+    network = _network(names[0], pod_cidr)
+    try:
+        bits = int(str(node_bits).strip())
+    except ValueError:
+        raise SubnetError(f"{names[1]}: {node_bits!r} is not a number of bits") from None
+    most = min(_MOST_NODE_BITS, network.max_prefixlen - network.prefixlen - _FEWEST_HOST_BITS)
+    if not 0 <= bits <= most:
+        left = network.max_prefixlen - network.prefixlen - bits
+        why = (
+            f"leaves {left} bits for pods, fewer than {_FEWEST_HOST_BITS}"
+            if left < _FEWEST_HOST_BITS
+            else "is too many"
+        )
+        raise SubnetError(
+            f"{names[1]}: {bits} of {names[0]} {network} {why if bits > 0 else 'is negative'}; "
+            f"from 0 to {max(most, 0)} can be used"
+        )
+    return Pool(str(network), bits)
+
+
+def parse_pools(
+    pod_cidr: str, node_bits: int | str, *, names: tuple[str, str] = ("evio_pod_cidr", "evio_node_bits")
+) -> tuple[Pool, ...]:
+    """The pools of ``"10.244.0.0/16"`` and ``8``; for dual stack, of ``"10.244.0.0/16,fd00::/48"`` and ``"8,16"``.
+
+    One number of bits counts for both families. Raises SubnetError for two networks of one family.
+    """
+    cidrs = [cidr.strip() for cidr in pod_cidr.split(",")]
+    bits = [one.strip() for one in str(node_bits).split(",")]
+    if len(bits) == 1:
+        bits *= len(cidrs)
+    if len(bits) != len(cidrs):
+        raise SubnetError(f"{names[1]}: {node_bits!r} has {len(bits)} numbers for {len(cidrs)} networks in {names[0]}")
+    pools = tuple(parse_pool(cidr, one, names=names) for cidr, one in zip(cidrs, bits, strict=True))
+    if len({pool.family for pool in pools}) != len(pools):
+        raise SubnetError(
+            f"{names[0]}: {pod_cidr!r} has two networks of one family; give one IPv4 and one IPv6 network"
+        )
+    return pools
+
+
+def refuse_overlaps(cidrs: Mapping[str, str]) -> None:
+    """Raise SubnetError if any two of these networks, by the name of their variable, have an address in common."""
+    networks = [(name, _network(name, cidr)) for name, cidr in cidrs.items()]
+    for place, (name, network) in enumerate(networks):
+        for other_name, other in networks[place + 1 :]:
+            if overlaps(network, other):
+                raise SubnetError(f"{name} {network} and {other_name} {other} overlap; give each a network of its own")
+
+
+def reserved_places(pool: Pool, reserved: Sequence[str]) -> list[range]:
+    """The places of those subnets of the pool that touch a reserved network: what no node may be given."""
+    places = []
+    for cidr in reserved:
+        network = _network("reserved_cidrs", cidr)
+        if not overlaps(network, pool.network):
+            continue
+        base, shift = int(pool.network.network_address), pool.network.max_prefixlen - pool.prefix_length
+        first = max(int(network.network_address) - base, 0) >> shift
+        last = min((int(network.broadcast_address) - base) >> shift, pool.size - 1)
+        places.append(range(first, last + 1))
+    return places
+
+
+def overlaps(one: Network, other: Network) -> bool:
+    """Whether two networks share an address; those of different families never do."""
+    return one.version == other.version and one.overlaps(other)
+
+
+def _network(name: str, value: str) -> Network:
+    try:
+        return ip_network(value, strict=True) if "/" in value else _refuse(name, value, "has no prefix length")
+    except ValueError as error:
+        raise SubnetError(f"{name}: {value!r} is not a network in CIDR notation: {error}") from error
+
+
+def _refuse(name: str, value: str, why: str) -> Network:
+    raise SubnetError(f"{name}: {value!r} is not a network in CIDR notation: it {why}")
+
+
+def _is_within(network: Network, container: Network) -> bool:
+    return network.version == container.version and network.subnet_of(container)  # type: ignore[arg-type]
