@@ -26,11 +26,9 @@ INTERVAL = 1.0
 """Seconds between two probes of one peer."""
 DETECTION = 3.5
 """Seconds without a probe after which a direct path counts as dead: three probes lost, and some delay."""
-ATTEMPT = 5.0
-"""Seconds for one try of one endpoint: WireGuard itself repeats a handshake every 5 s (REKEY_TIMEOUT)."""
-PATIENT_ATTEMPT = 15.0
-"""The same after a minute of failing; shorter than the 30 s for which a NAT keeps an unanswered UDP mapping."""
-EAGER_ATTEMPTS = 12
+ATTEMPT_SECONDS = (1.5,) * 4 + (5.0,) * 10 + (15.0,)
+"""How long one endpoint is tried: quickly first, then as WireGuard repeats a handshake (REKEY_TIMEOUT), after a minute
+for good at less than the 30 s for which a NAT keeps an unanswered UDP mapping."""
 TABLE_REFRESH = 10.0
 """Seconds between two whole tables from a relay; changes are sent at once."""
 SIGHTING_LIFETIME = 3 * TABLE_REFRESH
@@ -239,8 +237,8 @@ class OverlayPaths:
         if not candidates:
             return None
         endpoint = candidates[session.attempts % len(candidates)]
+        session.next_attempt = now + ATTEMPT_SECONDS[min(session.attempts, len(ATTEMPT_SECONDS) - 1)]
         session.attempts += 1
-        session.next_attempt = now + (ATTEMPT if session.attempts < EAGER_ATTEMPTS else PATIENT_ATTEMPT)
         return Attempt(session.peer, endpoint)
 
     def _candidates(self, session: _Session, now: float) -> list[str]:

@@ -190,8 +190,25 @@ class Router:
 
     def forget(self) -> None:
         """As after a power cut: no mapping is remembered, and what comes from outside finds nothing."""
+        # The kernel's masquerade drops the mappings of an interface that goes down.
         self.namespace.run("ip", "link", "set", "wan", "down")
+        time.sleep(0.2)
         self.namespace.run("ip", "link", "set", "wan", "up")
+        self._set_default_route()
+
+    def readdress(self, wan: str) -> None:
+        """The provider hands out another address."""
+        self.namespace.run("ip", "address", "flush", "dev", "wan")
+        self.wan = wan
+        self.namespace.run("ip", "address", "add", f"{wan}/24", "dev", "wan")
+        self._set_default_route()
+
+    def block(self, address: str) -> None:
+        """Nothing passes between the hosts behind this router and that address."""
+        for key in ("saddr", "daddr"):
+            self.namespace.run("nft", "insert", "rule", "ip", "filter", "pass", "ip", key, address, "drop")
+
+    def _set_default_route(self) -> None:
         self.namespace.run("ip", "route", "replace", "default", "via", "198.51.100.254")
 
 
@@ -300,8 +317,9 @@ class OverlayLab:
         return namespace
 
     def _node(self, name: str, namespace: Namespace, endpoint: str | None) -> Node:
-        Path("/run/wireguard").mkdir(exist_ok=True)
-        namespace.run("mount", "-t", "tmpfs", "tmpfs", "/run/wireguard")
+        # Of the node alone: wireguard-go's control socket, which has the interface's name.
+        namespace.run("mount", "-t", "tmpfs", "tmpfs", "/run")
+        namespace.run("mkdir", "/run/wireguard")
         node = Node(name, len(self.nodes) + 1, namespace, self.directory / name, endpoint)
         # Stands for the pod bridge.
         namespace.run("ip", "link", "add", "pods", "type", "bridge")

@@ -1,0 +1,244 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The WireGuard overlay through real NATs: real wireguard-go, real agents, faults as they happen to sites."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from overlay_lab import PORT_PRESERVING, SYMMETRIC, Node, OverlayLab, wait_until
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(shutil.which("wireguard-go") is None, reason="wireguard-go is not installed: setup/machine"),
+]
+
+DIRECT = "direct"
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[OverlayLab]:
+    overlay_lab = OverlayLab(tmp_path)
+    try:
+        yield overlay_lab
+    finally:
+        overlay_lab.close()
+
+
+def three_nodes(lab: OverlayLab, kinds: tuple[str, str] = (PORT_PRESERVING, PORT_PRESERVING)) -> tuple[Node, ...]:
+    """A public node and two behind routers of their own with the same private addresses."""
+    return (lab.public_node("relay"), *(lab.node(f"home{i}", lab.router(kind)) for i, kind in enumerate(kinds)))
+
+
+def test_nated_pair_is_punched_and_carries_the_full_mtu(lab: OverlayLab) -> None:
+    _, first, second = three_nodes(lab)
+    lab.start()
+    lab.wait_path(first, second, DIRECT)
+    lab.wait_path(second, first, DIRECT)
+    lab.wait_reachable()
+    for source, target in lab.pairs():
+        for address in (target.address, target.pod_gateway):
+            assert source.pings(address, "-M", "do", "-s", str(lab.mtu - 28), wait="1"), (source.name, address)
+            assert not source.pings(address, "-M", "do", "-s", str(lab.mtu - 27))
+
+
+def test_what_travels_directly_does_not_pass_the_relay(lab: OverlayLab) -> None:
+    relay, first, second = three_nodes(lab)
+    lab.start()
+    lab.wait_path(first, second, DIRECT)
+    lab.wait_path(second, first, DIRECT)
+
+    def relayed() -> int:
+        lines = relay.namespace.run("wg", "show", "evio0", "transfer").stdout.splitlines()
+        return sum(int(line.split()[1]) for line in lines)
+
+    before = relayed()
+    first.namespace.run("ping", "-q", "-c", "200", "-i", "0.005", "-s", "1000", second.address)
+    assert relayed() - before < 50_000
+
+
+@pytest.mark.parametrize(
+    "kinds", [(SYMMETRIC, PORT_PRESERVING), (SYMMETRIC, SYMMETRIC)], ids=["symmetric-preserving", "symmetric-symmetric"]
+)
+def test_symmetric_nat_goes_by_the_relay(lab: OverlayLab, kinds: tuple[str, str]) -> None:
+    relay, first, second = three_nodes(lab, kinds)
+    lab.start()
+    lab.wait_reachable()
+    lab.wait_path(first, second, relay.name)
+    lab.wait_path(second, first, relay.name)
+    time.sleep(7)
+    assert first.paths() == {"relay": DIRECT, second.name: relay.name}
+    assert first.pings(second.pod_gateway, "-M", "do", "-s", str(lab.mtu - 28), wait="1")
+
+
+def test_nodes_behind_one_nat_reach_each_other_in_their_own_network(lab: OverlayLab) -> None:
+    lab.public_node("relay")
+    router = lab.router()
+    first, second = lab.node("first", router), lab.node("second", router)
+    lab.start()
+    lab.wait_path(first, second, DIRECT)
+    lab.wait_path(second, first, DIRECT)
+    endpoints = first.namespace.run("wg", "show", "evio0", "endpoints").stdout
+    assert "192.168.1.11:51820" in endpoints
+
+
+def test_killed_wireguard_go_is_made_anew(lab: OverlayLab) -> None:
+    relay, first, second = three_nodes(lab)
+    lab.start()
+    lab.wait_path(first, second, DIRECT)
+    lab.wait_reachable()
+    for victim in (first, relay):
+        (before,) = victim.wireguard_pids()
+        victim.kill_wireguard()
+        wait_until(lambda: before not in victim.wireguard_pids() != [], 2, "another wireguard-go", lab)  # noqa: B023
+        lab.wait_reachable(10)
+    lab.wait_path(first, second, DIRECT, 10)
+
+
+def test_killed_agent_leaves_the_overlay_up_and_the_next_takes_it_over(lab: OverlayLab) -> None:
+    relay, first, second = three_nodes(lab)
+    lab.start()
+    lab.wait_path(first, second, DIRECT)
+    lab.wait_reachable()
+    before = first.wireguard_pids()
+    first.stop(signal.SIGKILL)
+    assert first.wireguard_pids() == before
+    assert first.pings(relay.address)
+    first.start()
+    lab.wait_path(first, second, DIRECT, 10)
+    lab.wait_reachable(10)
+    assert first.wireguard_pids() == before
+    first.kill_wireguard()
+    wait_until(lambda: first.wireguard_pids() not in ([], before), 5, "the taken over wireguard-go is watched", lab)
+
+
+def test_new_and_removed_peers_take_effect_without_disturbing_the_others(lab: OverlayLab) -> None:
+    relay, first, second = three_nodes(lab)
+    lab.start()
+    lab.wait_path(first, second, DIRECT)
+    handshakes = first.namespace.run("wg", "show", "evio0", "latest-handshakes").stdout
+    late = lab.node("late", lab.router())
+    for node in lab.nodes.values():
+        lab.write(node)
+    late.start()
+    lab.wait_path(first, late, DIRECT)
+    assert set(handshakes.splitlines()) <= set(
+        first.namespace.run("wg", "show", "evio0", "latest-handshakes").stdout.splitlines()
+    )
+    lab.wait_reachable()
+    remaining = [relay, first, second]
+    for node in remaining:
+        lab.write(node, remaining)
+    wait_until(
+        lambda: late.public_key not in first.namespace.run("wg", "show", "evio0", "peers").stdout, 3, "revoked", lab
+    )
+    wait_until(lambda: not late.pings(relay.address), 3, "the removed node is cut off", lab)
+    assert first.pings(second.address, wait="1")
+
+
+def test_unreadable_description_is_not_taken(lab: OverlayLab) -> None:
+    _, first, second = three_nodes(lab)
+    lab.start()
+    lab.wait_reachable()
+    (first.directory / "overlay.json").write_text("{}")
+    wait_until(lambda: "not of schema 1" in first.log.read_text(), 3, "a complaint", lab)
+    assert first.pings(second.address, wait="1")
+    lab.write(first)
+    wait_until(lambda: "read" in first.log.read_text().splitlines()[-1], 3, "the good one is read", lab)
+
+
+def test_nat_that_forgets_its_mappings(lab: OverlayLab) -> None:
+    lab.public_node("relay")
+    router = lab.router()
+    first, second = lab.node("first", router), lab.node("second", lab.router())
+    lab.start()
+    lab.wait_path(first, second, DIRECT)
+    lab.wait_path(second, first, DIRECT)
+    router.forget()
+    lab.wait_reachable(15)
+    lab.wait_path(first, second, DIRECT, 20)
+    lab.wait_path(second, first, DIRECT, 20)
+
+
+def test_node_that_changes_its_public_address(lab: OverlayLab) -> None:
+    lab.public_node("relay")
+    router = lab.router()
+    first, second = lab.node("first", router), lab.node("second", lab.router())
+    lab.start()
+    lab.wait_path(first, second, DIRECT)
+    lab.wait_path(second, first, DIRECT)
+    router.readdress("198.51.100.99")
+    lab.wait_reachable(15)
+    lab.wait_path(first, second, DIRECT, 20)
+    lab.wait_path(second, first, DIRECT, 20)
+    assert "198.51.100.99:" in second.namespace.run("wg", "show", "evio0", "endpoints").stdout
+
+
+def test_dead_direct_path_falls_back_to_the_relay_and_comes_back(lab: OverlayLab) -> None:
+    relay = lab.public_node("relay")
+    routers = [lab.router(), lab.router()]
+    first, second = lab.node("first", routers[0]), lab.node("second", routers[1])
+    lab.start()
+    lab.wait_path(first, second, DIRECT)
+    lab.wait_path(second, first, DIRECT)
+    routers[0].block(routers[1].wan)
+    lab.wait_path(first, second, relay.name, 8)
+    lab.wait_reachable(8)
+    routers[0].set_rules()
+    lab.wait_path(first, second, DIRECT, 30)
+    lab.wait_path(second, first, DIRECT, 5)
+    lab.wait_reachable(8)
+
+
+def test_second_relay_takes_over_from_a_dead_one(lab: OverlayLab) -> None:
+    relays = [lab.public_node("relay0"), lab.public_node("relay1")]
+    first, second = (lab.node(f"home{i}", lab.router(SYMMETRIC)) for i in range(2))
+    lab.start()
+    lab.wait_reachable()
+    lab.wait_path(first, second, "relay0")
+    relays[0].namespace.run("ip", "link", "set", "eth0", "down")
+    lab.wait_path(first, second, "relay1", 10)
+    lab.wait_path(second, first, "relay1", 10)
+    wait_until(lambda: first.pings(second.pod_gateway), 5, "pods by the second relay", lab)
+    relays[0].namespace.run("ip", "link", "set", "eth0", "up")
+    relays[0].namespace.run("ip", "route", "replace", "default", "via", "198.51.100.254")
+    lab.wait_path(first, second, "relay0", 30)
+    lab.wait_reachable()
+
+
+def test_ipv6_underlay(lab: OverlayLab) -> None:
+    first, second = lab.public_node("first", ipv6=True), lab.public_node("second", ipv6=True)
+    lab.start()
+    lab.wait_path(first, second, DIRECT)
+    lab.wait_reachable()
+    assert first.pings(second.pod_gateway, "-M", "do", "-s", str(lab.mtu - 28), wait="1")
+
+
+def test_narrow_underlay(lab: OverlayLab) -> None:
+    lab.mtu = 1200
+    lab.public_node("relay", mtu=1280)
+    first, second = (lab.node(f"home{i}", lab.router(mtu=1280)) for i in range(2))
+    lab.start()
+    lab.wait_path(first, second, DIRECT)
+    lab.wait_reachable()
+    for source, target in lab.pairs():
+        assert source.pings(target.pod_gateway, "-M", "do", "-s", str(lab.mtu - 28), wait="1")
+
+
+def test_eight_nodes_form_a_full_mesh(lab: OverlayLab) -> None:
+    lab.public_node("relay0")
+    lab.public_node("relay1")
+    for index in range(6):
+        lab.node(f"home{index}", lab.router())
+    lab.start()
+    for source, target in lab.pairs():
+        lab.wait_path(source, target, DIRECT, 60)
+    lab.wait_reachable(60)
