@@ -1,0 +1,249 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Which way leads to each peer: state machines of several nodes on a simulated network, second by second."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+
+import pytest
+from ansible_collections.evio.cni.plugins.module_utils.overlay_config import (
+    OverlayConfig,
+    OverlayPeer,
+    PodRoutes,
+    probe_address,
+)
+from ansible_collections.evio.cni.plugins.module_utils.overlay_messages import decode, encode
+from ansible_collections.evio.cni.plugins.module_utils.overlay_paths import DETECTION, Actions, Outgoing, OverlayPaths
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+
+def peer(index: int, is_public: bool = False) -> OverlayPeer:
+    key = base64.b64encode(bytes([index]) * 32).decode()
+    return OverlayPeer(f"n{index}", key, f"10.10.0.{index}", f"198.51.100.{index}:51820" if is_public else None)
+
+
+class Network:
+    """Stands for WireGuard and the wires: a pair talks once both, or one to a public one, have tried an endpoint."""
+
+    def __init__(self, public: int, nated: int) -> None:
+        self.peers = [peer(index + 1, index < public) for index in range(public + nated)]
+        self.now = 1000.0
+        routes = PodRoutes(("10.244.0.0/16",), {p.name: (f"10.244.{i}.0/24",) for i, p in enumerate(self.peers)})
+        self.nodes = {
+            p.address: OverlayPaths(
+                OverlayConfig(
+                    node=p.name,
+                    address=p.address,
+                    host_cidr="10.10.0.0/16",
+                    public_key=p.public_key,
+                    endpoint=p.endpoint,
+                    peers=tuple(other for other in self.peers if other is not p),
+                ),
+                routes,
+                self.now,
+            )
+            for p in self.peers
+        }
+        self.tried: set[tuple[str, str]] = set()
+        self.cut: set[tuple[str, str]] = set()
+        """Pairs (from, to) between which nothing passes; one way, if only that way is in it."""
+
+    def cut_pair(self, first: int, second: int) -> None:
+        a, b = self.peers[first].address, self.peers[second].address
+        self.cut |= {(a, b), (b, a)}
+
+    def run(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self.now < end:
+            for address, node in self.nodes.items():
+                node.observe({p.public_key: self._seen(address, p) for p in self.peers})
+                self._carry(address, node.tick(self.now))
+            self.now += 0.5
+
+    def hop(self, source: int, target: int) -> str | None:
+        allowed = self.nodes[self.peers[source].address].allowed_ips(self.now)
+        holders = [key for key, prefixes in allowed.items() if f"{self.peers[target].address}/32" in prefixes]
+        assert len(holders) == 1
+        return next(p.name for p in self.peers if p.public_key == holders[0])
+
+    def route(self, source: int, target: int) -> list[str]:
+        """The way of a packet, as WireGuard would take it; empty where a hop would drop it for its sender's address."""
+        way, at = [], source
+        while at != target:
+            hop = int(self.hop(at, target)[1:]) - 1
+            back = self.hop(hop, source) if hop != source else None
+            if (self.peers[at].address, self.peers[hop].address) in self.cut or back != self.peers[at].name:
+                return []
+            way.append(self.peers[hop].name)
+            at = hop
+            if len(way) > len(self.peers):
+                return []
+        return way
+
+    def _seen(self, observer: str, target: OverlayPeer) -> str | None:
+        number = target.address.rpartition(".")[2]
+        return f"203.0.113.{number}:51820" if (target.address, observer) in self.tried else None
+
+    def _carry(self, sender: str, actions: Actions) -> None:
+        for attempt in actions.attempts:
+            self.tried.add((sender, attempt.peer.address))
+        queue = [(sender, outgoing) for outgoing in actions.outgoing]
+        while queue:
+            source, outgoing = queue.pop(0)
+            if self._passes(source, outgoing):
+                node = self.nodes[outgoing.peer.address]
+                answer = node.receive(probe_address(source), decode(encode(outgoing.message)), self.now)
+                queue += [(outgoing.peer.address, further) for further in answer.outgoing]
+
+    def _passes(self, source: str, outgoing: Outgoing) -> bool:
+        target = outgoing.peer
+        if (source, target.address) in self.cut:
+            return False
+        is_open = (source, target.address) in self.tried
+        is_open_back = (target.address, source) in self.tried
+        source_is_public = any(p.endpoint for p in self.peers if p.address == source)
+        return (is_open and is_open_back) or (is_open and target.is_relay) or (is_open_back and source_is_public)
+
+
+def test_nated_pairs_go_direct_once_both_hear_each_other() -> None:
+    network = Network(public=1, nated=2)
+    assert network.hop(1, 2) == "n1"
+    network.run(5)
+    assert network.route(1, 2) == ["n3"]
+    assert network.route(2, 1) == ["n2"]
+
+
+def test_pair_that_cannot_be_punched_stays_on_the_relay() -> None:
+    network = Network(public=1, nated=2)
+    network.cut_pair(1, 2)
+    network.run(120)
+    assert network.route(1, 2) == ["n1", "n3"]
+
+
+def test_direct_path_is_left_within_seconds_of_its_death_and_taken_again() -> None:
+    network = Network(public=1, nated=2)
+    network.run(60)
+    network.cut_pair(1, 2)
+    network.run(DETECTION + 1)
+    assert network.route(1, 2) == ["n1", "n3"]
+    assert network.route(2, 1) == ["n1", "n2"]
+    network.cut.clear()
+    network.run(6)
+    assert network.route(1, 2) == ["n3"]
+
+
+def test_path_that_dies_in_one_direction_is_left_by_both() -> None:
+    network = Network(public=1, nated=2)
+    network.run(60)
+    network.cut.add(("10.10.0.2", "10.10.0.3"))
+    network.run(DETECTION + 1)
+    assert network.route(1, 2) == ["n1", "n3"]
+    assert network.route(2, 1) == ["n1", "n2"]
+
+
+def test_path_that_keeps_dying_young_is_left_alone_for_longer_and_longer() -> None:
+    network = Network(public=1, nated=2)
+    waits = []
+    for _ in range(3):
+        network.cut_pair(1, 2)
+        network.run(DETECTION + 1)
+        network.cut.clear()
+        start = network.now
+        while network.hop(1, 2) != "n3":
+            network.run(0.5)
+        waits.append(network.now - start)
+    assert waits[0] < waits[1] < waits[2]
+
+
+def test_second_relay_is_taken_by_both_ends_and_left_when_the_first_is_back() -> None:
+    network = Network(public=2, nated=2)
+    network.cut_pair(2, 3)
+    network.run(10)
+    assert network.route(2, 3) == ["n1", "n4"]
+    for other in (1, 2, 3):
+        network.cut_pair(0, other)
+    network.run(DETECTION + 1)
+    assert network.route(2, 3) == ["n2", "n4"]
+    assert network.route(3, 2) == ["n2", "n3"]
+    network.cut.clear()
+    network.cut_pair(2, 3)
+    network.run(20)
+    assert network.route(2, 3) == ["n1", "n4"]
+
+
+def test_nodes_of_different_relays_meet_over_both() -> None:
+    network = Network(public=2, nated=2)
+    network.cut_pair(2, 3)
+    network.cut_pair(0, 3)
+    network.cut_pair(1, 2)
+    network.run(20)
+    assert network.route(2, 3) == ["n1", "n2", "n4"]
+    assert network.route(3, 2) == ["n2", "n1", "n3"]
+
+
+def test_pod_subnets_follow_their_node() -> None:
+    network = Network(public=1, nated=2)
+    network.run(5)
+    for prefixes in network.nodes["10.10.0.2"].allowed_ips(network.now).values():
+        hosts = {prefix for prefix in prefixes if prefix.startswith("10.10.")}
+        pods = {prefix for prefix in prefixes if prefix.startswith("10.244.")}
+        assert {int(host.split(".")[3].split("/")[0]) - 1 for host in hosts} == {int(pod.split(".")[2]) for pod in pods}
+
+
+def test_unknown_sender_is_left_without_an_answer() -> None:
+    network = Network(public=1, nated=1)
+    message = network.nodes["10.10.0.2"].tick(network.now).outgoing[0].message
+    assert network.nodes["10.10.0.1"].receive("169.254.9.9", message, network.now) == Actions()
+
+
+def test_peers_that_stay_keep_their_sessions_over_a_new_description() -> None:
+    network = Network(public=1, nated=2)
+    network.run(10)
+    node = network.nodes["10.10.0.2"]
+    config = node._config
+    remaining = tuple(p for p in config.peers if p.name != "n3")
+    node.configure(OverlayConfig(**{**config.__dict__, "peers": remaining}), PodRoutes())
+    assert [state.path for state in node.states(network.now)] == ["direct"]
+    assert set(node.allowed_ips(network.now)) == {remaining[0].public_key}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    public=st.integers(1, 3),
+    nated=st.integers(1, 4),
+    cuts=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.booleans()), max_size=8),
+)
+def test_whatever_is_cut_every_pair_with_a_common_relay_talks(
+    public: int, nated: int, cuts: Iterable[tuple[int, int, bool]]
+) -> None:
+    network = Network(public, nated)
+    count = public + nated
+    network.run(20)
+    for first, second, both_ways in cuts:
+        if first != second and max(first, second) < count:
+            a, b = network.peers[first].address, network.peers[second].address
+            network.cut |= {(a, b), (b, a)} if both_ways else {(a, b)}
+    network.run(60)
+
+    def linked(first: int, second: int) -> bool:
+        a, b = network.peers[first].address, network.peers[second].address
+        return (a, b) not in network.cut and (b, a) not in network.cut
+
+    for first in range(count):
+        for second in range(count):
+            others = set(range(public)) - {first, second}
+            if first != second and (
+                linked(first, second) or any(linked(first, r) and linked(r, second) for r in others)
+            ):
+                assert network.route(first, second), (first, second, network.cut)
+
+
+@pytest.mark.parametrize("seconds", [1, 5, 60])
+def test_every_prefix_has_exactly_one_peer_at_all_times(seconds: int) -> None:
+    network = Network(public=2, nated=3)
+    network.run(seconds)
+    for node in network.nodes.values():
+        prefixes = [prefix for allowed in node.allowed_ips(network.now).values() for prefix in allowed]
+        assert len(prefixes) == len(set(prefixes)) == 3 * 4
