@@ -1,0 +1,81 @@
+"""ssh into the lab's nodes as into real hosts: one key, host keys that are checked, and no management network.
+
+ssh reaches a node by a proxy command that enters the node's network namespace and connects to its loopback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from commands import NETNS_DIR, attempt, in_netns, run
+from places import Lab, write_file
+from topology import Node
+
+_CONFIGURATION = """\
+# Made by lab/lab up: `ssh -F {path} node1`.
+Host {names}
+    User root
+    IdentityFile "{key}"
+    IdentitiesOnly yes
+    UserKnownHostsFile "{known_hosts}"
+    GlobalKnownHostsFile none
+    StrictHostKeyChecking yes
+    ProxyCommand nsenter --net={netns_dir}/{prefix}-%h nc -N 127.0.0.1 22
+"""
+
+
+def make_key(lab: Lab) -> None:
+    """Make the key that the nodes let in."""
+    lab.ssh.mkdir(parents=True, exist_ok=True)
+    _generate(_key(lab), "lab")
+
+
+def install(lab: Lab, node: Node, root: Path) -> None:
+    """Give a node a host key of its own, and the lab's key; root is the node's root directory."""
+    _generate(root / "etc/ssh/ssh_host_ed25519_key", node.name)
+    (root / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
+    write_file(root / "root/.ssh/authorized_keys", _key(lab).with_suffix(".pub").read_text(), mode=0o600)
+
+
+def write_configuration(lab: Lab, nodes: Iterable[Node]) -> None:
+    """Write known_hosts and the configuration for ssh, for Ansible's ssh too."""
+    nodes = tuple(nodes)
+    known = [f"{node.name} {_public_host_key(lab, node)}\n" for node in nodes]
+    write_file(lab.ssh / "known_hosts", "".join(known))
+    write_file(
+        configuration(lab),
+        _CONFIGURATION.format(
+            path=configuration(lab),
+            names=" ".join(node.name for node in nodes),
+            key=_key(lab),
+            known_hosts=lab.ssh / "known_hosts",
+            netns_dir=NETNS_DIR,
+            prefix=lab.prefix,
+        ),
+    )
+
+
+def configuration(lab: Lab) -> Path:
+    """The file for `ssh -F`."""
+    return lab.ssh / "config"
+
+
+def answers(lab: Lab, node: Node) -> bool:
+    """Whether the node's sshd greets."""
+    greeting = attempt(*in_netns(lab.netns(node.name), ["nc", "-w", "2", "127.0.0.1", "22"]), stdin="")
+    return greeting.stdout.startswith("SSH-2.0")
+
+
+def _key(lab: Lab) -> Path:
+    return lab.ssh / "key"
+
+
+def _generate(path: Path, comment: str) -> None:
+    path.unlink(missing_ok=True)
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path))
+
+
+def _public_host_key(lab: Lab, node: Node) -> str:
+    key_type, key, *_ = (lab.node(node.name) / "root/etc/ssh/ssh_host_ed25519_key.pub").read_text().split()
+    return f"{key_type} {key}"

@@ -1,0 +1,104 @@
+#!/usr/bin/python3
+"""The lab's internet: one host that serves HTTP, and writes down who asked, so that masquerade can be seen.
+
+Run as a program inside the host's namespace; the functions start it and read what it wrote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+PORT = 80
+BODY_BYTES = 1 << 20
+MARKER = b"evio-lab-internet"
+"""Fills the body of /body: readable on the wire, for nobody encrypts what a pod asks of the internet."""
+_LARGEST_UPLOAD = 16 << 20
+
+
+def body(marker: bytes, size: int = BODY_BYTES) -> bytes:
+    """`size` bytes of lines with the marker and their number: no two are equal, and none is readable by chance."""
+    lines = b"".join(b"%b %012d\n" % (marker, number) for number in range(size // (len(marker) + 14) + 1))
+    return lines[:size]
+
+
+def start(netns_command: list[str], log: Path) -> None:
+    """Start the server in its namespace, and return when it answers there; deadline 10 s. Raises TimeoutError."""
+    process = subprocess.Popen(
+        [*netns_command, "/usr/bin/python3", __file__, str(log)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 10
+    while not log.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise TimeoutError("the lab's internet host does not answer")
+        time.sleep(0.02)
+
+
+def requests_since(log: Path, offset: int) -> list[dict[str, Any]]:
+    """What was asked after the log had `offset` bytes: time, client (address), method, path, bytes."""
+    with open(log) as lines:
+        lines.seek(offset)
+        return [json.loads(line) for line in lines]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """GET /body: 1 MiB; GET /anything: the asker's address; POST: the SHA-256 of what was sent."""
+
+    protocol_version = "HTTP/1.0"
+    timeout = 30
+    log: Path
+
+    def do_GET(self) -> None:
+        path = urlsplit(self.path).path
+        self._answer(body(MARKER) if path == "/body" else f"{self.client_address[0]}\n".encode())
+
+    def do_POST(self) -> None:
+        size = int(self.headers.get("Content-Length", "0"))
+        if size > _LARGEST_UPLOAD:
+            self.send_error(413)
+            return
+        self._answer(f"{hashlib.sha256(self.rfile.read(size)).hexdigest()}\n".encode())
+
+    def _answer(self, content: bytes) -> None:
+        self._write_down(len(content))
+        self.send_response(200)
+        self.send_header("Content-Type", "application/octet-stream")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _write_down(self, size: int) -> None:
+        line = {
+            "time": time.time(),
+            "client": self.client_address[0],
+            "method": self.command,
+            "path": self.path,
+            "bytes": size,
+        }
+        with open(self.log, "a") as log:
+            log.write(json.dumps(line) + "\n")
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Nothing on stderr: _write_down has it all."""
+
+
+def _serve(log: Path) -> None:
+    _Handler.log = log
+    with ThreadingHTTPServer(("0.0.0.0", PORT), _Handler) as server:
+        log.touch()
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    _serve(Path(sys.argv[1]))

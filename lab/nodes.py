@@ -1,0 +1,212 @@
+"""The lab's nodes: podman containers with systemd as their first process, each in the namespace made for it before.
+
+A node's files are an overlay over the one root file system; they outlive its reboot, its network's insides do not.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import access
+import network
+from commands import NETNS_DIR, LabError, attempt, run
+from places import Lab, write_file
+from rootfs import INIT_PATH
+from topology import Node
+
+BOOT_TIMEOUT = 60.0
+"""Seconds from the first process to systemd's word that all units are up."""
+
+_ENOUGH = 20000
+"""Open files of a process, and processes of root's on this machine."""
+
+_CONTAINERS_CONF = """\
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+lock_type = "file"
+"""
+_HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{name}\n"
+
+
+def start_all(lab: Lab, nodes: Iterable[Node], rootfs: Path) -> None:
+    """Start nodes at the same time, and return when each answers on its ssh port with all its units up."""
+    nodes = tuple(nodes)
+    access.make_key(lab)
+    write_file(lab.podman / "containers.conf", _CONTAINERS_CONF)
+    _at_once(lambda node: _create(lab, node, rootfs), nodes)
+    access.write_configuration(lab, nodes)
+    _at_once(lambda node: _await_boot(lab, node), nodes)
+
+
+def reboot(lab: Lab, node: Node) -> None:
+    """Stop a node as its power button does (it has 10 s), take its interfaces, routes and rules away, and start it."""
+    _podman(lab, "stop", "--time=10", lab.netns(node.name))
+    network.remove_netns(lab.netns(node.name))
+    network.build_node(lab.prefix, node)
+    _podman(lab, "start", lab.netns(node.name))
+    _await_boot(lab, node)
+
+
+def pid(lab: Lab, node: Node) -> int:
+    """The node's first process, as this machine numbers it. Raises LabError if the node does not run."""
+    try:
+        number = int(_pid_file(lab, node).read_text())
+    except (FileNotFoundError, ValueError) as error:
+        raise LabError(f"{node.name} does not run") from error
+    if not Path(f"/proc/{number}/root/{INIT_PATH}").exists():
+        raise LabError(f"{node.name} does not run: its first process is gone")
+    return number
+
+
+def is_running(lab: Lab, node: Node) -> bool:
+    """Whether the node's first process is alive."""
+    try:
+        pid(lab, node)
+    except LabError:
+        return False
+    return True
+
+
+def command(lab: Lab, node: Node, argv: Iterable[str]) -> list[str]:
+    """The command line that runs argv in all of a node's namespaces, as root, without ssh."""
+    return ["nsenter", f"--target={pid(lab, node)}", "-m", "-u", "-i", "-n", "-p", "-C", "--", *argv]
+
+
+def remove_all(lab: Lab) -> None:
+    """Kill every node, however far it got, and remove its files; podman is asked first, then the kernel."""
+    if (lab.podman / "containers.conf").exists():
+        try:
+            _podman(lab, "rm", "--all", "--force", "--time=0")
+        except LabError as error:
+            print(f"   podman: {error}; going on without it")
+    _kill_cgroup(lab)
+    for mountpoint in mounts_below(lab.state):
+        attempt("umount", "--lazy", mountpoint)
+    _remove_cgroup(lab)
+    for directory in (lab.state / "nodes", lab.podman):
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def mounts_below(directory: Path) -> list[str]:
+    """Mount points in a directory, innermost first."""
+    with open("/proc/self/mounts") as mounts:
+        points = [line.split()[1].encode().decode("unicode_escape") for line in mounts]
+    return sorted((point for point in points if point.startswith(f"{directory}/")), key=len, reverse=True)
+
+
+def cgroups(lab: Lab) -> list[Path]:
+    """The lab's control groups, in each hierarchy the machine has, innermost first."""
+    tops = [*Path("/sys/fs/cgroup").glob(f"*/{lab.prefix}"), Path("/sys/fs/cgroup", lab.prefix)]
+    found = [Path(path) for top in tops for path, _, _ in os.walk(top)]
+    return sorted(found, key=lambda path: len(path.parts), reverse=True)
+
+
+def _create(lab: Lab, node: Node, rootfs: Path) -> None:
+    root = _mount_root(lab, node, rootfs)
+    _write_identity(lab, node, root)
+    containerd = lab.node(node.name) / "containerd"
+    containerd.mkdir(exist_ok=True)
+    # Not --privileged, which would give a node the machine's disks; and not --systemd, which under cgroup v1 mounts the
+    # machine's own hierarchy for all nodes to share. What systemd asks of a container manager is given here instead.
+    _podman(
+        lab, "run", "--detach", f"--name={lab.netns(node.name)}", f"--hostname={node.name}",
+        "--systemd=false", "--env=container=podman", "--stop-signal=SIGRTMIN+3",
+        "--tmpfs=/run:mode=755", "--tmpfs=/run/lock", "--tmpfs=/tmp",
+        "--cap-add=ALL", "--security-opt=seccomp=unconfined", "--security-opt=unmask=ALL", "--device=/dev/net/tun",
+        "--cgroupns=private", f"--cgroup-parent={lab.cgroup}",
+        f"--ulimit=nofile=1024:{_limit(resource.RLIMIT_NOFILE)}", f"--ulimit=nproc={_limit(resource.RLIMIT_NPROC)}",
+        f"--network=ns:{NETNS_DIR}/{lab.netns(node.name)}", "--no-hosts", "--dns=none",
+        # containerd's snapshots are overlays, which do not stack on this node's own.
+        f"--volume={containerd}:/var/lib/containerd",
+        f"--pidfile={_pid_file(lab, node)}", "--rootfs", str(root), INIT_PATH,
+    )  # fmt: skip
+
+
+def _limit(which: int) -> int:
+    """A hard limit that this machine lets a container have, whether or not its root may raise limits."""
+    _, most = resource.getrlimit(which)
+    return min(most if most != resource.RLIM_INFINITY else 1 << 20, _ENOUGH)
+
+
+def _mount_root(lab: Lab, node: Node, rootfs: Path) -> Path:
+    directory = lab.node(node.name)
+    upper, work, root = directory / "upper", directory / "work", directory / "root"
+    for path in (upper, work, root):
+        path.mkdir(parents=True)
+    # volatile: nobody needs a lab's files after the machine's own power cut, so no fsync of a node waits for the disk.
+    options = f"lowerdir={rootfs},upperdir={upper},workdir={work},volatile"
+    run("mount", "-t", "overlay", "-o", options, "overlay", str(root))
+    return root
+
+
+def _write_identity(lab: Lab, node: Node, root: Path) -> None:
+    """What makes a node itself: name, machine-id, host key; and who may log in."""
+    write_file(root / "etc/hostname", f"{node.name}\n")
+    write_file(root / "etc/hosts", _HOSTS.format(name=node.name))
+    # There is no DNS in the lab: refused at once, rather than waited for.
+    write_file(root / "etc/resolv.conf", "nameserver 127.0.0.1\n")
+    write_file(root / "etc/machine-id", f"{secrets.token_hex(16)}\n", mode=0o444)
+    access.install(lab, node, root)
+
+
+def _await_boot(lab: Lab, node: Node) -> None:
+    """Raises LabError that names failed units, or says what did not answer within BOOT_TIMEOUT."""
+    deadline = time.monotonic() + BOOT_TIMEOUT
+    while True:
+        state = attempt(*command(lab, node, ["systemctl", "is-system-running"])).stdout.strip()
+        if state == "running" and access.answers(lab, node):
+            return
+        if state == "degraded":
+            failed = run(*command(lab, node, ["systemctl", "--failed", "--plain", "--no-legend"])).strip()
+            raise LabError(f"{node.name}: units failed at boot: {failed}")
+        if time.monotonic() > deadline:
+            raise LabError(f"{node.name}: not up after {BOOT_TIMEOUT:g} s: systemd says {state or 'nothing'}")
+        time.sleep(0.05)
+
+
+def _kill_cgroup(lab: Lab) -> None:
+    """Kill what podman left, or no longer knows of: every process in the lab's control groups."""
+    for _ in range(50):
+        processes = {process for group in cgroups(lab) for process in (group / "cgroup.procs").read_text().split()}
+        if not processes:
+            return
+        attempt("kill", "-KILL", *sorted(processes))
+        time.sleep(0.1)
+
+
+def _remove_cgroup(lab: Lab) -> None:
+    for _ in range(20):
+        remaining = cgroups(lab)
+        for group in remaining:
+            # Busy for a moment after its last process: tried again.
+            attempt("rmdir", str(group))
+        if not remaining:
+            return
+        time.sleep(0.05)
+
+
+def _pid_file(lab: Lab, node: Node) -> Path:
+    return lab.node(node.name) / "pid"
+
+
+def _podman(lab: Lab, *arguments: str) -> str:
+    directories = [f"--{option}={lab.podman / name}" for option, name in _PODMAN_DIRECTORIES.items()]
+    environment = f"CONTAINERS_CONF={lab.podman / 'containers.conf'}"
+    return run("env", environment, "podman", "--storage-driver=overlay", *directories, *arguments, timeout=60)
+
+
+_PODMAN_DIRECTORIES = {"root": "storage", "runroot": "run", "tmpdir": "tmp", "network-config-dir": "networks"}
+
+
+def _at_once(work: Callable[[Node], None], nodes: tuple[Node, ...]) -> None:
+    with ThreadPoolExecutor(max_workers=16) as workers:
+        list(workers.map(work, nodes))
