@@ -251,7 +251,8 @@ class OverlayPaths:
             endpoint_host(sighting.endpoint) for sighting, _ in self._own_sightings.values() if sighting.endpoint
         }
         same_nat = any(endpoint_host(endpoint) in own_hosts for endpoint in seen)
-        return list(dict.fromkeys([*lan, *seen] if same_nat else [*seen, *lan]))
+        last = [session.endpoint] if session.endpoint else []
+        return list(dict.fromkeys([*lan, *seen, *last] if same_nat else [*seen, *lan, *last]))
 
     def _probe(self, session: _Session, now: float) -> Outgoing:
         session.sent_at = now

@@ -93,6 +93,7 @@ def create_key(path: str = paths.WIREGUARD_KEY) -> str:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()
+    os.chmod(path, 0o600)
     return read_public_key(path)
 
 

@@ -57,8 +57,11 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
+from ..module_utils.differences import Differences
 from ..module_utils.errors import EvioError
 from ..module_utils.wireguard import WireGuardError, create_key, read_public_key
+
+MODE = 0o600
 
 
 class OverlayKey:
@@ -67,37 +70,30 @@ class OverlayKey:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.path: str = module.params["path"]
-        self.exists = os.path.exists(self.path)
+        self.mode = os.stat(self.path).st_mode & 0o777 if os.path.exists(self.path) else None
 
     def present(self) -> dict[str, Any]:
-        changed = not self.exists or os.stat(self.path).st_mode & 0o777 != 0o600
-        if self.exists:
-            public_key: str | None = read_public_key(self.path)
-            if changed and not self.module.check_mode:
-                os.chmod(self.path, 0o600)
-        elif self.module.check_mode:
-            public_key = None
-        else:
+        public_key = None
+        if self.mode is not None:
+            public_key = read_public_key(self.path)
+        if not self.module.check_mode:
             public_key = create_key(self.path)
-        return {"changed": changed, "public_key": public_key, "diff": self._diff("a key, mode 0600")}
+        return {**self._result(MODE), "public_key": public_key}
 
     def absent(self) -> dict[str, Any]:
-        if self.exists and not self.module.check_mode:
+        if self.mode is not None and not self.module.check_mode:
             try:
                 os.unlink(self.path)
             except OSError as error:
                 raise WireGuardError(f"cannot remove {self.path}: {error.strerror}") from error
-        return {"changed": self.exists, "diff": self._diff(None)}
+        return self._result(None)
 
-    def _diff(self, after: str | None) -> dict[str, Any]:
-        before = f"a key, mode {os.stat(self.path).st_mode & 0o777:04o}" if os.path.exists(self.path) else None
-        if not self.exists:
-            before = None
+    def _result(self, mode: int | None) -> dict[str, Any]:
+        differences = Differences()
+        differences.compare("mode", *(None if m is None else f"{m:04o}" for m in (mode, self.mode)))
         return {
-            "before": {"key": before} if before else {},
-            "after": {"key": after} if after else {},
-            "before_header": self.path,
-            "after_header": self.path,
+            "changed": differences.changed,
+            "diff": {**differences.diff(), "before_header": self.path, "after_header": self.path},
         }
 
 

@@ -1,0 +1,216 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The overlay's modules as Ansible runs them: each step in check mode, for real, and again."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from overlay_lab import COLLECTIONS, Namespace, Node, OverlayLab
+
+pytestmark = pytest.mark.root
+
+
+def run_module(name: str, namespace: Namespace | None = None, /, **arguments: Any) -> dict[str, Any]:
+    """What the module returned, run as a process of its own."""
+    command = [sys.executable, "-m", f"ansible_collections.evio.cni.plugins.modules.{name}"]
+    result = subprocess.run(
+        command if namespace is None else namespace.command(*command),
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
+        env={**os.environ, "PYTHONPATH": str(COLLECTIONS), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    returned: dict[str, Any] = json.loads(result.stdout.strip().splitlines()[-1])
+    return returned
+
+
+def check_do_again(name: str, **arguments: Any) -> list[dict[str, Any]]:
+    """The three results of a change; asserts that check mode foretold it and that the second run changes nothing."""
+    foretold, done, again = (
+        run_module(name, **arguments, _ansible_check_mode=True),
+        run_module(name, **arguments),
+        run_module(name, **arguments),
+    )
+    assert (foretold.get("changed"), done.get("changed"), again.get("changed")) == (True, True, False), (foretold, done)
+    assert foretold["diff"] == done["diff"]
+    return [foretold, done, again]
+
+
+@pytest.fixture
+def members(tmp_path: Path) -> list[dict[str, str]]:
+    keys = [run_module("overlay_key", path=str(tmp_path / f"key{index}"))["public_key"] for index in (1, 2, 3)]
+    nodes = [{"name": f"n{i}", "address": f"10.10.0.{i}", "public_key": key} for i, key in enumerate(keys, 1)]
+    nodes[0]["endpoint"] = "198.51.100.11"
+    return nodes
+
+
+def host_overlay(tmp_path: Path, nodes: list[dict[str, str]], **further: Any) -> dict[str, Any]:
+    return {
+        "node": "n2",
+        "host_cidr": "10.10.0.0/16",
+        "nodes": nodes,
+        "config": str(tmp_path / "evio/overlay.json"),
+        "pod_routes": str(tmp_path / "evio/pod-routes.json"),
+        **further,
+    }
+
+
+def peers_in(path: Path) -> list[str]:
+    return [peer["name"] for peer in json.loads(path.read_text())["peers"]]
+
+
+def test_key_is_made_once_and_only_its_public_half_leaves(tmp_path: Path) -> None:
+    path = tmp_path / "etc/wireguard.key"
+    foretold, done, again = check_do_again("overlay_key", path=str(path))
+    assert foretold["public_key"] is None
+    assert done["public_key"] == again["public_key"]
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_text().strip() not in json.dumps([foretold, done, again])
+
+
+def test_key_that_others_can_read_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "wireguard.key"
+    before = run_module("overlay_key", path=str(path))["public_key"]
+    path.chmod(0o644)
+    _, done, _ = check_do_again("overlay_key", path=str(path))
+    assert done["public_key"] == before
+
+
+def test_key_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "wireguard.key"
+    run_module("overlay_key", path=str(path))
+    check_do_again("overlay_key", path=str(path), state="absent")
+    assert not path.exists()
+
+
+def test_file_that_is_no_key_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "wireguard.key").write_text("not a key")
+    assert "wg pubkey failed" in run_module("overlay_key", path=str(tmp_path / "wireguard.key"))["msg"]
+
+
+def test_description_is_written_for_root_alone(tmp_path: Path, members: list[dict[str, str]]) -> None:
+    check_do_again("overlay", **host_overlay(tmp_path, members))
+    path = tmp_path / "evio/overlay.json"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert peers_in(path) == ["n1", "n3"]
+    assert json.loads(path.read_text())["peers"][0]["endpoint"] == "198.51.100.11:51820"
+    assert [entry.name for entry in path.parent.iterdir()] == ["overlay.json"]
+
+
+def test_nodes_that_could_not_be_asked_stay_and_removed_ones_go(tmp_path: Path, members: list[dict[str, str]]) -> None:
+    run_module("overlay", **host_overlay(tmp_path, members))
+    path = tmp_path / "evio/overlay.json"
+    assert run_module("overlay", **host_overlay(tmp_path, members[:2], keep=["n3"]))["changed"] is False
+    assert peers_in(path) == ["n1", "n3"]
+    check_do_again("overlay", **host_overlay(tmp_path, members[:2]))
+    assert peers_in(path) == ["n1"]
+
+
+def test_check_mode_describes_nodes_whose_keys_are_not_made_yet(tmp_path: Path, members: list[dict[str, str]]) -> None:
+    nodes = [{**member, "public_key": None} for member in members]
+    foretold = run_module("overlay", **host_overlay(tmp_path, nodes), _ansible_check_mode=True)
+    assert foretold["changed"] is True
+    assert "(made by this run)" in foretold["diff"][0]["after"]
+    assert not (tmp_path / "evio").exists()
+    assert "n1 has no public key" in run_module("overlay", **host_overlay(tmp_path, nodes))["msg"]
+
+
+def test_pod_routes_follow_the_claims(tmp_path: Path) -> None:
+    files = {"config": str(tmp_path / "overlay.json"), "pod_routes": str(tmp_path / "pod-routes.json")}
+    arguments = {**files, "pod_cidrs": ["10.244.0.0/16"]}
+    check_do_again("overlay", **arguments, pod_subnets={"n1": ["10.244.0.0/24"], "n2": ["10.244.1.0/24"]})
+    check_do_again("overlay", **arguments, pod_subnets={"n1": ["10.244.0.0/24"]})
+    run_module("overlay", **arguments, pod_subnets={"n3": ["10.244.0.0/24"]}, keep=["n1"])
+    assert json.loads((tmp_path / "pod-routes.json").read_text())["subnets"] == {"n3": ["10.244.0.0/24"]}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"address": "10.11.0.3"}, "outside the host overlay"),
+        ({"address": "10.10.0.2"}, "belongs to both"),
+        ({"address": "10.10.169.254"}, "metadata"),
+        ({"public_key": "short"}, "32 bytes"),
+        ({"endpoint": "relay.example"}, "evio_public_endpoint"),
+        ({"endpoint": "198.51.100.1:99999"}, "65535"),
+    ],
+)
+def test_what_cannot_work_is_refused_by_name(
+    tmp_path: Path, members: list[dict[str, str]], change: dict[str, str], words: str
+) -> None:
+    members[2].update(change)
+    returned = run_module("overlay", **host_overlay(tmp_path, members))
+    assert returned["failed"] is True
+    assert words in returned["msg"]
+    assert not (tmp_path / "evio").exists()
+
+
+def test_pod_subnets_that_overlap_or_leave_the_pod_overlay_are_refused(tmp_path: Path) -> None:
+    arguments = {"pod_routes": str(tmp_path / "pod-routes.json"), "pod_cidrs": ["10.244.0.0/16"]}
+    overlap = run_module("overlay", **arguments, pod_subnets={"n1": ["10.244.0.0/23"], "n2": ["10.244.1.0/24"]})
+    assert "10.244.0.0/23 of n1 overlaps 10.244.1.0/24 of n2" in overlap["msg"]
+    outside = run_module("overlay", **arguments, pod_subnets={"n1": ["10.245.0.0/24"]})
+    assert "outside the pod overlay" in outside["msg"]
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[OverlayLab]:
+    overlay_lab = OverlayLab(tmp_path)
+    try:
+        yield overlay_lab
+    finally:
+        overlay_lab.close()
+
+
+def ready(lab: OverlayLab, node: Node, **further: Any) -> dict[str, Any]:
+    arguments = {
+        "node": node.name,
+        "addresses": {member.name: member.address for member in lab.nodes.values()},
+        "mtu": lab.mtu,
+        "state_file": str(node.directory / "state.json"),
+        **further,
+    }
+    return run_module("overlay_ready", node.namespace, **arguments)
+
+
+def test_readiness_is_measured_and_names_who_is_missing(lab: OverlayLab) -> None:
+    lab.public_node("relay")
+    first, second = lab.node("first", lab.router()), lab.node("second", lab.router())
+    waiting = ready(lab, first, timeout=1, _ansible_check_mode=True)
+    assert (waiting["changed"], waiting["peers"]) == (False, [])
+    assert "not there yet" in json.dumps(waiting["warnings"])
+    lab.start()
+    lab.wait_path(first, second, "direct")
+    lab.wait_path(second, first, "direct")
+    lab.wait_reachable()
+    measured = ready(lab, first, timeout=10)
+    assert measured["changed"] is False
+    assert {peer["name"]: (peer["reachable"], peer["path"]) for peer in measured["peers"]} == {
+        "relay": (True, "direct"),
+        "second": (True, "direct"),
+    }
+    # Or its agent would put the MTU right while we measure.
+    first.stop()
+    first.namespace.run("ip", "link", "set", "evio0", "mtu", str(lab.mtu - 100))
+    narrow = ready(lab, first, timeout=1)
+    assert "with packets of 1420 bytes, but with small ones: lower evio_mtu" in narrow["msg"]
+    first.start()
+    lab.wait_path(first, second, "direct")
+    lab.wait_path(second, first, "direct")
+    second.stop()
+    second.namespace.run("ip", "link", "set", "evio0", "down")
+    missing = ready(lab, first, timeout=1)
+    assert "first does not reach second (10.10.0.3) at all" in missing["msg"]
+    assert "does not reach relay" not in missing["msg"]
+    assert ready(lab, first, timeout=30, required=["relay"])["changed"] is False
