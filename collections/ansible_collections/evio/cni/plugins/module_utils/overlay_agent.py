@@ -118,6 +118,8 @@ def _status(files: AgentFiles, arguments: argparse.Namespace) -> int:
     state = read_state(files.state)
     if state is None or not state.is_fresh():
         raise OverlayError(f"no agent stands behind {files.state}; look at: systemctl status evio-overlay")
+    if state.fault:
+        sys.stderr.write(f"evio overlay: {state.fault}\n")
     if arguments.json:
         sys.stdout.write(json.dumps(asdict(state), indent=2) + "\n")
     else:
@@ -131,7 +133,7 @@ def _status(files: AgentFiles, arguments: argparse.Namespace) -> int:
             sys.stdout.write(
                 "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n"
             )
-    return 0 if all(peer.path for peer in state.peers) else 1
+    return 0 if not state.fault and all(peer.path for peer in state.peers) else 1
 
 
 def _down(files: AgentFiles, _arguments: argparse.Namespace) -> int:
@@ -163,6 +165,7 @@ class OverlayAgent:
         self._next_device_check = 0.0
         self._next_link_check = 0.0
         self._next_state = 0.0
+        self._published_fault: str | None = None
         self._is_stopping = False
         self._warned: set[str] = set()
 
@@ -212,6 +215,7 @@ class OverlayAgent:
             self._warned.clear()
         except EvioError as error:
             self._warn(str(error))
+            self._publish(time.monotonic(), str(error))
         _tell_systemd("WATCHDOG=1")
 
     # The files
@@ -407,9 +411,10 @@ class OverlayAgent:
                 self._next_state = 0.0
         self._known_ways = ways
 
-    def _publish(self, now: float) -> None:
-        if now < self._next_state:
+    def _publish(self, now: float, fault: str | None = None) -> None:
+        if now < self._next_state and fault == self._published_fault:
             return
+        self._published_fault = fault
         self._next_state = now + DEVICE_CHECK
         peers = tuple(
             PeerPath(
@@ -421,11 +426,11 @@ class OverlayAgent:
             )
             for state in self._paths.states(now)
         )
-        state = OverlayState(self._config.node, self._config.interface, self._device_kind, time.time(), peers)
+        state = OverlayState(self._config.node, self._config.interface, self._device_kind, time.time(), peers, fault)
         try:
             write_state(state, self._files.state)
         except OSError as error:
-            raise OverlayError(f"cannot write {self._files.state}: {error.strerror}") from error
+            self._warn(f"cannot write {self._files.state}: {error.strerror}")
 
     def _warn(self, words: str) -> None:
         """Once until all is well again: the loop meets the same fault twice a second."""

@@ -42,6 +42,8 @@ class OverlayState:
     updated: float
     """Seconds since 1970."""
     peers: tuple[PeerPath, ...]
+    fault: str | None = None
+    """What keeps the agent from doing its work, in its words."""
 
     def is_fresh(self, now: float | None = None) -> bool:
         """Whether an agent stands behind it."""

@@ -82,7 +82,7 @@ from ..module_utils import paths
 from ..module_utils.errors import EvioError
 from ..module_utils.overlay_config import INTERFACE, MTU
 from ..module_utils.overlay_links import link_exists
-from ..module_utils.overlay_state import read_state
+from ..module_utils.overlay_state import OverlayState, read_state
 from ..module_utils.reachability import ping_all
 
 CHECK_MODE_TIMEOUT = 3.0
@@ -117,7 +117,9 @@ class OverlayReady:
             timeout,
             [self.addresses[name] for name in self.required],
         )
-        peers = [self._peer(name, answers[address]) for name, address in self.addresses.items()]
+        state = self._state()
+        ways = {peer.name: peer.path for peer in state.peers} if state is not None else {}
+        peers = [self._peer(name, answers[address], ways.get(name)) for name, address in self.addresses.items()]
         silent = [name for name in self.required if answers[self.addresses[name]] is None]
         if silent and self.module.check_mode:
             self.module.warn(self._why(silent))
@@ -125,18 +127,18 @@ class OverlayReady:
             self.module.fail_json(msg=self._why(silent), peers=peers)
         return {"changed": False, "peers": peers}
 
-    def _peer(self, name: str, rtt: float | None) -> dict[str, Any]:
+    def _peer(self, name: str, rtt: float | None, way: str | None) -> dict[str, Any]:
         return {
             "name": name,
             "address": self.addresses[name],
             "reachable": rtt is not None,
-            "path": self._ways().get(name),
+            "path": way,
             "rtt_ms": round(rtt, 2) if rtt is not None else None,
         }
 
-    def _ways(self) -> dict[str, str | None]:
+    def _state(self) -> OverlayState | None:
         state = read_state(self.params["state_file"])
-        return {peer.name: peer.path for peer in state.peers} if state is not None and state.is_fresh() else {}
+        return state if state is not None and state.is_fresh() else None
 
     def _why(self, silent: list[str]) -> str:
         mtu = self.params["mtu"]
@@ -149,6 +151,9 @@ class OverlayReady:
                 words.append(f"{pair} with packets of {mtu} bytes, but with small ones: lower evio_mtu")
             else:
                 words.append(f"{pair} at all: look at 'evio overlay status' and 'wg show' on both")
+        state = self._state()
+        if state is not None and state.fault:
+            words.append(f"the overlay's agent says: {state.fault}")
         return "; ".join(words)
 
 

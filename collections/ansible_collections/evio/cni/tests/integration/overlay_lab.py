@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.evio.cni.plugins.module_utils.overlay_config import (
     OverlayConfig,
@@ -143,11 +144,15 @@ class Node:
 
     def paths(self) -> dict[str, str | None]:
         """How the agent says it reaches each peer."""
+        return {peer["name"]: peer["path"] for peer in self.state().get("peers", [])}
+
+    def state(self) -> dict[str, Any]:
+        """What the agent tells the rest of the node; empty before it has said anything."""
         try:
-            state = json.loads((self.directory / "state.json").read_text())
-        except (OSError, ValueError):
+            state: dict[str, Any] = json.loads((self.directory / "state.json").read_text())
+        except FileNotFoundError:
             return {}
-        return {peer["name"]: peer["path"] for peer in state["peers"]}
+        return state
 
     def pings(self, address: str, *options: str, wait: str = "0.3") -> bool:
         return (

@@ -242,3 +242,30 @@ def test_eight_nodes_form_a_full_mesh(lab: OverlayLab) -> None:
     for source, target in lab.pairs():
         lab.wait_path(source, target, DIRECT, 60)
     lab.wait_reachable(60)
+
+
+def test_relay_whose_firewall_drops_forwarded_packets_still_relays(lab: OverlayLab) -> None:
+    relay, first, second = three_nodes(lab, (SYMMETRIC, SYMMETRIC))
+    relay.namespace.run("iptables", "-P", "FORWARD", "DROP")
+    relay.namespace.run("nft", "add table inet site")
+    relay.namespace.run("nft", "add chain inet site ward { type filter hook forward priority 10; policy accept; }")
+    lab.start()
+    lab.wait_reachable()
+    lab.wait_path(first, second, relay.name)
+    rules = relay.namespace.run("iptables", "-S", "FORWARD").stdout.splitlines()
+    assert rules[0] == "-P FORWARD DROP"
+    assert sorted(rule.split()[2:4] for rule in rules[1:]) == [["-i", "evio0"], ["-o", "evio0"]]
+    assert all(rule.endswith("-j ACCEPT") for rule in rules[1:])
+    relay.namespace.run("nft", "add chain inet site ward { type filter hook forward priority 10; policy drop; }")
+    complaint = "inet site ward drops forwarded packets"
+    wait_until(lambda: complaint in relay.log.read_text(), 15, "a foreign firewall is named", lab)
+
+
+def test_interface_of_another_kind_is_left_alone_and_said(lab: OverlayLab) -> None:
+    node = lab.public_node("node")
+    node.namespace.run("ip", "link", "add", "evio0", "type", "bridge")
+    lab.start()
+    wait_until(lambda: "of kind bridge" in (node.state().get("fault") or ""), 5, "the fault is told", lab)
+    assert "evio0" in node.namespace.run("ip", "link", "show", "type", "bridge").stdout
+    node.namespace.run("ip", "link", "del", "evio0")
+    wait_until(lambda: node.state().get("fault") is None, 5, "all is well again", lab)
