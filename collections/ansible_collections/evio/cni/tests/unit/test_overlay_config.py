@@ -1,0 +1,170 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What a node is told about its overlay, and what its agents say to each other: shapes, and what is refused."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+
+import pytest
+from ansible_collections.evio.cni.plugins.module_utils.overlay_config import (
+    OverlayConfig,
+    OverlayError,
+    OverlayPeer,
+    PodRoutes,
+    keep_peers,
+    keep_subnets,
+    parse_endpoint,
+    parse_overlay,
+    parse_pod_routes,
+    probe_address,
+    render_overlay,
+    render_pod_routes,
+)
+from ansible_collections.evio.cni.plugins.module_utils.overlay_messages import (
+    ROWS_IN_A_TABLE,
+    MessageError,
+    Probe,
+    Sighting,
+    Table,
+    decode,
+    encode,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def key(number: int) -> str:
+    return base64.b64encode(bytes([number]) * 32).decode()
+
+
+def peer(number: int, endpoint: str | None = None) -> OverlayPeer:
+    return OverlayPeer(f"n{number}", key(number), f"10.10.0.{number}", endpoint)
+
+
+CONFIG = OverlayConfig(
+    node="n1",
+    address="10.10.0.1",
+    host_cidr="10.10.0.0/16",
+    public_key=key(1),
+    peers=(peer(2, "198.51.100.2:51820"), peer(3)),
+)
+ROUTES = PodRoutes(("10.244.0.0/16",), {"n1": ("10.244.0.0/24",), "n2": ("10.244.1.0/24",)})
+
+
+def test_description_comes_back_as_it_was_written() -> None:
+    assert parse_overlay(render_overlay(CONFIG)) == CONFIG
+    assert parse_pod_routes(render_pod_routes(ROUTES)) == ROUTES
+
+
+def test_order_of_peers_does_not_change_the_file() -> None:
+    assert render_overlay(replace(CONFIG, peers=CONFIG.peers[::-1])) == render_overlay(CONFIG)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 2}', '{"schema": 1}', '{"schema": 1, "peers": 3}'])
+def test_file_of_another_shape_is_refused_by_name(text: str) -> None:
+    for parse in (parse_overlay, parse_pod_routes):
+        with pytest.raises(OverlayError, match="/etc/evio/x"):
+            parse(text, "/etc/evio/x")
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("198.51.100.11", "198.51.100.11:51820"),
+        ("198.51.100.11:1194", "198.51.100.11:1194"),
+        ("2001:db8::1", "[2001:db8::1]:51820"),
+        ("[2001:db8::1]", "[2001:db8::1]:51820"),
+        ("[2001:DB8::1]:1194", "[2001:db8::1]:1194"),
+    ],
+)
+def test_endpoint_in_every_notation(text: str, endpoint: str) -> None:
+    assert parse_endpoint(text) == endpoint
+    assert parse_endpoint(endpoint) == endpoint
+
+
+@pytest.mark.parametrize("text", ["", "relay", "relay:1", "198.51.100.11:0", "198.51.100.11:x", "[::1]:70000", "1.2.3"])
+def test_endpoint_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(OverlayError, match="evio_public_endpoint"):
+        parse_endpoint(text)
+
+
+def test_probe_addresses_are_link_local_and_follow_the_host_overlay() -> None:
+    assert probe_address("10.10.3.4") == "169.254.3.4"
+    assert probe_address("fd00::3:4") == "169.254.0.4"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"mtu": 500}, "mtu 500"),
+        ({"interface": "a-name-that-is-too-long"}, "15 characters"),
+        ({"host_cidr": "10.10.0.1/16"}, "host_cidr"),
+        ({"address": "10.20.0.1"}, "outside the host overlay"),
+        ({"listen_port": 0}, "listen_port"),
+        ({"peers": (peer(2), replace(peer(3), address="10.10.0.2"))}, "belongs to both n2 and n3"),
+        ({"peers": (replace(peer(2), public_key=key(1)),)}, "belongs to both n1 and n2"),
+        ({"peers": (replace(peer(2), address="10.10.169.254"),)}, "metadata"),
+        ({"peers": (replace(peer(2), name="../x"),)}, "not a node's name"),
+    ],
+)
+def test_overlay_that_cannot_work_is_refused(change: dict[str, object], words: str) -> None:
+    with pytest.raises(OverlayError, match=words):
+        parse_overlay(render_overlay(replace(CONFIG, **change)))  # type: ignore[arg-type]
+
+
+def test_absent_members_stay_and_others_go() -> None:
+    existing = (peer(2), peer(3), peer(4))
+    renewed = replace(peer(2), public_key=key(9))
+    assert keep_peers([renewed], existing, ["n2", "n3"]) == (renewed, peer(3))
+
+
+def test_subnet_that_another_node_holds_now_is_not_kept() -> None:
+    wanted = PodRoutes(("10.244.0.0/16",), {"n3": ("10.244.1.0/24",)})
+    assert keep_subnets(wanted, ROUTES, ["n1", "n2"]).subnets == {"n1": ("10.244.0.0/24",), "n3": ("10.244.1.0/24",)}
+
+
+ENDPOINTS = st.sampled_from(["198.51.100.2:51820", "[2001:db8::1]:1", "192.168.1.10:65535"])
+LANS = st.lists(ENDPOINTS, max_size=2).map(tuple)
+PROBES = st.builds(
+    Probe, st.sampled_from(["down", "init", "up"]), st.integers(0), st.none() | st.integers(0), st.integers(0), LANS
+)
+SIGHTINGS = st.builds(
+    Sighting, st.sampled_from(["10.10.0.2", "10.10.200.3"]), st.none() | ENDPOINTS, st.booleans(), LANS
+)
+
+
+@given(st.one_of(PROBES, st.lists(SIGHTINGS).map(lambda rows: Table(tuple(rows)))), st.integers(0, 1392))
+def test_message_comes_back_as_it_was_sent(message: Probe | Table, size: int) -> None:
+    datagram = encode(message, size)
+    assert len(datagram) >= size
+    assert decode(datagram) == message
+
+
+@given(st.lists(SIGHTINGS, max_size=40))
+def test_tables_fit_into_the_smallest_overlay(rows: list[Sighting]) -> None:
+    tables = Table.split(rows)
+    assert [row for table in tables for row in table.sightings] == rows
+    assert all(len(table.sightings) <= ROWS_IN_A_TABLE and len(encode(table)) <= 1200 - 28 for table in tables)
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_whatever_else_arrives_is_refused(datagram: bytes) -> None:
+    with pytest.raises(MessageError):
+        decode(datagram)
+
+
+@pytest.mark.parametrize(
+    "datagram",
+    [
+        b'{"probe":["dead",1,null,0,[]]}',
+        b'{"probe":["up",1,null,0,["relay.example:1"]]}',
+        b'{"table":[["10.10.0.2","-attack",true,[]]]}',
+        b'{"table":[["nowhere",null,true,[]]]}',
+        b'{"table":7}',
+        b"[" * 5000,
+    ],
+)
+def test_message_with_bad_content_is_refused(datagram: bytes) -> None:
+    with pytest.raises(MessageError):
+        decode(datagram)
