@@ -1,0 +1,51 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""From a host's variables to the entry that the module node_subnet takes in its ``nodes`` option."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: subnet_request
+short_description: What a host asks of the registry
+version_added: 0.1.0
+author:
+  - The evio.cni authors (@evio-cni)
+description:
+  - Turns one host's variables into an entry of the C(nodes) option of M(evio.cni.node_subnet).
+options:
+  _input:
+    description: The host's entry of C(hostvars), with C(evio_machine_id) as M(ansible.builtin.slurp) has left it.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+nodes: "{{ ansible_play_hosts | map('extract', hostvars) | map('evio.cni.subnet_request') }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The host's name, machine-id, pinned subnet, and whether it was replaced.
+  type: dict
+"""
+
+import base64
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def subnet_request(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Name, machine-id (empty where the host has none), pin and replacement of one host."""
+    read = variables.get("evio_machine_id") or {}
+    return {
+        "name": str(variables["inventory_hostname"]),
+        "machine_id": base64.b64decode(read.get("content", "")).decode().strip(),
+        "subnet": str(variables.get("evio_node_subnet_pin") or ""),
+        "replaced": variables.get("evio_node_replaced") in (True, "true", "True", "yes"),
+    }
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"subnet_request": subnet_request}

@@ -1,0 +1,246 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""etcd's certificates, laid out as kubeadm does it: a CA, etcd's own certificates, and those of its clients.
+
+For clusters in which no kubeadm makes them. Who reads them is the subject of etcd.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import EvioError
+
+PKI_DIR = "/etc/kubernetes/pki"
+
+_CA_DAYS = 3650
+_LEAF_DAYS = 365
+_RENEW_DAYS = 90
+"""A leaf with fewer days left is issued anew at the next run."""
+
+
+class PkiError(EvioError):
+    """A certificate cannot be made, or what is there must not be replaced."""
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A certificate to be issued; ``path`` is below the PKI directory, without its suffix."""
+
+    path: str
+    common_name: str
+    organization: str | None
+    server: bool
+    """Names the member and may be shown by a server; every leaf may be shown by a client."""
+
+
+LEAVES = (
+    Leaf("etcd/server", "", None, True),
+    Leaf("etcd/peer", "", None, True),
+    Leaf("etcd/healthcheck-client", "kube-etcd-healthcheck-client", "system:masters", False),
+    Leaf("apiserver-etcd-client", "kube-apiserver-etcd-client", "system:masters", False),
+)
+CA = "etcd/ca"
+
+
+def outdated(directory: str, name: str, addresses: Sequence[str]) -> list[str]:
+    """Which of the certificates must be issued, the CA first; nothing is written.
+
+    A leaf must be where it is missing, near its end, of another CA, or without one of the member's names.
+    Raises PkiError for a CA without its key: it is somebody else's, and not ours to replace.
+    """
+    base = Path(directory)
+    ca = _load(base / f"{CA}.crt")
+    if ca is None:
+        return [CA, *(leaf.path for leaf in LEAVES)]
+    stale = [leaf.path for leaf in LEAVES if not _is_good(base, leaf, ca, _names(leaf, name, addresses))]
+    if stale and not (base / f"{CA}.key").exists():
+        raise PkiError(
+            f"{base}/{stale[0]}.crt must be issued, but {base}/{CA}.key is not there; the CA is kept elsewhere"
+        )
+    return stale
+
+
+def issue(directory: str, name: str, addresses: Sequence[str], *, key_group: int | None = None) -> list[str]:
+    """Issue what is outdated and return it. Keys are 0600; those of etcd itself 0640 for the group, if one is given."""
+    stale = outdated(directory, name, addresses)
+    if not stale:
+        return []
+    try:
+        from cryptography.hazmat.primitives.asymmetric import ec
+    except ImportError as error:
+        raise PkiError("making certificates needs cryptography: install the package python3-cryptography") from error
+    base = Path(directory)
+    (base / "etcd").mkdir(mode=0o755, parents=True, exist_ok=True)
+    if CA in stale:
+        ca_key: Any = ec.generate_private_key(ec.SECP256R1())
+        ca = _sign(_ca_builder(), ca_key, ca_key, None, ca_days=_CA_DAYS)
+        _store(base, CA, ca_key, ca, None)
+    else:
+        ca_key, ca = _load_key(base / f"{CA}.key"), _load(base / f"{CA}.crt")
+    for leaf in LEAVES:
+        if leaf.path in stale:
+            key = ec.generate_private_key(ec.SECP256R1())
+            certificate = _sign(_leaf_builder(leaf, name, addresses), key, ca_key, ca, ca_days=_LEAF_DAYS)
+            _store(base, leaf.path, key, certificate, key_group if leaf.server else None)
+    return stale
+
+
+def _is_good(base: Path, leaf: Leaf, ca: Any, names: set[str]) -> bool:
+    certificate = _load(base / f"{leaf.path}.crt")
+    if certificate is None or not (base / f"{leaf.path}.key").exists() or certificate.issuer != ca.subject:
+        return False
+    if _load_key(base / f"{leaf.path}.key").public_key().public_numbers() != certificate.public_key().public_numbers():
+        return False  # A run was killed between writing the key and its certificate.
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    try:
+        ca.public_key().verify(
+            certificate.signature, certificate.tbs_certificate_bytes, ec.ECDSA(certificate.signature_hash_algorithm)
+        )
+    except Exception:
+        # InvalidSignature, or a CA with another kind of key: not ours either way.
+        return False
+    if certificate.not_valid_after - _now() < datetime.timedelta(days=_RENEW_DAYS):
+        return False
+    if not names:
+        return True
+    alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    found = {str(value) for kind in (x509.DNSName, x509.IPAddress) for value in alternative.get_values_for_type(kind)}
+    return names <= found
+
+
+def _names(leaf: Leaf, name: str, addresses: Sequence[str]) -> set[str]:
+    return {name, "localhost", "127.0.0.1", "::1", *addresses} if leaf.server else set()
+
+
+def _ca_builder() -> Any:
+    from cryptography import x509
+
+    builder = x509.CertificateBuilder().subject_name(_subject("etcd-ca", None))
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    return builder.add_extension(_key_usage(sign=True), critical=True)
+
+
+def _leaf_builder(leaf: Leaf, name: str, addresses: Sequence[str]) -> Any:
+    from cryptography import x509
+    from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
+
+    builder = x509.CertificateBuilder().subject_name(_subject(leaf.common_name or name, leaf.organization))
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    builder = builder.add_extension(_key_usage(sign=False), critical=True)
+    # A server's certificate is shown by a client too: etcd's own gateway is a client of etcd.
+    usages = [Usage.SERVER_AUTH, Usage.CLIENT_AUTH] if leaf.server else [Usage.CLIENT_AUTH]
+    builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+    names = sorted(_names(leaf, name, addresses))
+    if names:
+        builder = builder.add_extension(
+            x509.SubjectAlternativeName([_general_name(one) for one in names]), critical=False
+        )
+    return builder
+
+
+def _sign(builder: Any, key: Any, ca_key: Any, ca: Any, *, ca_days: int) -> Any:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+
+    now = _now()
+    builder = builder.issuer_name(ca.subject if ca else _subject("etcd-ca", None)).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now - datetime.timedelta(minutes=5))
+    builder = builder.not_valid_after(now + datetime.timedelta(days=ca_days))
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    builder = builder.add_extension(
+        x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
+    )
+    return builder.sign(ca_key, hashes.SHA256())
+
+
+def _subject(common_name: str, organization: str | None) -> Any:
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
+    names = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
+    if organization:
+        names.insert(0, x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization))
+    return x509.Name(names)
+
+
+def _key_usage(*, sign: bool) -> Any:
+    from cryptography import x509
+
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_encipherment=not sign,
+        key_cert_sign=sign,
+        crl_sign=sign,
+        content_commitment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _general_name(name: str) -> Any:
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _load(path: Path) -> Any:
+    try:
+        from cryptography import x509
+    except ImportError as error:
+        raise PkiError("reading certificates needs cryptography: install the package python3-cryptography") from error
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise PkiError(f"cannot read the certificate {path}: {error}") from error
+
+
+def _load_key(path: Path) -> Any:
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        return load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError) as error:
+        raise PkiError(f"cannot read the key {path}: {error}") from error
+
+
+def _store(base: Path, path: str, key: Any, certificate: Any, key_group: int | None) -> None:
+    """The key first: a certificate is there only with its key."""
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    _write(base / f"{path}.key", pem, 0o600 if key_group is None else 0o640, key_group)
+    _write(base / f"{path}.crt", certificate.public_bytes(Encoding.PEM), 0o644, None)
+
+
+def _write(path: Path, content: bytes, mode: int, group: int | None) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "wb") as stream:
+        if group is not None:
+            os.fchown(descriptor, -1, group)
+        os.fchmod(descriptor, mode)
+        stream.write(content)
+        stream.flush()
+        os.fsync(descriptor)
+    os.rename(temporary, path)
+
+
+def _now() -> datetime.datetime:
+    # cryptography before 42 has naive times in UTC.
+    return datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)

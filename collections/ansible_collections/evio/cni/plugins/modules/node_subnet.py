@@ -1,0 +1,273 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Nodes' subnets as an Ansible resource: arguments in, the registry's work, the claims of the nodes out."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: node_subnet
+short_description: Subnets of nodes, claimed in etcd
+version_added: 0.1.0
+description:
+  - Gives each node a subnet of the pod network that no other node has, and keeps who has it in etcd below
+    C(/evio/<cluster>/). All nodes are claimed in one transaction, in as few as etcd takes where they are many.
+  - A node that has a subnet keeps it. Nothing frees a subnet but O(state=absent), and then it rests for
+    O(quarantine) seconds before another node gets it.
+  - Run it once, on a host that has etcd's client certificate; the certificate need never leave that host.
+author:
+  - The evio.cni authors (@evio-cni)
+extends_documentation_fragment:
+  - evio.cni.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+requirements:
+  - python3-etcd3
+options:
+  state:
+    description: Whether the nodes have subnets.
+    type: str
+    choices: [present, absent]
+    default: present
+  cluster:
+    description: The cluster's name, a part of the keys in etcd.
+    type: str
+    default: kubernetes
+  nodes:
+    description: The nodes.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The node's name.
+        type: str
+        required: true
+      machine_id:
+        description: The content of its C(/etc/machine-id). Required for O(state=present).
+        type: str
+      subnet:
+        description: The subnet it shall have and no other; two with a comma between them for dual stack.
+        type: str
+      replaced:
+        description: Says that this machine has taken the place of the one that has the node's claim.
+        type: bool
+        default: false
+  pod_cidr:
+    description: The pod network, or one a family with a comma between them. Required for O(state=present).
+    type: str
+  node_bits:
+    description: How many bits of it tell nodes apart, or one number a family. Required for O(state=present).
+    type: str
+  reserved_cidrs:
+    description: Networks that no node is given.
+    type: list
+    elements: str
+    default: []
+  quarantine:
+    description: Seconds for which a released subnet is given to nobody.
+    type: float
+    default: 3600.0
+  endpoints:
+    description: URLs of etcd's members.
+    type: list
+    elements: str
+    default: [https://127.0.0.1:2379]
+  ca_cert:
+    description: The certificate that vouches for etcd's.
+    type: path
+    default: /etc/kubernetes/pki/etcd/ca.crt
+  client_cert:
+    description: The certificate shown to etcd; empty for none.
+    type: path
+    default: /etc/kubernetes/pki/apiserver-etcd-client.crt
+  client_key:
+    description: Its key.
+    type: path
+    default: /etc/kubernetes/pki/apiserver-etcd-client.key
+  user:
+    description: Name of an etcd user, where etcd asks for one.
+    type: str
+  password:
+    description: The user's password.
+    type: str
+  timeout:
+    description: Seconds that one call to one member may take.
+    type: float
+    default: 5.0
+  assume_empty:
+    description:
+      - In check mode, plan as if etcd held nothing, for an etcd that a task before this one would have set up.
+      - Without check mode it has no effect.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Claim a subnet for every node, in one transaction
+  evio.cni.node_subnet:
+    pod_cidr: 10.244.0.0/16
+    node_bits: 8
+    nodes:
+      - {name: node1, machine_id: 3f0d5c2f8f0c4a2f9d8d5cf1a3f3a6b1}
+      - {name: node2, machine_id: 7a4c1d3b2f5e4c6a8b9d0e1f2a3b4c5d}
+  run_once: true
+
+- name: Give a node's subnet back
+  evio.cni.node_subnet:
+    state: absent
+    nodes: [{name: node2}]
+  run_once: true
+"""
+
+RETURN = r"""
+subnets:
+  description: What each of the nodes has, by its name.
+  returned: O(state=present)
+  type: dict
+  sample:
+    node1:
+      cidrs: [10.244.0.0/24]
+      gateways: [10.244.0.1/24]
+      epoch: 4
+claimed:
+  description: Names of the nodes whose claim was written or removed.
+  returned: success
+  type: list
+  elements: str
+"""
+
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.claims import Claim, ClaimError, Request, describe, subnets_of, table
+from ..module_utils.errors import EvioError
+from ..module_utils.etcd import Access, Etcd
+from ..module_utils.registry import Outcome, Registry, plan_on_empty
+from ..module_utils.subnets import parse_pools
+
+
+class NodeSubnets:
+    """One run over all nodes of the task."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.params: dict[str, Any] = module.params
+
+    def present(self) -> dict[str, Any]:
+        pools = parse_pools(self.params["pod_cidr"], self.params["node_bits"])
+        requests = [self._request(node) for node in self.params["nodes"]]
+        reserved = self.params["reserved_cidrs"]
+        if self.module.check_mode and self.params["assume_empty"]:
+            outcome = plan_on_empty(requests, pools, reserved=reserved, now=time.time())
+        else:
+            with Etcd(self._access()) as etcd:
+                outcome = Registry(etcd, self.params["cluster"]).claim(
+                    requests,
+                    pools,
+                    reserved=reserved,
+                    quarantine=self.params["quarantine"],
+                    dry_run=self.module.check_mode,
+                )
+        after = {**outcome.before.claims, **outcome.claims}
+        return {
+            **self._result(outcome, after, describe(pools)),
+            "subnets": {node: self._facts(claim) for node, claim in outcome.claims.items()},
+        }
+
+    def absent(self) -> dict[str, Any]:
+        with Etcd(self._access()) as etcd:
+            outcome = Registry(etcd, self.params["cluster"]).release(
+                [node["name"] for node in self.params["nodes"]], dry_run=self.module.check_mode
+            )
+        after = {node: claim for node, claim in outcome.before.claims.items() if node not in outcome.changed}
+        return self._result(outcome, after, describe(outcome.before.pools or ()))
+
+    def _result(self, outcome: Outcome, after: dict[str, Claim], pools: str) -> dict[str, Any]:
+        return {
+            "changed": bool(outcome.changed) or outcome.pool_changed,
+            "claimed": sorted(outcome.changed),
+            "diff": {
+                "before": {"pool": describe(outcome.before.pools or ()), **table(outcome.before.claims.values())},
+                "after": {"pool": pools, **table(after.values())},
+            },
+        }
+
+    def _access(self) -> Access:
+        params = self.params
+        return Access(
+            endpoints=tuple(params["endpoints"]),
+            ca_cert=params["ca_cert"] or None,
+            client_cert=params["client_cert"] or None,
+            client_key=params["client_key"] or None,
+            user=params["user"],
+            password=params["password"],
+            timeout=params["timeout"],
+        )
+
+    @staticmethod
+    def _request(node: dict[str, Any]) -> Request:
+        if not node["machine_id"]:
+            raise ClaimError(f"node {node['name']} has no machine_id; give it the content of its /etc/machine-id")
+        pin = tuple(cidr.strip() for cidr in (node["subnet"] or "").split(",") if cidr.strip())
+        return Request(node["name"], node["machine_id"].strip(), pin, node["replaced"])
+
+    @staticmethod
+    def _facts(claim: Claim) -> dict[str, Any]:
+        subnets = subnets_of(claim)
+        return {
+            "cidrs": [subnet.cidr for subnet in subnets],
+            "gateways": [subnet.gateway for subnet in subnets],
+            "epoch": claim.epoch,
+        }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "cluster": {"type": "str", "default": "kubernetes"},
+            "nodes": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "machine_id": {"type": "str"},
+                    "subnet": {"type": "str"},
+                    "replaced": {"type": "bool", "default": False},
+                },
+            },
+            "pod_cidr": {"type": "str"},
+            "node_bits": {"type": "str"},
+            "reserved_cidrs": {"type": "list", "elements": "str", "default": []},
+            "quarantine": {"type": "float", "default": 3600.0},
+            "endpoints": {"type": "list", "elements": "str", "default": ["https://127.0.0.1:2379"]},
+            "ca_cert": {"type": "path", "default": "/etc/kubernetes/pki/etcd/ca.crt"},
+            "client_cert": {"type": "path", "default": "/etc/kubernetes/pki/apiserver-etcd-client.crt"},
+            "client_key": {"type": "path", "default": "/etc/kubernetes/pki/apiserver-etcd-client.key", "no_log": False},
+            "user": {"type": "str"},
+            "password": {"type": "str", "no_log": True},
+            "timeout": {"type": "float", "default": 5.0},
+            "assume_empty": {"type": "bool", "default": False},
+        },
+        required_if=[("state", "present", ["pod_cidr", "node_bits"])],
+        required_together=[("user", "password")],
+        supports_check_mode=True,
+    )
+    subnets = NodeSubnets(module)
+    try:
+        result = subnets.present() if module.params["state"] == "present" else subnets.absent()
+    except EvioError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A real etcd member for tests: its own directory, free ports of the loopback, mutual TLS by the library's own pki."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from ansible_collections.evio.cni.plugins.module_utils.etcd import Access, Etcd, EtcdError, Get
+from ansible_collections.evio.cni.plugins.module_utils.pki import issue
+
+
+class EtcdServer:
+    """One member; ``start`` after ``stop`` or ``kill`` brings the same data back."""
+
+    def __init__(self, directory: Path, *, quota_bytes: int | None = None) -> None:
+        self.directory = directory
+        self.client_port, self.peer_port = _free_port(), _free_port()
+        self.url = f"https://127.0.0.1:{self.client_port}"
+        self._quota = quota_bytes
+        self._process: subprocess.Popen[bytes] | None = None
+        issue(str(directory / "pki"), "member", ["127.0.0.1"])
+
+    @property
+    def access(self) -> Access:
+        pki = self.directory / "pki"
+        return Access(
+            endpoints=(self.url,),
+            ca_cert=str(pki / "etcd/ca.crt"),
+            client_cert=str(pki / "apiserver-etcd-client.crt"),
+            client_key=str(pki / "apiserver-etcd-client.key"),
+            timeout=3.0,
+        )
+
+    def start(self) -> EtcdServer:
+        pki, peer = self.directory / "pki/etcd", f"https://127.0.0.1:{self.peer_port}"
+        arguments = {
+            "name": "member",
+            "data-dir": str(self.directory / "data"),
+            "listen-client-urls": self.url,
+            "advertise-client-urls": self.url,
+            "listen-peer-urls": peer,
+            "initial-advertise-peer-urls": peer,
+            "initial-cluster": f"member={peer}",
+            "client-cert-auth": "true",
+            "trusted-ca-file": str(pki / "ca.crt"),
+            "cert-file": str(pki / "server.crt"),
+            "key-file": str(pki / "server.key"),
+            "peer-client-cert-auth": "true",
+            "peer-trusted-ca-file": str(pki / "ca.crt"),
+            "peer-cert-file": str(pki / "peer.crt"),
+            "peer-key-file": str(pki / "peer.key"),
+        }
+        if self._quota is not None:
+            arguments["quota-backend-bytes"] = str(self._quota)
+        command = ["etcd", *(f"--{name}={value}" for name, value in arguments.items())]
+        with (self.directory / "etcd.log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.directory)
+        self._await_answer()
+        return self
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._reap()
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._reap()
+
+    def _reap(self) -> None:
+        if self._process is not None:
+            self._process.wait(timeout=10)
+            self._process = None
+
+    def _await_answer(self) -> None:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                with Etcd(self.access) as etcd:
+                    etcd.txn([], [Get("ready")])
+                return
+            except EtcdError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,283 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Claims in a real etcd: nobody gets what another has, whatever races, and what goes wrong is said in one sentence."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from ansible_collections.evio.cni.plugins.module_utils.claims import ClaimError, Request
+from ansible_collections.evio.cni.plugins.module_utils.etcd import Delete, Etcd, EtcdError, Get, Put
+from ansible_collections.evio.cni.plugins.module_utils.pki import issue
+from ansible_collections.evio.cni.plugins.module_utils.registry import Registry
+from ansible_collections.evio.cni.plugins.module_utils.subnets import Pool, parse_pools
+
+from .etcd_server import EtcdServer
+
+pytestmark = pytest.mark.root
+
+POOLS = parse_pools("10.244.0.0/16", 8)
+DUAL = parse_pools("10.244.0.0/16,fd00:10:244::/48", "8,16")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer]:
+    server = EtcdServer(tmp_path_factory.mktemp("etcd"))
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def etcd(server: EtcdServer) -> Iterator[Etcd]:
+    with Etcd(server.access) as etcd:
+        yield etcd
+
+
+class Clock:
+    """Seconds that pass only when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def registry(etcd: Etcd, clock: Clock, request: pytest.FixtureRequest) -> Registry:
+    return Registry(etcd, request.node.name.replace("[", "-").replace("]", ""), clock=clock)
+
+
+def fill(etcd: Etcd) -> None:
+    """Write until the space of a member with a small quota is used up."""
+    for number in range(40):
+        try:
+            etcd.txn([], [Put(f"/filler/{number}", "x" * 100_000)])
+        except EtcdError:
+            return
+    pytest.fail("4 MB did not fill a quota of 1 MiB")
+
+
+def ask(*names: str) -> list[Request]:
+    return [Request(name, f"machine-of-{name}") for name in names]
+
+
+def cidrs(registry: Registry) -> dict[str, tuple[str, ...]]:
+    return {node: claim.cidrs for node, claim in registry.read().claims.items()}
+
+
+def test_nodes_get_the_lowest_free_subnets_in_their_order(registry: Registry) -> None:
+    outcome = registry.claim(ask("node1", "node2", "node3"), POOLS)
+    assert {node: claim.cidrs for node, claim in outcome.claims.items()} == {
+        "node1": ("10.244.0.0/24",),
+        "node2": ("10.244.1.0/24",),
+        "node3": ("10.244.2.0/24",),
+    }
+    assert outcome.changed == ("node1", "node2", "node3")
+    assert all(claim.epoch > 0 for claim in outcome.claims.values())
+
+
+def test_second_claim_changes_nothing_and_keeps_the_epoch(registry: Registry) -> None:
+    first = registry.claim(ask("node1", "node2"), POOLS)
+    second = registry.claim(ask("node2", "node1"), POOLS)
+    assert second.changed == ()
+    assert not second.pool_changed
+    assert second.claims == first.claims
+
+
+def test_dry_run_says_what_a_claim_then_does(registry: Registry) -> None:
+    planned = registry.claim(ask("node1", "node2"), POOLS, dry_run=True)
+    assert registry.read().claims == {}
+    done = registry.claim(ask("node1", "node2"), POOLS)
+    assert planned.changed == done.changed
+    assert {node: claim.cidrs for node, claim in planned.claims.items()} == cidrs(registry)
+
+
+def test_all_nodes_are_claimed_in_one_transaction(registry: Registry) -> None:
+    outcome = registry.claim(ask(*(f"node{number}" for number in range(62))), POOLS)
+    assert len({claim.epoch for claim in outcome.claims.values()}) == 1
+
+
+def test_more_nodes_than_a_transaction_takes(registry: Registry) -> None:
+    outcome = registry.claim(ask(*(f"node{number}" for number in range(150))), POOLS)
+    assert len({claim.cidrs for claim in outcome.claims.values()}) == 150
+    assert len({claim.epoch for claim in outcome.claims.values()}) == 3
+
+
+def test_one_impossible_request_claims_nothing(registry: Registry) -> None:
+    small = parse_pools("10.244.0.0/16", 1)
+    with pytest.raises(ClaimError, match=r"node3: no subnet of 10\.244\.0\.0/16 is free"):
+        registry.claim(ask("node1", "node2", "node3"), small)
+    assert registry.read().claims == {}
+
+
+def test_same_name_on_another_machine_is_refused_until_it_is_said_to_be_replaced(registry: Registry) -> None:
+    first = registry.claim(ask("node1"), POOLS).claims["node1"]
+    stranger = Request("node1", "other-machine")
+    with pytest.raises(ClaimError, match="belongs to the machine machine-of-node1, not to other-machine"):
+        registry.claim([stranger], POOLS)
+    outcome = registry.claim([replace(stranger, replaced=True)], POOLS)
+    assert outcome.claims["node1"].cidrs == first.cidrs
+    assert outcome.claims["node1"].machine_id == "other-machine"
+    assert outcome.claims["node1"].epoch > first.epoch
+
+
+def test_pin_is_kept_or_refused_by_name(registry: Registry) -> None:
+    pinned = Request("node9", "machine-of-node9", ("10.244.0.0/24",))
+    outcome = registry.claim([*ask("node1"), pinned], POOLS)
+    assert outcome.claims["node9"].cidrs == ("10.244.0.0/24",)
+    assert outcome.claims["node1"].cidrs == ("10.244.1.0/24",)
+    with pytest.raises(ClaimError, match=r"node2 is pinned to 10\.244\.0\.0/24, which node9 has"):
+        registry.claim([Request("node2", "m", ("10.244.0.0/24",))], POOLS)
+    with pytest.raises(ClaimError, match=r"node1 is pinned to 10\.244\.7\.0/24 but has 10\.244\.1\.0/24"):
+        registry.claim([Request("node1", "machine-of-node1", ("10.244.7.0/24",))], POOLS)
+
+
+def test_released_subnet_rests_then_comes_last(registry: Registry, clock: Clock) -> None:
+    pools = parse_pools("10.244.0.0/16", 2)
+    registry.claim(ask("node1", "node2"), pools)
+    assert registry.release(["node1"]).changed == ("node1",)
+    assert registry.release(["node1"]).changed == ()
+    registry.claim(ask("node3", "node4"), pools)
+    assert cidrs(registry)["node3"] == ("10.244.128.0/18",)
+    with pytest.raises(ClaimError, match="1 are in quarantine, the first for another 3600 s"):
+        registry.claim(ask("node5"), pools)
+    clock.now += 3600
+    assert registry.claim(ask("node5"), pools).claims["node5"].cidrs == ("10.244.0.0/18",)
+
+
+def test_longest_released_is_given_out_first(registry: Registry, clock: Clock) -> None:
+    pools = parse_pools("10.244.0.0/16", 1)
+    registry.claim(ask("node1", "node2"), pools)
+    registry.release(["node2"])
+    clock.now += 1
+    registry.release(["node1"])
+    clock.now += 4000
+    assert registry.claim(ask("node3"), pools).claims["node3"].cidrs == ("10.244.128.0/17",)
+
+
+def test_reserved_networks_are_kept_out(registry: Registry) -> None:
+    outcome = registry.claim(ask("node1"), POOLS, reserved=["10.244.0.0/22"])
+    assert outcome.claims["node1"].cidrs == ("10.244.4.0/24",)
+
+
+def test_second_family_is_added_to_nodes_that_have_one(registry: Registry) -> None:
+    registry.claim(ask("node1", "node2"), POOLS)
+    outcome = registry.claim(ask("node2", "node1"), DUAL)
+    assert outcome.claims["node1"].cidrs == ("10.244.0.0/24", "fd00:10:244:1::/64")
+    assert outcome.claims["node2"].cidrs == ("10.244.1.0/24", "fd00:10:244::/64")
+
+
+@pytest.mark.parametrize("wanted", [("10.244.0.0/16", 9), ("10.245.0.0/16", 8), ("10.244.1.0/24", 0)])
+def test_other_pool_against_live_claims_names_both(registry: Registry, wanted: tuple[str, int]) -> None:
+    registry.claim(ask("node1"), POOLS)
+    with pytest.raises(ClaimError, match="evio_pod_cidr and evio_node_bits") as raised:
+        registry.claim(ask("node2"), parse_pools(*wanted))
+    for word in (wanted[0], f"{wanted[1]} node bits", "10.244.0.0/16 with 8 node bits", "node1 has 10.244.0.0/24"):
+        assert word in str(raised.value)
+
+
+def test_growth_that_holds_every_claim_is_allowed(registry: Registry) -> None:
+    registry.claim(ask("node1", "node2"), parse_pools("10.244.0.0/16", 8))
+    outcome = registry.claim(ask("node1", "node2", "node3"), parse_pools("10.240.0.0/12", 12))
+    assert outcome.pool_changed
+    assert outcome.claims["node2"].cidrs == ("10.244.1.0/24",)
+    assert outcome.claims["node3"].cidrs == ("10.240.0.0/24",)
+    assert registry.read().pools == (Pool("10.240.0.0/12", 12),)
+
+
+def test_nothing_is_written_outside_the_prefix(etcd: Etcd) -> None:
+    etcd.txn([], [Put("/registry/pods/a", "kept")])
+    registry = Registry(etcd, "prefixed")
+    registry.claim(ask("node1"), POOLS)
+    registry.release(["node1"])
+    keys = {pair.key for pair in etcd.txn([], [Get("/", prefix=True)]).ranges[0]}
+    assert {key for key in keys if not key.startswith("/evio/")} == {"/registry/pods/a"}
+    assert "/evio/prefixed/subnets/010.244.000.000" in keys
+    etcd.txn([], [Delete("/registry/pods/a")])
+
+
+def test_racing_clients_never_share_a_subnet(server: EtcdServer) -> None:
+    problems: list[Exception] = []
+
+    def claim_ten(worker: int) -> None:
+        try:
+            with Etcd(server.access) as etcd:
+                for number in range(10):
+                    Registry(etcd, "race").claim(ask(f"node{worker}-{number}"), POOLS)
+        except Exception as error:
+            problems.append(error)
+
+    workers = [threading.Thread(target=claim_ten, args=(worker,)) for worker in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout=60)
+    assert problems == []
+    with Etcd(server.access) as etcd:
+        claims = Registry(etcd, "race").read().claims
+    owners = [cidr for claim in claims.values() for cidr in claim.cidrs]
+    assert len(owners) == len(set(owners)) == 80
+
+
+def test_dead_member_is_passed_over(server: EtcdServer) -> None:
+    with Etcd(replace(server.access, endpoints=("https://127.0.0.1:1", server.url))) as etcd:
+        assert Registry(etcd, "failover").claim(ask("node1"), POOLS).changed == ("node1",)
+
+
+def test_etcd_that_is_down_is_named(server: EtcdServer) -> None:
+    with (
+        Etcd(replace(server.access, endpoints=("https://127.0.0.1:1",))) as etcd,
+        pytest.raises(EtcdError, match=r"https://127\.0\.0\.1:1 refuses connections: is etcd running there\?"),
+    ):
+        Registry(etcd, "down").read()
+
+
+def test_wrong_ca_is_named(server: EtcdServer, tmp_path: Path) -> None:
+    issue(str(tmp_path), "member", [])
+    ca = str(tmp_path / "etcd/ca.crt")
+    with (
+        Etcd(replace(server.access, ca_cert=ca)) as etcd,
+        pytest.raises(EtcdError, match=f"shows a certificate that {ca} does not vouch for"),
+    ):
+        Registry(etcd, "ca").read()
+
+
+def test_wrong_client_certificate_is_named(server: EtcdServer, tmp_path: Path) -> None:
+    issue(str(tmp_path), "member", [])
+    certificate = str(tmp_path / "apiserver-etcd-client.crt")
+    key = str(tmp_path / "apiserver-etcd-client.key")
+    with (
+        Etcd(replace(server.access, client_cert=certificate, client_key=key)) as etcd,
+        pytest.raises(EtcdError, match=f"refuses the client certificate {certificate}"),
+    ):
+        Registry(etcd, "client").read()
+
+
+def test_missing_file_is_named_before_anything_is_asked(server: EtcdServer) -> None:
+    with pytest.raises(EtcdError, match=r"cannot read /nowhere/ca\.crt"):
+        Etcd(replace(server.access, ca_cert="/nowhere/ca.crt"))
+
+
+def test_full_etcd_says_how_to_mend_it(tmp_path: Path) -> None:
+    server = EtcdServer(tmp_path, quota_bytes=1 << 20).start()
+    try:
+        with Etcd(server.access) as etcd:
+            registry = Registry(etcd, "full")
+            registry.claim(ask("node1"), POOLS)
+            fill(etcd)
+            with pytest.raises(EtcdError, match="takes no writes, its space is used up.*etcdctl alarm disarm"):
+                registry.claim(ask("node2"), POOLS)
+            assert list(registry.read().claims) == ["node1"]
+    finally:
+        server.stop()
