@@ -1,0 +1,188 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""EdgeVPN.io's configuration, against a written-down model of its controller; the package itself cannot be had here."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.evio.cni.plugins.module_utils.evio_config import (
+    EvioConfigError,
+    EvioNode,
+    EvioOverlay,
+    TurnServer,
+    XmppAccount,
+    app_bridge_address,
+    build_evio_config,
+    check_evio_config,
+    check_node_ids,
+    node_id,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from evio_controller_model import CONTROLLERS, ControllerError, ControllerModel
+
+NODE = EvioNode(
+    node_id=node_id("kubernetes", "node3"),
+    host_overlay=EvioOverlay("HOSTOVL", XmppAccount("node3-host@xmpp.example", "secret-1"), "10.10.0.3/16"),
+    pod_overlay=EvioOverlay("PODOVL", XmppAccount("node3-pods@xmpp.example", "secret-2"), "10.244.3.1/24"),
+    xmpp_host="xmpp.example",
+    mtu=1400,
+    stun=("stun.example:3478",),
+    turn=(TurnServer("turn.example:3478", "evio", "secret-3"),),
+)
+
+
+def test_controller_makes_both_overlays_whole() -> None:
+    model = ControllerModel(build_evio_config(NODE))
+    assert model.managed == ["HOSTOVL", "PODOVL"]
+    assert set(model.bridges) == {"eviHOSTOVL", "appHOSTOVL", "eviPODOVL", "appPODOVL"}
+    assert model.bridges["appHOSTOVL"].address == "10.10.0.3/16"
+    assert model.bridges["appPODOVL"].address == "10.244.3.1/24"
+    assert {bridge.mtu for bridge in model.bridges.values()} == {1400}
+    assert model.forwarding_bridges() == {"eviHOSTOVL", "eviPODOVL"}
+    assert NODE.pod_overlay.bridge in model.bridges
+
+
+def test_pods_survive_a_restart_of_the_controller() -> None:
+    model = ControllerModel(build_evio_config(NODE))
+    assert all(bridge.survives_restart for bridge in model.bridges.values())
+
+
+def test_each_overlay_has_its_own_session_and_nothing_reports_home() -> None:
+    model = ControllerModel(build_evio_config(NODE))
+    assert model.sessions() == {"node3-host@xmpp.example": "HOSTOVL", "node3-pods@xmpp.example": "PODOVL"}
+    assert model.waits_for() == "xmpp.example"
+    assert not model.reports_home()
+
+
+@pytest.mark.parametrize("protocol", ["BF", "STP", None])
+def test_every_switch_protocol_forwards(protocol: str | None) -> None:
+    model = ControllerModel(build_evio_config(replace(NODE, switch_protocol=protocol)))
+    assert model.forwarding_bridges() == {"eviHOSTOVL", "eviPODOVL"}
+
+
+def test_node_without_a_claim_has_a_bridge_without_an_address() -> None:
+    config = build_evio_config(replace(NODE, pod_overlay=replace(NODE.pod_overlay, address=None)))
+    assert ControllerModel(config).bridges["appPODOVL"].address is None
+    assert app_bridge_address(config, "PODOVL") is None
+    assert app_bridge_address(config, "HOSTOVL") == "10.10.0.3/16"
+
+
+def test_overrides_are_merged_key_by_key_and_checked() -> None:
+    config = build_evio_config(replace(NODE, overrides={"Topology": {"Overlays": {"PODOVL": {"MaxSuccessors": 3}}}}))
+    assert config["Topology"]["Overlays"] == {"HOSTOVL": {}, "PODOVL": {"MaxSuccessors": 3}}
+    with pytest.raises(EvioConfigError, match="AutoDelete"):
+        build_evio_config(
+            replace(
+                NODE,
+                overrides={"BridgeController": {"Overlays": {"PODOVL": {"NetDevice": {"AutoDelete": True}}}}},
+            )
+        )
+
+
+def test_secrets_do_not_show_in_a_traceback() -> None:
+    assert "secret" not in repr(NODE)
+
+
+def without(section: str) -> Callable[[dict[str, Any]], None]:
+    def change(config: dict[str, Any]) -> None:
+        del config[section]["Overlays"]["HOSTOVL"]
+
+    return change
+
+
+def device(**settings: Any) -> Callable[[dict[str, Any]], None]:
+    def change(config: dict[str, Any]) -> None:
+        config["BridgeController"]["Overlays"]["PODOVL"]["NetDevice"].update(settings)
+
+    return change
+
+
+def signal(**settings: Any) -> Callable[[dict[str, Any]], None]:
+    def change(config: dict[str, Any]) -> None:
+        config["Signal"]["Overlays"]["PODOVL"].update(settings)
+
+    return change
+
+
+def is_whole(config: dict[str, Any]) -> bool:
+    """Whether the controller makes of the file what a file of ours promises."""
+    try:
+        model = ControllerModel(config)
+        return (
+            len(model.managed) == 2
+            and len(model.bridges) == 4
+            and len(model.sessions()) == 2
+            and len({bridge.mtu for bridge in model.bridges.values()}) == 1
+            and all(bridge.survives_restart for bridge in model.bridges.values())
+            and len(model.forwarding_bridges()) == 2
+            and bool(model.bridges["appPODOVL"].address)
+        )
+    except (ControllerError, KeyError):
+        return False
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        *((without(section), f"{section}.Overlays: 'HOSTOVL' is missing") for section in CONTROLLERS),
+        (device(SwitchProtocol="none"), "SwitchProtocol: 'none'"),
+        (device(MTU=1410), "MTU: 1410"),
+        (device(AutoDelete=True), "AutoDelete"),
+        (device(NamePrefix="app"), "both bridges"),
+        (device(AppBridge={"MTU": 1400, "AutoDelete": False, "IP4": "10.244.3.1"}), "IP4 and PrefixLen"),
+        (device(AppBridge={"MTU": 1400, "IP4": "10.244.3.1", "PrefixLen": 24}), "AppBridge.AutoDelete"),
+        (signal(Username="node3-host@xmpp.example"), "also the account"),
+        (lambda config: config["Signal"]["Overlays"]["PODOVL"].pop("Username"), "Username: not given"),
+        (lambda config: config["BridgeController"].pop("BoundedFlood"), "BoundedFlood"),
+        (lambda config: config.pop("Topology"), "Topology"),
+        (lambda config: config["Broker"].pop("Overlays"), "Broker.Overlays"),
+    ],
+)
+def test_what_the_controller_would_misread_is_refused(change: Callable[[dict[str, Any]], None], words: str) -> None:
+    config = build_evio_config(NODE)
+    assert is_whole(config)
+    broken = copy.deepcopy(config)
+    change(broken)
+    assert not is_whole(broken)
+    with pytest.raises(EvioConfigError, match=words):
+        check_evio_config(broken)
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"),
+    [
+        (("OVERLAY1", "OVERLAY2"), "same 5 characters"),
+        (("HOST", "AVERYLONGOVERLAYNAME"), "20 characters"),
+        (("HOST", "a b"), "letters"),
+    ],
+)
+def test_ids_that_would_collide_or_be_cut_are_refused(ids: tuple[str, str], words: str) -> None:
+    host_overlay, pod_overlay = replace(NODE.host_overlay, id=ids[0]), replace(NODE.pod_overlay, id=ids[1])
+    node = replace(NODE, host_overlay=host_overlay, pod_overlay=pod_overlay)
+    with pytest.raises(EvioConfigError, match=words):
+        build_evio_config(node)
+
+
+def test_node_ids_with_one_beginning_are_refused() -> None:
+    with pytest.raises(EvioConfigError, match="a and b begin with the same 10 characters"):
+        check_node_ids({"a": "0" * 31 + "1", "b": "0" * 31 + "2"})
+    with pytest.raises(EvioConfigError, match="32 hexadecimal"):
+        check_node_ids({"a": "0123"})
+
+
+@given(st.sets(st.text(min_size=1, max_size=30), min_size=2, max_size=50))
+def test_made_node_ids_never_share_a_tunnels_name(names: set[str]) -> None:
+    identities = {name: node_id("kubernetes", name) for name in names}
+    check_node_ids(identities)
+    model = ControllerModel(build_evio_config(NODE))
+    assert len({model.tap("PODOVL", identity) for identity in identities.values()}) == len(names)
