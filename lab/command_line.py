@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import access
+import faults
 import life_cycle
 import nodes
+import survey
 from commands import LabError
-from places import Lab
-from topology import plan
+from places import REPOSITORY, Lab
+from topology import NAT_TYPES, plan
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,19 +43,51 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--per-router", type=int, default=1, metavar="K", help="nodes behind one router (default: 1)")
     up.set_defaults(verb=_up)
 
-    down = verbs.add_parser("down", help="take everything away")
-    down.set_defaults(verb=_down)
+    verbs.add_parser("down", help="take everything away").set_defaults(verb=_down)
 
-    ssh = verbs.add_parser("ssh", help="log into a node, or run a command there")
-    ssh.add_argument("node")
-    ssh.add_argument("command", nargs=argparse.REMAINDER)
-    ssh.set_defaults(verb=_ssh)
+    status = verbs.add_parser("status", help="nodes, addresses, routers, as they are now")
+    _add_json(status)
+    status.set_defaults(verb=_status)
 
-    execute = verbs.add_parser("exec", help="run a command in a node without ssh")
-    execute.add_argument("node")
-    execute.add_argument("command", nargs=argparse.REMAINDER)
-    execute.set_defaults(verb=_exec)
+    pods = verbs.add_parser("pods", help="start two pods on each node through its container runtime, or remove them")
+    pods.add_argument("action", choices=("up", "down", "list"))
+    _add_json(pods)
+    pods.set_defaults(verb=_pods)
+
+    prove = verbs.add_parser("prove", help="show that every pod reaches all it should, and what is on the wire")
+    _add_json(prove)
+    prove.set_defaults(verb=_prove)
+
+    for name, run, help_text in (
+        ("ssh", _ssh, "log into a node, or run a command there"),
+        ("exec", _exec, "the same without ssh"),
+    ):
+        inside = verbs.add_parser(name, help=help_text)
+        inside.add_argument("node")
+        inside.add_argument("command", nargs=argparse.REMAINDER)
+        inside.set_defaults(verb=run)
+
+    for name, run, help_text in (
+        ("cut", _cut, "let nothing pass between a node's site and the public segment"),
+        ("heal", _heal, "undo a cut"),
+        ("nat-forget", _nat_forget, "make a node's router lose its translations"),
+        ("reboot", _reboot, "stop a node and start it again"),
+    ):
+        fault = verbs.add_parser(name, help=help_text)
+        fault.add_argument("node")
+        fault.set_defaults(verb=run)
+
+    nat_type = verbs.add_parser("nat-type", help="make a node's router translate ports in another way")
+    nat_type.add_argument("node")
+    nat_type.add_argument("nat", choices=NAT_TYPES)
+    nat_type.set_defaults(verb=_nat_type)
+
+    verbs.add_parser("tour", help="what to look at, and how").set_defaults(verb=_tour)
     return parser
+
+
+def _add_json(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--json", action="store_true", help="for programs")
 
 
 def _up(lab: Lab, arguments: argparse.Namespace) -> None:
@@ -65,6 +101,35 @@ def _down(lab: Lab, arguments: argparse.Namespace) -> None:
         life_cycle.down(lab)
 
 
+def _status(lab: Lab, arguments: argparse.Namespace) -> None:
+    surveyed = survey.survey(lab)
+    print(json.dumps(survey.as_json(surveyed), indent=1) if arguments.json else survey.as_text(surveyed), end="")
+
+
+def _pods(lab: Lab, arguments: argparse.Namespace) -> None:
+    _need_cri()
+    import pods
+
+    if arguments.action == "up":
+        pods.up(lab)
+    elif arguments.action == "down":
+        pods.down(lab)
+    else:
+        running = pods.running(lab)
+        print(json.dumps(pods.as_json(running), indent=1) if arguments.json else pods.as_text(running), end="")
+
+
+def _prove(lab: Lab, arguments: argparse.Namespace) -> None:
+    _need_cri()
+    import proof
+    import proof_table
+
+    proved = proof.prove(lab)
+    print(json.dumps(proof.as_json(proved), indent=1) if arguments.json else proof_table.render(proved), end="")
+    if proved.failures:
+        raise LabError(f"not proven: {len(proved.failures)} of {len(proved.checks)} checks failed")
+
+
 def _ssh(lab: Lab, arguments: argparse.Namespace) -> None:
     node = lab.topology().node(arguments.node)
     os.execvp("ssh", ["ssh", "-F", str(access.configuration(lab)), node.name, *arguments.command])
@@ -74,3 +139,40 @@ def _exec(lab: Lab, arguments: argparse.Namespace) -> None:
     node = lab.topology().node(arguments.node)
     command = nodes.command(lab, node, arguments.command or ["/bin/bash", "-l"])
     os.execvp(command[0], command)
+
+
+def _cut(lab: Lab, arguments: argparse.Namespace) -> None:
+    faults.cut(lab, lab.topology().node(arguments.node))
+
+
+def _heal(lab: Lab, arguments: argparse.Namespace) -> None:
+    faults.heal(lab, lab.topology().node(arguments.node))
+
+
+def _nat_forget(lab: Lab, arguments: argparse.Namespace) -> None:
+    topology = lab.topology()
+    faults.forget(lab, topology, topology.node(arguments.node))
+
+
+def _nat_type(lab: Lab, arguments: argparse.Namespace) -> None:
+    with lab.changed_by_one():
+        topology = lab.topology()
+        faults.switch_nat(lab, topology, topology.node(arguments.node), arguments.nat)
+
+
+def _reboot(lab: Lab, arguments: argparse.Namespace) -> None:
+    with lab.changed_by_one():
+        faults.reboot(lab, lab.topology().node(arguments.node))
+
+
+def _tour(lab: Lab, arguments: argparse.Namespace) -> None:
+    print(survey.tour(lab), end="")
+
+
+def _need_cri() -> None:
+    """Go on in the project's virtual environment where this Python has no stubs of CRI."""
+    if find_spec("cri_api") is None:
+        python = REPOSITORY / ".venv/bin/python"
+        if not python.exists() or sys.executable == str(python):
+            raise LabError("the Python package container-runtime-interface-api is missing: run setup/machine")
+        os.execv(python, [str(python), *sys.argv])

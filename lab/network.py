@@ -98,8 +98,9 @@ def remove(prefix: str) -> None:
     for name in namespaces(prefix):
         remove_netns(name)
     if os.path.ismount(NETNS_DIR) and not os.listdir(NETNS_DIR):
-        # `ip netns add` mounts the directory on itself, once a machine, and never unmounts it.
+        # The machine's first `ip netns add` makes the directory and mounts it on itself; nobody ever takes it away.
         attempt("umount", "--lazy", NETNS_DIR)
+        attempt("rmdir", NETNS_DIR)
 
 
 def remove_netns(name: str) -> None:

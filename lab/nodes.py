@@ -201,7 +201,8 @@ def _pid_file(lab: Lab, node: Node) -> Path:
 def _podman(lab: Lab, *arguments: str) -> str:
     directories = [f"--{option}={lab.podman / name}" for option, name in _PODMAN_DIRECTORIES.items()]
     environment = f"CONTAINERS_CONF={lab.podman / 'containers.conf'}"
-    return run("env", environment, "podman", "--storage-driver=overlay", *directories, *arguments, timeout=60)
+    runtime = f"--runtime-flag=root={lab.podman / 'runc'}"
+    return run("env", environment, "podman", "--storage-driver=overlay", runtime, *directories, *arguments, timeout=60)
 
 
 _PODMAN_DIRECTORIES = {"root": "storage", "runroot": "run", "tmpdir": "tmp", "network-config-dir": "networks"}
