@@ -14,6 +14,7 @@ import logging
 import os
 import selectors
 import signal
+import site
 import socket
 import sys
 import time
@@ -82,6 +83,9 @@ def main(argv: list[str]) -> int:
     """The command line below ``evio overlay``; the exit status."""
     arguments = _parser().parse_args(argv)
     files = AgentFiles(arguments.config, arguments.pod_routes, arguments.key, arguments.state)
+    if sys.flags.no_site:
+        # The launcher leaves the distribution's packages out, for the plugin's speed; pyroute2 is one of them.
+        site.main()
     try:
         status: int = arguments.command(files, arguments)
         return status
