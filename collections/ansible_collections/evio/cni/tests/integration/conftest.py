@@ -1,0 +1,28 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What integration tests stand on: a namespace, and a real Open vSwitch in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .ovs_daemons import OpenVSwitch, network_namespace
+
+
+@pytest.fixture
+def netns() -> Iterator[str]:
+    with network_namespace("evt-") as name:
+        yield name
+
+
+@pytest.fixture
+def ovs(netns: str, tmp_path: Path) -> Iterator[OpenVSwitch]:
+    directory = tmp_path / "ovs"
+    directory.mkdir()
+    switch = OpenVSwitch(netns, directory)
+    try:
+        yield switch.start()
+    finally:
+        switch.stop()

@@ -1,0 +1,120 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A real Open vSwitch and network namespaces for tests: private, ended by process id, nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
+
+
+@contextlib.contextmanager
+def network_namespace(prefix: str) -> Iterator[str]:
+    """A named namespace with its loopback up; its name, which is also a file in /run/netns."""
+    name = f"{prefix}{uuid.uuid4().hex[:8]}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
+        yield name
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+def in_namespace(name: str, *command: str, check: bool = True, timeout: float = 20) -> subprocess.CompletedProcess[str]:
+    """Run a command in a namespace's network alone (mounts and processes stay ours)."""
+    return subprocess.run(
+        ["nsenter", f"--net=/run/netns/{name}", *command],
+        check=check,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+class OpenVSwitch:
+    """ovsdb-server and ovs-vswitchd of one namespace, with a database of their own. ``tso``: userspace TSO."""
+
+    def __init__(self, netns: str, directory: Path, *, tso: bool = False) -> None:
+        self.netns = netns
+        self.directory = directory
+        self.ovsdb = f"unix:{directory}/db.sock"
+        self._tso = tso
+        self._server: subprocess.Popen[bytes] | None = None
+        self._switch: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> OpenVSwitch:
+        self.start_server()
+        self.start_vswitchd()
+        return self
+
+    def start_server(self) -> None:
+        database = self.directory / "conf.db"
+        if not database.exists():
+            subprocess.run(["ovsdb-tool", "create", str(database), SCHEMA], check=True)
+        self._server = self._spawn(
+            "ovsdb-server",
+            str(database),
+            f"--remote=p{self.ovsdb}",
+            f"--unixctl={self.directory}/ovsdb.ctl",
+        )
+        self._await_path(self.directory / "db.sock", self._server)
+        self.vsctl("--no-wait", "init")
+        if self._tso:
+            self.vsctl("--no-wait", "set", "Open_vSwitch", ".", "other_config:userspace-tso-enable=true")
+
+    def start_vswitchd(self) -> None:
+        self._switch = self._spawn("ovs-vswitchd", self.ovsdb, f"--unixctl={self.directory}/vswitchd.ctl")
+        self._await_path(self.directory / "vswitchd.ctl", self._switch)
+
+    def stop(self) -> None:
+        """End both; devices stay until their namespace goes, as when a host's service is stopped."""
+        self.kill_vswitchd()
+        self.kill_server()
+
+    def kill_vswitchd(self) -> None:
+        self._switch = _kill(self._switch)
+        (self.directory / "vswitchd.ctl").unlink(missing_ok=True)
+
+    def kill_server(self) -> None:
+        self._server = _kill(self._server)
+        (self.directory / "db.sock").unlink(missing_ok=True)
+
+    def empty_database(self) -> None:
+        """Lose all that the database holds; for a server that is not running."""
+        (self.directory / "conf.db").unlink()
+
+    def vsctl(self, *arguments: str) -> str:
+        command = ["ovs-vsctl", f"--db={self.ovsdb}", "--timeout=10", *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=15).stdout.strip()
+
+    def _spawn(self, *command: str) -> subprocess.Popen[bytes]:
+        directories = ("OVS_RUNDIR", "OVS_DBDIR", "OVS_LOGDIR", "OVS_SYSCONFDIR")
+        environment = {**os.environ, **dict.fromkeys(directories, str(self.directory))}
+        with (self.directory / "daemons.log").open("ab") as log:
+            return subprocess.Popen(
+                ["nsenter", f"--net=/run/netns/{self.netns}", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+            )
+
+    @staticmethod
+    def _await_path(path: Path, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + 10
+        while not path.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{path} did not appear, see {path.parent}/daemons.log")
+            time.sleep(0.01)
+
+
+def _kill(process: subprocess.Popen[bytes] | None) -> None:
+    if process is not None:
+        process.kill()
+        process.wait(timeout=10)

@@ -1,0 +1,200 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The pod bridge on a real Open vSwitch: made whole, kept as it is, mended property by property."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ansible_collections.evio.cni.plugins.module_utils.bridge import compare_bridge, ensure_bridge, remove_bridge
+from ansible_collections.evio.cni.plugins.module_utils.bridge_spec import OWNER, OWNER_ID, BridgeError, BridgeSpec
+
+from .ovs_daemons import OpenVSwitch, in_namespace
+
+pytestmark = pytest.mark.root
+
+SPEC = BridgeSpec(
+    "br-evio",
+    ("10.244.3.1/24",),
+    mtu=1420,
+    datapath_type="netdev",
+    external_ids={OWNER_ID: OWNER, "evio-epoch": "7"},
+)
+
+
+@pytest.fixture
+def inside(ovs: OpenVSwitch) -> Iterator[None]:
+    """The test's thread in the switch's namespace, where the module would run."""
+    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    other = os.open(f"/run/netns/{ovs.netns}", os.O_RDONLY)
+    _setns(other)
+    try:
+        yield
+    finally:
+        _setns(own)
+        os.close(own)
+        os.close(other)
+
+
+def _setns(descriptor: int) -> None:
+    import ctypes
+
+    if ctypes.CDLL(None, use_errno=True).setns(descriptor, 0x40000000) != 0:
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+def device(ovs: OpenVSwitch, name: str = "br-evio") -> dict[str, Any]:
+    [link] = json.loads(in_namespace(ovs.netns, "ip", "-j", "address", "show", "dev", name).stdout)
+    return dict(link)
+
+
+def addresses(ovs: OpenVSwitch) -> list[str]:
+    return sorted(
+        f"{address['local']}/{address['prefixlen']}"
+        for address in device(ovs)["addr_info"]
+        if address["scope"] != "link"
+    )
+
+
+@pytest.mark.usefixtures("inside")
+def test_bridge_is_made_with_gateway_mac_and_mtu(ovs: OpenVSwitch) -> None:
+    differences = ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
+    assert differences.changed
+    link = device(ovs)
+    assert (link["mtu"], link["address"]) == (1420, "0a:58:0a:f4:03:01")
+    assert "UP" in link["flags"]
+    assert addresses(ovs) == ["10.244.3.1/24"]
+    assert ovs.vsctl("get", "Bridge", "br-evio", "external_ids") == '{evio-epoch="7", evio-owner=evio.cni}'
+
+
+@pytest.mark.usefixtures("inside")
+def test_second_run_changes_nothing(ovs: OpenVSwitch) -> None:
+    ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
+    before = ovs.vsctl("get", "Open_vSwitch", ".", "next_cfg")
+    assert not ensure_bridge(SPEC, ovsdb=ovs.ovsdb).changed
+    assert ovs.vsctl("get", "Open_vSwitch", ".", "next_cfg") == before
+
+
+@pytest.mark.usefixtures("inside")
+def test_comparing_predicts_and_changes_nothing(ovs: OpenVSwitch) -> None:
+    predicted = compare_bridge(SPEC, ovsdb=ovs.ovsdb)
+    assert ovs.vsctl("list-br") == ""
+    assert predicted.diff() == ensure_bridge(SPEC, ovsdb=ovs.ovsdb).diff()
+
+
+@pytest.mark.usefixtures("inside")
+@pytest.mark.parametrize(
+    ("damage", "name"),
+    [
+        (["ip", "address", "flush", "dev", "br-evio"], "gateways"),
+        (["ip", "address", "add", "10.99.0.1/24", "dev", "br-evio"], "gateways"),
+        (["ip", "link", "set", "br-evio", "down"], "up"),
+    ],
+)
+def test_damage_to_the_link_is_mended(ovs: OpenVSwitch, damage: list[str], name: str) -> None:
+    ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
+    in_namespace(ovs.netns, *damage)
+    assert [difference.name for difference in compare_bridge(SPEC, ovsdb=ovs.ovsdb)] == [name]
+    ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
+    assert not compare_bridge(SPEC, ovsdb=ovs.ovsdb).changed
+    assert addresses(ovs) == ["10.244.3.1/24"]
+
+
+@pytest.mark.usefixtures("inside")
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"mtu": 1280}, "mtu"),
+        ({"mac": "02:00:00:00:00:07"}, "mac"),
+        ({"external_ids": {OWNER_ID: OWNER, "evio-epoch": "8"}}, "external_ids:evio-epoch"),
+        ({"gateways": ("10.244.9.1/24",), "mac": "0a:58:0a:f4:03:01"}, "gateways"),
+        ({"gateways": ("10.244.3.1/24", "fd00:10:244:3::1/64")}, "gateways"),
+    ],
+)
+def test_changed_spec_changes_that_property_alone(ovs: OpenVSwitch, change: dict[str, Any], name: str) -> None:
+    ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
+    changed = replace(SPEC, **change)
+    assert [difference.name for difference in ensure_bridge(changed, ovsdb=ovs.ovsdb)] == [name]
+    assert not compare_bridge(changed, ovsdb=ovs.ovsdb).changed
+
+
+@pytest.mark.usefixtures("inside")
+def test_foreign_ports_and_external_ids_stay(ovs: OpenVSwitch) -> None:
+    ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
+    ovs.vsctl(
+        "add-port", "br-evio", "vx0", "--", "set", "Interface", "vx0", "type=vxlan", "options:remote_ip=127.0.0.1"
+    )
+    ovs.vsctl("set", "Bridge", "br-evio", "external_ids:other=kept")
+    ensure_bridge(replace(SPEC, mtu=1400), ovsdb=ovs.ovsdb)
+    assert ovs.vsctl("list-ports", "br-evio") == "vx0"
+    assert ovs.vsctl("get", "Bridge", "br-evio", "external_ids:other") == "kept"
+
+
+@pytest.mark.usefixtures("inside")
+def test_bridge_comes_back_after_its_database_was_lost(ovs: OpenVSwitch) -> None:
+    ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
+    ovs.stop()
+    ovs.empty_database()
+    ovs.start()
+    assert ensure_bridge(SPEC, ovsdb=ovs.ovsdb).changed
+    assert addresses(ovs) == ["10.244.3.1/24"]
+
+
+@pytest.mark.usefixtures("inside")
+def test_datapath_the_kernel_lacks_is_named_and_undone(ovs: OpenVSwitch) -> None:
+    with pytest.raises(BridgeError, match="take datapath_type netdev"):
+        ensure_bridge(replace(SPEC, datapath_type="system"), ovsdb=ovs.ovsdb, timeout=2)
+    assert ovs.vsctl("list-br") == ""
+
+
+@pytest.mark.usefixtures("inside")
+def test_interface_of_that_name_that_is_no_bridge_is_refused(ovs: OpenVSwitch) -> None:
+    in_namespace(ovs.netns, "ip", "link", "add", "br-evio", "type", "bridge")
+    with pytest.raises(BridgeError, match="a network interface br-evio is there that is no Open vSwitch bridge"):
+        ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
+    assert ovs.vsctl("list-br") == ""
+
+
+@pytest.mark.usefixtures("inside")
+def test_only_our_own_bridge_is_removed(ovs: OpenVSwitch) -> None:
+    ovs.vsctl("add-br", "br-other", "--", "set", "Bridge", "br-other", "datapath_type=netdev")
+    with pytest.raises(BridgeError, match="left alone"):
+        remove_bridge("br-other", ovsdb=ovs.ovsdb)
+    ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
+    assert remove_bridge("br-evio", ovsdb=ovs.ovsdb, dry_run=True)
+    assert remove_bridge("br-evio", ovsdb=ovs.ovsdb)
+    assert not remove_bridge("br-evio", ovsdb=ovs.ovsdb)
+    assert ovs.vsctl("list-br") == "br-other"
+
+
+@pytest.mark.usefixtures("inside")
+def test_vswitchd_that_is_down_is_named_in_time(ovs: OpenVSwitch) -> None:
+    ovs.kill_vswitchd()
+    with pytest.raises(BridgeError, match="is ovs-vswitchd running"):
+        ensure_bridge(SPEC, ovsdb=ovs.ovsdb, timeout=1)
+
+
+def test_server_that_is_down_is_named() -> None:
+    with pytest.raises(BridgeError, match=r"unix:/nowhere/db\.sock does not answer"):
+        compare_bridge(SPEC, ovsdb="unix:/nowhere/db.sock", timeout=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"name": "a-name-that-is-too-long"}, "a-name-that-is-too-long"),
+        ({"name": "../etc"}, "../etc"),
+        ({"datapath_type": "bogus"}, "bogus"),
+        ({"mtu": 0}, "mtu 0"),
+        ({"mac": "01:00:00:00:00:00"}, "01:00:00:00:00:00"),
+        ({"gateways": ("10.244.3.1/33",)}, "10.244.3.1/33"),
+        ({"gateways": ("10.244.3.1/24", "10.244.4.1/24")}, "one a family"),
+    ],
+)
+def test_spec_no_bridge_can_have_is_refused_before_anything_is_asked(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(BridgeError, match=words.replace(".", r"\.").replace("/", "/")):
+        ensure_bridge(replace(SPEC, **change), ovsdb="unix:/nowhere/db.sock", timeout=1)
