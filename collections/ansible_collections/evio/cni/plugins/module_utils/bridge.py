@@ -8,25 +8,16 @@ What a bridge shall be is the subject of bridge_spec.
 from __future__ import annotations
 
 import contextlib
-import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from ipaddress import ip_interface
 from typing import Any
 
 from . import paths
 from .bridge_spec import OWNER, OWNER_ID, BridgeError, BridgeSpec, BridgeState, check_spec, compare
 from .differences import Differences
+from .errors import EvioError
+from .ovsdb import Database, assign, connect
 
-_DATABASE = "Open_vSwitch"
-_COLUMNS = {
-    "Open_vSwitch": ["bridges", "cur_cfg", "next_cfg", "other_config"],
-    "Bridge": [
-        "name", "ports", "datapath_type", "fail_mode", "stp_enable", "rstp_enable", "other_config", "external_ids"
-    ],
-    "Port": ["name", "interfaces"],
-    "Interface": ["name", "type", "mtu", "mtu_request", "ofport", "error", "external_ids"],
-}  # fmt: skip
 _LINK_LOCAL_SCOPE = 253
 """RT_SCOPE_LINK of linux/rtnetlink.h."""
 _IFA_F_NODAD = 0x02
@@ -36,8 +27,8 @@ _IFA_F_NODAD = 0x02
 def compare_bridge(spec: BridgeSpec, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0) -> Differences:
     """How the bridge differs from the spec; nothing is changed. timeout in seconds."""
     check_spec(spec)
-    with _connect(ovsdb, timeout) as database:
-        return compare(spec, database.state(spec.name))
+    with connect(ovsdb, timeout) as database:
+        return compare(spec, _state(database, spec.name))
 
 
 def ensure_bridge(spec: BridgeSpec, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0) -> Differences:
@@ -46,29 +37,29 @@ def ensure_bridge(spec: BridgeSpec, *, ovsdb: str = paths.OVSDB, timeout: float 
     Raises BridgeError where the OVSDB does not answer in time or vswitchd cannot make it: then a new bridge is undone.
     """
     check_spec(spec)
-    with _connect(ovsdb, timeout) as database:
-        state = database.state(spec.name)
+    with connect(ovsdb, timeout) as database:
+        state = _state(database, spec.name)
         differences = compare(spec, state)
         if not differences.changed:
             return differences
         if state is None:
             _refuse_foreign_link(spec.name)
-        database.write(spec)
+        _write(database, spec)
         try:
-            database.await_device(spec)
+            _await_device(database, spec)
             _set_up_link(spec)
-        except BridgeError:
+        except EvioError:
             if state is None:
                 database.extend_deadline()
-                database.delete(spec.name)
+                _delete(database, spec.name)
             raise
         return differences
 
 
 def remove_bridge(name: str, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, dry_run: bool = False) -> bool:
     """Remove a bridge of ours; False where there is none. Raises BridgeError for one that is somebody else's."""
-    with _connect(ovsdb, timeout) as database:
-        state = database.state(name)
+    with connect(ovsdb, timeout) as database:
+        state = _state(database, name)
         if state is None:
             return False
         if state.external_ids.get(OWNER_ID) != OWNER:
@@ -76,7 +67,7 @@ def remove_bridge(name: str, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0,
                 f"bridge {name} was not made by {OWNER} (external_ids:{OWNER_ID} is not set); it is left alone"
             )
         if not dry_run:
-            database.delete(name)
+            _delete(database, name)
         return True
 
 
@@ -89,203 +80,89 @@ def _refuse_foreign_link(name: str) -> None:
         )
 
 
-@contextlib.contextmanager
-def _connect(ovsdb: str, timeout: float) -> Iterator[_Database]:
-    database = _Database(ovsdb, timeout)
-    try:
-        yield database
-    finally:
-        database.close()
+def _state(database: Database, name: str) -> BridgeState | None:
+    row = _bridge(database, name)
+    if row is None:
+        return None
+    interface = _own_interface(row)
+    link = _read_link(name)
+    return BridgeState(
+        datapath_type=row.datapath_type or "system",
+        mac=link.mac if link and row.other_config.get("hwaddr") else row.other_config.get("hwaddr"),
+        mtu=link.mtu if link else None,
+        external_ids=dict(row.external_ids),
+        fail_mode=row.fail_mode[0] if row.fail_mode else None,
+        spanning_tree=row.stp_enable or row.rstp_enable,
+        addresses=link.addresses if link else frozenset(),
+        is_up=bool(link and link.is_up),
+        error=interface.error[0] if interface is not None and interface.error else None,
+    )
 
 
-class _Database:
-    """The Open_vSwitch database as the library keeps it, with a deadline over all that is done in one go."""
+def _write(database: Database, spec: BridgeSpec) -> None:
+    """Make or change the bridge's rows, as one transaction that vswitchd has taken up when this returns."""
 
-    def __init__(self, ovsdb: str, timeout: float) -> None:
-        try:
-            import ovs.db.idl
-            import ovs.jsonrpc
-            import ovs.poller
-            import ovs.stream
-        except ImportError as error:
-            raise BridgeError("talking to Open vSwitch needs its library: install python3-openvswitch") from error
-        self._ovs = ovs
-        self._deadline = time.monotonic() + timeout
-        self._timeout = timeout
-        self._ovsdb = ovsdb
-        helper = ovs.db.idl.SchemaHelper(None, self._fetch_schema())
-        for table, columns in _COLUMNS.items():
-            helper.register_columns(table, columns)
-        self._idl = ovs.db.idl.Idl(ovsdb, helper)
-        self._wait(self._idl.has_ever_connected, "has not sent its content")
+    def fill(transaction: Any) -> None:
+        row = _bridge(database, spec.name) or _insert(database, transaction, spec.name)
+        interface = _own_interface(row)
+        assign(row, "datapath_type", "" if spec.datapath_type == "system" else spec.datapath_type)
+        assign(row, "fail_mode", "standalone")
+        assign(row, "stp_enable", False)
+        assign(row, "rstp_enable", False)
+        if spec.fixed_mac is not None:
+            assign(row, "other_config", {**getattr(row, "other_config", {}), "hwaddr": spec.fixed_mac})
+        assign(row, "external_ids", {**getattr(row, "external_ids", {}), **spec.external_ids})
+        if spec.mtu is not None:
+            assign(interface, "mtu_request", spec.mtu)
 
-    def close(self) -> None:
-        self._idl.close()
-
-    def extend_deadline(self) -> None:
-        """Start the time anew: what failed must be undone, however late it is."""
-        self._deadline = time.monotonic() + self._timeout
-
-    def state(self, name: str) -> BridgeState | None:
-        row = self._bridge(name)
-        if row is None:
-            return None
-        interface = self._own_interface(row)
-        link = _read_link(name)
-        return BridgeState(
-            datapath_type=row.datapath_type or "system",
-            mac=link.mac if link and row.other_config.get("hwaddr") else row.other_config.get("hwaddr"),
-            mtu=link.mtu if link else None,
-            external_ids=dict(row.external_ids),
-            fail_mode=row.fail_mode[0] if row.fail_mode else None,
-            spanning_tree=row.stp_enable or row.rstp_enable,
-            addresses=link.addresses if link else frozenset(),
-            is_up=bool(link and link.is_up),
-            error=interface.error[0] if interface is not None and interface.error else None,
-        )
-
-    def write(self, spec: BridgeSpec) -> None:
-        """Make or change the bridge's rows, as one transaction that vswitchd has taken up when this returns."""
-
-        def fill(transaction: Any) -> None:
-            row = self._bridge(spec.name) or self._insert(transaction, spec.name)
-            interface = self._own_interface(row)
-            _assign(row, "datapath_type", "" if spec.datapath_type == "system" else spec.datapath_type)
-            _assign(row, "fail_mode", "standalone")
-            _assign(row, "stp_enable", False)
-            _assign(row, "rstp_enable", False)
-            if spec.fixed_mac is not None:
-                _assign(row, "other_config", {**getattr(row, "other_config", {}), "hwaddr": spec.fixed_mac})
-            _assign(row, "external_ids", {**getattr(row, "external_ids", {}), **spec.external_ids})
-            if spec.mtu is not None:
-                _assign(interface, "mtu_request", spec.mtu)
-
-        self._commit(fill)
-
-    def delete(self, name: str) -> None:
-        def fill(_: Any) -> None:
-            row = self._bridge(name)
-            self._root.bridges = [bridge for bridge in self._root.bridges if bridge != row]
-
-        self._commit(fill)
-
-    def await_device(self, spec: BridgeSpec) -> None:
-        """Return once the bridge's device is there with its number and MTU."""
-
-        def is_there() -> bool:
-            row = self._bridge(spec.name)
-            interface = self._own_interface(row) if row is not None else None
-            if interface is None:
-                return False
-            if interface.error:
-                raise BridgeError(f"Open vSwitch cannot make the bridge {spec.name}: {interface.error[0]}")
-            link = _read_link(spec.name)
-            return bool(interface.ofport) and link is not None and spec.mtu in (None, link.mtu)
-
-        hint = ""
-        if spec.datapath_type == "system":
-            hint = "; has this kernel the module openvswitch? without it, take datapath_type netdev"
-        self._wait(is_there, f"has not made the device of bridge {spec.name}{hint}")
-
-    @property
-    def _root(self) -> Any:
-        for row in self._idl.tables["Open_vSwitch"].rows.values():
-            return row
-        raise BridgeError(f"the database at {self._ovsdb} is empty: is ovs-vswitchd running?")
-
-    def _bridge(self, name: str) -> Any:
-        return next((row for row in self._idl.tables["Bridge"].rows.values() if row.name == name), None)
-
-    @staticmethod
-    def _own_interface(row: Any) -> Any:
-        own = (port for port in row.ports if port.name == row.name)
-        return next((interface for port in own for interface in port.interfaces), None)
-
-    def _insert(self, transaction: Any, name: str) -> Any:
-        interface = transaction.insert(self._idl.tables["Interface"])
-        interface.name, interface.type = name, "internal"
-        port = transaction.insert(self._idl.tables["Port"])
-        port.name, port.interfaces = name, [interface]
-        bridge = transaction.insert(self._idl.tables["Bridge"])
-        bridge.name, bridge.ports = name, [port]
-        self._root.bridges = [*self._root.bridges, bridge]
-        return bridge
-
-    def _commit(self, fill: Callable[[Any], None]) -> None:
-        transaction_type = self._ovs.db.idl.Transaction
-        while True:
-            transaction = transaction_type(self._idl)
-            transaction.add_comment("evio.cni")
-            fill(transaction)
-            self._root.increment("next_cfg")
-            status = transaction.commit()
-            while status == transaction_type.INCOMPLETE:
-                self._turn("has not answered the transaction")
-                status = transaction.commit()
-            if status != transaction_type.TRY_AGAIN:
-                break
-            self._turn("has not sent what changed meanwhile")
-        if status not in (transaction_type.SUCCESS, transaction_type.UNCHANGED):
-            raise BridgeError(f"the OVSDB at {self._ovsdb} refuses the change: {transaction.get_error()}")
-        wanted = transaction.get_increment_new_value() if status == transaction_type.SUCCESS else 0
-        self._wait(lambda: self._root.cur_cfg >= wanted, "has not taken up the change: is ovs-vswitchd running?")
-
-    def _fetch_schema(self) -> Any:
-        ovs, remaining = self._ovs, max(int((self._deadline - time.monotonic()) * 1000), 1)
-        error, stream = ovs.stream.Stream.open_block(ovs.stream.Stream.open(self._ovsdb), remaining)
-        if error:
-            raise BridgeError(
-                f"the OVSDB at {self._ovsdb} does not answer ({os.strerror(error)}): is ovsdb-server running?"
-            )
-        connection = ovs.jsonrpc.Connection(stream)
-        try:
-            request = ovs.jsonrpc.Message.create_request("get_schema", [_DATABASE])
-            error = connection.send(request)
-            while not error:
-                error, message = connection.recv()
-                if message is not None and message.id == request.id:
-                    return message.result
-                if error == _EAGAIN:
-                    error = 0
-                    poller = ovs.poller.Poller()
-                    connection.run()
-                    connection.wait(poller)
-                    connection.recv_wait(poller)
-                    self._block(poller, "has not sent its schema")
-            raise BridgeError(f"the OVSDB at {self._ovsdb} does not answer ({os.strerror(abs(error))})")
-        finally:
-            connection.close()
-
-    def _wait(self, condition: Callable[[], bool], complaint: str) -> None:
-        self._idl.run()
-        while not condition():
-            self._turn(complaint)
-
-    def _turn(self, complaint: str) -> None:
-        """Let the library work until something comes or a little time has passed (a link is not announced by OVSDB)."""
-        poller = self._ovs.poller.Poller()
-        self._idl.wait(poller)
-        self._block(poller, complaint)
-        self._idl.run()
-
-    def _block(self, poller: Any, complaint: str) -> None:
-        remaining = self._deadline - time.monotonic()
-        if remaining <= 0:
-            raise BridgeError(f"Open vSwitch at {self._ovsdb} {complaint} (waited {self._timeout:g} s)")
-        poller.timer_wait(min(int(remaining * 1000) + 1, 20))
-        poller.block()
+    database.commit(fill)
 
 
-_EAGAIN = 11
+def _await_device(database: Database, spec: BridgeSpec) -> None:
+    """Return once the bridge's device is there with its number and MTU."""
+
+    def is_there() -> bool:
+        row = _bridge(database, spec.name)
+        interface = _own_interface(row) if row is not None else None
+        if interface is None:
+            return False
+        if interface.error:
+            raise BridgeError(f"Open vSwitch cannot make the bridge {spec.name}: {interface.error[0]}")
+        link = _read_link(spec.name)
+        return bool(interface.ofport) and link is not None and spec.mtu in (None, link.mtu)
+
+    hint = ""
+    if spec.datapath_type == "system":
+        hint = "; has this kernel the module openvswitch? without it, take datapath_type netdev"
+    database.wait(is_there, f"has not made the device of bridge {spec.name}{hint}")
 
 
-def _assign(row: Any, column: str, value: Any) -> None:
-    """Only what differs is written: the library sends every column that is assigned to. A new row has none yet."""
-    current = getattr(row, column, None)
-    if isinstance(current, list):
-        current = current[0] if current else None
-    if current != value:
-        setattr(row, column, value)
+def _delete(database: Database, name: str) -> None:
+    def fill(_: Any) -> None:
+        row = _bridge(database, name)
+        database.root.bridges = [bridge for bridge in database.root.bridges if bridge != row]
+
+    database.commit(fill)
+
+
+def _bridge(database: Database, name: str) -> Any:
+    return next((row for row in database.tables["Bridge"].rows.values() if row.name == name), None)
+
+
+def _own_interface(row: Any) -> Any:
+    own = (port for port in row.ports if port.name == row.name)
+    return next((interface for port in own for interface in port.interfaces), None)
+
+
+def _insert(database: Database, transaction: Any, name: str) -> Any:
+    interface = transaction.insert(database.tables["Interface"])
+    interface.name, interface.type = name, "internal"
+    port = transaction.insert(database.tables["Port"])
+    port.name, port.interfaces = name, [interface]
+    bridge = transaction.insert(database.tables["Bridge"])
+    bridge.name, bridge.ports = name, [port]
+    database.root.bridges = [*database.root.bridges, bridge]
+    return bridge
 
 
 class _Link:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.bridge import compare_bridge, ensure_bridge, remove_bridge
-from ansible_collections.evio.cni.plugins.module_utils.bridge_spec import OWNER, OWNER_ID, BridgeError, BridgeSpec
+from ansible_collections.evio.cni.plugins.module_utils.bridge_spec import OWNER, OWNER_ID, BridgeSpec
+from ansible_collections.evio.cni.plugins.module_utils.errors import EvioError
 
 from .ovs_daemons import OpenVSwitch, in_namespace
 
@@ -146,7 +147,7 @@ def test_bridge_comes_back_after_its_database_was_lost(ovs: OpenVSwitch) -> None
 
 @pytest.mark.usefixtures("inside")
 def test_datapath_the_kernel_lacks_is_named_and_undone(ovs: OpenVSwitch) -> None:
-    with pytest.raises(BridgeError, match="take datapath_type netdev"):
+    with pytest.raises(EvioError, match="take datapath_type netdev"):
         ensure_bridge(replace(SPEC, datapath_type="system"), ovsdb=ovs.ovsdb, timeout=2)
     assert ovs.vsctl("list-br") == ""
 
@@ -154,7 +155,7 @@ def test_datapath_the_kernel_lacks_is_named_and_undone(ovs: OpenVSwitch) -> None
 @pytest.mark.usefixtures("inside")
 def test_interface_of_that_name_that_is_no_bridge_is_refused(ovs: OpenVSwitch) -> None:
     in_namespace(ovs.netns, "ip", "link", "add", "br-evio", "type", "bridge")
-    with pytest.raises(BridgeError, match="a network interface br-evio is there that is no Open vSwitch bridge"):
+    with pytest.raises(EvioError, match="a network interface br-evio is there that is no Open vSwitch bridge"):
         ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
     assert ovs.vsctl("list-br") == ""
 
@@ -162,7 +163,7 @@ def test_interface_of_that_name_that_is_no_bridge_is_refused(ovs: OpenVSwitch) -
 @pytest.mark.usefixtures("inside")
 def test_only_our_own_bridge_is_removed(ovs: OpenVSwitch) -> None:
     ovs.vsctl("add-br", "br-other", "--", "set", "Bridge", "br-other", "datapath_type=netdev")
-    with pytest.raises(BridgeError, match="left alone"):
+    with pytest.raises(EvioError, match="left alone"):
         remove_bridge("br-other", ovsdb=ovs.ovsdb)
     ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
     assert remove_bridge("br-evio", ovsdb=ovs.ovsdb, dry_run=True)
@@ -174,12 +175,12 @@ def test_only_our_own_bridge_is_removed(ovs: OpenVSwitch) -> None:
 @pytest.mark.usefixtures("inside")
 def test_vswitchd_that_is_down_is_named_in_time(ovs: OpenVSwitch) -> None:
     ovs.kill_vswitchd()
-    with pytest.raises(BridgeError, match="is ovs-vswitchd running"):
+    with pytest.raises(EvioError, match="is ovs-vswitchd running"):
         ensure_bridge(SPEC, ovsdb=ovs.ovsdb, timeout=1)
 
 
 def test_server_that_is_down_is_named() -> None:
-    with pytest.raises(BridgeError, match=r"unix:/nowhere/db\.sock does not answer"):
+    with pytest.raises(EvioError, match=r"unix:/nowhere/db\.sock does not answer"):
         compare_bridge(SPEC, ovsdb="unix:/nowhere/db.sock", timeout=1)
 
 
@@ -196,5 +197,5 @@ def test_server_that_is_down_is_named() -> None:
     ],
 )
 def test_spec_no_bridge_can_have_is_refused_before_anything_is_asked(change: dict[str, Any], words: str) -> None:
-    with pytest.raises(BridgeError, match=words.replace(".", r"\.").replace("/", "/")):
+    with pytest.raises(EvioError, match=words.replace(".", r"\.").replace("/", "/")):
         ensure_bridge(replace(SPEC, **change), ovsdb="unix:/nowhere/db.sock", timeout=1)

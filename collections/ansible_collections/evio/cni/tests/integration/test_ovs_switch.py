@@ -1,0 +1,41 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Segmentation offload is set before vswitchd starts, and only where the datapath wants it."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.evio.cni.plugins.module_utils.ovs_switch import TSO, ensure_switch, probe_datapath
+from ansible_collections.evio.cni.plugins.module_utils.ovsdb import OvsdbError
+
+from .ovs_daemons import OpenVSwitch
+
+pytestmark = pytest.mark.root
+
+
+def test_offload_is_set_while_vswitchd_is_not_running(ovs: OpenVSwitch) -> None:
+    ovs.kill_vswitchd()
+    assert ensure_switch("netdev", ovsdb=ovs.ovsdb, timeout=2, dry_run=True).changed
+    assert ensure_switch("netdev", ovsdb=ovs.ovsdb, timeout=2).changed
+    assert ovs.vsctl("--no-wait", "get", "Open_vSwitch", ".", f"other_config:{TSO}") == '"true"'
+    assert not ensure_switch("netdev", ovsdb=ovs.ovsdb, timeout=2).changed
+
+
+def test_kernel_datapath_that_never_had_it_needs_no_change(ovs: OpenVSwitch) -> None:
+    assert not ensure_switch("system", ovsdb=ovs.ovsdb).changed
+    ensure_switch("netdev", ovsdb=ovs.ovsdb)
+    assert ensure_switch("system", ovsdb=ovs.ovsdb).changed
+
+
+def test_other_settings_stay(ovs: OpenVSwitch) -> None:
+    ovs.vsctl("set", "Open_vSwitch", ".", "other_config:n-revalidator-threads=1")
+    ensure_switch("netdev", ovsdb=ovs.ovsdb)
+    assert ovs.vsctl("get", "Open_vSwitch", ".", "other_config:n-revalidator-threads") == '"1"'
+
+
+def test_unknown_datapath_is_refused() -> None:
+    with pytest.raises(OvsdbError, match="datapath_type 'dpdk'"):
+        ensure_switch("dpdk", ovsdb="unix:/nowhere/db.sock", timeout=1)
+
+
+def test_probe_finds_one_of_the_two() -> None:
+    assert probe_datapath() in ("system", "netdev")
