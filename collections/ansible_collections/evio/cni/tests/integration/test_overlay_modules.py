@@ -13,9 +13,7 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from overlay_lab import COLLECTIONS, Namespace, Node, OverlayLab
+from .overlay_lab import COLLECTIONS, Namespace, Node, OverlayLab
 
 pytestmark = pytest.mark.root
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from overlay_lab import PORT_PRESERVING, SYMMETRIC, Node, OverlayLab, wait_until
+from .overlay_lab import PORT_PRESERVING, SYMMETRIC, Node, OverlayLab, wait_until
 
 pytestmark = [
     pytest.mark.root,

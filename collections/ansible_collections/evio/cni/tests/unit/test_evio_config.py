@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,12 +21,9 @@ from ansible_collections.evio.cni.plugins.module_utils.evio_config import (
     check_node_ids,
     node_id,
 )
+from ansible_collections.evio.cni.tests.unit.evio_controller_model import CONTROLLERS, ControllerError, ControllerModel
 from hypothesis import given
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from evio_controller_model import CONTROLLERS, ControllerError, ControllerModel
 
 NODE = EvioNode(
     node_id=node_id("kubernetes", "node3"),
