@@ -398,6 +398,9 @@ class OverlayAgent:
         """Give WireGuard the AllowedIPs that differ from what it has."""
         if not always and self._paths.revision == self._applied_revision:
             return
+        if self._config.is_relay and self._paths.revision != self._applied_revision:
+            # A peer is up: the others wait for the address at which the device sees it.
+            self._next_device_check = 0.0
         self._applied_revision = self._paths.revision
         wanted = {key: frozenset(prefixes) for key, prefixes in self._paths.allowed_ips(now).items()}
         changes = list(_changes(wanted, self._applied))
