@@ -212,3 +212,40 @@ def test_readiness_is_measured_and_names_who_is_missing(lab: OverlayLab) -> None
     assert "first does not reach second (10.10.0.3) at all" in missing["msg"]
     assert "does not reach relay" not in missing["msg"]
     assert ready(lab, first, timeout=30, required=["relay"])["changed"] is False
+
+
+def evio_config(tmp_path: Path, **further: Any) -> dict[str, Any]:
+    return {
+        "cluster": "kubernetes",
+        "node": "n2",
+        "node_ids": {"n1": "", "n2": "", "n3": ""},
+        "host_overlay": {"id": "HOSTOVL", "username": "n2-h@x", "password": "hush-1", "address": "10.10.0.2/16"},
+        "pod_overlay": {"id": "PODOVL", "username": "n2-p@x", "password": "hush-2"},
+        "xmpp_host": "xmpp.example",
+        "turn": [{"address": "turn.example:3478", "user": "evio", "password": "hush-3"}],
+        "path": str(tmp_path / "opt/evio/config.json"),
+        **further,
+    }
+
+
+def test_evio_is_configured_and_keeps_the_gateway_it_was_given(tmp_path: Path) -> None:
+    arguments = evio_config(tmp_path)
+    results = check_do_again("evio_config", **arguments)
+    assert results[1]["pod_bridge"] == "appPODOVL"
+    assert "hush" not in json.dumps([result["diff"] for result in results])
+    path = Path(arguments["path"])
+    assert path.stat().st_mode & 0o777 == 0o600
+    pods = {**arguments["pod_overlay"], "address": "10.244.3.1/24"}
+    check_do_again("evio_config", **{**arguments, "pod_overlay": pods})
+    assert run_module("evio_config", **arguments)["changed"] is False
+    bridge = json.loads(path.read_text())["BridgeController"]["Overlays"]["PODOVL"]["NetDevice"]["AppBridge"]
+    assert (bridge["IP4"], bridge["PrefixLen"]) == ("10.244.3.1", 24)
+
+
+def test_evio_configuration_that_would_be_misread_is_refused(tmp_path: Path) -> None:
+    overrides = {"BridgeController": {"Overlays": {"PODOVL": {"NetDevice": {"SwitchProtocol": "none"}}}}}
+    returned = run_module("evio_config", **evio_config(tmp_path, overrides=overrides))
+    assert "SwitchProtocol: 'none'; Evio hangs on it" in returned["msg"]
+    twins = {"n1": "0" * 31 + "1", "n2": "0" * 31 + "2"}
+    assert "same 10 characters" in run_module("evio_config", **evio_config(tmp_path, node_ids=twins))["msg"]
+    assert not (tmp_path / "opt").exists()

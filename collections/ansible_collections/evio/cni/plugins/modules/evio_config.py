@@ -1,0 +1,334 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""EdgeVPN.io's config.json as an Ansible resource: the library renders and checks it, this puts it in place."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: evio_config
+short_description: The configuration of EdgeVPN.io on a node
+version_added: 0.1.0
+description:
+  - Writes the C(config.json) of EdgeVPN.io 24.x for both overlays, readable by root alone.
+  - Refuses what its controller would silently misread, also where it comes from O(overrides).
+author:
+  - The evio.cni authors (@evio-cni)
+extends_documentation_fragment:
+  - evio.cni.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+    details: Passwords are left out.
+  idempotent:
+    support: full
+options:
+  cluster:
+    description: The cluster's name, from which ids of nodes are made.
+    type: str
+    required: true
+  node:
+    description: This node's name in O(node_ids).
+    type: str
+    required: true
+  node_ids:
+    description:
+      - All nodes' ids by their names, 32 hexadecimal digits in lower case.
+      - An empty one is made from the names of cluster and node, and stays.
+    type: dict
+    required: true
+  host_overlay:
+    description: The overlay between the nodes.
+    type: dict
+    required: true
+    suboptions: &suboptions
+      id:
+        description: Its id, at most 12 characters; bridges are named after it.
+        type: str
+        required: true
+      username:
+        description: Account on the signalling server, another one for each overlay.
+        type: str
+        required: true
+      password:
+        description: The account's password.
+        type: str
+        required: true
+      address:
+        description: >-
+          Address and prefix length on the overlay's application bridge. Without one, what is in the file already stays.
+        type: str
+  pod_overlay:
+    description: The overlay between the pods.
+    type: dict
+    required: true
+    suboptions: *suboptions
+  xmpp_host:
+    description: Name or address of the signalling server.
+    type: str
+    required: true
+  xmpp_port:
+    description: Its port.
+    type: int
+    default: 5222
+  mtu:
+    description: Bytes of an IP packet on all bridges.
+    type: int
+    default: 1410
+  stun:
+    description: STUN servers, C(host:port).
+    type: list
+    elements: str
+    default: []
+  turn:
+    description: TURN servers, for pairs that cannot be punched.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      address:
+        description: C(host:port).
+        type: str
+        required: true
+      user:
+        description: The account's name.
+        type: str
+        required: true
+      password:
+        description: The account's password.
+        type: str
+        required: true
+  switch_protocol:
+    description: How the overlays' bridges avoid loops; V(learning) stands for not at all.
+    type: str
+    choices: [BF, STP, learning]
+    default: BF
+  ignored_interfaces:
+    description: Interfaces whose addresses are no candidates for tunnels, besides the usual ones.
+    type: list
+    elements: str
+    default: []
+  overrides:
+    description: Merged over the file, dictionaries key by key; whatever else EdgeVPN.io knows. No place for secrets.
+    type: dict
+    default: {}
+  path:
+    description: The file.
+    type: path
+    default: /etc/opt/evio/config.json
+"""
+
+EXAMPLES = r"""
+- name: Configure EdgeVPN.io
+  evio.cni.evio_config:
+    cluster: kubernetes
+    node: node3
+    node_ids: {node1: "", node2: "", node3: ""}
+    host_overlay:
+      id: HOSTOVL
+      username: node3-host@xmpp.example
+      password: "{{ vault_node3_host }}"
+      address: 10.10.0.3/16
+    pod_overlay:
+      id: PODOVL
+      username: node3-pods@xmpp.example
+      password: "{{ vault_node3_pods }}"
+    xmpp_host: xmpp.example
+"""
+
+RETURN = r"""
+path:
+  description: The file.
+  returned: always
+  type: str
+  sample: /etc/opt/evio/config.json
+pod_bridge:
+  description: The bridge that pods plug into.
+  returned: always
+  type: str
+  sample: appPODOVL
+host_bridge:
+  description: The bridge that has the node's host overlay address.
+  returned: always
+  type: str
+  sample: appHOSTOVL
+node_id:
+  description: The node's id.
+  returned: always
+  type: str
+"""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.errors import EvioError
+from ..module_utils.evio_config import (
+    CONFIG_PATH,
+    EvioConfigError,
+    EvioNode,
+    EvioOverlay,
+    TurnServer,
+    XmppAccount,
+    app_bridge_address,
+    build_evio_config,
+    check_node_ids,
+    node_id,
+)
+
+MODE = 0o600
+
+
+class EvioConfig:
+    """One run: read the file once, render, compare, write unless in check mode."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.params: dict[str, Any] = module.params
+        self.path = Path(self.params["path"])
+        self.before = self._read()
+
+    def run(self) -> dict[str, Any]:
+        node = self._node()
+        wanted = build_evio_config(node)
+        text = _text(wanted)
+        changed = self.before != text or self.path.stat().st_mode & 0o777 != MODE
+        if changed and not self.module.check_mode:
+            self._write(text)
+        return {
+            "changed": changed,
+            "path": str(self.path),
+            "pod_bridge": node.pod_overlay.bridge,
+            "host_bridge": node.host_overlay.bridge,
+            "node_id": node.node_id,
+            "diff": {
+                "before_header": str(self.path),
+                "after_header": str(self.path),
+                "before": _text(_without_secrets(self._existing())) if self.before else "",
+                "after": _text(_without_secrets(wanted)),
+            },
+        }
+
+    def _node(self) -> EvioNode:
+        params = self.params
+        identities = {
+            name: str(identity or node_id(params["cluster"], name)) for name, identity in params["node_ids"].items()
+        }
+        check_node_ids(identities)
+        if params["node"] not in identities:
+            raise EvioConfigError(f"node_ids: {params['node']!r}, this node, is not among them")
+        protocol = params["switch_protocol"]
+        return EvioNode(
+            node_id=identities[params["node"]],
+            host_overlay=self._overlay(params["host_overlay"]),
+            pod_overlay=self._overlay(params["pod_overlay"]),
+            xmpp_host=params["xmpp_host"],
+            xmpp_port=params["xmpp_port"],
+            mtu=params["mtu"],
+            stun=tuple(params["stun"]),
+            turn=tuple(TurnServer(turn["address"], turn["user"], turn["password"]) for turn in params["turn"]),
+            switch_protocol=None if protocol == "learning" else protocol,
+            ignored_interfaces=tuple(params["ignored_interfaces"]),
+            overrides=params["overrides"],
+        )
+
+    def _overlay(self, overlay: dict[str, Any]) -> EvioOverlay:
+        address = overlay["address"] or app_bridge_address(self._existing(), overlay["id"])
+        return EvioOverlay(overlay["id"], XmppAccount(overlay["username"], overlay["password"]), address)
+
+    def _existing(self) -> dict[str, Any]:
+        """What Evio was told before; a file that is no JSON is written anew."""
+        with contextlib.suppress(ValueError):
+            data = json.loads(self.before or "{}")
+            return data if isinstance(data, dict) else {}
+        return {}
+
+    def _read(self) -> str | None:
+        try:
+            return self.path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise EvioConfigError(f"cannot read {self.path}: {error}") from error
+
+    def _write(self, text: str) -> None:
+        temporary = self.path.parent / f".{self.path.name}.{os.getpid()}.tmp"
+        try:
+            self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, MODE)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(temporary, self.path)
+        except OSError as error:
+            raise EvioConfigError(f"cannot write {self.path}: {error.strerror}") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _text(config: dict[str, Any]) -> str:
+    return json.dumps(config, indent=2) + "\n"
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: "(secret)" if key == "Password" else _without_secrets(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(item) for item in value]
+    return value
+
+
+def main() -> None:
+    overlay = {
+        "type": "dict",
+        "required": True,
+        "options": {
+            "id": {"type": "str", "required": True},
+            "username": {"type": "str", "required": True},
+            "password": {"type": "str", "required": True, "no_log": True},
+            "address": {"type": "str"},
+        },
+    }
+    module = AnsibleModule(
+        argument_spec={
+            "cluster": {"type": "str", "required": True},
+            "node": {"type": "str", "required": True},
+            "node_ids": {"type": "dict", "required": True},
+            "host_overlay": overlay,
+            "pod_overlay": overlay,
+            "xmpp_host": {"type": "str", "required": True},
+            "xmpp_port": {"type": "int", "default": 5222},
+            "mtu": {"type": "int", "default": 1410},
+            "stun": {"type": "list", "elements": "str", "default": []},
+            "turn": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "address": {"type": "str", "required": True},
+                    "user": {"type": "str", "required": True},
+                    "password": {"type": "str", "required": True, "no_log": True},
+                },
+            },
+            "switch_protocol": {"type": "str", "choices": ["BF", "STP", "learning"], "default": "BF"},
+            "ignored_interfaces": {"type": "list", "elements": "str", "default": []},
+            "overrides": {"type": "dict", "default": {}},
+            "path": {"type": "path", "default": CONFIG_PATH},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = EvioConfig(module).run()
+    except EvioError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
