@@ -20,7 +20,7 @@ from topology import NAT_TYPES, plan
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one verb; the exit code is 0, or 1 with one line on stderr that says why."""
+    """Run one verb; the exit code is 0, or 1 (interrupted: 130) with one line on stderr that says why."""
     arguments = _parser().parse_args(argv)
     if os.geteuid() != 0:
         print("lab: makes network namespaces and mounts: run as root", file=sys.stderr)
@@ -30,6 +30,9 @@ def main(argv: Sequence[str]) -> int:
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("lab: interrupted; lab/lab down takes away what was begun", file=sys.stderr)
+        return 130
     return 0
 
 

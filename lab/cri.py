@@ -58,8 +58,9 @@ class Runtime:
     def __init__(self, socket: Path) -> None:
         self._socket = socket
         self._channel = grpc.insecure_channel(f"unix://{socket}")
-        self._runtime = api_pb2_grpc.RuntimeServiceStub(self._channel)
-        self._images = api_pb2_grpc.ImageServiceStub(self._channel)
+        # Generated code, without types.
+        self._runtime = api_pb2_grpc.RuntimeServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._images = api_pb2_grpc.ImageServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> Runtime:
         return self

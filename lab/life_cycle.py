@@ -10,6 +10,7 @@ from pathlib import Path
 
 import internet
 import inventory
+import mounts
 import network
 import nodes
 import rootfs
@@ -61,7 +62,7 @@ def leftovers(lab: Lab) -> list[str]:
     return [
         *(f"process {process} ({_name(process)})" for process in _processes(lab)),
         *(f"namespace {name}" for name in network.namespaces(lab.prefix)),
-        *(f"mount {mountpoint}" for mountpoint in nodes.mounts_below(lab.state)),
+        *(f"mount {mountpoint}" for mountpoint in (*mounts.below(lab.state), *mounts.below(lab.run))),
         *(f"control group {group}" for group in nodes.cgroups(lab)),
         *(f"interface {name} in the machine's namespace" for name in _interfaces(lab)),
     ]

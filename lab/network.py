@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import mounts
 from commands import NETNS_DIR, attempt, in_netns, run
 from topology import INTERNET_ADDRESS, LAN_PREFIX, Node, Router, Topology
 
@@ -60,6 +61,12 @@ def build_node(prefix: str, node: Node) -> None:
     run("ip", "-n", f"{prefix}-{node.name}", "route", "add", "default", "via", node.gateway)
 
 
+def remove_node(prefix: str, node: Node) -> None:
+    """Remove one node's namespace, and its link at once: the kernel takes its time over a namespace."""
+    run("ip", "-n", f"{prefix}-{node.router or SEGMENT}", "link", "delete", node.name)
+    _remove_netns(f"{prefix}-{node.name}")
+
+
 def set_nat(prefix: str, router: Router) -> None:
     """Put the router's rules in place of those it has."""
     how = " random,fully-random" if router.nat == "symmetric" else ""
@@ -96,17 +103,11 @@ def namespaces(prefix: str) -> list[str]:
 def remove(prefix: str) -> None:
     """Remove the lab's namespaces and all that is in them; and the directory of namespaces where it is empty now."""
     for name in namespaces(prefix):
-        remove_netns(name)
-    if os.path.ismount(NETNS_DIR) and not os.listdir(NETNS_DIR):
+        _remove_netns(name)
+    if NETNS_DIR in mounts.mount_points() and not os.listdir(NETNS_DIR):
         # The machine's first `ip netns add` makes the directory and mounts it on itself; nobody ever takes it away.
         attempt("umount", "--lazy", NETNS_DIR)
         attempt("rmdir", NETNS_DIR)
-
-
-def remove_netns(name: str) -> None:
-    """Remove one namespace, also where only the file of its name is left."""
-    if attempt("ip", "netns", "delete", name).returncode != 0:
-        Path(NETNS_DIR, name).unlink(missing_ok=True)
 
 
 def _build_router(prefix: str, router: Router) -> None:
@@ -138,3 +139,9 @@ def _plug(prefix: str, host: str, ifname: str, address: str, *, segment: str) ->
     run("ip", "-n", segment_netns, "link", "set", host, "master", bridge, "up")
     run("ip", "-n", netns, "address", "add", address, "dev", ifname)
     run("ip", "-n", netns, "link", "set", ifname, "up")
+
+
+def _remove_netns(name: str) -> None:
+    """Also where only the file of its name is left."""
+    if attempt("ip", "netns", "delete", name).returncode != 0:
+        Path(NETNS_DIR, name).unlink(missing_ok=True)

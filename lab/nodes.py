@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import access
+import mounts
 import network
 from commands import NETNS_DIR, LabError, attempt, run
 from places import Lab, write_file
@@ -26,6 +27,7 @@ BOOT_TIMEOUT = 60.0
 
 _ENOUGH = 20000
 """Open files of a process, and processes of root's on this machine."""
+_RUNC_DIR = "/run/runc"
 
 _CONTAINERS_CONF = """\
 [engine]
@@ -41,16 +43,16 @@ def start_all(lab: Lab, nodes: Iterable[Node], rootfs: Path) -> None:
     """Start nodes at the same time, and return when each answers on its ssh port with all its units up."""
     nodes = tuple(nodes)
     access.make_key(lab)
-    write_file(lab.podman / "containers.conf", _CONTAINERS_CONF)
+    write_file(_containers_conf(lab), _CONTAINERS_CONF)
     _at_once(lambda node: _create(lab, node, rootfs), nodes)
     access.write_configuration(lab, nodes)
     _at_once(lambda node: _await_boot(lab, node), nodes)
 
 
 def reboot(lab: Lab, node: Node) -> None:
-    """Stop a node as its power button does (it has 10 s), take its interfaces, routes and rules away, and start it."""
-    _podman(lab, "stop", "--time=10", lab.netns(node.name))
-    network.remove_netns(lab.netns(node.name))
+    """Stop a node as its power button does (it has 3 s), take its interfaces, routes and rules away, and start it."""
+    _podman(lab, "stop", "--time=3", lab.netns(node.name))
+    network.remove_node(lab.prefix, node)
     network.build_node(lab.prefix, node)
     _podman(lab, "start", lab.netns(node.name))
     _await_boot(lab, node)
@@ -83,24 +85,18 @@ def command(lab: Lab, node: Node, argv: Iterable[str]) -> list[str]:
 
 def remove_all(lab: Lab) -> None:
     """Kill every node, however far it got, and remove its files; podman is asked first, then the kernel."""
-    if (lab.podman / "containers.conf").exists():
+    if _containers_conf(lab).exists():
         try:
             _podman(lab, "rm", "--all", "--force", "--time=0")
         except LabError as error:
             print(f"   podman: {error}; going on without it")
     _kill_cgroup(lab)
-    for mountpoint in mounts_below(lab.state):
+    for mountpoint in (*mounts.below(lab.state), *mounts.below(lab.run)):
         attempt("umount", "--lazy", mountpoint)
+    _forget_in_runc(lab)
     _remove_cgroup(lab)
-    for directory in (lab.state / "nodes", lab.podman):
+    for directory in (lab.state / "nodes", lab.podman, lab.run):
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def mounts_below(directory: Path) -> list[str]:
-    """Mount points in a directory, innermost first."""
-    with open("/proc/self/mounts") as mounts:
-        points = [line.split()[1].encode().decode("unicode_escape") for line in mounts]
-    return sorted((point for point in points if point.startswith(f"{directory}/")), key=len, reverse=True)
 
 
 def cgroups(lab: Lab) -> list[Path]:
@@ -183,6 +179,13 @@ def _kill_cgroup(lab: Lab) -> None:
         time.sleep(0.1)
 
 
+def _forget_in_runc(lab: Lab) -> None:
+    """Remove what runc noted of containers that podman no longer knows; its directory goes with its last container."""
+    for group in cgroups(lab):
+        shutil.rmtree(Path(_RUNC_DIR, group.name.removeprefix("libpod-")), ignore_errors=True)
+    attempt("rmdir", _RUNC_DIR)
+
+
 def _remove_cgroup(lab: Lab) -> None:
     for _ in range(20):
         remaining = cgroups(lab)
@@ -198,14 +201,19 @@ def _pid_file(lab: Lab, node: Node) -> Path:
     return lab.node(node.name) / "pid"
 
 
-def _podman(lab: Lab, *arguments: str) -> str:
-    directories = [f"--{option}={lab.podman / name}" for option, name in _PODMAN_DIRECTORIES.items()]
-    environment = f"CONTAINERS_CONF={lab.podman / 'containers.conf'}"
-    runtime = f"--runtime-flag=root={lab.podman / 'runc'}"
-    return run("env", environment, "podman", "--storage-driver=overlay", runtime, *directories, *arguments, timeout=60)
+def _containers_conf(lab: Lab) -> Path:
+    return lab.run / "containers.conf"
 
 
-_PODMAN_DIRECTORIES = {"root": "storage", "runroot": "run", "tmpdir": "tmp", "network-config-dir": "networks"}
+def _podman(lab: Lab, *arguments: str) -> None:
+    """Run podman with files of the lab's own. Raises LabError with what it said."""
+    done = attempt(
+        "env", f"CONTAINERS_CONF={_containers_conf(lab)}", "podman", "--storage-driver=overlay", f"--root={lab.podman}",
+        f"--runroot={lab.run / 'containers'}", f"--tmpdir={lab.run / 'libpod'}",
+        f"--network-config-dir={lab.run / 'networks'}", *arguments, timeout=60,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise LabError(f"podman {arguments[0]} failed (exit {done.returncode}): {done.stderr.strip()}")
 
 
 def _at_once(work: Callable[[Node], None], nodes: tuple[Node, ...]) -> None:

@@ -1,6 +1,6 @@
 """Where the lab keeps things: names of its files, of its namespaces and of its control group; what it is made of.
 
-All of it is below one directory, which `lab down` empties but for the cached root file system and images.
+`lab down` removes all of it but the cached root file system and images.
 """
 
 from __future__ import annotations
@@ -39,8 +39,13 @@ class Lab:
 
     @property
     def podman(self) -> Path:
-        """Podman's own storage and run directories, apart from the machine's."""
+        """Podman's own storage, apart from the machine's."""
         return self.state / "podman"
+
+    @property
+    def run(self) -> Path:
+        """What podman keeps for as long as nodes run; it takes no path longer than 50 characters for that."""
+        return Path(f"/run/{self.prefix}-lab")
 
     @property
     def images(self) -> Path:

@@ -1,7 +1,7 @@
-"""The proof that the pod network is what it should be: asked of pods, nodes and wire, and judged. Shown: proof_table.py.
+"""The proof that the pod network is what it should be: asked of pods, nodes and wire, then judged.
 
 Nothing of it trusts what configured the lab: bodies are compared with what they must be, the internet says whom it saw,
-tunnels say where they lead, and a capture of the public segment says what could be read there.
+tunnels say where they lead, and a capture of the public segment says what could be read there. Shown: proof_table.py.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from places import Lab
 from pods import Pod
 from topology import INTERNET_ADDRESS
 
-_BODY_TIMEOUT = 60
+_BODY_TIMEOUT = 20
 """Seconds that one body of 1 MiB may take while all the others are under way."""
 _IP_AND_ICMP_HEADERS = 28
 
@@ -130,7 +130,7 @@ def _ask(lab: Lab, pod: Pod, script: str) -> ExecResult:
 
 def _complete(pod: Pod, said: ExecResult, wanted: set[str]) -> dict[str, str]:
     """What a pod said of each target. Raises LabError if it left one out."""
-    heard = {name: value for name, value in (line.split() for line in said.stdout.splitlines())}
+    heard = dict(line.split(maxsplit=1) for line in said.stdout.splitlines())
     if heard.keys() != wanted:
         raise LabError(f"{pod.name} did not answer (exit {said.exit_code}): {said.stderr.strip()}")
     return heard

@@ -24,7 +24,9 @@ class Path:
 
 
 @dataclass(frozen=True)
-class _Peer:
+class Peer:
+    """One peer of an interface: address:port it is sent to, and the networks that are sent to it."""
+
     endpoint: str
     allowed: tuple[ipaddress.IPv4Network, ...]
 
@@ -32,7 +34,7 @@ class _Peer:
 def path(lab: Lab, topology: Topology, source: Node, target: Node, pod_address: str) -> Path:
     """The path to a pod's address on the target. Raises LabError if no tunnel leads there."""
     dump = run(*nodes.command(lab, source, ["wg", "show", INTERFACE, "dump"]))
-    peer = _peer_for(ipaddress.IPv4Address(pod_address), _peers(dump))
+    peer = peer_for(ipaddress.IPv4Address(pod_address), peers_of(dump))
     if peer is None:
         raise LabError(f"{source.name}: no peer of {INTERFACE} has {pod_address} ({target.name}) in its allowed IPs")
     address = peer.endpoint.rsplit(":", 1)[0]
@@ -49,17 +51,17 @@ def mtu(lab: Lab, node: Node) -> int:
     return int(run(*nodes.command(lab, node, ["cat", f"/sys/class/net/{INTERFACE}/mtu"])))
 
 
-def _peers(dump: str) -> list[_Peer]:
+def peers_of(dump: str) -> list[Peer]:
     """Of `wg show IF dump` (wg(8)): after the interface's line, one of tab-separated fields for each peer."""
     peers = []
     for line in dump.splitlines()[1:]:
         _, _, endpoint, allowed, *_ = line.split("\t")
         networks = [] if allowed == "(none)" else [ipaddress.ip_network(cidr) for cidr in allowed.split(",")]
-        peers.append(_Peer(endpoint, tuple(net for net in networks if isinstance(net, ipaddress.IPv4Network))))
+        peers.append(Peer(endpoint, tuple(net for net in networks if isinstance(net, ipaddress.IPv4Network))))
     return peers
 
 
-def _peer_for(address: ipaddress.IPv4Address, peers: list[_Peer]) -> _Peer | None:
+def peer_for(address: ipaddress.IPv4Address, peers: list[Peer]) -> Peer | None:
     """The peer whose allowed IPs hold the address most closely: WireGuard's own choice (cryptokey routing)."""
     closest = [(net.prefixlen, index) for index, peer in enumerate(peers) for net in peer.allowed if address in net]
     return peers[max(closest)[1]] if closest else None

@@ -1,0 +1,43 @@
+"""Images made by hand are what a runtime takes for an image, and the same every time."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import images
+
+BUSYBOX = Path("/bin/busybox")
+
+
+def _members(archive: bytes) -> dict[str, bytes]:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        return {entry.name: tar.extractfile(entry).read() for entry in tar if entry.isfile()}  # type: ignore[union-attr]
+
+
+def test_archive_is_the_same_every_time() -> None:
+    assert images.archive("a/b:1", BUSYBOX, ["/bin/sh"]) == images.archive("a/b:1", BUSYBOX, ["/bin/sh"])
+
+
+def test_archive_names_its_parts_by_their_digests() -> None:
+    members = _members(images.archive("evio.lab/x:1", BUSYBOX, ["/bin/sh"]))
+    (manifest,) = json.loads(members["manifest.json"])
+    assert manifest["RepoTags"] == ["evio.lab/x:1"]
+    config = members[manifest["Config"]]
+    assert manifest["Config"] == f"{hashlib.sha256(config).hexdigest()}.json"
+    (layer_name,) = manifest["Layers"]
+    layer_digest = hashlib.sha256(members[layer_name]).hexdigest()
+    assert json.loads(config)["rootfs"]["diff_ids"] == [f"sha256:{layer_digest}"]
+
+
+def test_layer_has_what_the_lab_runs_in_pods() -> None:
+    members = _members(images.archive("evio.lab/x:1", BUSYBOX, ["/bin/sh"]))
+    (manifest,) = json.loads(members["manifest.json"])
+    with tarfile.open(fileobj=io.BytesIO(members[manifest["Layers"][0]])) as layer:
+        for applet in ("sh", "ping", "wget", "httpd", "awk", "sha256sum", "timeout", "ip"):
+            assert layer.getmember(f"bin/{applet}").linkname == "busybox"
+        assert layer.getmember("bin/busybox").mode == 0o755
+        assert {entry.mtime for entry in layer} == {0}

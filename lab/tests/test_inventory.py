@@ -1,0 +1,31 @@
+"""The inventory that a person reads, and the one that the lab makes, say the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import inventory
+import pytest
+import yaml
+from places import REPOSITORY, Lab
+from topology import plan
+
+
+def test_inventories_lab_describes_the_default_lab() -> None:
+    written = yaml.safe_load((REPOSITORY / "inventories/lab/hosts.yml").read_text())
+    ssh_config = written["all"]["vars"]["evio_lab_ssh_config"]
+    assert written == inventory.describe(plan(3), ssh_config=ssh_config)
+
+
+def test_inventory_of_another_lab_has_the_same_variables(tmp_path: Path) -> None:
+    lab = Lab(state=tmp_path)
+    inventory.write(lab, plan(5, public=2))
+    hosts = yaml.safe_load((lab.inventory / "hosts.yml").read_text())["all"]["children"]["evio_nodes"]["hosts"]
+    assert {name for name, host in hosts.items() if "evio_public_endpoint" in host} == {"node1", "node2"}
+    variables = yaml.safe_load((lab.inventory / "group_vars/all.yml").read_text())
+    assert variables["evio_pod_cidr"] == "10.244.0.0/16"
+
+
+@pytest.mark.parametrize("place", ["inventories/lab/hosts.yml", "inventories/lab/group_vars/all.yml"])
+def test_inventory_works_wherever_the_repository_is(place: str) -> None:
+    assert str(REPOSITORY) not in (REPOSITORY / place).read_text()

@@ -1,0 +1,104 @@
+"""Nodes come up as bare hosts, and whatever was begun, killed or broken, the lab goes away without a trace."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import access
+import faults
+import life_cycle
+import network
+import nodes
+import pytest
+from commands import NETNS_DIR, LabError, attempt, run
+from places import Lab
+from topology import plan
+
+pytestmark = pytest.mark.root
+
+_MACHINE_S_OWN = ("kernel.pid_max", "kernel.core_pattern", "fs.file-max", "fs.nr_open", "vm.overcommit_memory")
+
+
+def test_nodes_are_bare_hosts_that_answer_ssh_and_leave_the_machine_s_kernel_alone(lab: Lab) -> None:
+    before = run("sysctl", *_MACHINE_S_OWN)
+    life_cycle.up(lab, plan(2))
+    topology = lab.topology()
+    for node in topology.nodes:
+        ssh = ["ssh", "-F", str(access.configuration(lab)), node.name]
+        assert run(*ssh, "uname -n; systemctl is-system-running").split() == [node.name, "running"]
+        assert (
+            attempt(*ssh, "systemctl is-active openvswitch-switch containerd etcd").stdout.split() == ["inactive"] * 3
+        )
+        assert attempt(*ssh, "sysctl -qw vm.overcommit_memory=0").returncode != 0
+        assert run(*ssh, "sysctl -qw net.ipv4.ip_forward=1 && cat /proc/sys/net/ipv4/ip_forward") == "1\n"
+    assert run("sysctl", *_MACHINE_S_OWN) == before
+    machine_ids = {(lab.node(node.name) / "root/etc/machine-id").read_text() for node in topology.nodes}
+    assert len(machine_ids) == 2
+
+    node = topology.node("node2")
+    run(*nodes.command(lab, node, ["sh", "-c", "echo kept >/root/file; ip link add gone0 type dummy; nft add table t"]))
+    faults.reboot(lab, node)
+    assert run(*nodes.command(lab, node, ["cat", "/root/file"])) == "kept\n"
+    assert attempt(*nodes.command(lab, node, ["ip", "link", "show", "gone0"])).returncode != 0
+    assert run(*nodes.command(lab, node, ["nft", "list", "tables"])) == ""
+    assert run(*nodes.command(lab, node, ["ping", "-c1", "-W2", "198.51.100.11"]))
+
+    life_cycle.up(lab, plan(2))
+    assert (lab.node("node2") / "root/root/file").read_text() == "kept\n"
+    with pytest.raises(LabError, match="another lab is up"):
+        life_cycle.up(lab, plan(3))
+    life_cycle.down(lab)
+    assert life_cycle.leftovers(lab) == []
+
+
+def test_down_without_podman_s_memory_finds_every_process_and_mount(lab: Lab) -> None:
+    before = {*os.listdir("/run")}
+    life_cycle.up(lab, plan(1))
+    process = nodes.pid(lab, lab.topology().nodes[0])
+    subprocess.run(["rm", "-rf", lab.podman / "libpod", lab.run], check=True)
+    life_cycle.down(lab)
+    assert life_cycle.leftovers(lab) == []
+    # Dead, though whoever inherited it may not have reaped it yet.
+    assert not Path(f"/proc/{process}/root/etc").exists()
+    assert {*os.listdir("/run")} == before
+
+
+def test_lab_whose_nodes_died_is_built_anew(lab: Lab) -> None:
+    life_cycle.up(lab, plan(1))
+    process = nodes.pid(lab, lab.topology().nodes[0])
+    os.kill(process, 9)
+    life_cycle.up(lab, plan(1))
+    assert nodes.is_running(lab, lab.topology().nodes[0])
+
+
+def test_half_built_network_goes_away_with_what_runs_in_it(lab: Lab) -> None:
+    topology = plan(3)
+    lab.write(topology, is_complete=False)
+    network.build(lab.prefix, plan(2))
+    inside = subprocess.Popen(["nsenter", f"--net={NETNS_DIR}/{lab.netns('node2')}", "sleep", "60"])
+    assert life_cycle.leftovers(lab)
+    life_cycle.down(lab)
+    assert life_cycle.leftovers(lab) == []
+    assert inside.wait(timeout=5) != 0
+    life_cycle.down(lab)
+
+
+def test_lab_that_is_not_up_has_no_topology(lab: Lab) -> None:
+    with pytest.raises(LabError, match="the lab is not up"):
+        lab.topology()
+    lab.write(plan(3), is_complete=False)
+    with pytest.raises(LabError, match="the lab is not up"):
+        lab.topology()
+
+
+def test_namespaces_of_another_checkout_are_not_built_upon(lab: Lab) -> None:
+    network.build(lab.prefix, plan(1))
+    with pytest.raises(LabError, match="another checkout"):
+        life_cycle.up(lab, plan(1))
+
+
+def test_two_that_change_the_lab_at_once_do_not_meet_halfway(lab: Lab) -> None:
+    with lab.changed_by_one(), pytest.raises(LabError, match="another lab/lab"), lab.changed_by_one():
+        pass

@@ -1,0 +1,24 @@
+"""Which peer a packet goes to, read from what wg(8) prints."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+from tunnels import peer_for, peers_of
+
+DUMP = """\
+private\tpublic\t51820\toff
+hub\t(none)\t198.51.100.11:51820\t10.10.0.0/16,10.244.0.0/16,fd00::/64\t1700000000\t1\t2\t25
+spoke\t(none)\t198.51.100.23:51820\t10.10.0.3/32,10.244.3.0/24\t1700000000\t1\t2\t25
+punched\t(none)\t198.51.100.24:51820\t(none)\t0\t0\t0\toff
+"""
+
+
+@pytest.mark.parametrize(
+    ("address", "endpoint"),
+    [("10.244.3.7", "198.51.100.23:51820"), ("10.244.4.7", "198.51.100.11:51820"), ("192.0.2.1", None)],
+)
+def test_the_closest_allowed_ips_have_the_packet(address: str, endpoint: str | None) -> None:
+    peer = peer_for(ipaddress.IPv4Address(address), peers_of(DUMP))
+    assert (peer.endpoint if peer else None) == endpoint
