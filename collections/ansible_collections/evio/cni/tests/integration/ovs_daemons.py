@@ -38,7 +38,10 @@ def in_namespace(name: str, *command: str, check: bool = True, timeout: float = 
 
 
 class OpenVSwitch:
-    """ovsdb-server and ovs-vswitchd of one namespace, with a database of their own. ``tso``: userspace TSO."""
+    """ovsdb-server and ovs-vswitchd of one namespace, with a database of their own. ``tso``: userspace TSO.
+
+    ``netns`` is its name, or for one without a name a path like ``/proc/PID/ns/net``.
+    """
 
     def __init__(self, netns: str, directory: Path, *, tso: bool = False) -> None:
         self.netns = netns
@@ -98,7 +101,7 @@ class OpenVSwitch:
         environment = {**os.environ, **dict.fromkeys(directories, str(self.directory))}
         with (self.directory / "daemons.log").open("ab") as log:
             return subprocess.Popen(
-                ["nsenter", f"--net=/run/netns/{self.netns}", *command],
+                ["nsenter", f"--net={Path('/run/netns', self.netns)}", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
