@@ -63,7 +63,7 @@ def configuration(lab: Lab) -> Path:
 
 def answers(lab: Lab, node: Node) -> bool:
     """Whether the node's sshd greets."""
-    greeting = attempt(*in_netns(lab.netns(node.name), ["nc", "-w", "2", "127.0.0.1", "22"]), stdin="")
+    greeting = attempt(*in_netns(lab.netns(node.name), ["nc", "-N", "-w", "2", "127.0.0.1", "22"]), stdin="")
     return greeting.stdout.startswith("SSH-2.0")
 
 
