@@ -183,7 +183,6 @@ class OverlayAgent:
             signal.signal(number, self._stop)
         signal.signal(signal.SIGHUP, lambda *_: None)
         self._selector.register(wakeup_read, selectors.EVENT_READ, "signal")
-        _tell_systemd("STATUS=starting")
         self._step()
         _tell_systemd("READY=1")
         next_tick = time.monotonic() + TICK
@@ -433,6 +432,8 @@ class OverlayAgent:
             )
             for state in self._paths.states(now)
         )
+        reached = sum(peer.path is not None for peer in peers)
+        _tell_systemd(f"STATUS={fault or f'reaches {reached} of {len(peers)} nodes'}")
         state = OverlayState(self._config.node, self._config.interface, self._device_kind, time.time(), peers, fault)
         try:
             write_state(state, self._files.state)

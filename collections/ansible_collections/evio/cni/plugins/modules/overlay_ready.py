@@ -50,8 +50,8 @@ options:
     type: float
     default: 60.0
   state_file:
-    description: Where the agent of the WireGuard backend says which way it goes. Other backends have none.
-    type: path
+    description: Where the agent of the WireGuard backend says which way it goes. Empty with other backends.
+    type: str
     default: /run/evio-cni/overlay.json
 """
 
@@ -137,7 +137,7 @@ class OverlayReady:
         }
 
     def _state(self) -> OverlayState | None:
-        state = read_state(self.params["state_file"])
+        state = read_state(self.params["state_file"]) if self.params["state_file"] else None
         return state if state is not None and state.is_fresh() else None
 
     def _why(self, silent: list[str]) -> str:
@@ -152,7 +152,9 @@ class OverlayReady:
             else:
                 words.append(f"{pair} at all: look at 'evio overlay status' and 'wg show' on both")
         state = self._state()
-        if state is not None and state.fault:
+        if self.params["state_file"] and state is None:
+            words.append("the overlay's agent does not run: look at 'journalctl -u evio-overlay'")
+        elif state is not None and state.fault:
             words.append(f"the overlay's agent says: {state.fault}")
         return "; ".join(words)
 
@@ -166,7 +168,7 @@ def main() -> None:
             "interface": {"type": "str", "default": INTERFACE},
             "mtu": {"type": "int", "default": MTU},
             "timeout": {"type": "float", "default": 60.0},
-            "state_file": {"type": "path", "default": paths.OVERLAY_STATE},
+            "state_file": {"type": "str", "default": paths.OVERLAY_STATE},
         },
         supports_check_mode=True,
     )
