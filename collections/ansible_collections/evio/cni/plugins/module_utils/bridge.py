@@ -8,50 +8,56 @@ What a bridge shall be is the subject of bridge_spec.
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface
 from typing import Any
 
 from . import paths
-from .bridge_spec import OWNER, OWNER_ID, BridgeError, BridgeSpec, BridgeState, check_spec, compare
+from .bridge_spec import BridgeError, BridgeSpec, BridgeState, check_spec, compare
 from .differences import Differences
 from .errors import EvioError
-from .ovsdb import Database, assign, connect
+from .ovsdb import Database, OvsdbAbsentError, OvsdbError, assign, connect
+from .ownership import OWNER, OWNER_ID
+from .sysctls import read_sysctls, write_sysctls
 
-_LINK_LOCAL_SCOPE = 253
-"""RT_SCOPE_LINK of linux/rtnetlink.h."""
 _IFA_F_NODAD = 0x02
 """linux/if_addr.h: the address is ours alone, by the registry; it is used at once."""
+_IFA_F_PERMANENT = 0x80
+"""linux/if_addr.h: without a lifetime."""
 
 
 def compare_bridge(spec: BridgeSpec, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0) -> Differences:
     """How the bridge differs from the spec; nothing is changed. timeout in seconds."""
     check_spec(spec)
     with connect(ovsdb, timeout) as database:
-        return compare(spec, _state(database, spec.name))
+        return compare(spec, _state(database, spec))
 
 
 def ensure_bridge(spec: BridgeSpec, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0) -> Differences:
     """Make the bridge as the spec says and return what differed before. Ports and what is not in the spec stay.
 
-    Raises BridgeError where the OVSDB does not answer in time or vswitchd cannot make it: then a new bridge is undone.
+    Raises an EvioError where the OVSDB does not answer in time or vswitchd cannot make it: then a new bridge is undone.
     """
     check_spec(spec)
     with connect(ovsdb, timeout) as database:
-        state = _state(database, spec.name)
+        state = _state(database, spec)
         differences = compare(spec, state)
         if not differences.changed:
             return differences
         if state is None:
             _refuse_foreign_link(spec.name)
-        _write(database, spec)
+        is_made_here = _write(database, spec)
         try:
+            database.await_switch()
             _await_device(database, spec)
             _set_up_link(spec)
+            write_sysctls(spec.sysctls)
         except EvioError:
-            if state is None:
+            if is_made_here:
                 database.extend_deadline()
-                _delete(database, spec.name)
+                with contextlib.suppress(OvsdbError):
+                    _delete(database, spec.name)
             raise
         return differences
 
@@ -59,15 +65,16 @@ def ensure_bridge(spec: BridgeSpec, *, ovsdb: str = paths.OVSDB, timeout: float 
 def remove_bridge(name: str, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, dry_run: bool = False) -> bool:
     """Remove a bridge of ours; False where there is none. Raises BridgeError for one that is somebody else's."""
     with connect(ovsdb, timeout) as database:
-        state = _state(database, name)
-        if state is None:
+        row = _bridge(database, name)
+        if row is None:
             return False
-        if state.external_ids.get(OWNER_ID) != OWNER:
+        if row.external_ids.get(OWNER_ID) != OWNER:
             raise BridgeError(
                 f"bridge {name} was not made by {OWNER} (external_ids:{OWNER_ID} is not set); it is left alone"
             )
         if not dry_run:
             _delete(database, name)
+            database.await_switch()
         return True
 
 
@@ -80,12 +87,11 @@ def _refuse_foreign_link(name: str) -> None:
         )
 
 
-def _state(database: Database, name: str) -> BridgeState | None:
-    row = _bridge(database, name)
+def _state(database: Database, spec: BridgeSpec) -> BridgeState | None:
+    row = _bridge(database, spec.name)
     if row is None:
         return None
-    interface = _own_interface(row)
-    link = _read_link(name)
+    link = _read_link(spec.name)
     return BridgeState(
         datapath_type=row.datapath_type or "system",
         mac=link.mac if link and row.other_config.get("hwaddr") else row.other_config.get("hwaddr"),
@@ -95,16 +101,21 @@ def _state(database: Database, name: str) -> BridgeState | None:
         spanning_tree=row.stp_enable or row.rstp_enable,
         addresses=link.addresses if link else frozenset(),
         is_up=bool(link and link.is_up),
-        error=interface.error[0] if interface is not None and interface.error else None,
+        sysctls=read_sysctls(spec.sysctls) if link else {},
     )
 
 
-def _write(database: Database, spec: BridgeSpec) -> None:
-    """Make or change the bridge's rows, as one transaction that vswitchd has taken up when this returns."""
+def _write(database: Database, spec: BridgeSpec) -> bool:
+    """Make or change the bridge's rows in one transaction; True if it made the bridge, and nobody else meanwhile."""
+    is_made_here = False
 
     def fill(transaction: Any) -> None:
-        row = _bridge(database, spec.name) or _insert(database, transaction, spec.name)
-        interface = _own_interface(row)
+        nonlocal is_made_here
+        row = _bridge(database, spec.name)
+        is_made_here = row is None
+        if row is None:
+            row = _insert_bridge(database, transaction, spec.name)
+        interface = _own_interface(row) or _insert_own_interface(database, transaction, row)
         assign(row, "datapath_type", "" if spec.datapath_type == "system" else spec.datapath_type)
         assign(row, "fail_mode", "standalone")
         assign(row, "stp_enable", False)
@@ -116,6 +127,7 @@ def _write(database: Database, spec: BridgeSpec) -> None:
             assign(interface, "mtu_request", spec.mtu)
 
     database.commit(fill)
+    return is_made_here
 
 
 def _await_device(database: Database, spec: BridgeSpec) -> None:
@@ -140,7 +152,7 @@ def _await_device(database: Database, spec: BridgeSpec) -> None:
 def _delete(database: Database, name: str) -> None:
     def fill(_: Any) -> None:
         row = _bridge(database, name)
-        database.root.bridges = [bridge for bridge in database.root.bridges if bridge != row]
+        assign(database.root, "bridges", [bridge for bridge in database.root.bridges if bridge != row])
 
     database.commit(fill)
 
@@ -154,15 +166,21 @@ def _own_interface(row: Any) -> Any:
     return next((interface for port in own for interface in port.interfaces), None)
 
 
-def _insert(database: Database, transaction: Any, name: str) -> Any:
-    interface = transaction.insert(database.tables["Interface"])
-    interface.name, interface.type = name, "internal"
-    port = transaction.insert(database.tables["Port"])
-    port.name, port.interfaces = name, [interface]
+def _insert_bridge(database: Database, transaction: Any, name: str) -> Any:
     bridge = transaction.insert(database.tables["Bridge"])
-    bridge.name, bridge.ports = name, [port]
-    database.root.bridges = [*database.root.bridges, bridge]
+    bridge.name, bridge.ports = name, []
+    assign(database.root, "bridges", [*database.root.bridges, bridge])
     return bridge
+
+
+def _insert_own_interface(database: Database, transaction: Any, bridge: Any) -> Any:
+    """The port by which the kernel sees the bridge; vswitchd makes one without it too, but gives it no MTU."""
+    interface = transaction.insert(database.tables["Interface"])
+    interface.name, interface.type = bridge.name, "internal"
+    port = transaction.insert(database.tables["Port"])
+    port.name, port.interfaces = bridge.name, [interface]
+    assign(bridge, "ports", [*bridge.ports, port])
+    return interface
 
 
 class _Link:
@@ -183,7 +201,7 @@ def _netlink() -> Iterator[Any]:
     try:
         from pyroute2 import IPRoute
     except ImportError as error:
-        raise BridgeError("setting up links needs the library pyroute2: install python3-pyroute2") from error
+        raise OvsdbAbsentError("setting up a bridge needs the library pyroute2: install python3-pyroute2") from error
     with IPRoute() as netlink:
         yield netlink
 
@@ -197,9 +215,15 @@ def _read_link(name: str) -> _Link | None:
         addresses = frozenset(
             f"{address.get_attr('IFA_ADDRESS')}/{address['prefixlen']}"
             for address in netlink.get_addr(index=found[0])
-            if address["scope"] != _LINK_LOCAL_SCOPE
+            if _is_given(address)
         )
         return _Link(message, addresses)
+
+
+def _is_given(message: Any) -> bool:
+    """Whether an address was given to the bridge, rather than found by itself: link-local, or for a time."""
+    is_link_local = ip_address(message.get_attr("IFA_ADDRESS")).is_link_local
+    return bool((message.get_attr("IFA_FLAGS") or message["flags"]) & _IFA_F_PERMANENT) and not is_link_local
 
 
 def _set_up_link(spec: BridgeSpec) -> None:
@@ -209,13 +233,13 @@ def _set_up_link(spec: BridgeSpec) -> None:
         raise BridgeError(
             f"the device of bridge {spec.name} has gone while it was set up; is another program at work on it?"
         )
-    wanted = {str(ip_interface(gateway)) for gateway in spec.gateways}
+    wanted = {str(ip_interface(gateway)) for gateway in spec.gateways} or link.addresses
     with _netlink() as netlink:
         try:
             if not link.is_up:
                 netlink.link("set", index=link.index, state="up")
             for address in sorted(wanted - link.addresses):
-                _change_address(netlink, "add", link.index, address)
+                _change_address(netlink, "replace", link.index, address)
             for address in sorted(link.addresses - wanted):
                 _change_address(netlink, "del", link.index, address)
         except _netlink_error() as error:
@@ -224,8 +248,13 @@ def _set_up_link(spec: BridgeSpec) -> None:
 
 def _change_address(netlink: Any, command: str, index: int, address: str) -> None:
     interface = ip_interface(address)
-    flags = {"flags": _IFA_F_NODAD} if interface.version == 6 and command == "add" else {}
-    netlink.addr(command, index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen, **flags)
+    flags = {"flags": _IFA_F_NODAD} if interface.version == 6 and command == "replace" else {}
+    try:
+        netlink.addr(command, index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen, **flags)
+    except _netlink_error() as error:
+        # Another ensure_bridge, at the same moment, may have taken it away.
+        if error.code != errno.EADDRNOTAVAIL:
+            raise
 
 
 def _netlink_error() -> Any:

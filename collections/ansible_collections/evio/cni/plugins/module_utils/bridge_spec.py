@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What the pod bridge shall be and what it is: its description, its fixed MAC, and how the two differ.
+"""What the pod bridge shall be and what it is: its description, and how the two differ.
 
 Pure. Reading and changing the bridge is the subject of bridge.
 """
@@ -10,20 +10,21 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from typing import Any
 
 from .differences import Differences
 from .errors import EvioError
-
-OWNER = "evio.cni"
-OWNER_ID = "evio-owner"
-"""The external_id by which a bridge is known as ours; others are never removed."""
-EPOCH_ID = "evio-epoch"
+from .ownership import OWNER, OWNER_ID, bridge_mac
 
 DATAPATH_TYPES = ("system", "netdev")
 
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$")
+_FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
+_LEAST_MTU = {4: 68, 6: 1280}
+"""RFC 791 and RFC 8200, section 5: below it the kernel takes the family away from the link."""
+_MOST_MTU = 65535
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
 """IFNAMSIZ of linux/if.h, 16 with the final zero."""
-_MAC = re.compile(r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
 class BridgeError(EvioError):
@@ -36,7 +37,8 @@ class BridgeSpec:
 
     name: str
     gateways: tuple[str, ...]
-    """Its addresses in CIDR notation, at most one a family: the gateways of the node's pods."""
+    """Its addresses in CIDR notation, at most one a family: the gateways of the node's pods. Empty leaves them as they
+    are, as on a bridge that somebody else addresses."""
     mtu: int | None = None
     """Bytes; None leaves it to Open vSwitch."""
     datapath_type: str = "system"
@@ -49,7 +51,19 @@ class BridgeSpec:
     def fixed_mac(self) -> str | None:
         if self.mac is not None:
             return self.mac.lower()
-        return bridge_mac(self.gateways[0]) if self.gateways else None
+        return bridge_mac(_gateway(self.gateways[0]).ip.packed) if self.gateways else None
+
+    @property
+    def node_sysctls(self) -> dict[str, str]:
+        """What makes the node the router of its pods, by path below /proc/sys; kept over a boot by who installs it."""
+        versions = {_gateway(gateway).version for gateway in self.gateways}
+        return {_FORWARDING[version]: "1" for version in sorted(versions)}
+
+    @property
+    def sysctls(self) -> dict[str, str]:
+        """All that the kernel must be told: node_sysctls, and that no pod may advertise itself as the node's router
+        (CVE-2020-10749)."""
+        return {**self.node_sysctls, f"net/ipv6/conf/{self.name}/accept_ra": "0"}
 
 
 @dataclass(frozen=True)
@@ -63,59 +77,85 @@ class BridgeState:
     fail_mode: str | None
     spanning_tree: bool
     addresses: frozenset[str]
-    """Without link-local ones."""
+    """Those that were given to it: without link-local ones, and those with a lifetime (from a router, a lease)."""
     is_up: bool
-    error: str | None = None
-    """What vswitchd says of the bridge's own port."""
+    sysctls: Mapping[str, str]
+    """Those of the spec's that the kernel has, by path below /proc/sys."""
 
 
 def check_spec(spec: BridgeSpec) -> None:
     """Raise BridgeError for what no bridge can have; Open vSwitch's library drops some of it silently."""
-    if not _NAME.match(spec.name):
+    if not _NAME.fullmatch(spec.name):
         raise BridgeError(f"bridge name {spec.name!r}: it takes up to 15 letters, digits, '-', '_' and '.'")
     if spec.datapath_type not in DATAPATH_TYPES:
         raise BridgeError(f"datapath_type {spec.datapath_type!r} is none of {', '.join(DATAPATH_TYPES)}")
-    if spec.mtu is not None and not 68 <= spec.mtu <= 65535:
-        raise BridgeError(f"mtu {spec.mtu} is not between 68 and 65535 bytes")
-    if spec.mac is not None and (not _MAC.match(spec.mac.lower()) or int(spec.mac[:2], 16) & 1):
+    if spec.mac is not None and not _is_usable_mac(spec.mac):
         raise BridgeError(f"mac {spec.mac!r} is not the address of one interface, as in 0a:58:0a:f4:03:01")
-    families = [_interface(gateway).version for gateway in spec.gateways]
-    if len(set(families)) != len(families):
+    versions = [_gateway(gateway).version for gateway in spec.gateways]
+    if len(set(versions)) != len(versions):
         raise BridgeError(f"gateways {', '.join(spec.gateways)}: a bridge has one a family")
-
-
-def bridge_mac(gateway: str) -> str:
-    """A locally administered MAC that follows from the gateway: its IPv4 address, or the low 32 bits of an IPv6 one."""
-    interface = _interface(gateway)
-    low = int(interface.ip) & 0xFFFFFFFF
-    prefix = "0a:58" if isinstance(interface, IPv4Interface) else "0a:56"
-    return prefix + "".join(f":{low >> shift & 0xFF:02x}" for shift in (24, 16, 8, 0))
+    least = _LEAST_MTU[6 if 6 in versions else 4]
+    if spec.mtu is not None and not least <= spec.mtu <= _MOST_MTU:
+        raise BridgeError(f"mtu {spec.mtu} is not between {least} and {_MOST_MTU} bytes")
 
 
 def compare(spec: BridgeSpec, state: BridgeState | None) -> Differences:
     """Every property that the spec speaks of; all of them differ where there is no bridge yet."""
+    found = _properties_found(state) if state is not None else {}
     differences = Differences()
-    found = state
-    differences.compare("datapath_type", spec.datapath_type, found.datapath_type if found else None)
-    if spec.fixed_mac is not None:
-        differences.compare("mac", spec.fixed_mac, found.mac if found else None)
-    if spec.mtu is not None:
-        differences.compare("mtu", spec.mtu, found.mtu if found else None)
-    differences.compare("fail_mode", "standalone", found.fail_mode if found else None)
-    differences.compare("spanning_tree", False, found.spanning_tree if found else None)
-    for key, value in spec.external_ids.items():
-        differences.compare(f"external_ids:{key}", value, found.external_ids.get(key) if found else None)
-    differences.compare("gateways", _canonical(spec.gateways), sorted(found.addresses) if found else None)
-    differences.compare("up", True, found.is_up if found else None)
+    for name, wanted in _properties_wanted(spec).items():
+        differences.compare(name, wanted, found.get(name))
     return differences
 
 
+def _properties_wanted(spec: BridgeSpec) -> dict[str, Any]:
+    wanted: dict[str, Any] = {"datapath_type": spec.datapath_type}
+    if spec.fixed_mac is not None:
+        wanted["mac"] = spec.fixed_mac
+    if spec.mtu is not None:
+        wanted["mtu"] = spec.mtu
+    wanted.update({"fail_mode": "standalone", "spanning_tree": False, "up": True})
+    if spec.gateways:
+        wanted["gateways"] = _canonical(spec.gateways)
+    return {**wanted, **_prefixed("external_ids", spec.external_ids), **_prefixed("sysctl", spec.sysctls)}
+
+
+def _properties_found(state: BridgeState) -> dict[str, Any]:
+    return {
+        "datapath_type": state.datapath_type,
+        "mac": state.mac,
+        "mtu": state.mtu,
+        "fail_mode": state.fail_mode,
+        "spanning_tree": state.spanning_tree,
+        "up": state.is_up,
+        "gateways": sorted(state.addresses),
+        **_prefixed("external_ids", state.external_ids),
+        **_prefixed("sysctl", state.sysctls),
+    }
+
+
+def _prefixed(kind: str, values: Mapping[str, str]) -> dict[str, str]:
+    return {f"{kind}:{name}": value for name, value in values.items()}
+
+
 def _canonical(gateways: Sequence[str]) -> list[str]:
-    return sorted(str(_interface(gateway)) for gateway in gateways)
+    return sorted(str(_gateway(gateway)) for gateway in gateways)
 
 
-def _interface(gateway: str) -> IPv4Interface | IPv6Interface:
+def _is_usable_mac(mac: str) -> bool:
+    is_one_interfaces = _MAC.fullmatch(mac.lower()) is not None and not int(mac[:2], 16) & 1
+    return is_one_interfaces and mac != "00:00:00:00:00:00"
+
+
+def _gateway(cidr: str) -> IPv4Interface | IPv6Interface:
     try:
-        return ip_interface(gateway)
+        gateway = ip_interface(cidr)
     except ValueError as error:
-        raise BridgeError(f"gateway {gateway!r} is not an address with a prefix length: {error}") from error
+        raise BridgeError(f"gateway {cidr!r} is not an address with a prefix length: {error}") from error
+    if "/" not in cidr:
+        raise BridgeError(f"gateway {cidr!r} is an address without its prefix length, as in {cidr}/24")
+    subnet = gateway.network
+    ends = [subnet.network_address] if gateway.version == 6 else [subnet.network_address, subnet.broadcast_address]
+    if subnet.num_addresses > 2 and gateway.ip in ends:
+        raise BridgeError(f"gateway {cidr!r} is the first or last address of its subnet, which no host can have")
+    return gateway

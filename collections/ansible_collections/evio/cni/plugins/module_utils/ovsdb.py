@@ -7,6 +7,7 @@ For modules, repair and the plugin's rare path; ADD's and DEL's usual path speak
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from .errors import EvioError
 
 _DATABASE = "Open_vSwitch"
 _COLUMNS = {
-    "Open_vSwitch": ["bridges", "cur_cfg", "next_cfg", "other_config"],
+    "Open_vSwitch": ["bridges", "cur_cfg", "next_cfg", "other_config", "external_ids"],
     "Bridge": [
         "name", "ports", "datapath_type", "fail_mode", "stp_enable", "rstp_enable", "other_config", "external_ids"
     ],
@@ -29,9 +30,16 @@ class OvsdbError(EvioError):
     """The database or vswitchd does not answer in time, or refuses a change."""
 
 
+class OvsdbAbsentError(OvsdbError):
+    """The library is not installed or no server listens: what a node looks like before it has an Open vSwitch."""
+
+
 @contextlib.contextmanager
 def connect(ovsdb: str, timeout: float) -> Iterator[Database]:
-    """A connection for one piece of work; timeout in seconds for all of it. Raises OvsdbError."""
+    """A connection for one piece of work; timeout in seconds for all of it.
+
+    Raises OvsdbError, or OvsdbAbsentError where there is nothing to connect to.
+    """
     database = Database(ovsdb, timeout)
     try:
         yield database
@@ -49,11 +57,12 @@ class Database:
             import ovs.poller
             import ovs.stream
         except ImportError as error:
-            raise OvsdbError("talking to Open vSwitch needs its library: install python3-openvswitch") from error
+            raise OvsdbAbsentError("talking to Open vSwitch needs its library: install python3-openvswitch") from error
         self._ovs = ovs
         self._deadline = time.monotonic() + timeout
         self._timeout = timeout
         self._ovsdb = ovsdb
+        self._committed = 0
         helper = ovs.db.idl.SchemaHelper(None, self._fetch_schema())
         for table, columns in _COLUMNS.items():
             helper.register_columns(table, columns)
@@ -75,35 +84,37 @@ class Database:
             return row
         raise OvsdbError(f"the database at {self._ovsdb} is empty: is ovs-vswitchd running?")
 
-    def commit(self, fill: Callable[[Any], None], *, await_switch: bool = True) -> None:
-        """Let ``fill`` change rows in one transaction, once more if they changed meanwhile; vswitchd then has it."""
+    def commit(self, fill: Callable[[Any], None]) -> None:
+        """Let ``fill`` change rows in one transaction, and once more if what it has changed was changed meanwhile."""
         transaction_type = self._ovs.db.idl.Transaction
         while True:
             transaction = transaction_type(self._idl)
             transaction.add_comment("evio.cni")
             fill(transaction)
-            if await_switch:
-                self.root.increment("next_cfg")
+            self.root.increment("next_cfg")
             status = transaction.commit()
             while status == transaction_type.INCOMPLETE:
                 self._turn("has not answered the transaction")
                 status = transaction.commit()
+            if status == transaction_type.SUCCESS:
+                self._committed = transaction.get_increment_new_value()
+            if status in (transaction_type.SUCCESS, transaction_type.UNCHANGED):
+                return
             if status != transaction_type.TRY_AGAIN:
-                break
+                raise OvsdbError(f"the OVSDB at {self._ovsdb} refuses the change: {transaction.get_error()}")
             self._turn("has not sent what changed meanwhile")
-        if status not in (transaction_type.SUCCESS, transaction_type.UNCHANGED):
-            raise OvsdbError(f"the OVSDB at {self._ovsdb} refuses the change: {transaction.get_error()}")
-        if await_switch and status == transaction_type.SUCCESS:
-            wanted = transaction.get_increment_new_value()
-            self.wait(lambda: self.root.cur_cfg >= wanted, "has not taken up the change: is ovs-vswitchd running?")
+
+    def await_switch(self) -> None:
+        """Return once vswitchd has taken up all that was committed."""
+        complaint = "has not taken up the change: is ovs-vswitchd running?"
+        self.wait(lambda: bool(self.root.cur_cfg >= self._committed), complaint)
 
     def _fetch_schema(self) -> Any:
         ovs, remaining = self._ovs, max(int((self._deadline - time.monotonic()) * 1000), 1)
         error, stream = ovs.stream.Stream.open_block(ovs.stream.Stream.open(self._ovsdb), remaining)
         if error:
-            raise OvsdbError(
-                f"the OVSDB at {self._ovsdb} does not answer ({os.strerror(error)}): is ovsdb-server running?"
-            )
+            kind = OvsdbAbsentError if error in (errno.ENOENT, errno.ECONNREFUSED) else OvsdbError
+            raise kind(f"the OVSDB at {self._ovsdb} does not answer ({os.strerror(error)}): is ovsdb-server running?")
         connection = ovs.jsonrpc.Connection(stream)
         try:
             request = ovs.jsonrpc.Message.create_request("get_schema", [_DATABASE])
@@ -112,7 +123,7 @@ class Database:
                 error, message = connection.recv()
                 if message is not None and message.id == request.id:
                     return message.result
-                if error == _EAGAIN:
+                if error == errno.EAGAIN:
                     error = 0
                     poller = ovs.poller.Poller()
                     connection.run()
@@ -144,13 +155,10 @@ class Database:
         poller.block()
 
 
-_EAGAIN = 11
-
-
 def assign(row: Any, column: str, value: Any) -> None:
-    """Only what differs is written: the library sends every column that is assigned to. A new row has none yet."""
-    current = getattr(row, column, None)
-    if isinstance(current, list):
-        current = current[0] if current else None
-    if current != value:
+    """Write what differs (the library sends every column that is assigned to), if it still is what was read."""
+    current = getattr(row, column, None)  # A new row has none.
+    if (current[0] if isinstance(current, list) and current and not isinstance(value, list) else current) != value:
+        if current is not None:
+            row.verify(column)
         setattr(row, column, value)

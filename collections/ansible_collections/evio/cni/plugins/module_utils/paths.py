@@ -29,3 +29,6 @@ WIREGUARD_KEY = ETC_DIR + "/wireguard.key"
 
 OVERLAY_STATE = RUN_DIR + "/overlay.json"
 """Which way leads to each node now: written by the overlay's agent."""
+
+SYSCTL_FILE = "/etc/sysctl.d/60-evio.conf"
+"""What lets the node forward for its pods from its boot on: written with the pod bridge."""

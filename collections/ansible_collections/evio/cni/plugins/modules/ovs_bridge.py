@@ -9,8 +9,9 @@ module: ovs_bridge
 short_description: The Open vSwitch bridge that pods plug into
 version_added: 0.1.0
 description:
-  - Makes a bridge with its gateway addresses, a fixed MAC and an MTU in one OVSDB transaction, without C(ovs-vsctl),
-    and mends what has come to differ. Its ports, and external_ids that are not named, stay as they are.
+  - Makes a bridge with a fixed MAC and an MTU in one OVSDB transaction, without C(ovs-vsctl), gives it the gateway
+    addresses of the node's pods, lets the node forward for them, and mends what has come to differ.
+  - Its ports, and external_ids that are not named, stay as they are.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -18,6 +19,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
+    details: Where Open vSwitch is not installed or started yet, a warning says that it was taken for a new one.
   diff_mode:
     support: full
   idempotent:
@@ -36,12 +38,15 @@ options:
     choices: [present, absent]
     default: present
   gateways:
-    description: The bridge's addresses with their prefix lengths, at most one a family. Others on it are removed.
+    description:
+      - The bridge's addresses with their prefix lengths, at most one a family. Others, as of a subnet that the node had
+        before, are removed; link-local ones and those with a lifetime are not.
+      - None leaves the bridge's addresses as they are.
     type: list
     elements: str
     default: []
   mtu:
-    description: MTU in bytes.
+    description: MTU in bytes. Open vSwitch's own choice where it is not given.
     type: int
   mac:
     description: The bridge's MAC. Follows from the first of O(gateways) where it is not given, so it never changes.
@@ -55,6 +60,11 @@ options:
     description: Keys that are set on the bridge besides C(evio-owner).
     type: dict
     default: {}
+  sysctl_file:
+    description:
+      - File that lets the node forward for its pods from its boot on; removed with the bridge. An empty string is none.
+    type: str
+    default: /etc/sysctl.d/60-evio.conf
   ovsdb:
     description: Socket of the OVSDB server.
     type: str
@@ -77,27 +87,28 @@ EXAMPLES = r"""
 RETURN = r"""
 changes:
   description: The properties that were set, by name.
-  returned: O(state=present)
+  returned: when O(state=present)
   type: list
   elements: str
   sample: [mtu, gateways]
 mac:
   description: The bridge's fixed MAC.
-  returned: O(state=present)
+  returned: when O(state=present)
   type: str
   sample: 0a:58:0a:f4:03:01
 """
 
-import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
 from ..module_utils.bridge import compare_bridge, ensure_bridge, remove_bridge
-from ..module_utils.bridge_spec import OWNER, OWNER_ID, BridgeSpec, check_spec, compare
+from ..module_utils.bridge_spec import OWNER, OWNER_ID, BridgeSpec, compare
 from ..module_utils.differences import Differences
 from ..module_utils.errors import EvioError
+from ..module_utils.ovsdb import OvsdbAbsentError
+from ..module_utils.sysctls import compare_file, ensure_file
 
 
 def present(module: AnsibleModule) -> dict[str, Any]:
@@ -110,30 +121,61 @@ def present(module: AnsibleModule) -> dict[str, Any]:
         mac=params["mac"],
         external_ids={OWNER_ID: OWNER, **{key: str(value) for key, value in params["external_ids"].items()}},
     )
-    differences = _act(module, spec)
+    differences = [ensure(module, spec), keep_sysctls(module, spec.node_sysctls)]
     return {
-        "changed": differences.changed,
-        "changes": [difference.name for difference in differences],
+        **as_result(*differences),
+        "changes": [difference.name for each in differences for difference in each],
         "mac": spec.fixed_mac,
-        "diff": differences.diff(),
     }
 
 
 def absent(module: AnsibleModule) -> dict[str, Any]:
-    params = module.params
-    changed = remove_bridge(params["name"], ovsdb=params["ovsdb"], timeout=params["timeout"], dry_run=module.check_mode)
-    return {"changed": changed, "diff": {"before": {"bridge": params["name"]} if changed else {}, "after": {}}}
+    bridge = Differences()
+    bridge.compare("bridge", None, module.params["name"] if remove(module) else None)
+    return as_result(bridge, keep_sysctls(module, {}))
 
 
-def _act(module: AnsibleModule, spec: BridgeSpec) -> Differences:
-    ovsdb, timeout = module.params["ovsdb"], module.params["timeout"]
+def ensure(module: AnsibleModule, spec: BridgeSpec) -> Differences:
+    access = {"ovsdb": module.params["ovsdb"], "timeout": module.params["timeout"]}
     if not module.check_mode:
-        return ensure_bridge(spec, ovsdb=ovsdb, timeout=timeout)
-    if not os.path.exists(ovsdb.removeprefix("unix:")):
-        # Open vSwitch is not there yet: a task before this one would have started it, and then there is no bridge.
-        check_spec(spec)
+        return ensure_bridge(spec, **access)
+    try:
+        return compare_bridge(spec, **access)
+    except OvsdbAbsentError as error:
+        warn_of_absence(module, error)
         return compare(spec, None)
-    return compare_bridge(spec, ovsdb=ovsdb, timeout=timeout)
+
+
+def remove(module: AnsibleModule) -> bool:
+    params = module.params
+    try:
+        return remove_bridge(
+            params["name"], ovsdb=params["ovsdb"], timeout=params["timeout"], dry_run=module.check_mode
+        )
+    except OvsdbAbsentError as error:
+        if not module.check_mode:
+            raise
+        warn_of_absence(module, error)
+        return False
+
+
+def keep_sysctls(module: AnsibleModule, wanted: dict[str, str]) -> Differences:
+    path = module.params["sysctl_file"]
+    if not path:
+        return Differences()
+    return compare_file(path, wanted) if module.check_mode else ensure_file(path, wanted)
+
+
+def warn_of_absence(module: AnsibleModule, error: OvsdbAbsentError) -> None:
+    module.warn(f"foretold for an Open vSwitch that is yet to be started: {error}")
+
+
+def as_result(*differences: Differences) -> dict[str, Any]:
+    diffs = [each.diff() for each in differences]
+    return {
+        "changed": any(each.changed for each in differences),
+        "diff": {side: {name: value for diff in diffs for name, value in diff[side].items()} for side in diffs[0]},
+    }
 
 
 def main() -> None:
@@ -146,6 +188,7 @@ def main() -> None:
             "mac": {"type": "str"},
             "datapath_type": {"type": "str", "choices": ["system", "netdev"], "default": "system"},
             "external_ids": {"type": "dict", "default": {}},
+            "sysctl_file": {"type": "str", "default": paths.SYSCTL_FILE},
             "ovsdb": {"type": "str", "default": paths.OVSDB},
             "timeout": {"type": "float", "default": 10.0},
         },

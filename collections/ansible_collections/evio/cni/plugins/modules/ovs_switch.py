@@ -10,8 +10,7 @@ short_description: The datapath of a node's Open vSwitch
 version_added: 0.1.0
 description:
   - Finds out which datapath the node can have, and sets segmentation offload as that datapath wants it. The offload
-    counts from the next start of C(ovs-vswitchd) on, so run this between the starts of the OVSDB server and of
-    C(ovs-vswitchd), and restart the latter when this has changed.
+    counts from the next start of C(ovs-vswitchd) on; RV(restart_needed) tells whether that is still to come.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -19,6 +18,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
+    details: Where Open vSwitch is not installed or started yet, a warning says that it was taken for a new one.
   diff_mode:
     support: full
   idempotent:
@@ -45,6 +45,12 @@ EXAMPLES = r"""
 - name: Choose the datapath
   evio.cni.ovs_switch:
   register: switch
+
+- name: Let it count
+  ansible.builtin.systemd_service:
+    name: ovs-vswitchd.service
+    state: restarted
+  when: switch.restart_needed
 """
 
 RETURN = r"""
@@ -53,15 +59,31 @@ datapath_type:
   returned: success
   type: str
   sample: netdev
+restart_needed:
+  description:
+    - Whether C(ovs-vswitchd) must be started, or started anew, for what is set to count. True again in later runs until
+      that has been done.
+  returned: success
+  type: bool
 """
-
-import os
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
 from ..module_utils.errors import EvioError
-from ..module_utils.ovs_switch import compare_switch, ensure_switch, probe_datapath
+from ..module_utils.ovs_switch import SwitchState, ensure_switch, predict_switch, probe_datapath
+from ..module_utils.ovsdb import OvsdbAbsentError
+
+
+def ensure(module: AnsibleModule, datapath_type: str) -> SwitchState:
+    params = module.params
+    try:
+        return ensure_switch(datapath_type, ovsdb=params["ovsdb"], timeout=params["timeout"], dry_run=module.check_mode)
+    except OvsdbAbsentError as error:
+        if not module.check_mode:
+            raise
+        module.warn(f"foretold for an Open vSwitch that is yet to be started: {error}")
+        return predict_switch(datapath_type)
 
 
 def main() -> None:
@@ -73,21 +95,19 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    ovsdb = module.params["ovsdb"]
     datapath_type = module.params["datapath_type"]
     if datapath_type == "auto":
         datapath_type = probe_datapath()
     try:
-        if module.check_mode and not os.path.exists(ovsdb.removeprefix("unix:")):
-            # The OVSDB server is not there yet: a task before this one would have started it, with nothing set.
-            differences = compare_switch(datapath_type, {})
-        else:
-            differences = ensure_switch(
-                datapath_type, ovsdb=ovsdb, timeout=module.params["timeout"], dry_run=module.check_mode
-            )
+        state = ensure(module, datapath_type)
     except EvioError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=differences.changed, datapath_type=datapath_type, diff=differences.diff())
+    module.exit_json(
+        changed=state.differences.changed,
+        diff=state.differences.diff(),
+        datapath_type=datapath_type,
+        restart_needed=state.is_restart_needed,
+    )
 
 
 if __name__ == "__main__":

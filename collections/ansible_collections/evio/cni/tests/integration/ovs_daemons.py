@@ -72,7 +72,12 @@ class OpenVSwitch:
             self.vsctl("--no-wait", "set", "Open_vSwitch", ".", "other_config:userspace-tso-enable=true")
 
     def start_vswitchd(self) -> None:
-        self._switch = self._spawn("ovs-vswitchd", self.ovsdb, f"--unixctl={self.directory}/vswitchd.ctl")
+        self._switch = self._spawn(
+            "ovs-vswitchd",
+            self.ovsdb,
+            f"--pidfile={self.directory}/ovs-vswitchd.pid",
+            f"--unixctl={self.directory}/vswitchd.ctl",
+        )
         self._await_path(self.directory / "vswitchd.ctl", self._switch)
 
     def stop(self) -> None:

@@ -14,16 +14,16 @@ pytestmark = pytest.mark.root
 
 def test_offload_is_set_while_vswitchd_is_not_running(ovs: OpenVSwitch) -> None:
     ovs.kill_vswitchd()
-    assert ensure_switch("netdev", ovsdb=ovs.ovsdb, timeout=2, dry_run=True).changed
-    assert ensure_switch("netdev", ovsdb=ovs.ovsdb, timeout=2).changed
+    assert ensure_switch("netdev", ovsdb=ovs.ovsdb, timeout=2, dry_run=True).differences.changed
+    assert ensure_switch("netdev", ovsdb=ovs.ovsdb, timeout=2).differences.changed
     assert ovs.vsctl("--no-wait", "get", "Open_vSwitch", ".", f"other_config:{TSO}") == '"true"'
-    assert not ensure_switch("netdev", ovsdb=ovs.ovsdb, timeout=2).changed
+    assert not ensure_switch("netdev", ovsdb=ovs.ovsdb, timeout=2).differences.changed
 
 
 def test_kernel_datapath_that_never_had_it_needs_no_change(ovs: OpenVSwitch) -> None:
-    assert not ensure_switch("system", ovsdb=ovs.ovsdb).changed
+    assert not ensure_switch("system", ovsdb=ovs.ovsdb).differences.changed
     ensure_switch("netdev", ovsdb=ovs.ovsdb)
-    assert ensure_switch("system", ovsdb=ovs.ovsdb).changed
+    assert ensure_switch("system", ovsdb=ovs.ovsdb).differences.changed
 
 
 def test_other_settings_stay(ovs: OpenVSwitch) -> None:

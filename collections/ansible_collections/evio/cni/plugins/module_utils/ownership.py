@@ -1,0 +1,40 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""By what our bridges and ports are known: their external_ids in Open vSwitch, their names and their MACs.
+
+Pure, and without an import that a plugin's call would have to wait for.
+"""
+
+from __future__ import annotations
+
+OWNER_ID = "evio-owner"
+OWNER = "evio.cni"
+"""Only what carries OWNER_ID with this value is ever removed."""
+
+EPOCH_ID = "evio-epoch"
+CONTAINER_ID = "evio-container"
+IFNAME_ID = "evio-ifname"
+NETWORK_ID = "evio-network"
+ADDRESS_ID = "evio-ip"
+MAC_ID = "attached-mac"
+INTERFACE_ID = "iface-id"
+
+
+def bridge_mac(gateway: bytes) -> str:
+    """A locally administered MAC that follows from the packed gateway: its IPv4 address, or the end of its IPv6 one."""
+    prefix = b"\x0a\x58" if len(gateway) == 4 else b"\x0a\x56"
+    return (prefix + gateway[-4:]).hex(":")
+
+
+def host_ifname(container_id: str, ifname: str) -> str:
+    """The host's end of an attachment, 15 characters: it follows from what every DEL knows."""
+    return "evio" + short_hash(f"{container_id}:{ifname}")
+
+
+def short_hash(content: str) -> str:
+    """44 bits of the content's SHA-1, as 11 digits: to tell names apart, not to keep anybody out."""
+    try:
+        from _sha1 import sha1  # type: ignore[import-not-found]  # private, and much quicker to import than hashlib
+    except ImportError:
+        from hashlib import sha1
+    digest: str = sha1(content.encode()).hexdigest()
+    return digest[:11]

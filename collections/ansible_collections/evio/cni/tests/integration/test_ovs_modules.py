@@ -1,0 +1,102 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The modules ovs_bridge and ovs_switch as Ansible runs them: each step in check mode, for real, and again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .ansible_module import check_do_again, run_module
+from .ovs_daemons import OpenVSwitch, in_namespace
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def bridge(ovs: OpenVSwitch, tmp_path: Path) -> dict[str, Any]:
+    return {
+        "netns": ovs.netns,
+        "name": "br-evio",
+        "gateways": ["10.244.3.1/24", "fd00:10:244:3::1/64"],
+        "mtu": 1420,
+        "datapath_type": "netdev",
+        "external_ids": {"evio-epoch": 7},
+        "sysctl_file": str(tmp_path / "sysctl.d/60-evio.conf"),
+        "ovsdb": ovs.ovsdb,
+    }
+
+
+def test_bridge_is_made_and_forwarding_kept_for_the_next_boot(ovs: OpenVSwitch, bridge: dict[str, Any]) -> None:
+    _, done, _ = check_do_again("ovs_bridge", **bridge)
+    assert done["mac"] == "0a:58:0a:f4:03:01"
+    assert ovs.vsctl("get", "Bridge", "br-evio", "external_ids:evio-epoch") == '"7"'
+    assert Path(bridge["sysctl_file"]).read_text().splitlines()[1:] == [
+        "net.ipv4.ip_forward = 1",
+        "net.ipv6.conf.all.forwarding = 1",
+    ]
+
+
+def test_changed_mtu_is_the_only_change(bridge: dict[str, Any]) -> None:
+    run_module("ovs_bridge", **bridge)
+    _, done, _ = check_do_again("ovs_bridge", **{**bridge, "mtu": 1380})
+    assert done["changes"] == ["mtu"]
+
+
+def test_bridge_is_removed_with_what_was_kept_for_it(ovs: OpenVSwitch, bridge: dict[str, Any]) -> None:
+    run_module("ovs_bridge", **bridge)
+    check_do_again("ovs_bridge", **{**bridge, "state": "absent"})
+    assert ovs.vsctl("list-br") == ""
+    assert not Path(bridge["sysctl_file"]).exists()
+
+
+def test_check_mode_foretells_the_bridge_of_a_node_without_open_vswitch(
+    ovs: OpenVSwitch, bridge: dict[str, Any]
+) -> None:
+    ovs.stop()
+    foretold = run_module("ovs_bridge", check_mode=True, **bridge)
+    assert foretold["changed"]
+    assert "is ovsdb-server running?" in str(foretold["warnings"])
+    assert run_module("ovs_bridge", **bridge)["failed"]
+    ovs.empty_database()
+    ovs.start()
+    assert run_module("ovs_bridge", **bridge)["diff"] == foretold["diff"]
+
+
+def test_failure_names_what_is_wrong(bridge: dict[str, Any]) -> None:
+    failed = run_module("ovs_bridge", **{**bridge, "gateways": ["10.244.3.1"]})
+    assert failed["failed"]
+    assert "gateway '10.244.3.1'" in failed["msg"]
+
+
+def test_second_run_does_not_disturb_the_switch(ovs: OpenVSwitch, bridge: dict[str, Any]) -> None:
+    run_module("ovs_bridge", **bridge)
+    before = ovs.vsctl("get", "Open_vSwitch", ".", "next_cfg")
+    run_module("ovs_bridge", **bridge)
+    assert ovs.vsctl("get", "Open_vSwitch", ".", "next_cfg") == before
+
+
+def test_offload_wants_a_restart_until_it_has_happened(ovs: OpenVSwitch) -> None:
+    switch = {"netns": ovs.netns, "datapath_type": "netdev", "ovsdb": ovs.ovsdb}
+    results = check_do_again("ovs_switch", **switch)
+    assert [result["restart_needed"] for result in results] == [True, True, True]
+    ovs.kill_vswitchd()
+    ovs.start_vswitchd()
+    again = run_module("ovs_switch", **switch)
+    assert (again["changed"], again["restart_needed"]) == (False, False)
+    assert again["datapath_type"] == "netdev"
+
+
+def test_check_mode_foretells_the_switch_of_a_node_without_open_vswitch(netns: str, tmp_path: Path) -> None:
+    switch = {"netns": netns, "datapath_type": "netdev", "ovsdb": f"unix:{tmp_path}/none.sock"}
+    foretold = run_module("ovs_switch", check_mode=True, **switch)
+    assert (foretold["changed"], foretold["restart_needed"]) == (True, True)
+    assert run_module("ovs_switch", **switch)["failed"]
+
+
+def test_pod_cannot_become_the_router_of_its_node(ovs: OpenVSwitch, bridge: dict[str, Any]) -> None:
+    run_module("ovs_bridge", **bridge)
+    assert in_namespace(ovs.netns, "sysctl", "-n", "net.ipv6.conf.br-evio.accept_ra").stdout.strip() == "0"
+    assert json.loads(in_namespace(ovs.netns, "ip", "-j", "-6", "route", "show", "default").stdout) == []

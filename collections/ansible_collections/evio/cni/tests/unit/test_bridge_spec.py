@@ -1,0 +1,137 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What a pod bridge shall be: what is refused, what follows from the gateway, and what counts as a difference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+import pytest
+from ansible_collections.evio.cni.plugins.module_utils.bridge_spec import (
+    BridgeError,
+    BridgeSpec,
+    BridgeState,
+    check_spec,
+    compare,
+)
+from ansible_collections.evio.cni.plugins.module_utils.ownership import OWNER, OWNER_ID
+from hypothesis import given
+from hypothesis import strategies as st
+
+SPEC = BridgeSpec("br-evio", ("10.244.3.1/24", "fd00:10:244:3::1/64"), mtu=1420, datapath_type="netdev")
+STATE = BridgeState(
+    datapath_type="netdev",
+    mac="0a:58:0a:f4:03:01",
+    mtu=1420,
+    external_ids={OWNER_ID: OWNER, "somebody": "else"},
+    fail_mode="standalone",
+    spanning_tree=False,
+    addresses=frozenset(["10.244.3.1/24", "fd00:10:244:3::1/64"]),
+    is_up=True,
+    sysctls={
+        "net/ipv4/ip_forward": "1",
+        "net/ipv6/conf/all/forwarding": "1",
+        "net/ipv6/conf/br-evio/accept_ra": "0",
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"name": "a-name-that-is-too-long"}, "a-name-that-is-too-long"),
+        ({"name": ""}, "bridge name ''"),
+        ({"name": "../etc"}, "../etc"),
+        ({"name": "br-evio\n"}, "br-evio"),
+        ({"datapath_type": "bogus"}, "datapath_type 'bogus' is none of system, netdev"),
+        ({"mtu": 67}, "mtu 67"),
+        ({"mtu": 1279}, "mtu 1279"),
+        ({"mac": "01:00:00:00:00:00"}, "01:00:00:00:00:00"),
+        ({"mac": "00:00:00:00:00:00"}, "00:00:00:00:00:00"),
+        ({"mac": "0a:58:0a:f4:03"}, "0a:58:0a:f4:03"),
+        ({"gateways": ("10.244.3.1/33",)}, "10.244.3.1/33"),
+        ({"gateways": ("10.244.3.1",)}, "10.244.3.1"),
+        ({"gateways": ("10.244.3.0/24",)}, "10.244.3.0/24"),
+        ({"gateways": ("10.244.3.255/24",)}, "10.244.3.255/24"),
+        ({"gateways": ("10.244.3.1/24", "10.244.4.1/24")}, "one a family"),
+    ],
+)
+def test_spec_no_bridge_can_have_is_refused_by_name_and_value(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(BridgeError) as raised:
+        check_spec(replace(SPEC, **change))
+    assert words in str(raised.value)
+
+
+def test_spec_a_bridge_can_have_passes() -> None:
+    check_spec(SPEC)
+    check_spec(BridgeSpec("appPODOV", ()))
+
+
+def fixed_mac(gateway: str) -> str:
+    mac = BridgeSpec("br-evio", (gateway,)).fixed_mac
+    assert mac is not None
+    return mac
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_mac_is_one_gateways_own_and_locally_administered(number: int) -> None:
+    mac = fixed_mac(f"{IPv4Address(number)}/32")
+    assert int(mac[:2], 16) & 0b11 == 0b10
+    assert int(mac[6:].replace(":", ""), 16) == number
+
+
+@given(st.integers(0, 2**128 - 1))
+def test_mac_of_an_ipv6_gateway_is_not_that_of_an_ipv4_one(number: int) -> None:
+    mac = fixed_mac(f"{IPv6Address(number)}/128")
+    assert mac.startswith("0a:56:")
+    assert int(mac[6:].replace(":", ""), 16) == number & 0xFFFFFFFF
+
+
+def test_mac_stays_when_a_family_is_added() -> None:
+    assert replace(SPEC, gateways=SPEC.gateways[:1]).fixed_mac == SPEC.fixed_mac
+
+
+def test_state_as_wanted_has_no_difference() -> None:
+    assert not compare(SPEC, STATE).changed
+
+
+def test_gateways_are_compared_as_addresses_not_as_text() -> None:
+    spec = replace(SPEC, gateways=("10.244.3.1/255.255.255.0", "FD00:10:244:3:0:0:0:1/64"))
+    assert not compare(spec, STATE).changed
+
+
+def test_no_bridge_differs_in_all_that_is_wanted() -> None:
+    assert compare(SPEC, None).diff()["before"] == {}
+    assert compare(SPEC, None).diff()["after"] == compare(SPEC, STATE).diff()["after"]
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"datapath_type": "system"}, "datapath_type"),
+        ({"mac": "02:00:00:00:00:01"}, "mac"),
+        ({"mac": None}, "mac"),
+        ({"mtu": 1500}, "mtu"),
+        ({"external_ids": {}}, f"external_ids:{OWNER_ID}"),
+        ({"fail_mode": "secure"}, "fail_mode"),
+        ({"spanning_tree": True}, "spanning_tree"),
+        ({"addresses": STATE.addresses | {"10.244.9.1/24"}}, "gateways"),
+        ({"addresses": frozenset()}, "gateways"),
+        ({"is_up": False}, "up"),
+        ({"sysctls": {**STATE.sysctls, "net/ipv4/ip_forward": "0"}}, "sysctl:net/ipv4/ip_forward"),
+    ],
+)
+def test_each_property_that_is_not_as_wanted_is_one_difference(change: dict[str, Any], name: str) -> None:
+    assert [difference.name for difference in compare(SPEC, replace(STATE, **change))] == [name]
+
+
+def test_what_the_spec_does_not_speak_of_may_be_anything() -> None:
+    spec = BridgeSpec("br-evio", (), datapath_type="netdev")
+    other = replace(STATE, mtu=9000, mac="02:00:00:00:00:01", addresses=frozenset(["192.0.2.1/24"]))
+    assert not compare(spec, other).changed
+
+
+def test_families_without_a_gateway_are_not_forwarded() -> None:
+    assert BridgeSpec("br-evio", ("10.244.3.1/24",)).node_sysctls == {"net/ipv4/ip_forward": "1"}
+    assert BridgeSpec("br-evio", ()).node_sysctls == {}
