@@ -1,0 +1,112 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Delegation to an IPAM plugin (SPEC.md section 4): found in CNI_PATH, run with our environment and config.
+
+The process is started at once and awaited late, so that the kernel's work goes on beside it.
+"""
+
+from __future__ import annotations
+
+import posix
+import select
+from time import monotonic
+
+from .cni_protocol import FAILED, INVALID_CONFIG, IO_FAILURE, CniError
+from .plain_json import dumps, loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_TIMEOUT_SECONDS = 30.0
+_LATEST_VERSION = "1.0.0"
+"""What IPAM plugins are asked in at most: distributions have older ones, and 1.1.0 changed nothing for them."""
+_SIGKILL = 9
+_REGULAR_FILE, _KIND = 0o100000, 0o170000
+
+
+def find_plugin(name: str, path: str) -> str:
+    """The plugin's file: the first of CNI_PATH. Raises CniError."""
+    for directory in path.split(":"):
+        candidate = f"{directory}/{name}"
+        try:
+            if directory and posix.stat(candidate).st_mode & _KIND == _REGULAR_FILE:
+                return candidate
+        except OSError:
+            continue
+    raise CniError(INVALID_CONFIG, f"the IPAM plugin {name!r} is not in CNI_PATH {path!r}")
+
+
+class IpamCall:
+    """One run of an IPAM plugin; ``finish`` must be called, whatever happens in between."""
+
+    def __init__(self, command: str, name: str, path: str, config: dict[str, Any], call: dict[str, str]) -> None:
+        """Start it. ``call`` has the variables CNI_* that the plugin shall see besides our environment."""
+        self._what = f"{name} {command}"
+        self.is_finished = False
+        program = find_plugin(name, path)
+        environment = {**posix.environ, b"CNI_COMMAND": command.encode(), b"CNI_PATH": path.encode()}
+        environment.update((key.encode(), value.encode()) for key, value in call.items())
+        theirs_in, ours_in = posix.pipe()
+        ours_out, theirs_out = posix.pipe()
+        try:
+            self._process = posix.posix_spawn(
+                program,
+                [name],
+                environment,
+                file_actions=[(posix.POSIX_SPAWN_DUP2, theirs_in, 0), (posix.POSIX_SPAWN_DUP2, theirs_out, 1)],
+            )
+        except OSError as error:
+            posix.close(ours_in)
+            posix.close(ours_out)
+            raise CniError(IO_FAILURE, f"cannot run the IPAM plugin {program}: {error.strerror}") from None
+        finally:
+            posix.close(theirs_in)
+            posix.close(theirs_out)
+        self._output = ours_out
+        if config.get("cniVersion", "") > _LATEST_VERSION:
+            config = {**config, "cniVersion": _LATEST_VERSION}
+        text = dumps(config).encode()
+        try:
+            while text:
+                text = text[posix.write(ours_in, text) :]
+        except BrokenPipeError:
+            pass  # It has ended without reading; finish tells how.
+        finally:
+            posix.close(ours_in)
+
+    def finish(self) -> dict[str, Any]:
+        """Its result; an empty one for verbs that have none. Raises CniError with its own code and words."""
+        self.is_finished = True
+        output, in_time = self._read()
+        if not in_time:
+            posix.kill(self._process, _SIGKILL)
+        _, status = posix.waitpid(self._process, 0)
+        if not in_time:
+            raise CniError(FAILED, f"the IPAM plugin's {self._what} did not end within {_TIMEOUT_SECONDS:g} s")
+        try:
+            answer = loads(output.decode()) if output.strip() else {}
+        except ValueError:
+            answer = {}
+        if status != 0:
+            if isinstance(answer, dict) and answer.get("msg"):
+                code = answer.get("code")
+                code = code if isinstance(code, int) and code > 0 else FAILED
+                raise CniError(code, f"{self._what}: {answer['msg']}", str(answer.get("details", "")))
+            raise CniError(FAILED, f"{self._what} ended with status {posix.waitstatus_to_exitcode(status)}")
+        return answer if isinstance(answer, dict) else {}
+
+    def _read(self) -> tuple[bytes, bool]:
+        deadline = monotonic() + _TIMEOUT_SECONDS
+        poll = select.poll()
+        poll.register(self._output, select.POLLIN)
+        output = b""
+        try:
+            while (remaining := deadline - monotonic()) > 0:
+                if poll.poll(remaining * 1000):
+                    block = posix.read(self._output, 1 << 16)
+                    if not block:
+                        return output, True
+                    output += block
+            return output, False
+        finally:
+            posix.close(self._output)

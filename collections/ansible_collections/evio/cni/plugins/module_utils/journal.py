@@ -1,0 +1,101 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The journal: one file an attachment, written before the kernel is touched and removed when nothing is left of it.
+
+So that DEL, GC and repair need neither the pod's namespace nor the runtime's cache. A file is ``<state
+directory>/<network>/<container id>:<interface>``; whatever is in it, its name alone tells what DEL needs.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from .cni_protocol import IO_FAILURE, CniError
+from .plain_json import dumps, loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_TEMPORARY = ".tmp-"
+
+
+class Journal:
+    """The journal of one network."""
+
+    def __init__(self, state_dir: str, network: str) -> None:
+        self._directory = f"{state_dir}/{network}"
+        self._state_dir = state_dir
+
+    def write(self, container_id: str, ifname: str, entry: dict[str, Any]) -> None:
+        """Put the entry in place as a whole. Raises CniError."""
+        path = self._path(container_id, ifname)
+        temporary = f"{self._directory}/{_TEMPORARY}{container_id}:{ifname}"
+        try:
+            try:
+                descriptor = self._create(temporary)
+            except FileNotFoundError:
+                self._make_directories()
+                descriptor = self._create(temporary)
+            try:
+                posix.write(descriptor, dumps(entry).encode())
+            finally:
+                posix.close(descriptor)
+            posix.rename(temporary, path)
+        except OSError as error:
+            raise CniError(IO_FAILURE, f"cannot write the journal {path}: {error.strerror}") from None
+
+    def read(self, container_id: str, ifname: str) -> dict[str, Any] | None:
+        """The entry, or None; an empty one where a crash of the host has left no readable content."""
+        try:
+            descriptor = posix.open(self._path(container_id, ifname), posix.O_RDONLY | posix.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise CniError(IO_FAILURE, f"cannot read the journal: {error.strerror}") from None
+        try:
+            text = b""
+            while block := posix.read(descriptor, 1 << 16):
+                text += block
+        finally:
+            posix.close(descriptor)
+        try:
+            entry = loads(text.decode())
+        except ValueError:
+            return {}
+        return entry if isinstance(entry, dict) else {}
+
+    def remove(self, container_id: str, ifname: str) -> bool:
+        """Forget the attachment; False if there was no entry."""
+        try:
+            posix.unlink(self._path(container_id, ifname))
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise CniError(IO_FAILURE, f"cannot remove from the journal: {error.strerror}") from None
+        return True
+
+    def attachments(self) -> list[tuple[str, str]]:
+        """Container id and interface of every entry."""
+        try:
+            names = posix.listdir(self._directory)
+        except FileNotFoundError:
+            return []
+        pairs = (name.rpartition(":") for name in names if not name.startswith(_TEMPORARY))
+        return [(container_id, ifname) for container_id, colon, ifname in pairs if colon]
+
+    def _path(self, container_id: str, ifname: str) -> str:
+        return f"{self._directory}/{container_id}:{ifname}"
+
+    @staticmethod
+    def _create(path: str) -> int:
+        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC | posix.O_NOFOLLOW
+        return posix.open(path, flags, 0o600)
+
+    def _make_directories(self) -> None:
+        at = ""
+        for part in filter(None, self._directory.split("/")):
+            at += "/" + part
+            try:
+                posix.mkdir(at, 0o700)
+            except FileExistsError:
+                continue

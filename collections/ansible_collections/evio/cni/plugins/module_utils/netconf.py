@@ -1,0 +1,127 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The plugin's own configuration: its entry of the conflist as a runtime hands it over, checked and with defaults.
+
+Pure, and without an import that a plugin's call would have to wait for. How the entry is written: conflist.
+"""
+
+from __future__ import annotations
+
+from . import paths
+from .cni_protocol import INVALID_CONFIG, UNDECODABLE, CniError, check_network_name
+from .plain_json import loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class NetConf:
+    """One network's configuration; ``raw`` is all of it, as the IPAM plugin gets it."""
+
+    __slots__ = (
+        "bridge",
+        "cluster_cidrs",
+        "cni_version",
+        "datapath_type",
+        "dns",
+        "epoch",
+        "gateways",
+        "ip_masq",
+        "ipam_type",
+        "is_default_gateway",
+        "is_gateway",
+        "mac",
+        "mtu",
+        "name",
+        "ovsdb",
+        "previous",
+        "raw",
+        "state_dir",
+    )
+
+    def __init__(self, raw: dict[str, Any]) -> None:
+        """Raises CniError that names the key and the value."""
+        self.raw = raw
+        self.cni_version: str = raw.get("cniVersion") or "0.1.0"
+        self.name = _text(raw, "name", "")
+        check_network_name(self.name)
+        self.bridge = _text(raw, "bridge", "br-evio")
+        if not self.bridge or len(self.bridge) > 15 or "/" in self.bridge or any(one.isspace() for one in self.bridge):
+            raise CniError(INVALID_CONFIG, f"bridge: {self.bridge!r} is not the name of a bridge")
+        self.gateways = _texts(raw, "gateway" if "gateway" in raw else "bridgeIPv4")
+        for gateway in self.gateways:
+            if "/" not in gateway:
+                raise CniError(INVALID_CONFIG, f"gateway: {gateway!r} is not an address with a prefix length")
+        self.is_default_gateway = _flag(raw, "isDefaultGateway", False)
+        self.is_gateway = _flag(raw, "isGateway", False) or self.is_default_gateway
+        self.ip_masq = _flag(raw, "ipMasq" if "ipMasq" in raw else "isIPMasq", False)
+        self.cluster_cidrs = _texts(raw, "clusterCIDRs")
+        self.mtu = _mtu(raw)
+        self.datapath_type = _text(raw, "datapathType", "system")
+        if self.datapath_type not in ("system", "netdev"):
+            raise CniError(INVALID_CONFIG, f"datapathType: {self.datapath_type!r} is neither system nor netdev")
+        self.ovsdb = _text(raw, "ovsdb", paths.OVSDB)
+        self.state_dir = _text(raw, "stateDir", paths.STATE_DIR)
+        if not self.state_dir.startswith("/"):
+            raise CniError(INVALID_CONFIG, f"stateDir: {self.state_dir!r} is not an absolute path")
+        self.epoch = raw.get("epoch", 0)
+        self.dns: dict[str, Any] = raw.get("dns") or {}
+        self.ipam_type = _ipam_type(raw)
+        self.mac = _mac(raw)
+        self.previous: dict[str, Any] | None = raw.get("prevResult")
+
+
+def parse_netconf(text: str) -> NetConf:
+    """The configuration on standard input. Raises CniError."""
+    try:
+        raw = loads(text)
+    except ValueError as error:
+        raise CniError(UNDECODABLE, "the configuration on standard input is no JSON", str(error)) from None
+    if not isinstance(raw, dict):
+        raise CniError(UNDECODABLE, "the configuration on standard input is no JSON object")
+    return NetConf(raw)
+
+
+def _ipam_type(raw: dict[str, Any]) -> str:
+    ipam = raw.get("ipam")
+    kind = ipam.get("type") if isinstance(ipam, dict) else None
+    if not isinstance(kind, str) or not kind or "/" in kind:
+        raise CniError(INVALID_CONFIG, f"ipam.type: {kind!r} is not the name of an IPAM plugin")
+    return kind
+
+
+def _mtu(raw: dict[str, Any]) -> int | None:
+    mtu = raw.get("mtu") or None
+    if mtu is not None and (not isinstance(mtu, int) or not 68 <= mtu <= 65535):
+        raise CniError(INVALID_CONFIG, f"mtu: {mtu!r} is not between 68 and 65535 bytes")
+    return mtu
+
+
+def _mac(raw: dict[str, Any]) -> str | None:
+    """What is asked for in the configuration; ``runtimeConfig`` over ``args.cni`` (CONVENTIONS.md)."""
+    for place in (raw.get("runtimeConfig"), (raw.get("args") or {}).get("cni")):
+        if isinstance(place, dict) and place.get("mac"):
+            return str(place["mac"])
+    return None
+
+
+def _text(raw: dict[str, Any], key: str, default: str) -> str:
+    value = raw.get(key, default)
+    if not isinstance(value, str):
+        raise CniError(INVALID_CONFIG, f"{key}: {value!r} is not a string")
+    return value
+
+
+def _texts(raw: dict[str, Any], key: str) -> list[str]:
+    value = raw.get(key) or []
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
+        raise CniError(INVALID_CONFIG, f"{key}: {value!r} is neither a string nor a list of strings")
+    return values
+
+
+def _flag(raw: dict[str, Any], key: str, default: bool) -> bool:
+    value = raw.get(key, default)
+    if not isinstance(value, bool):
+        raise CniError(INVALID_CONFIG, f"{key}: {value!r} is neither true nor false")
+    return value

@@ -1,0 +1,197 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Links, addresses and routes by raw rtnetlink, as few messages as a pod needs: for the plugin's ADD, DEL and CHECK.
+
+Importing pyroute2 alone takes ten times as long as all of an ADD; modules and repair use it all the same. Numbers are
+those of linux/rtnetlink.h, if_link.h, if_addr.h and veth.h.
+"""
+
+from __future__ import annotations
+
+import _socket
+import posix
+from _struct import pack, unpack_from
+
+from .netlink import (
+    NETLINK_ROUTE,
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_EXCL,
+    NetlinkError,
+    NetlinkSocket,
+    attribute,
+    attributes,
+    nested,
+    text,
+)
+
+AF_INET, AF_INET6 = 2, 10
+
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
+_RTM_NEWADDR, _RTM_GETADDR = 20, 22
+_RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
+
+_IFF_UP = 0x1
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 1, 3, 4, 18, 26, 28
+_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS = 29, 8
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER, _IFLA_INET_CONF = 1, 2, 1, 1
+
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_F_NODAD = 1, 2, 4, 0x02
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
+_RT_TABLE_MAIN, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RTN_UNICAST = 254, 3, 0, 253, 1
+
+# linux/ip.h, IPV4_DEVCONF_*
+_FORWARDING, _RP_FILTER, _ARP_IGNORE, _ARP_NOTIFY = 1, 8, 19, 22
+
+
+class Link:
+    """A network device: index, state, MTU in bytes, MAC in its usual form."""
+
+    __slots__ = ("index", "is_up", "mac", "mtu", "name")
+
+    def __init__(self, index: int, is_up: bool, name: str, mtu: int, mac: str) -> None:
+        self.index = index
+        self.is_up = is_up
+        self.name = name
+        self.mtu = mtu
+        self.mac = mac
+
+
+class Netlink(NetlinkSocket):
+    """A socket into one network namespace: that of the caller, or the one whose file descriptor is given."""
+
+    def __init__(self, netns: int | None = None) -> None:
+        super().__init__(NETLINK_ROUTE, netns)
+
+    def link(self, name: str) -> Link | None:
+        """The device of this name, or None."""
+        query = pack("=BxHiII", 0, 0, 0, 0, 0) + text(_IFLA_IFNAME, name)
+        query += attribute(_IFLA_EXT_MASK, pack("=I", _RTEXT_FILTER_SKIP_STATS))
+        try:
+            [answer] = self.talk("link " + name, [(_RTM_GETLINK, 0, query)])
+        except NetlinkError as error:
+            if error.errno == 19:  # ENODEV
+                return None
+            raise
+        _, _, index, flags, _ = unpack_from("=BxHiII", answer)
+        fields = attributes(answer, 16)
+        return Link(
+            index,
+            bool(flags & _IFF_UP),
+            fields[_IFLA_IFNAME].rstrip(b"\0").decode(),
+            unpack_from("=I", fields[_IFLA_MTU])[0],
+            fields.get(_IFLA_ADDRESS, b"").hex(":"),
+        )
+
+    def addresses(self, index: int) -> set[tuple[bytes, int]]:
+        """The addresses of a device, packed, each with its prefix length; link-local ones too."""
+        query = pack("=BBBBI", 0, 0, 0, 0, index)
+        found = set()
+        for answer in self.talk("addresses", [(_RTM_GETADDR, NLM_F_DUMP, query)]):
+            _, prefix_length, _, _, its_index = unpack_from("=BBBBI", answer)
+            if its_index == index:
+                fields = attributes(answer, 8)
+                found.add((fields.get(_IFA_LOCAL, fields.get(_IFA_ADDRESS, b"")), prefix_length))
+        return found
+
+    def routes(self, family: int) -> set[tuple[bytes, int, bytes, int]]:
+        """Routes of the main table: destination, its prefix length, gateway (each b"" where there is none), device."""
+        query = pack("=BBBBBBBBI", family, 0, 0, 0, _RT_TABLE_MAIN, 0, 0, 0, 0)
+        found = set()
+        for answer in self.talk("routes", [(_RTM_GETROUTE, NLM_F_DUMP, query)]):
+            fields = attributes(answer, 12)
+            if answer[4] == _RT_TABLE_MAIN and _RTA_OIF in fields:
+                index = unpack_from("=I", fields[_RTA_OIF])[0]
+                found.add((fields.get(_RTA_DST, b""), answer[1], fields.get(_RTA_GATEWAY, b""), index))
+        return found
+
+    def create_veth(self, name: str, mac: bytes, peer: str, peer_mac: bytes, netns: int, mtu: int | None) -> None:
+        """A veth pair in one step: this end up here, its peer, still down, in the namespace of the descriptor.
+
+        Our end is an Open vSwitch port and nothing else: this kernel, which sees its frames too when the datapath is
+        vswitchd's, has no IPv6 on it, answers no ARP there, forwards nothing, and drops by reverse path what is left.
+        """
+        size = b"" if mtu is None else attribute(_IFLA_MTU, pack("=I", mtu))
+        there = pack("=BxHiII", 0, 0, 0, 0, 0) + text(_IFLA_IFNAME, peer) + attribute(_IFLA_ADDRESS, peer_mac) + size
+        there += attribute(_IFLA_NET_NS_FD, pack("=I", netns))
+        pair = text(_IFLA_INFO_KIND, "veth") + nested(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, there))
+        here = _by_name(name) + attribute(_IFLA_ADDRESS, mac) + size + nested(_IFLA_LINKINFO, pair)
+        self.talk(f"veth pair {name} and {peer}", [(_RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, here)])
+        _disable_ipv6(name)
+        closed = _by_name(name) + _inet_conf({_ARP_IGNORE: 8, _RP_FILTER: 1, _FORWARDING: 0})
+        up = pack("=BxHiII", 0, 0, 0, _IFF_UP, _IFF_UP) + text(_IFLA_IFNAME, name)
+        self.talk(f"settings of {name}", [(_RTM_NEWLINK, 0, closed), (_RTM_NEWLINK, 0, up)])
+
+    def delete_link(self, name: str) -> bool:
+        """Remove a device; False if there is none of this name."""
+        try:
+            self.talk("link " + name, [(_RTM_DELLINK, 0, _by_name(name))])
+        except NetlinkError as error:
+            if error.errno == 19:  # ENODEV
+                return False
+            raise
+        return True
+
+    def set_up(
+        self,
+        index: int,
+        addresses: list[tuple[bytes, int]],
+        routes: list[tuple[bytes, int, bytes | None]],
+    ) -> None:
+        """Addresses (packed, prefix length), the device up, then routes (destination, length, gateway), in one batch.
+
+        The kernel itself tells the neighbours (arp_notify): closing a packet socket would cost 15 ms.
+        """
+        here = pack("=BxHiII", 0, 0, index, 0, 0)
+        batch = [(_RTM_NEWLINK, 0, here + _inet_conf({_ARP_NOTIFY: 1}))]
+        batch += [(_RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, _address(index, *address)) for address in addresses]
+        batch.append((_RTM_NEWLINK, 0, pack("=BxHiII", 0, 0, index, _IFF_UP, _IFF_UP)))
+        batch += [(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, _route(index, *route)) for route in routes]
+        self.talk("addresses and routes of the pod", batch)
+
+
+def packed(address: str) -> bytes:
+    """An address as the kernel has it, 4 or 16 bytes. Raises OSError for anything else."""
+    return _socket.inet_pton(AF_INET6 if ":" in address else AF_INET, address)
+
+
+def _disable_ipv6(name: str) -> None:
+    try:
+        descriptor = posix.open(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", posix.O_WRONLY | posix.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # A kernel without IPv6.
+    try:
+        posix.write(descriptor, b"1")
+    finally:
+        posix.close(descriptor)
+
+
+def _by_name(name: str) -> bytes:
+    return pack("=BxHiII", 0, 0, 0, 0, 0) + text(_IFLA_IFNAME, name)
+
+
+def _address(index: int, address: bytes, prefix_length: int) -> bytes:
+    family = AF_INET if len(address) == 4 else AF_INET6
+    # An IPv6 address is the registry's and IPAM's word: no other node has it, it is used without being probed for.
+    flags = _IFA_F_NODAD if family == AF_INET6 else 0
+    body = pack("=BBBBI", family, prefix_length, flags, _RT_SCOPE_UNIVERSE, index)
+    body += attribute(_IFA_LOCAL, address) + attribute(_IFA_ADDRESS, address)
+    if family == AF_INET and prefix_length < 31:
+        broadcast = int.from_bytes(address, "big") | (0xFFFFFFFF >> prefix_length)
+        body += attribute(_IFA_BROADCAST, broadcast.to_bytes(4, "big"))
+    return body
+
+
+def _route(index: int, destination: bytes, prefix_length: int, gateway: bytes | None) -> bytes:
+    family = AF_INET if len(destination) == 4 else AF_INET6
+    scope = _RT_SCOPE_UNIVERSE if gateway else _RT_SCOPE_LINK
+    body = pack("=BBBBBBBBI", family, prefix_length, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, scope, _RTN_UNICAST, 0)
+    if prefix_length:
+        body += attribute(_RTA_DST, destination)
+    if gateway:
+        body += attribute(_RTA_GATEWAY, gateway)
+    return body + attribute(_RTA_OIF, pack("=I", index))
+
+
+def _inet_conf(settings: dict[int, int]) -> bytes:
+    values = b"".join(attribute(number, pack("=I", value)) for number, value in settings.items())
+    return nested(_IFLA_AF_SPEC, nested(AF_INET, nested(_IFLA_INET_CONF, values)))

@@ -1,0 +1,138 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Stands for a container runtime: pods as namespaces, and the built plugin called as containerd calls it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .ovs_daemons import OpenVSwitch, in_namespace
+
+REPOSITORY = Path(__file__).resolve().parents[6]
+PLUGIN = REPOSITORY / "build/bin/evio"
+CNI_PLUGINS = "/usr/lib/cni"
+"""Where Debian's containernetworking-plugins are."""
+
+
+class PluginFailedError(Exception):
+    """The plugin's error object."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        super().__init__(answer.get("msg", str(answer)))
+        self.answer = answer
+        self.code = answer.get("code")
+
+
+@dataclass
+class Pod:
+    """A pod's namespace, and what the plugin has said of it."""
+
+    netns: str
+    container_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    result: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def path(self) -> str:
+        return f"/run/netns/{self.netns}"
+
+    @property
+    def address(self) -> str:
+        return str(self.result["ips"][0]["address"]).partition("/")[0]
+
+    def run(self, *command: str, check: bool = True) -> str:
+        return in_namespace(self.netns, *command, check=check).stdout
+
+    def pings(self, address: str) -> bool:
+        return in_namespace(self.netns, "ping", "-c1", "-W2", "-n", address, check=False).returncode == 0
+
+
+class Node:
+    """A node's namespace with Open vSwitch, and its network's configuration."""
+
+    def __init__(self, switch: OpenVSwitch, directory: Path, **changes: Any) -> None:
+        self.switch = switch
+        self.directory = directory
+        self.conf: dict[str, Any] = {
+            "cniVersion": "1.0.0",
+            "name": "evio",
+            "type": "evio",
+            "bridge": "br-evio",
+            "isGateway": True,
+            "isDefaultGateway": True,
+            "ipMasq": True,
+            "mtu": 1420,
+            "gateway": "10.244.3.1/24",
+            "clusterCIDRs": ["10.10.0.0/16", "10.244.0.0/16"],
+            "datapathType": "netdev",
+            "ovsdb": switch.ovsdb,
+            "stateDir": str(directory / "state"),
+            "epoch": 7,
+            "ipam": {
+                "type": "host-local",
+                "dataDir": str(directory / "ipam"),
+                "ranges": [[{"subnet": "10.244.3.0/24", "rangeStart": "10.244.3.2", "rangeEnd": "10.244.3.254"}]],
+            },
+            **changes,
+        }
+
+    def call(self, command: str, pod: Pod | None = None, **changes: Any) -> dict[str, Any]:
+        """One call; ``changes`` with names in capitals are of the environment, others of the configuration."""
+        environment = {"PATH": os.environ["PATH"], "CNI_COMMAND": command, "CNI_PATH": CNI_PLUGINS}
+        if pod is not None:
+            environment |= {"CNI_CONTAINERID": pod.container_id, "CNI_NETNS": pod.path, "CNI_IFNAME": "eth0"}
+        environment |= {key: value for key, value in changes.items() if key.isupper()}
+        conf = self.conf | {key: value for key, value in changes.items() if not key.isupper()}
+        return self.call_raw(json.dumps({key: value for key, value in conf.items() if value is not None}), environment)
+
+    def call_raw(self, stdin: str, environment: dict[str, str]) -> dict[str, Any]:
+        done = subprocess.run(
+            ["nsenter", f"--net=/run/netns/{self.switch.netns}", str(PLUGIN)],
+            input=stdin,
+            env={key: value for key, value in environment.items() if value is not None},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        answer: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
+        if done.returncode != 0:
+            raise PluginFailedError(answer)
+        return answer
+
+    def add(self, pod: Pod, **changes: Any) -> Pod:
+        pod.result = self.call("ADD", pod, **changes)
+        return pod
+
+    def delete(self, pod: Pod, **changes: Any) -> None:
+        self.call("DEL", pod, **({"prevResult": pod.result} if pod.result else {}) | changes)
+
+    def ports(self) -> Sequence[str]:
+        return self.switch.vsctl("list-ports", str(self.conf["bridge"])).split()
+
+    def veths(self) -> list[str]:
+        links = json.loads(in_namespace(self.switch.netns, "ip", "-j", "link").stdout)
+        return [link["ifname"] for link in links if link["ifname"].startswith("evio")]
+
+    def reservations(self) -> list[str]:
+        directory = self.directory / "ipam/evio"
+        return sorted(path.name for path in directory.glob("*.*.*.*")) if directory.is_dir() else []
+
+    def journal(self) -> list[str]:
+        directory = self.directory / "state/evio"
+        return sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
+
+    def leftovers(self) -> dict[str, Sequence[str]]:
+        """What is there of any pod; nothing at all after the last DEL."""
+        found = {
+            "ports": self.ports(),
+            "veths": self.veths(),
+            "reservations": self.reservations(),
+            "journal": self.journal(),
+        }
+        return {kind: names for kind, names in found.items() if names}
