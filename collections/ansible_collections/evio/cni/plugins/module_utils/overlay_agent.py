@@ -188,7 +188,7 @@ class OverlayAgent:
         next_tick = time.monotonic() + TICK
         while not self._is_stopping:
             events = self._selector.select(max(0.0, next_tick - time.monotonic()))
-            for key, _ in events:
+            for key, _mask in events:
                 if key.data == "probe":
                     self._receive()
                 elif key.data == "device":

@@ -48,7 +48,7 @@ def ensure_link(config: OverlayConfig, routes: PodRoutes) -> Differences:
 
 def link_exists(interface: str) -> bool:
     """Whether there is an interface of that name."""
-    return any(name == interface for _, name in socket.if_nameindex())
+    return any(name == interface for _index_of, name in socket.if_nameindex())
 
 
 def remove_link(interface: str) -> bool:
@@ -98,10 +98,10 @@ def _ensure_addresses(ipr: Any, index: int, config: OverlayConfig, differences: 
             found.add(f"{address}/{message['prefixlen']}")
     differences.compare("addresses", sorted(wanted), sorted(found))
     for cidr in found - wanted.keys():
-        address, _, length = cidr.partition("/")
+        address, _slash, length = cidr.partition("/")
         ipr.addr("del", index=index, address=address, prefixlen=int(length))
     for cidr in wanted.keys() - found:
-        address, _, length = cidr.partition("/")
+        address, _slash, length = cidr.partition("/")
         ipr.addr("add", index=index, address=address, prefixlen=int(length), scope=wanted[cidr])
 
 

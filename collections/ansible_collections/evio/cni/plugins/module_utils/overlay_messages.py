@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, TypeAlias
 
 from .overlay_config import OverlayError, parse_endpoint
 
@@ -69,7 +69,7 @@ class Table:
         ]
 
 
-Message = Probe | Table
+Message: TypeAlias = "Probe | Table"
 
 
 def encode(message: Message, size: int = 0) -> bytes:

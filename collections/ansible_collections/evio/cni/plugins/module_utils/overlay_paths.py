@@ -248,7 +248,7 @@ class OverlayPaths:
         seen = [sighting.endpoint for sighting in fresh if sighting.endpoint]
         lan = [endpoint for sighting in fresh for endpoint in sighting.lan if endpoint not in self._lan]
         own_hosts = {
-            endpoint_host(sighting.endpoint) for sighting, _ in self._own_sightings.values() if sighting.endpoint
+            endpoint_host(sighting.endpoint) for sighting, _at in self._own_sightings.values() if sighting.endpoint
         }
         same_nat = any(endpoint_host(endpoint) in own_hosts for endpoint in seen)
         last = [session.endpoint] if session.endpoint else []

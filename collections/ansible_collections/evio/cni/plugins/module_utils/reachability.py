@@ -72,7 +72,9 @@ class _Round:
             if now >= next_ping:
                 self._ping()
                 next_ping = now + INTERVAL
-            ready, _, _ = select.select(list(self._sockets.values()), [], [], max(0.0, min(next_ping, deadline) - now))
+            ready, _writable, _failed = select.select(
+                list(self._sockets.values()), [], [], max(0.0, min(next_ping, deadline) - now)
+            )
             for ready_socket in ready:
                 self._receive(ready_socket)
         return self._answers
@@ -90,13 +92,13 @@ class _Round:
 
     def _receive(self, ready: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):
-            packet, (address, *_) = ready.recvfrom(65535)
+            packet, (address, *_port) = ready.recvfrom(65535)
             family = 4 if ready.family == socket.AF_INET else 6
             if family == 4:
                 packet = packet[(packet[0] & 0x0F) * 4 :]
             if len(packet) < _ICMP.size + 8 or packet[0] != _ECHO_REPLY[family]:
                 return
-            _, _, _, _, sequence = _ICMP.unpack_from(packet)
+            sequence = _ICMP.unpack_from(packet)[4]
             sent = self._sent.get((address, sequence))
             if sent is not None and packet[_ICMP.size : _ICMP.size + 8] == self._identity:
                 self._answers[address] = (time.monotonic() - sent) * 1000

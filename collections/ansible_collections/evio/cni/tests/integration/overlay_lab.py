@@ -58,7 +58,9 @@ class Namespace:
         return ["nsenter", "--target", str(self.pid), "--mount", "--net", *command]
 
     def run(self, *command: str, check: bool = True, text: str | None = None) -> subprocess.CompletedProcess[str]:
-        result = subprocess.run(self.command(*command), input=text, capture_output=True, text=True, timeout=30)
+        result = subprocess.run(
+            self.command(*command), input=text, capture_output=True, text=True, timeout=30, check=False
+        )
         if check and result.returncode != 0:
             raise AssertionError(f"{' '.join(command)}: {result.stdout}{result.stderr}")
         return result

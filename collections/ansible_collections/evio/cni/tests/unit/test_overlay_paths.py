@@ -146,7 +146,7 @@ def test_path_that_dies_in_one_direction_is_left_by_both() -> None:
 def test_path_that_keeps_dying_young_is_left_alone_for_longer_and_longer() -> None:
     network = Network(public=1, nated=2)
     waits = []
-    for _ in range(3):
+    for _round in range(3):
         network.cut_pair(1, 2)
         network.run(DETECTION + 1)
         network.cut.clear()
