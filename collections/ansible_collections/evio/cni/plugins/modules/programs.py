@@ -134,7 +134,7 @@ def main() -> None:
         except EvioError as error:
             module.fail_json(msg=str(error))
         link(module, links)
-    before = {name: version if is_current else None for name in PROGRAMS} | dict.fromkeys(links)
+    before = dict.fromkeys(PROGRAMS, version if is_current else None) | dict.fromkeys(links)
     after = dict.fromkeys(PROGRAMS, version) | {name: os.path.join(params["links_dir"], name) for name in links}
     module.exit_json(
         changed=not is_current or bool(links), version=version, linked=links, diff={"before": before, "after": after}
