@@ -48,7 +48,7 @@ def ensure_link(config: OverlayConfig, routes: PodRoutes) -> Differences:
 
 def link_exists(interface: str) -> bool:
     """Whether there is an interface of that name."""
-    return any(name == interface for _index_of, name in socket.if_nameindex())
+    return any(name == interface for _number, name in socket.if_nameindex())
 
 
 def remove_link(interface: str) -> bool:
