@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -60,12 +61,13 @@ def registry(etcd: Etcd, clock: Clock, request: pytest.FixtureRequest) -> Regist
 
 def fill(etcd: Etcd) -> None:
     """Write until the space of a member with a small quota is used up."""
-    for number in range(40):
+    for number in range(100):
         try:
             etcd.txn([], [Put(f"/filler/{number}", "x" * 100_000)])
         except EtcdError:
             return
-    pytest.fail("4 MB did not fill a quota of 1 MiB")
+        time.sleep(0.02)  # etcd looks at what it has written to disk, ten times a second.
+    pytest.fail("10 MB did not fill a quota of 1 MiB")
 
 
 def ask(*names: str) -> list[Request]:
@@ -276,7 +278,7 @@ def test_full_etcd_says_how_to_mend_it(tmp_path: Path) -> None:
             registry = Registry(etcd, "full")
             registry.claim(ask("node1"), POOLS)
             fill(etcd)
-            with pytest.raises(EtcdError, match="takes no writes, its space is used up.*etcdctl alarm disarm"):
+            with pytest.raises(EtcdError, match=r"takes no writes, its space is used up.*etcdctl alarm disarm"):
                 registry.claim(ask("node2"), POOLS)
             assert list(registry.read().claims) == ["node1"]
     finally:
