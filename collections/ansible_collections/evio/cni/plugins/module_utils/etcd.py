@@ -12,7 +12,7 @@ import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from .errors import EvioError
@@ -71,7 +71,7 @@ class Get:
     prefix: bool = False
 
 
-Operation = Put | Delete | Get
+Operation: TypeAlias = "Put | Delete | Get"
 
 
 @dataclass(frozen=True)
@@ -232,15 +232,10 @@ def _diagnose(member: _Member, access: Access) -> str | None:
             if access.client_cert:
                 context.load_cert_chain(access.client_cert, access.client_key)
             with context.wrap_socket(plain, server_hostname=member.host) as secured:
-                # TLS 1.3 tells of a refused client certificate only in answer to the first bytes.
-                secured.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-                secured.recv(1)
-        return None
+                return _refusal(secured, access)
     except ssl.SSLCertVerificationError as error:
         return f"shows a certificate that {access.ca_cert} does not vouch for: {error.verify_message}"
     except ssl.SSLError as error:
-        if error.reason and ("ALERT" in error.reason or "CERTIFICATE" in error.reason):
-            return f"refuses the client certificate {access.client_cert}: {error.reason.lower().replace('_', ' ')}"
         return f"breaks off the TLS handshake: {error.reason or error}"
     except TimeoutError:
         return f"did not answer within {timeout:g} s"
@@ -248,6 +243,21 @@ def _diagnose(member: _Member, access: Access) -> str | None:
         return "refuses connections: is etcd running there?"
     except OSError as error:
         return f"cannot be reached: {error.strerror or error}"
+
+
+def _refusal(secured: ssl.SSLSocket, access: Access) -> str | None:
+    """TLS 1.3 tells of a refused client certificate only after the handshake, as an alert or by ending."""
+    try:
+        secured.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        if secured.recv(1):
+            return None
+        reason = "it ends the connection after the handshake"
+    except TimeoutError:
+        raise
+    except OSError as error:
+        reason = str(getattr(error, "reason", "") or error.strerror or error).lower().replace("_", " ")
+    shown = f"the client certificate {access.client_cert}" if access.client_cert else "a client without a certificate"
+    return f"refuses {shown}: {reason}"
 
 
 def _load_library() -> Any:
