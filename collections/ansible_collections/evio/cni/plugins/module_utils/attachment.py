@@ -433,7 +433,7 @@ def _check_port(conf: NetConf, name: str) -> None:
 
 
 def _split(cidr: str) -> tuple[bytes, int]:
-    address, _, length = cidr.partition("/")
+    address, _slash, length = cidr.partition("/")
     return packed(address), int(length)
 
 

@@ -150,7 +150,7 @@ def _await_device(database: Database, spec: BridgeSpec) -> None:
 
 
 def _delete(database: Database, name: str) -> None:
-    def fill(_: Any) -> None:
+    def fill(_transaction: Any) -> None:
         row = _bridge(database, name)
         assign(database.root, "bridges", [bridge for bridge in database.root.bridges if bridge != row])
 

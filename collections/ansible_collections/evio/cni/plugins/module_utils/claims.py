@@ -277,7 +277,7 @@ def _free_subnets(
             if cidr in taken or cidr in snapshot.released or any(place in places for places in kept_out):
                 continue
             yield cidr
-        for _, cidr in rested:
+        for _released, cidr in rested:
             if not any(pool.index(cidr) in places for places in kept_out):
                 yield cidr
 

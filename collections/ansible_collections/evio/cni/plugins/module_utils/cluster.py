@@ -168,6 +168,6 @@ def split_endpoint(endpoint: str, default_port: int) -> tuple[str, int]:
     if bracketed:
         return bracketed[1], int(bracketed[2] or default_port)
     if endpoint.count(":") == 1:
-        address, _, port = endpoint.partition(":")
+        address, _colon, port = endpoint.partition(":")
         return address, int(port) if port.isdigit() else 0
     return endpoint, default_port

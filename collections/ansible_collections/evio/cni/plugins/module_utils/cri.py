@@ -70,7 +70,7 @@ def _parse_status(answer: bytes) -> NetworkStatus:
     ready, message, sources = False, "no NetworkReady condition", ()
     for number, value in _fields(answer):
         if number == 1:
-            for _, condition in _fields(value):
+            for _number, condition in _fields(value):
                 fields = dict(_fields(condition))
                 if fields.get(1) == b"NetworkReady":
                     ready = bool(fields.get(2, 0))

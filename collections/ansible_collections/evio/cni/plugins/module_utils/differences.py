@@ -38,11 +38,11 @@ class Differences:
 
     @property
     def changed(self) -> bool:
-        return any(True for _ in self)
+        return any(wanted != found for _name, wanted, found in self._all)
 
     def diff(self) -> dict[str, dict[str, Any]]:
         """Ansible's diff: ``{"before": {...}, "after": {...}}`` with every compared property."""
         return {
-            "before": {name: found for name, _, found in self._all if found is not None},
-            "after": {name: wanted for name, wanted, _ in self._all if wanted is not None},
+            "before": {name: found for name, _wanted, found in self._all if found is not None},
+            "after": {name: wanted for name, wanted, _found in self._all if wanted is not None},
         }

@@ -80,7 +80,7 @@ class IpamCall:
         output, in_time = self._read()
         if not in_time:
             posix.kill(self._process, _SIGKILL)
-        _, status = posix.waitpid(self._process, 0)
+        _pid, status = posix.waitpid(self._process, 0)
         if not in_time:
             raise CniError(FAILED, f"the IPAM plugin's {self._what} did not end within {_TIMEOUT_SECONDS:g} s")
         try:

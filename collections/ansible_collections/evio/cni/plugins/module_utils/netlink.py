@@ -72,7 +72,7 @@ class NetlinkSocket:
             answer = self._socket.recv(65536)
             at = 0
             while at < len(answer):
-                length, kind, _, sequence, _ = unpack_from("=IHHII", answer, at)
+                length, kind, sequence = unpack_from("=IH2xI4x", answer, at)
                 if sequence >= first:
                     if kind == _NLMSG_DONE:
                         awaited -= 1

@@ -17,7 +17,7 @@ _ETHTOOL_STXCSUM = 0x17
 def disable_tx_checksum(netns: int, ifname: str) -> None:
     """Let this interface of that namespace (a file descriptor) fill in its checksums. Raises OSError."""
     command = array.array("I", [_ETHTOOL_STXCSUM, 0])
-    address, _ = command.buffer_info()
+    address, _length = command.buffer_info()
     control = inside(netns, lambda: _socket.socket(2, 2 | 0o2000000))
     try:
         fcntl.ioctl(control.fileno(), _SIOCETHTOOL, pack("16sP16x", ifname.encode(), address))

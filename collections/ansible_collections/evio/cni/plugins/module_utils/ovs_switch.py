@@ -65,7 +65,7 @@ def ensure_switch(
         running = _running_vswitchd(ovsdb)
         set_during = running if differences.changed else database.root.external_ids.get(_SET_DURING)
 
-        def fill(_: object) -> None:
+        def fill(_transaction: object) -> None:
             root = database.root
             assign(root, "other_config", {**root.other_config, TSO: _wanted(datapath_type)})
             if running is not None:
@@ -96,7 +96,7 @@ def _running_vswitchd(ovsdb: str) -> str | None:
     """This run of vswitchd, told from all others by boot, process id and start (field 22 of proc(5)'s stat)."""
     try:
         pid = int((Path(ovsdb.removeprefix("unix:")).parent / _PID_FILE).read_text(encoding="ascii"))
-        name, _, fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")
+        name, _bracket, fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")
         boot = _BOOT_ID.read_text(encoding="ascii").strip()
     except (OSError, ValueError):
         return None

@@ -75,7 +75,7 @@ class Registry:
         """
         before = snapshot = self.read()
         changed: list[str] = []
-        for _ in range(_MOST_TRIES):
+        for _try in range(_MOST_TRIES):
             pool_changed = plan_pools(pools, snapshot)
             planned = plan_claims(
                 requests, pools, snapshot, reserved=reserved, now=self._clock(), quarantine=quarantine
@@ -93,7 +93,7 @@ class Registry:
         """Take the claims of these nodes away; their subnets rest until the quarantine is over."""
         before = snapshot = self.read()
         changed: list[str] = []
-        for _ in range(_MOST_TRIES):
+        for _try in range(_MOST_TRIES):
             held = [snapshot.claims[node] for node in nodes if node in snapshot.claims]
             if dry_run:
                 return Outcome({}, before, tuple(claim.node for claim in held))

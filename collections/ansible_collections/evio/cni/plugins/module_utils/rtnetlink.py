@@ -72,7 +72,7 @@ class Netlink(NetlinkSocket):
             if error.errno == 19:  # ENODEV
                 return None
             raise
-        _, _, index, flags, _ = unpack_from("=BxHiII", answer)
+        index, flags = unpack_from("=4xiI4x", answer)
         fields = attributes(answer, 16)
         return Link(
             index,
@@ -87,7 +87,7 @@ class Netlink(NetlinkSocket):
         query = pack("=BBBBI", 0, 0, 0, 0, index)
         found = set()
         for answer in self.talk("addresses", [(_RTM_GETADDR, NLM_F_DUMP, query)]):
-            _, prefix_length, _, _, its_index = unpack_from("=BBBBI", answer)
+            prefix_length, its_index = unpack_from("=xB2xI", answer)
             if its_index == index:
                 fields = attributes(answer, 8)
                 found.add((fields.get(_IFA_LOCAL, fields.get(_IFA_ADDRESS, b"")), prefix_length))

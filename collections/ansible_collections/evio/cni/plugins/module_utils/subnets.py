@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Union
 
 from .errors import EvioError
 
-Network = IPv4Network | IPv6Network
+Network = Union[IPv4Network, IPv6Network]  # noqa: UP007  ansible-test takes | between classes for an error
 
 _FEWEST_HOST_BITS = 2
 _MOST_NODE_BITS = 16

@@ -28,6 +28,7 @@ def run_module(module: str, *, netns: str, check_mode: bool = False, **arguments
         capture_output=True,
         text=True,
         timeout=60,
+        check=False,
     )
     assert result.stdout, result.stderr
     returned: dict[str, Any] = json.loads(result.stdout.strip().splitlines()[-1])

@@ -263,7 +263,7 @@ def test_one_bridge_when_many_make_it_at_once(ovs: OpenVSwitch) -> None:
     )
     command = ["nsenter", f"--net=/run/netns/{ovs.netns}", sys.executable, "-c", code, ovs.ovsdb]
     environment = {**os.environ, "PYTHONPATH": str(COLLECTIONS)}
-    makers = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(8)]
+    makers = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _maker in range(8)]
     errors = [maker.communicate(timeout=30)[1] for maker in makers]
     assert [maker.returncode for maker in makers] == [0] * 8, errors
     assert ovs.vsctl("list-br") == "br-evio"

@@ -71,7 +71,7 @@ def transfer(sender: Pod, receiver: Pod, size: int) -> int:
         until_listening = "until ss -ltn | grep -q :5000; do sleep .02; done"
         receiver.run("timeout", "5", "sh", "-c", until_listening)
         sender.run("timeout", "10", "sh", "-c", f"head -c {size} /dev/zero | nc -N {receiver.address} 5000")
-        output, _ = listener.communicate(timeout=15)
+        output, _errors = listener.communicate(timeout=15)
     return int(output)
 
 
@@ -306,7 +306,7 @@ def test_dns_of_the_configuration_wins(node: Node, new_pod: NewPod) -> None:
 def test_parallel_adds_get_addresses_of_their_own(node: Node, new_pod: NewPod) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    pods = [new_pod() for _ in range(12)]
+    pods = [new_pod() for _pod in range(12)]
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(node.add, pods))
     assert len({pod.address for pod in pods}) == 12

@@ -30,7 +30,7 @@ def bridge(ovs: OpenVSwitch, tmp_path: Path) -> dict[str, Any]:
 
 
 def test_bridge_is_made_and_forwarding_kept_for_the_next_boot(ovs: OpenVSwitch, bridge: dict[str, Any]) -> None:
-    _, done, _ = check_do_again("ovs_bridge", **bridge)
+    done = check_do_again("ovs_bridge", **bridge)[1]
     assert done["mac"] == "0a:58:0a:f4:03:01"
     assert ovs.vsctl("get", "Bridge", "br-evio", "external_ids:evio-epoch") == '"7"'
     assert Path(bridge["sysctl_file"]).read_text().splitlines()[1:] == [
@@ -41,7 +41,7 @@ def test_bridge_is_made_and_forwarding_kept_for_the_next_boot(ovs: OpenVSwitch, 
 
 def test_changed_mtu_is_the_only_change(bridge: dict[str, Any]) -> None:
     run_module("ovs_bridge", **bridge)
-    _, done, _ = check_do_again("ovs_bridge", **{**bridge, "mtu": 1380})
+    done = check_do_again("ovs_bridge", **{**bridge, "mtu": 1380})[1]
     assert done["changes"] == ["mtu"]
 
 
