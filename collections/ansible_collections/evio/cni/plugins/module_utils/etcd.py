@@ -99,7 +99,7 @@ class Etcd:
         if not access.endpoints:
             raise EtcdError("etcd: no endpoint given")
         self._access = access
-        self._members = [_parse_endpoint(endpoint, access) for endpoint in access.endpoints]
+        self._members = [parse_endpoint(endpoint, access) for endpoint in access.endpoints]
         self._clients: dict[str, Any] = {}
 
     def __enter__(self) -> Etcd:
@@ -133,7 +133,7 @@ class Etcd:
             return _decode(answer)
         raise EtcdError("etcd: " + "; ".join(failures))
 
-    def _call(self, library: Any, member: _Member, request: Any) -> Any:
+    def _call(self, library: Any, member: Member, request: Any) -> Any:
         import grpc
 
         try:
@@ -150,7 +150,7 @@ class Etcd:
         except library.Etcd3Exception as error:
             raise self._judge(member, None, str(error) or type(error).__name__) from None
 
-    def _client(self, library: Any, member: _Member) -> Any:
+    def _client(self, library: Any, member: Member) -> Any:
         if member.url not in self._clients:
             access = self._access
             client = library.client(
@@ -170,7 +170,7 @@ class Etcd:
             self._clients[member.url] = client
         return self._clients[member.url]
 
-    def _judge(self, member: _Member, code: Any, details: str) -> EvioError:
+    def _judge(self, member: Member, code: Any, details: str) -> EvioError:
         name = code.name if code is not None else ""
         if name == "RESOURCE_EXHAUSTED" or "database space exceeded" in details:
             return EtcdError(
@@ -183,7 +183,7 @@ class Etcd:
             return EtcdError(f"etcd: {member.url} refuses the request: {details}")
         if name == "DEADLINE_EXCEEDED":
             return _UnreachableError(f"did not answer within {self._access.timeout:g} s")
-        return _UnreachableError(_diagnose(member, self._access) or f"cannot serve: {details}")
+        return _UnreachableError(diagnose(member, self._access) or f"cannot serve: {details}")
 
 
 class _UnreachableError(EvioError):
@@ -191,14 +191,17 @@ class _UnreachableError(EvioError):
 
 
 @dataclass(frozen=True)
-class _Member:
+class Member:
+    """One member as it is reached."""
+
     url: str
     host: str
     port: int
     tls: bool
 
 
-def _parse_endpoint(endpoint: str, access: Access) -> _Member:
+def parse_endpoint(endpoint: str, access: Access) -> Member:
+    """A member's URL and the files it needs. Raises EtcdError for what cannot be used."""
     parts = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
     try:
         port = parts.port or 2379
@@ -206,7 +209,7 @@ def _parse_endpoint(endpoint: str, access: Access) -> _Member:
         port = 0
     if parts.scheme not in ("http", "https") or not parts.hostname or not port:
         raise EtcdError(f"etcd: {endpoint!r} is not the URL of a member; it looks like https://10.10.0.1:2379")
-    member = _Member(endpoint, parts.hostname, port, parts.scheme == "https")
+    member = Member(endpoint, parts.hostname, port, parts.scheme == "https")
     if member.tls:
         if not access.ca_cert:
             raise EtcdError(f"etcd: {endpoint} needs the CA's certificate, and none is given")
@@ -220,18 +223,14 @@ def _parse_endpoint(endpoint: str, access: Access) -> _Member:
     return member
 
 
-def _diagnose(member: _Member, access: Access) -> str | None:
+def diagnose(member: Member, access: Access) -> str | None:
     """Why a member cannot be reached, in words: gRPC says of most causes only that it failed to connect."""
     timeout = min(access.timeout, 2.0)
     try:
         with socket.create_connection((member.host, member.port), timeout=timeout) as plain:
             if not member.tls:
                 return None
-            context = ssl.create_default_context(cafile=access.ca_cert)
-            context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
-            if access.client_cert:
-                context.load_cert_chain(access.client_cert, access.client_key)
-            with context.wrap_socket(plain, server_hostname=member.host) as secured:
+            with tls_context(access).wrap_socket(plain, server_hostname=member.host) as secured:
                 return _refusal(secured, access)
     except ssl.SSLCertVerificationError as error:
         return f"shows a certificate that {access.ca_cert} does not vouch for: {error.verify_message}"
@@ -243,6 +242,16 @@ def _diagnose(member: _Member, access: Access) -> str | None:
         return "refuses connections: is etcd running there?"
     except OSError as error:
         return f"cannot be reached: {error.strerror or error}"
+
+
+def tls_context(access: Access) -> ssl.SSLContext:
+    """What both sides show each other. Raises OSError for files that hold no certificate."""
+    context = ssl.create_default_context(cafile=access.ca_cert)
+    # Python 3.13 asks for extensions that an older kubeadm's certificates do not have.
+    context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
+    if access.client_cert:
+        context.load_cert_chain(access.client_cert, access.client_key)
+    return context
 
 
 def _refusal(secured: ssl.SSLSocket, access: Access) -> str | None:

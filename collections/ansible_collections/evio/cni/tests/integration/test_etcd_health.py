@@ -1,0 +1,55 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The look at etcd before anything is changed, at a real etcd: it answers, or one sentence says why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from ansible_collections.evio.cni.plugins.module_utils.etcd import EtcdError
+from ansible_collections.evio.cni.plugins.module_utils.etcd_health import ask_health
+from ansible_collections.evio.cni.plugins.module_utils.pki import issue
+
+from .etcd_server import EtcdServer
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer]:
+    server = EtcdServer(tmp_path_factory.mktemp("etcd"))
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+def test_member_tells_its_version(server: EtcdServer) -> None:
+    [health] = ask_health(server.access)
+    assert health.is_healthy
+    assert health.version.startswith("3.")
+
+
+def test_dead_member_beside_a_living_one_is_no_failure(server: EtcdServer) -> None:
+    found = ask_health(replace(server.access, endpoints=("https://127.0.0.1:1", server.url)))
+    assert [health.endpoint for health in found] == [server.url]
+
+
+def test_nothing_there_is_named(server: EtcdServer) -> None:
+    with pytest.raises(EtcdError, match=r"https://127\.0\.0\.1:1 refuses connections"):
+        ask_health(replace(server.access, endpoints=("https://127.0.0.1:1",)))
+
+
+def test_refused_certificate_is_named(server: EtcdServer, tmp_path: Path) -> None:
+    issue(str(tmp_path), "member", [])
+    certificate, key = str(tmp_path / "apiserver-etcd-client.crt"), str(tmp_path / "apiserver-etcd-client.key")
+    with pytest.raises(EtcdError, match=f"refuses the client certificate {certificate}"):
+        ask_health(replace(server.access, client_cert=certificate, client_key=key))
+
+
+def test_foreign_ca_is_named(server: EtcdServer, tmp_path: Path) -> None:
+    issue(str(tmp_path), "member", [])
+    with pytest.raises(EtcdError, match="does not vouch for"):
+        ask_health(replace(server.access, ca_cert=str(tmp_path / "etcd/ca.crt")))
