@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.ovs_switch import TSO, ensure_switch, probe_datapath
-from ansible_collections.evio.cni.plugins.module_utils.ovsdb import OvsdbError
+from ansible_collections.evio.cni.plugins.module_utils.ovs_switch import TSO, ensure_switch
 
 from .ovs_daemons import OpenVSwitch
 
@@ -30,12 +29,3 @@ def test_other_settings_stay(ovs: OpenVSwitch) -> None:
     ovs.vsctl("set", "Open_vSwitch", ".", "other_config:n-revalidator-threads=1")
     ensure_switch("netdev", ovsdb=ovs.ovsdb)
     assert ovs.vsctl("get", "Open_vSwitch", ".", "other_config:n-revalidator-threads") == '"1"'
-
-
-def test_unknown_datapath_is_refused() -> None:
-    with pytest.raises(OvsdbError, match="datapath_type 'dpdk'"):
-        ensure_switch("dpdk", ovsdb="unix:/nowhere/db.sock", timeout=1)
-
-
-def test_probe_finds_one_of_the_two() -> None:
-    assert probe_datapath() in ("system", "netdev")
