@@ -39,7 +39,7 @@ def ask_health(access: Access) -> tuple[Health, ...]:
         raise EtcdError("etcd: " + "; ".join(failures))
     if not any(health.is_healthy for health in found):
         raise EtcdError(
-            f"etcd: {', '.join(health.endpoint for health in found)} answers but is not healthy: no leader, or an alarm; "
+            f"etcd: {', '.join(health.endpoint for health in found)} answers, but has no leader or an alarm; "
             "see `etcdctl endpoint status` and `etcdctl alarm list`"
         )
     return tuple(found)
