@@ -36,6 +36,10 @@ class Keys:
 
     cluster: str
 
+    def __post_init__(self) -> None:
+        if not _NODE_NAME.match(self.cluster):
+            raise ClaimError(f"cluster {self.cluster!r} cannot be a key in etcd; use letters, digits, '-', '_' and '.'")
+
     @property
     def prefix(self) -> str:
         return f"/evio/{self.cluster}/"

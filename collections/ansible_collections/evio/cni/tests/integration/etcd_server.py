@@ -1,5 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""A real etcd member for tests: its own directory, free ports of the loopback, mutual TLS by the library's own pki."""
+"""A real etcd member for tests: its own directory, free ports of the loopback, mutual TLS by the library's own pki.
+
+Without TLS where a test says so.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,20 @@ from ansible_collections.evio.cni.plugins.module_utils.pki import issue
 class EtcdServer:
     """One member; ``start`` after ``stop`` or ``kill`` brings the same data back."""
 
-    def __init__(self, directory: Path, *, quota_bytes: int | None = None) -> None:
+    def __init__(self, directory: Path, *, quota_bytes: int | None = None, tls: bool = True) -> None:
         self.directory = directory
         self.client_port, self.peer_port = _free_port(), _free_port()
-        self.url = f"https://127.0.0.1:{self.client_port}"
+        self.tls = tls
+        self._scheme = "https" if tls else "http"
+        self.url = f"{self._scheme}://127.0.0.1:{self.client_port}"
         self._quota = quota_bytes
         self._process: subprocess.Popen[bytes] | None = None
         issue(str(directory / "pki"), "member", ["127.0.0.1"])
 
     @property
     def access(self) -> Access:
+        if not self.tls:
+            return Access(endpoints=(self.url,), timeout=3.0)
         pki = self.directory / "pki"
         return Access(
             endpoints=(self.url,),
@@ -35,7 +42,7 @@ class EtcdServer:
         )
 
     def start(self) -> EtcdServer:
-        pki, peer = self.directory / "pki/etcd", f"https://127.0.0.1:{self.peer_port}"
+        peer = f"{self._scheme}://127.0.0.1:{self.peer_port}"
         arguments = {
             "name": "member",
             "data-dir": str(self.directory / "data"),
@@ -44,6 +51,19 @@ class EtcdServer:
             "listen-peer-urls": peer,
             "initial-advertise-peer-urls": peer,
             "initial-cluster": f"member={peer}",
+            **(self._certificates() if self.tls else {}),
+        }
+        if self._quota is not None:
+            arguments["quota-backend-bytes"] = str(self._quota)
+        command = ["etcd", *(f"--{name}={value}" for name, value in arguments.items())]
+        with (self.directory / "etcd.log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.directory)
+        self._await_answer()
+        return self
+
+    def _certificates(self) -> dict[str, str]:
+        pki = self.directory / "pki/etcd"
+        return {
             "client-cert-auth": "true",
             "trusted-ca-file": str(pki / "ca.crt"),
             "cert-file": str(pki / "server.crt"),
@@ -53,13 +73,6 @@ class EtcdServer:
             "peer-cert-file": str(pki / "peer.crt"),
             "peer-key-file": str(pki / "peer.key"),
         }
-        if self._quota is not None:
-            arguments["quota-backend-bytes"] = str(self._quota)
-        command = ["etcd", *(f"--{name}={value}" for name, value in arguments.items())]
-        with (self.directory / "etcd.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.directory)
-        self._await_answer()
-        return self
 
     def stop(self) -> None:
         if self._process is not None:
