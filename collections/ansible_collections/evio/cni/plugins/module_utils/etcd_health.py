@@ -9,9 +9,14 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
+import time
 from dataclasses import dataclass
 
 from .etcd import Access, EtcdError, Member, diagnose, parse_endpoint, tls_context
+
+
+_PAUSE = 0.2
+"""Seconds between two looks at an etcd that does not answer yet."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,18 @@ def ask_health(access: Access) -> tuple[Health, ...]:
             "see `etcdctl endpoint status` and `etcdctl alarm list`"
         )
     return tuple(found)
+
+
+def await_health(access: Access, wait: float) -> tuple[Health, ...]:
+    """The same of an etcd that is about to start: asked again until it answers, for this many seconds at most."""
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            return ask_health(access)
+        except EtcdError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(_PAUSE)
 
 
 def _get(member: Member, access: Access, path: str) -> dict[str, object]:

@@ -44,12 +44,20 @@ options:
     description: Seconds that one member may take to answer.
     type: float
     default: 5.0
+  wait:
+    description: Seconds for which a failure is taken for an etcd that is about to start, and it is asked again.
+    type: float
+    default: 0.0
 """
 
 EXAMPLES = r"""
 - name: See that etcd answers
   evio.cni.etcd_info:
     endpoints: [https://127.0.0.1:2379]
+
+- name: Wait for an etcd that was just started
+  evio.cni.etcd_info:
+    wait: 60
 """
 
 RETURN = r"""
@@ -70,7 +78,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.errors import EvioError
 from ..module_utils.etcd import Access
-from ..module_utils.etcd_health import ask_health
+from ..module_utils.etcd_health import await_health
 
 
 def main() -> None:
@@ -81,19 +89,21 @@ def main() -> None:
             "client_cert": {"type": "path", "default": "/etc/kubernetes/pki/apiserver-etcd-client.crt"},
             "client_key": {"type": "path", "default": "/etc/kubernetes/pki/apiserver-etcd-client.key", "no_log": False},
             "timeout": {"type": "float", "default": 5.0},
+            "wait": {"type": "float", "default": 0.0},
         },
         supports_check_mode=True,
     )
     params = module.params
     try:
-        members = ask_health(
+        members = await_health(
             Access(
                 endpoints=tuple(params["endpoints"]),
                 ca_cert=params["ca_cert"] or None,
                 client_cert=params["client_cert"] or None,
                 client_key=params["client_key"] or None,
                 timeout=params["timeout"],
-            )
+            ),
+            params["wait"],
         )
     except EvioError as error:
         module.fail_json(msg=str(error))

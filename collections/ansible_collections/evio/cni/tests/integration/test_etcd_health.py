@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.etcd import EtcdError
-from ansible_collections.evio.cni.plugins.module_utils.etcd_health import ask_health
+from ansible_collections.evio.cni.plugins.module_utils.etcd_health import ask_health, await_health
 from ansible_collections.evio.cni.plugins.module_utils.pki import issue
 
 from .etcd_server import EtcdServer
@@ -53,3 +55,22 @@ def test_foreign_ca_is_named(server: EtcdServer, tmp_path: Path) -> None:
     issue(str(tmp_path), "member", [])
     with pytest.raises(EtcdError, match="does not vouch for"):
         ask_health(replace(server.access, ca_cert=str(tmp_path / "etcd/ca.crt")))
+
+
+def test_etcd_that_is_about_to_start_is_waited_for(tmp_path: Path) -> None:
+    server = EtcdServer(tmp_path)
+    starting = threading.Timer(1.0, server.start)
+    try:
+        starting.start()
+        [health] = await_health(server.access, 20)
+        assert health.is_healthy
+    finally:
+        starting.join()
+        server.stop()
+
+
+def test_wait_ends_with_the_reason(server: EtcdServer) -> None:
+    started = time.monotonic()
+    with pytest.raises(EtcdError, match=r"https://127\.0\.0\.1:1 refuses connections"):
+        await_health(replace(server.access, endpoints=("https://127.0.0.1:1",)), 1.0)
+    assert 1.0 <= time.monotonic() - started < 3.0
