@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from .etcd import Access, EtcdError, Member, diagnose, parse_endpoint, tls_context
 
-
 _PAUSE = 0.2
 """Seconds between two looks at an etcd that does not answer yet."""
 
