@@ -9,9 +9,9 @@ class ModuleDocFragment:
 options: {}
 attributes:
   check_mode:
-    description: Can run in C(check_mode) and return changed status prediction without modifying target.
+    description: Foretells in C(check_mode) what it would change, and changes nothing.
   diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
+    description: Shows in diff mode what has changed, or in C(check_mode) what would.
   idempotent:
     description: When run twice in a row outside check mode, with the same arguments, the second run changes nothing.
 """
