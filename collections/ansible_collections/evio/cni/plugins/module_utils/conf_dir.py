@@ -2,13 +2,12 @@
 """The directory a container runtime reads its CNI configuration from: putting our file there so that it is loaded.
 
 containerd reloads on writes and on renames *inside* the directory only: a file moved in from elsewhere, as Ansible's
-copy and template do it, is never seen. So the temporary file is made in the directory itself, under a name that no
+copy and template do it, is never seen. So the file is renamed in the directory itself (whole_file), from a name that no
 runtime reads. What is in the file is conflist's subject, whether the runtime took it cri's.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from . import paths
 from .errors import EvioError
+from .whole_file import write_whole
 
 MODE = 0o600
 _CONFIG_SUFFIXES = (".conf", ".conflist", ".json")
@@ -70,16 +70,8 @@ def write_conflist(conflist: dict[str, Any], directory: str = paths.CNI_CONF_DIR
     if is_current(conflist, directory):
         return False
     target = Path(directory) / paths.CONFLIST_NAME
-    temporary = Path(directory) / f".{paths.CONFLIST_NAME}.{os.getpid()}.tmp"
     try:
-        Path(directory).mkdir(mode=0o755, parents=True, exist_ok=True)
-        try:
-            _write_flushed(temporary, render(conflist))
-            os.rename(temporary, target)
-            _flush_directory(directory)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
+        write_whole(target, render(conflist), mode=MODE)
     except OSError as error:
         raise ConfDirError(f"cannot write {target}: {error}") from error
     return True
@@ -93,22 +85,4 @@ def remove_conflist(directory: str = paths.CNI_CONF_DIR) -> bool:
         return False
     except OSError as error:
         raise ConfDirError(f"cannot remove {directory}/{paths.CONFLIST_NAME}: {error}") from error
-    _flush_directory(directory)
     return True
-
-
-def _write_flushed(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, MODE)
-    with open(descriptor, "w", encoding="utf-8") as stream:
-        os.fchmod(descriptor, MODE)
-        stream.write(text)
-        stream.flush()
-        os.fsync(descriptor)
-
-
-def _flush_directory(directory: str) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
