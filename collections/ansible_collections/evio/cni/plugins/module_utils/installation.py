@@ -7,7 +7,6 @@ directory, and is put in place by one rename when all the rest is: whatever was 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import os
@@ -18,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .errors import EvioError
+from .whole_file import write_whole
 
 INTERPRETER = "/usr/bin/python3"
 """The distribution's: others take longer to start, and none is sure to be there."""
@@ -79,9 +79,8 @@ def install(archive: bytes, *, bin_dir: str, lib_dir: str, interpreter: str = IN
         return False
     try:
         directory = _unpack(archive, version, Path(lib_dir), interpreter)
-        Path(bin_dir).mkdir(mode=0o755, parents=True, exist_ok=True)
         for name, module in PROGRAMS.items():
-            _replace(Path(bin_dir) / name, _launcher(str(directory), module, interpreter))
+            write_whole(Path(bin_dir) / name, _launcher(str(directory), module, interpreter), mode=0o755)
         _remove_old_versions(Path(lib_dir), keep=version)
     except (OSError, zipfile.BadZipFile) as error:
         raise InstallationError(f"cannot install the programs into {bin_dir} and {lib_dir}: {error}") from error
@@ -124,20 +123,6 @@ def _compile(directory: Path, final: Path, interpreter: str) -> None:
 
 def _launcher(directory: str, module: str, interpreter: str) -> str:
     return _LAUNCHER.format(interpreter=interpreter, directory=directory, module=module)
-
-
-def _replace(path: Path, content: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.chmod(0o755)
-        os.rename(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
 
 
 def _remove_old_versions(lib_dir: Path, *, keep: str) -> None:
