@@ -5,6 +5,7 @@ VENV := .venv/bin
 COLLECTION := collections/ansible_collections/evio/cni
 export PATH := $(CURDIR)/$(VENV):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/collections
 
 .PHONY: help
 help:  ## This list
@@ -41,7 +42,13 @@ lint: setup plugin  ## ruff, mypy --strict, yamllint, ansible-lint (production),
 	mypy
 	yamllint --strict .
 	ansible-lint --profile production --offline
+	antsibull-docs lint-collection-docs --plugin-docs $(COLLECTION)
 	setup/sanity
+
+.PHONY: docs
+docs: setup  ## The pages of modules, filters and roles, from their own documentation, in build/docs
+	@mkdir -p -m 700 build/docs
+	@antsibull-docs collection --use-current --squash-hierarchy --dest-dir build/docs evio.cni
 
 .PHONY: molecule
 molecule: setup plugin  ## The lab and the playbook under molecule: converge, idempotence, verify
