@@ -3,21 +3,23 @@
 
 Pure: it reads a snapshot and says what should be claimed; registry makes it so in etcd.
 
-Below ``/evio/<cluster>/``: ``pool`` holds the pool, ``nodes/<name>`` a node's claim, ``subnets/<address>`` who has the
-subnet or had it last. Addresses are padded with zeros, so that the order of keys is the order of subnets.
+Below ``/evio/<cluster>/``: ``pool`` holds the pool's shape, ``nodes/<name>`` a node's claim, ``subnets/<address>`` who
+has the subnet, ``released/<address>`` who had it last where nobody has. Addresses are padded with zeros, so that the
+order of keys is the order of subnets, and a range of keys is a range of subnets.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Any
 
 from .errors import EvioError
-from .subnets import NodeSubnet, Pool, reserved_places
+from .subnets import NodeSubnet, Pool, overlaps, reserved_places
 
 SCHEMA = 1
 QUARANTINE = 3600.0
@@ -56,19 +58,56 @@ class Keys:
     def subnets(self) -> str:
         return self.prefix + "subnets/"
 
+    @property
+    def released(self) -> str:
+        return self.prefix + "released/"
+
     def node(self, name: str) -> str:
         return self.nodes + name
 
     def subnet(self, cidr: str) -> str:
-        return self.subnets + padded(cidr)
+        return self.subnets + padded(ip_network(cidr).network_address)
+
+    def release(self, cidr: str) -> str:
+        return self.released + padded(ip_network(cidr).network_address)
+
+    def places(self, pool: Pool, places: range) -> tuple[str, str]:
+        """The first key of these places of a pool, and the first one behind them."""
+        first = int(pool.network.network_address)
+        shift = pool.network.max_prefixlen - pool.prefix_length
+        address = type(pool.network.network_address)
+        # "~" sorts behind every digit: the last place of an address family has no address behind it.
+        last = padded(address(first + (places.stop << shift) - 1))
+        return self.subnets + padded(address(first + (places.start << shift))), f"{self.subnets}{last}~"
+
+    def place(self, pool: Pool, key: str) -> int:
+        """The place of a subnet's key."""
+        digits = key.removeprefix(self.subnets)
+        number = 0
+        if pool.family == 4:
+            for octet in digits.split("."):
+                number = number << 8 | int(octet)
+        else:
+            number = int(digits.replace(":", ""), 16)
+        return (number - int(pool.network.network_address)) >> (pool.network.max_prefixlen - pool.prefix_length)
 
 
-def padded(cidr: str) -> str:
-    """The network address with zeros in front: ``010.244.003.000``, or all 32 digits of an IPv6 address."""
-    address = ip_network(cidr).network_address
+def padded(address: IPv4Address | IPv6Address) -> str:
+    """The address with zeros in front: ``010.244.003.000``, or all 32 digits of an IPv6 address."""
     if address.version == 4:
         return ".".join(f"{octet:03d}" for octet in address.packed)
     return address.exploded
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the registry is told about the pod network, the same for all nodes."""
+
+    pools: tuple[Pool, ...]
+    reserved: tuple[str, ...] = ()
+    """Networks that no node is given."""
+    pins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By node: the subnets that are kept for it."""
 
 
 @dataclass(frozen=True)
@@ -105,24 +144,48 @@ class Released:
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """All that is kept for a cluster at one revision."""
+class Search:
+    """Where a pool is searched for free subnets: places, and which of them are claimed."""
 
-    pools: tuple[Pool, ...] | None = None
+    places: tuple[range, ...]
+    occupied: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What is kept for a cluster, wholly or as far as it was looked at."""
+
+    shape: Shape | None = None
     claims: Mapping[str, Claim] = field(default_factory=dict)
     """By node."""
     released: Mapping[str, Released] = field(default_factory=dict)
-    """By subnet."""
+    """By subnet; always wholly."""
     revisions: Mapping[str, int] = field(default_factory=dict)
-    """The mod revision of every key there is."""
+    """The mod revision of the keys of shape and claims."""
+    revision: int = 0
+    """etcd's when it was read."""
+    holders: Mapping[str, str] = field(default_factory=dict)
+    """Who has a subnet, for those that were asked about by themselves."""
 
     def owners(self) -> dict[str, str]:
-        """Who has each claimed subnet."""
-        return {cidr: claim.node for claim in self.claims.values() for cidr in claim.cidrs}
+        """Who has each claimed subnet that is known of."""
+        return {**self.holders, **{cidr: claim.node for claim in self.claims.values() for cidr in claim.cidrs}}
+
+    def search(self, pool: Pool) -> Search:
+        """The whole pool, for a snapshot that has every claim."""
+        occupied = frozenset(pool.index(cidr) for cidr in self.owners() if cidr in pool)
+        return Search((range(pool.size),), occupied)
 
 
-def encode_pool(pools: Sequence[Pool]) -> str:
-    return _dumps({"v": SCHEMA, "pools": [{"pod_cidr": pool.pod_cidr, "node_bits": pool.node_bits} for pool in pools]})
+def encode_shape(shape: Shape) -> str:
+    return _dumps(
+        {
+            "v": SCHEMA,
+            "pools": [{"pod_cidr": pool.pod_cidr, "node_bits": pool.node_bits} for pool in shape.pools],
+            "reserved": list(shape.reserved),
+            "pins": {node: list(cidrs) for node, cidrs in shape.pins.items()},
+        }
+    )
 
 
 def encode_claim(claim: Claim) -> str:
@@ -137,11 +200,15 @@ def encode_released(cidr: str, released: Released) -> str:
     return _dumps({"cidr": cidr, "node": released.node, "released": released.released})
 
 
-def decode_pool(text: str) -> tuple[Pool, ...]:
+def decode_shape(text: str) -> Shape:
     value = _loads("pool", text)
     if value.get("v") != SCHEMA:
         raise ClaimError(f"the registry has schema {value.get('v')!r}, this version knows {SCHEMA}; upgrade evio.cni")
-    return tuple(Pool(str(pool["pod_cidr"]), int(pool["node_bits"])) for pool in value["pools"])
+    return Shape(
+        tuple(Pool(str(pool["pod_cidr"]), int(pool["node_bits"])) for pool in value["pools"]),
+        tuple(value.get("reserved", ())),
+        {node: tuple(cidrs) for node, cidrs in value.get("pins", {}).items()},
+    )
 
 
 def decode_claim(node: str, text: str, epoch: int) -> Claim:
@@ -149,64 +216,61 @@ def decode_claim(node: str, text: str, epoch: int) -> Claim:
     return Claim(node, str(value["machine_id"]), tuple(value["cidrs"]), float(value["claimed"]), epoch)
 
 
-def decode_released(key: str, text: str) -> tuple[str, Released | None]:
-    """The subnet of a key, and its release where nobody has it."""
+def decode_released(key: str, text: str) -> tuple[str, Released]:
     value = _loads(key, text)
-    if "released" not in value:
-        return str(value["cidr"]), None
     return str(value["cidr"]), Released(str(value["node"]), float(value["released"]))
 
 
-def plan_pools(wanted: Sequence[Pool], snapshot: Snapshot) -> bool:
-    """Whether the pools must be written. Raises ClaimError if a live claim has no place in the wanted ones."""
-    if snapshot.pools == tuple(wanted):
-        return False
-    misfits = [
-        f"{claim.node} has {cidr}"
-        for claim in snapshot.claims.values()
-        for cidr in claim.cidrs
-        if not any(cidr in pool for pool in wanted)
-    ]
+def decode_holder(key: str, text: str) -> tuple[str, str]:
+    """A subnet, and the node that has it."""
+    value = _loads(key, text)
+    return str(value["cidr"]), str(value["node"])
+
+
+def check_shape(wanted: Shape, snapshot: Snapshot) -> None:
+    """Raise ClaimError if a live claim has no place in the wanted shape; the snapshot has every claim."""
+    held = [(claim.node, cidr) for claim in snapshot.claims.values() for cidr in claim.cidrs]
+    misfits = [f"{node} has {cidr}" for node, cidr in held if not any(cidr in pool for pool in wanted.pools)]
     if misfits:
         raise ClaimError(
-            f"evio_pod_cidr and evio_node_bits say {describe(wanted)}, but claims were made from "
-            f"{describe(snapshot.pools or ())} and {len(misfits)} would lose their place ({', '.join(misfits[:3])}); "
-            "take a pool that holds them all, or release those nodes first"
+            f"evio_pod_cidr and evio_node_bits say {describe(wanted.pools)}, but claims were made from "
+            f"{describe(snapshot.shape.pools if snapshot.shape else ())} and {len(misfits)} would lose their place "
+            f"({', '.join(misfits[:3])}); take a pool that holds them all, or release those nodes first"
         )
-    return True
 
 
 def plan_claims(
     requests: Sequence[Request],
-    pools: Sequence[Pool],
+    shape: Shape,
     snapshot: Snapshot,
+    searches: Mapping[str, Search],
     *,
-    reserved: Sequence[str] = (),
     now: float,
     quarantine: float = QUARANTINE,
 ) -> dict[str, Claim]:
     """The claims to write, by node: those of nodes that have all they want already are not among them.
 
-    Lowest free subnet first; one that was released comes after those never used, once its quarantine is over, the
-    longest released first. Raises ClaimError if any of the requests cannot be met: then none is.
+    Lowest free subnet first, of the places that ``searches`` has for each pod_cidr; one that was released comes after
+    those never used, once its quarantine is over, the longest released first. Raises ClaimError if any of the requests
+    cannot be met: then none is.
     """
-    taken = dict(snapshot.owners())
-    _check_requests(requests, pools, snapshot, taken)
-    pinned = {cidr: request.node for request in requests for cidr in request.pin}
+    requests = [replace(one, pin=one.pin or shape.pins.get(one.node, ())) for one in requests]
+    taken = snapshot.owners()
+    _check_requests(requests, shape, snapshot, taken)
+    kept = {cidr for request in requests for cidr in request.pin}.union(*shape.pins.values(), taken)
     planned: dict[str, Claim] = {}
-    for pool in pools:
-        free = _free_subnets(pool, snapshot, {**taken, **pinned}, reserved, now, quarantine)
+    for pool in shape.pools:
+        free = _free_subnets(pool, searches[pool.pod_cidr], snapshot, kept, shape.reserved, now, quarantine)
         for request in requests:
             held = planned.get(request.node) or snapshot.claims.get(request.node)
             if held is not None and any(cidr in pool for cidr in held.cidrs):
                 continue
             cidr = next((pin for pin in request.pin if pin in pool), None) or next(free, None)
             if cidr is None:
-                raise ClaimError(_exhausted(request.node, pool, taken, snapshot, now, quarantine))
+                raise ClaimError(_exhausted(request.node, pool, snapshot, kept, now, quarantine))
             if held is None:
                 held = Claim(request.node, request.machine_id, (), now)
             planned[request.node] = replace(held, cidrs=(*held.cidrs, cidr), claimed=now, epoch=0)
-            taken[cidr] = request.node
     for request in requests:
         existing = snapshot.claims.get(request.node)
         if existing is not None and existing.machine_id != request.machine_id:
@@ -214,6 +278,28 @@ def plan_claims(
                 planned.get(request.node, existing), machine_id=request.machine_id, claimed=now, epoch=0
             )
     return planned
+
+
+def why_fenced(claim: Claim | None, machine_id: str, cidrs: Iterable[str], epoch: int) -> str | None:
+    """Why a node that was set up with these subnets at this epoch must take no new pods; None if it may.
+
+    ``claim`` is the one that etcd has for the node now. It is another one after a release and a new claim, after the
+    host was replaced, and after etcd was restored from a snapshot that is older than the claim.
+    """
+    if claim is None:
+        return "etcd has no claim of this node: it was released, or etcd was wiped or restored"
+    if claim.machine_id != machine_id:
+        return f"the node's claim belongs to the machine {claim.machine_id} now, not to {machine_id}"
+    if set(claim.cidrs) != set(cidrs):
+        return f"etcd has {', '.join(claim.cidrs)} for this node, not {', '.join(cidrs)}"
+    if claim.epoch != epoch:
+        return f"the node's claim was made at epoch {claim.epoch}, this node was set up at epoch {epoch}"
+    return None
+
+
+def is_fenced(claim: Claim | None, machine_id: str, cidrs: Iterable[str], epoch: int) -> bool:
+    """Whether why_fenced has a reason."""
+    return why_fenced(claim, machine_id, cidrs, epoch) is not None
 
 
 def describe(pools: Sequence[Pool]) -> str:
@@ -226,16 +312,14 @@ def table(claims: Iterable[Claim]) -> dict[str, str]:
     return {claim.node: ", ".join(claim.cidrs) for claim in sorted(claims, key=lambda claim: claim.node)}
 
 
-def _check_requests(
-    requests: Sequence[Request], pools: Sequence[Pool], snapshot: Snapshot, taken: Mapping[str, str]
-) -> None:
-    wanted: dict[str, str] = {}
-    names = [request.node for request in requests]
+def _check_requests(requests: Sequence[Request], shape: Shape, snapshot: Snapshot, taken: Mapping[str, str]) -> None:
+    wanted = {cidr: node for node, cidrs in shape.pins.items() for cidr in cidrs}
+    names = Counter(request.node for request in requests)
     for request in requests:
         node = request.node
         if not _NODE_NAME.match(node):
             raise ClaimError(f"node name {node!r} cannot be a key in etcd; use letters, digits, '-', '_' and '.'")
-        if names.count(node) > 1:
+        if names[node] > 1:
             raise ClaimError(f"node {node} is named twice")
         if not request.machine_id:
             raise ClaimError(f"node {node} has no machine-id; /etc/machine-id is empty or missing there")
@@ -247,9 +331,11 @@ def _check_requests(
                 "rename one"
             )
         for pin in request.pin:
-            pool = next((pool for pool in pools if pin in pool), None)
+            pool = next((pool for pool in shape.pools if pin in pool), None)
             if pool is None:
-                raise ClaimError(f"node {node} is pinned to {pin}, which is no subnet of {describe(pools)}")
+                raise ClaimError(f"node {node} is pinned to {pin}, which is no subnet of {describe(shape.pools)}")
+            if not (held and pin in held.cidrs):
+                _refuse_reserved(node, pin, shape.reserved)
             owner = wanted.get(pin) or taken.get(pin)
             if owner not in (None, node):
                 raise ClaimError(f"node {node} is pinned to {pin}, which {owner} has")
@@ -259,42 +345,47 @@ def _check_requests(
             wanted[pin] = node
 
 
+def _refuse_reserved(node: str, cidr: str, reserved: Sequence[str]) -> None:
+    network = next((one for one in reserved if overlaps(ip_network(cidr), ip_network(one))), None)
+    if network is not None:
+        raise ClaimError(f"node {node} is pinned to {cidr}, but {network} is reserved")
+
+
 def _free_subnets(
     pool: Pool,
+    search: Search,
     snapshot: Snapshot,
-    taken: Mapping[str, str],
+    kept: set[str],
     reserved: Sequence[str],
     now: float,
     quarantine: float,
 ) -> Iterator[str]:
     """Those that may be given out, the next one first; an iterator, the pool may be large."""
     kept_out = reserved_places(pool, reserved)
+    kept_places = {pool.index(cidr) for cidr in {*kept, *snapshot.released} if cidr in pool}
+
+    def is_kept_out(place: int) -> bool:
+        return any(place in places for places in kept_out)
+
+    for places in search.places:
+        for place in places:
+            if place not in search.occupied and place not in kept_places and not is_kept_out(place):
+                yield pool.subnet(place).cidr
     rested = sorted(
-        (released.released, cidr)
+        (released.released, pool.index(cidr), cidr)
         for cidr, released in snapshot.released.items()
-        if cidr in pool and cidr not in taken and now - released.released >= quarantine
+        if cidr in pool and cidr not in kept and now - released.released >= quarantine
     )
-
-    def candidates() -> Iterator[str]:
-        for place in range(pool.size):
-            cidr = pool.subnet(place).cidr
-            if cidr in taken or cidr in snapshot.released or any(place in places for places in kept_out):
-                continue
+    for _released, place, cidr in rested:
+        if not is_kept_out(place):
             yield cidr
-        for _released, cidr in rested:
-            if not any(pool.index(cidr) in places for places in kept_out):
-                yield cidr
-
-    return candidates()
 
 
-def _exhausted(
-    node: str, pool: Pool, taken: Mapping[str, str], snapshot: Snapshot, now: float, quarantine: float
-) -> str:
+def _exhausted(node: str, pool: Pool, snapshot: Snapshot, kept: set[str], now: float, quarantine: float) -> str:
     resting = [
         released.released + quarantine - now
         for cidr, released in snapshot.released.items()
-        if cidr in pool and cidr not in taken and now - released.released < quarantine
+        if cidr in pool and cidr not in kept and now - released.released < quarantine
     ]
     if resting:
         return (

@@ -7,6 +7,8 @@ wrong into one sentence. What is kept in etcd is the subject of claims and regis
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import socket
 import ssl
@@ -53,6 +55,14 @@ class Compare:
 
 
 @dataclass(frozen=True)
+class UnchangedSince:
+    """Holds if no key that starts with this was written after this revision; that one was deleted is not noticed."""
+
+    prefix: str
+    revision: int
+
+
+@dataclass(frozen=True)
 class Put:
     key: str
     value: str
@@ -65,12 +75,19 @@ class Delete:
 
 @dataclass(frozen=True)
 class Get:
-    """One key, or with ``prefix`` all that start with it, in the order of their bytes."""
+    """One key; with ``prefix`` all that start with it, with ``end`` all from it to before that; ordered by bytes.
+
+    ``keys_only`` leaves the values empty, ``count_only`` asks for their number and nothing else.
+    """
 
     key: str
     prefix: bool = False
+    end: str | None = None
+    keys_only: bool = False
+    count_only: bool = False
 
 
+Condition: TypeAlias = "Compare | UnchangedSince"
 Operation: TypeAlias = "Put | Delete | Get"
 
 
@@ -84,11 +101,12 @@ class KeyValue:
 
 @dataclass(frozen=True)
 class TxnResult:
-    """``ranges`` has one list for each Get of the branch that was taken, in their order."""
+    """``ranges`` has one list for each Get of the branch that was taken, in their order; ``counts`` their numbers."""
 
     succeeded: bool
     revision: int
     ranges: tuple[tuple[KeyValue, ...], ...]
+    counts: tuple[int, ...]
 
 
 class Etcd:
@@ -110,7 +128,7 @@ class Etcd:
             client.close()
 
     def txn(
-        self, compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()
+        self, compare: Sequence[Condition], success: Sequence[Operation], failure: Sequence[Operation] = ()
     ) -> TxnResult:
         """One transaction on the first member that answers.
 
@@ -270,8 +288,10 @@ def _refusal(secured: ssl.SSLSocket, access: Access) -> str | None:
 
 
 def _load_library() -> Any:
-    # etcd3's generated code works with any protobuf only in its Python implementation.
-    os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
+    # etcd3's generated code works with protobuf 4 and later only in its Python implementation, the slow one.
+    with contextlib.suppress(Exception):
+        if int(str(importlib.import_module("google.protobuf").__version__).partition(".")[0]) >= 4:
+            os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         import etcd3
@@ -281,8 +301,17 @@ def _load_library() -> Any:
     return etcd3
 
 
-def _encode_compare(library: Any, compare: Compare) -> Any:
+def _encode_compare(library: Any, compare: Condition) -> Any:
     rpc = library.etcdrpc
+    if isinstance(compare, UnchangedSince):
+        prefix = compare.prefix.encode()
+        return rpc.Compare(
+            key=prefix,
+            range_end=_prefix_end(prefix),
+            target=rpc.Compare.MOD,
+            result=rpc.Compare.LESS,
+            mod_revision=compare.revision + 1,
+        )
     target = {"mod": rpc.Compare.MOD, "create": rpc.Compare.CREATE}[compare.kind]
     revision = {f"{compare.kind}_revision": compare.revision}
     return rpc.Compare(key=compare.key.encode(), target=target, result=rpc.Compare.EQUAL, **revision)
@@ -296,8 +325,9 @@ def _encode_operation(library: Any, operation: Operation) -> Any:
     if isinstance(operation, Delete):
         return rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=operation.key.encode()))
     key = operation.key.encode()
-    end = {"range_end": _prefix_end(key)} if operation.prefix else {}
-    return rpc.RequestOp(request_range=rpc.RangeRequest(key=key, **end))
+    end = _prefix_end(key) if operation.prefix else (operation.end or "").encode()
+    asked = rpc.RangeRequest(key=key, range_end=end, keys_only=operation.keys_only, count_only=operation.count_only)
+    return rpc.RequestOp(request_range=asked)
 
 
 def _prefix_end(key: bytes) -> bytes:
@@ -305,12 +335,12 @@ def _prefix_end(key: bytes) -> bytes:
 
 
 def _decode(answer: Any) -> TxnResult:
+    found = [r.response_range for r in answer.responses if r.WhichOneof("response") == "response_range"]
     ranges = tuple(
         tuple(
             KeyValue(pair.key.decode(), pair.value.decode(), pair.create_revision, pair.mod_revision)
-            for pair in response.response_range.kvs
+            for pair in one.kvs
         )
-        for response in answer.responses
-        if response.WhichOneof("response") == "response_range"
+        for one in found
     )
-    return TxnResult(answer.succeeded, answer.header.revision, ranges)
+    return TxnResult(answer.succeeded, answer.header.revision, ranges, tuple(one.count for one in found))

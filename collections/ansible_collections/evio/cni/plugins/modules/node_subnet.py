@@ -146,11 +146,11 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.claims import Claim, ClaimError, Request, describe, subnets_of, table
+from ..module_utils.claims import Claim, ClaimError, Request, Snapshot, describe, subnets_of, table
 from ..module_utils.errors import EvioError
 from ..module_utils.etcd import Access, Etcd
 from ..module_utils.registry import Outcome, Registry, plan_on_empty
-from ..module_utils.subnets import parse_pools
+from ..module_utils.subnets import Pool, parse_pools
 
 
 class NodeSubnets:
@@ -187,14 +187,14 @@ class NodeSubnets:
                 [node["name"] for node in self.params["nodes"]], dry_run=self.module.check_mode
             )
         after = {node: claim for node, claim in outcome.before.claims.items() if node not in outcome.changed}
-        return self._result(outcome, after, describe(outcome.before.pools or ()))
+        return self._result(outcome, after, describe(pools_of(outcome.before)))
 
     def _result(self, outcome: Outcome, after: dict[str, Claim], pools: str) -> dict[str, Any]:
         return {
             "changed": bool(outcome.changed) or outcome.pool_changed,
             "claimed": sorted(outcome.changed),
             "diff": {
-                "before": {"pool": describe(outcome.before.pools or ()), **table(outcome.before.claims.values())},
+                "before": {"pool": describe(pools_of(outcome.before)), **table(outcome.before.claims.values())},
                 "after": {"pool": pools, **table(after.values())},
             },
         }
@@ -226,6 +226,10 @@ class NodeSubnets:
             "gateways": [subnet.gateway for subnet in subnets],
             "epoch": claim.epoch,
         }
+
+
+def pools_of(snapshot: Snapshot) -> tuple[Pool, ...]:
+    return snapshot.shape.pools if snapshot.shape else ()
 
 
 def main() -> None:

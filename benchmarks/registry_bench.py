@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What a claim costs: in calls to etcd and milliseconds, and beside it upstream's algorithm as it is written.
+
+One etcd member of its own on the loopback, without TLS for both, as upstream has none. Median of --rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "collections"))
+
+from ansible_collections.evio.cni.plugins.module_utils.claims import Claim, Keys, Request, encode_claim, encode_subnet
+from ansible_collections.evio.cni.plugins.module_utils.etcd import Compare, Delete, Etcd, Get, Put
+from ansible_collections.evio.cni.plugins.module_utils.registry import Registry
+from ansible_collections.evio.cni.plugins.module_utils.subnets import Pool, parse_pools
+from ansible_collections.evio.cni.tests.integration.etcd_server import EtcdServer
+
+LARGE = parse_pools("10.0.0.0/8", 16)
+MEDIUM = parse_pools("10.0.0.0/16", 12)
+SMALL = parse_pools("10.244.0.0/16", 8)
+
+
+class Counted(Etcd):
+    """Counts its calls."""
+
+    calls = 0
+
+    def txn(self, *arguments, **options):
+        self.calls += 1
+        return super().txn(*arguments, **options)
+
+
+def ask(count: int, first: int = 0) -> list[Request]:
+    return [Request(f"bench{number}", f"machine{number}") for number in range(first, first + count)]
+
+
+def fill(etcd: Etcd, cluster: str, pool: Pool, places: range) -> None:
+    """Claims written straight to their keys, 60 nodes a transaction."""
+    keys = Keys(cluster)
+    claims = [Claim(f"node{place}", f"machine-of-{place}", (pool.subnet(place).cidr,), 1.0) for place in places]
+    for first in range(0, len(claims), 60):
+        puts = []
+        for claim in claims[first : first + 60]:
+            [cidr] = claim.cidrs
+            puts += [
+                Put(keys.node(claim.node), encode_claim(claim)),
+                Put(keys.subnet(cidr), encode_subnet(cidr, claim)),
+            ]
+        etcd.txn([], puts)
+
+
+def upstream_key(pool: Pool, place: int) -> str:
+    subnet = pool.subnet(place)
+    return f"/evpn/{subnet.range_start},{subnet.range_end},{subnet.gateway_address}/{pool.network.prefixlen}"
+
+
+def claim_as_upstream(etcd: Etcd, pool: Pool) -> None:
+    """Upstream's way: take the lock, try each subnet from the first on with a transaction of its own, give it back.
+
+    Its lock is a lease, a key and a look at who waits; here the key alone, so upstream comes out better than it is.
+    """
+    while not etcd.txn([Compare("/evpn/evio-lock", 0, "create")], [Put("/evpn/evio-lock", "held")]).succeeded:
+        time.sleep(0.01)
+    try:
+        for place in range(pool.size):
+            key = upstream_key(pool, place)
+            if etcd.txn([Compare(key, 0, "create")], [Put(key, "ok")]).succeeded:
+                return
+        raise RuntimeError("the pool is used up")
+    finally:
+        etcd.txn([], [Delete("/evpn/evio-lock")])
+
+
+def measure(etcd: Counted, rounds: int, work: Callable[[], None], undo: Callable[[], None]) -> tuple[float, int]:
+    """Median milliseconds, and calls."""
+    times = []
+    calls = 0
+    for _round in range(rounds):
+        etcd.calls, started = 0, time.monotonic()
+        work()
+        times.append((time.monotonic() - started) * 1000)
+        calls = etcd.calls
+        undo()
+    return statistics.median(times), calls
+
+
+def ours(etcd: Counted, cluster: str, pools: tuple[Pool, ...], count: int, rounds: int) -> tuple[float, int]:
+    registry = Registry(etcd, cluster)
+    keys = Keys(cluster)
+    requests = ask(count)
+
+    def undo() -> None:
+        snapshot = registry.read()
+        held = [snapshot.claims[request.node] for request in requests]
+        for first in range(0, count, 60):
+            etcd.txn(
+                [],
+                [
+                    Delete(key)
+                    for claim in held[first : first + 60]
+                    for key in (keys.node(claim.node), keys.subnet(claim.cidrs[0]))
+                ],
+            )
+
+    return measure(etcd, rounds, lambda: registry.claim(requests, pools) and None, undo)
+
+
+def theirs(etcd: Counted, pool: Pool, used: int, rounds: int) -> tuple[float, int]:
+    for first in range(0, used, 120):
+        etcd.txn([], [Put(upstream_key(pool, place), "ok") for place in range(first, min(first + 120, used))])
+    last = upstream_key(pool, used)
+    try:
+        return measure(
+            etcd, rounds, lambda: claim_as_upstream(etcd, pool), lambda: etcd.txn([], [Delete(last)]) and None
+        )
+    finally:
+        keys = [pair.key for pair in etcd.txn([], [Get("/evpn/", prefix=True, keys_only=True)]).ranges[0]]
+        for first in range(0, len(keys), 120):
+            etcd.txn([], [Delete(key) for key in keys[first : first + 120]])
+
+
+def show(name: str, figures: tuple[float, int]) -> None:
+    print(f"{name:60} {figures[0]:10.1f} ms {figures[1]:7d} calls", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--full", action="store_true", help="upstream's last of 65 536 too: more than a minute")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        server = EtcdServer(Path(directory), tls=False).start()
+        try:
+            with Counted(server.access) as etcd:
+                run(etcd, arguments.rounds, arguments.full)
+        finally:
+            server.stop()
+
+
+def run(etcd: Counted, rounds: int, full: bool) -> None:
+    show("evio.cni: first of 256", ours(etcd, "first", SMALL, 1, rounds))
+    show("upstream: first of 256", theirs(etcd, SMALL[0], 0, rounds))
+    fill(etcd, "small", SMALL[0], range(255))
+    show("evio.cni: last free of 256", ours(etcd, "small", SMALL, 1, rounds))
+    show("upstream: last free of 256", theirs(etcd, SMALL[0], 255, rounds))
+    fill(etcd, "medium", MEDIUM[0], range(4095))
+    show("evio.cni: last free of 4096", ours(etcd, "medium", MEDIUM, 1, rounds))
+    show("upstream: last free of 4096", theirs(etcd, MEDIUM[0], 4095, 1))
+    show("evio.cni: 64 nodes in one task", ours(etcd, "nodes64", SMALL, 64, rounds))
+    show("evio.cni: 1000 nodes in one task", ours(etcd, "nodes1000", LARGE, 1000, rounds))
+    fill(etcd, "large", LARGE[0], range(65535))
+    show("evio.cni: last free of 65536", ours(etcd, "large", LARGE, 1, rounds))
+    if full:
+        show("upstream: last free of 65536", theirs(etcd, LARGE[0], 65535, 1))
+
+
+if __name__ == "__main__":
+    main()
