@@ -18,6 +18,7 @@ author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
   - evio.cni.attributes
+  - evio.cni.etcd
 attributes:
   check_mode:
     support: full
@@ -25,8 +26,6 @@ attributes:
     support: full
   idempotent:
     support: full
-requirements:
-  - python3-etcd3
 options:
   state:
     description: Whether the nodes have subnets.
@@ -72,33 +71,6 @@ options:
     description: Seconds for which a released subnet is given to nobody.
     type: float
     default: 3600.0
-  endpoints:
-    description: URLs of etcd's members.
-    type: list
-    elements: str
-    default: [https://127.0.0.1:2379]
-  ca_cert:
-    description: The certificate that vouches for etcd's.
-    type: path
-    default: /etc/kubernetes/pki/etcd/ca.crt
-  client_cert:
-    description: The certificate shown to etcd; empty for none.
-    type: path
-    default: /etc/kubernetes/pki/apiserver-etcd-client.crt
-  client_key:
-    description: Its key.
-    type: path
-    default: /etc/kubernetes/pki/apiserver-etcd-client.key
-  user:
-    description: Name of an etcd user, where etcd asks for one.
-    type: str
-  password:
-    description: The user's password.
-    type: str
-  timeout:
-    description: Seconds that one call to one member may take.
-    type: float
-    default: 5.0
   assume_empty:
     description:
       - In check mode, plan as if etcd held nothing, for an etcd that a task before this one would have set up.
@@ -148,7 +120,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.claims import Claim, ClaimError, Request, Snapshot, describe, subnets_of, table
 from ..module_utils.errors import EvioError
-from ..module_utils.etcd import Access, Etcd
+from ..module_utils.etcd import Etcd
+from ..module_utils.etcd_options import ETCD_OPTIONS, access_of
 from ..module_utils.registry import Outcome, Registry, plan_on_empty
 from ..module_utils.subnets import Pool, parse_pools
 
@@ -167,7 +140,7 @@ class NodeSubnets:
         if self.module.check_mode and self.params["assume_empty"]:
             outcome = plan_on_empty(requests, pools, reserved=reserved, now=time.time())
         else:
-            with Etcd(self._access()) as etcd:
+            with Etcd(access_of(self.params)) as etcd:
                 outcome = Registry(etcd, self.params["cluster"]).claim(
                     requests,
                     pools,
@@ -182,7 +155,7 @@ class NodeSubnets:
         }
 
     def absent(self) -> dict[str, Any]:
-        with Etcd(self._access()) as etcd:
+        with Etcd(access_of(self.params)) as etcd:
             outcome = Registry(etcd, self.params["cluster"]).release(
                 [node["name"] for node in self.params["nodes"]], dry_run=self.module.check_mode
             )
@@ -198,18 +171,6 @@ class NodeSubnets:
                 "after": {"pool": pools, **table(after.values())},
             },
         }
-
-    def _access(self) -> Access:
-        params = self.params
-        return Access(
-            endpoints=tuple(params["endpoints"]),
-            ca_cert=params["ca_cert"] or None,
-            client_cert=params["client_cert"] or None,
-            client_key=params["client_key"] or None,
-            user=params["user"],
-            password=params["password"],
-            timeout=params["timeout"],
-        )
 
     @staticmethod
     def _request(node: dict[str, Any]) -> Request:
@@ -235,6 +196,7 @@ def pools_of(snapshot: Snapshot) -> tuple[Pool, ...]:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            **ETCD_OPTIONS,
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "cluster": {"type": "str", "default": "kubernetes"},
             "nodes": {
@@ -252,13 +214,6 @@ def main() -> None:
             "node_bits": {"type": "str"},
             "reserved_cidrs": {"type": "list", "elements": "str", "default": []},
             "quarantine": {"type": "float", "default": 3600.0},
-            "endpoints": {"type": "list", "elements": "str", "default": ["https://127.0.0.1:2379"]},
-            "ca_cert": {"type": "path", "default": "/etc/kubernetes/pki/etcd/ca.crt"},
-            "client_cert": {"type": "path", "default": "/etc/kubernetes/pki/apiserver-etcd-client.crt"},
-            "client_key": {"type": "path", "default": "/etc/kubernetes/pki/apiserver-etcd-client.key", "no_log": False},
-            "user": {"type": "str"},
-            "password": {"type": "str", "no_log": True},
-            "timeout": {"type": "float", "default": 5.0},
             "assume_empty": {"type": "bool", "default": False},
         },
         required_if=[("state", "present", ["pod_cidr", "node_bits"])],

@@ -13,12 +13,11 @@ from typing import Any
 _COLLECTIONS = Path(__file__).resolve().parents[5]
 
 
-def run_module(module: str, *, netns: str, check_mode: bool = False, **arguments: Any) -> dict[str, Any]:
-    """What the module returned, run in a namespace's network."""
+def run_module(module: str, *, netns: str | None = None, check_mode: bool = False, **arguments: Any) -> dict[str, Any]:
+    """What the module returned, run in a namespace's network where one is given."""
     result = subprocess.run(
         [
-            "nsenter",
-            f"--net=/run/netns/{netns}",
+            *(["nsenter", f"--net=/run/netns/{netns}"] if netns else []),
             sys.executable,
             "-m",
             f"ansible_collections.evio.cni.plugins.modules.{module}",

@@ -1,0 +1,146 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The modules of the registry as Ansible runs them: in check mode, for real, and again, with a real etcd."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ansible_collections.evio.cni.plugins.module_utils.etcd import Etcd, Get, Put
+
+from .ansible_module import check_do_again, run_module
+from .etcd_server import EtcdServer
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer]:
+    server = EtcdServer(tmp_path_factory.mktemp("etcd"))
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def etcd(server: EtcdServer, request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The options by which a module reaches a cluster of the test's own."""
+    access = server.access
+    return {
+        "cluster": request.node.name,
+        "endpoints": list(access.endpoints),
+        "ca_cert": access.ca_cert,
+        "client_cert": access.client_cert,
+        "client_key": access.client_key,
+    }
+
+
+POOL = {"pod_cidr": "10.244.0.0/16", "node_bits": "8"}
+
+
+def nodes(*names: str) -> list[dict[str, str]]:
+    return [{"name": name, "machine_id": f"machine-of-{name}"} for name in names]
+
+
+def test_claim_and_release(etcd: dict[str, Any]) -> None:
+    foretold, done, again = check_do_again("node_subnet", **POOL, nodes=nodes("node1", "node2"), **etcd)
+    assert foretold["subnets"]["node2"]["cidrs"] == done["subnets"]["node2"]["cidrs"] == ["10.244.1.0/24"]
+    assert again["subnets"] == done["subnets"]
+    assert done["diff"]["after"]["node1"] == "10.244.0.0/24"
+    _, released, _ = check_do_again("node_subnet", state="absent", nodes=[{"name": "node1"}], **etcd)
+    assert released["claimed"] == ["node1"]
+    assert "node1" not in released["diff"]["after"]
+
+
+def test_pool_is_made_grown_and_reserved_from(etcd: dict[str, Any]) -> None:
+    check_do_again("subnet_pool", **POOL, reserved_cidrs=["10.244.0.0/23"], **etcd)
+    done = run_module("node_subnet", **POOL, nodes=nodes("node1"), **etcd)
+    assert done["subnets"]["node1"]["cidrs"] == ["10.244.2.0/24"]
+    check_do_again("subnet_pool", pod_cidr="10.240.0.0/12", node_bits="12", **etcd)
+    info = run_module("subnet_pool_info", **etcd)
+    assert info["reserved_cidrs"] == ["10.244.0.0/23"]
+    [pool] = info["pools"]
+    assert {key: pool[key] for key in ("size", "claimed", "reserved", "free")} == {
+        "size": 4096,
+        "claimed": 1,
+        "reserved": 2,
+        "free": 4093,
+    }
+
+
+def test_what_would_break_a_live_claim_is_refused_and_changes_nothing(etcd: dict[str, Any]) -> None:
+    run_module("node_subnet", **POOL, nodes=nodes("node1", "node2"), **etcd)
+    before = run_module("subnet_pool_info", **etcd)
+    for arguments, words in (
+        ({"pod_cidr": "10.245.0.0/16", "node_bits": "8"}, "would lose their place (node1 has 10.244.0.0/24"),
+        ({"pod_cidr": "10.244.0.0/16", "node_bits": "9"}, "would lose their place"),
+        ({"reserved_cidrs": ["10.244.1.0/24"]}, "10.244.1.0/24 cannot be reserved: node2 has 10.244.1.0/24"),
+        ({"pins": {"node3": "10.244.1.0/24"}}, "node node3 is pinned to 10.244.1.0/24, which node2 has"),
+        ({"pins": {"node1": "10.244.9.0/24"}}, "pinned to 10.244.9.0/24 but has 10.244.0.0/24"),
+        ({"pins": {"node3": "10.9.0.0/24"}}, "which is no subnet of 10.244.0.0/16 with 8 node bits"),
+        ({"live_nodes": []}, "live_nodes names no node"),
+    ):
+        refused = run_module("subnet_pool", **arguments, **etcd)
+        assert refused.get("failed"), arguments
+        assert words in refused["msg"]
+    after = run_module("subnet_pool_info", **etcd)
+    for info in (before, after):
+        for claim in info["claims"]:
+            del claim["age"]
+    assert {key: after[key] for key in ("pools", "claims", "pins")} == {
+        key: before[key] for key in ("pools", "claims", "pins")
+    }
+
+
+def test_pin_is_kept_for_its_node_until_it_is_taken_off(etcd: dict[str, Any]) -> None:
+    check_do_again("subnet_pool", **POOL, pins={"node9": "10.244.0.0/24"}, **etcd)
+    done = run_module("node_subnet", **POOL, nodes=nodes("node1"), **etcd)
+    assert done["subnets"]["node1"]["cidrs"] == ["10.244.1.0/24"]
+    stolen = run_module(
+        "node_subnet", **POOL, nodes=[{"name": "node2", "machine_id": "m", "subnet": "10.244.0.0/24"}], **etcd
+    )
+    assert "node2 is pinned to 10.244.0.0/24, which node9 has" in stolen["msg"]
+    done = run_module("node_subnet", **POOL, nodes=nodes("node9"), **etcd)
+    assert done["subnets"]["node9"]["cidrs"] == ["10.244.0.0/24"]
+    run_module("node_subnet", state="absent", nodes=[{"name": "node9"}], **etcd)
+    check_do_again("subnet_pool", pins={}, **etcd)
+    done = run_module("node_subnet", **POOL, nodes=nodes("node2"), quarantine=0, **etcd)
+    assert done["subnets"]["node2"]["cidrs"] == ["10.244.2.0/24"]
+
+
+def test_prune_releases_those_who_are_gone_and_no_others(etcd: dict[str, Any]) -> None:
+    run_module("node_subnet", **POOL, nodes=nodes("node1", "node2", "node3"), **etcd)
+    _, done, _ = check_do_again("subnet_pool", live_nodes=["node2", "node7"], **etcd)
+    assert done["released"] == ["node1", "node3"]
+    info = run_module("subnet_pool_info", **etcd)
+    assert [claim["node"] for claim in info["claims"]] == ["node2"]
+    assert [(one["cidr"], one["state"]) for one in info["released"]] == [
+        ("10.244.0.0/24", "quarantined"),
+        ("10.244.2.0/24", "quarantined"),
+    ]
+
+
+def test_upstreams_subnets_are_adopted_and_those_of_nobody_stay_blocked(
+    etcd: dict[str, Any], server: EtcdServer
+) -> None:
+    keys = [f"/evpn/10.244.{place}.2,10.244.{place}.254,10.244.{place}.1/16" for place in range(3)]
+    with Etcd(server.access) as connection:
+        connection.txn([], [Put(key, "ok") for key in keys])
+        adopt = [{"name": "node1", "machine_id": "m1", "subnet": "10.244.1.0/24"}]
+        _, done, _ = check_do_again("subnet_pool", **POOL, adopt=adopt, **etcd)
+        assert done["adopted"] == ["node1"]
+        assert done["unowned"] == ["10.244.0.0/24", "10.244.2.0/24"]
+        assert [pair.key for pair in connection.txn([], [Get("/evpn/", prefix=True)]).ranges[0]] == keys
+    claimed = run_module("node_subnet", **POOL, nodes=nodes("node2"), **etcd)
+    assert claimed["subnets"]["node2"]["cidrs"] == ["10.244.3.0/24"]
+    strange = run_module(
+        "subnet_pool", adopt=[{"name": "node5", "machine_id": "m5", "subnet": "10.244.9.0/24"}], **etcd
+    )
+    assert "upstream has no key of 10.244.9.0/24" in strange["msg"]
+
+
+def test_info_tells_of_a_registry_that_holds_nothing(etcd: dict[str, Any]) -> None:
+    info = run_module("subnet_pool_info", **etcd)
+    assert (info["changed"], info["pools"], info["claims"]) == (False, [], [])
