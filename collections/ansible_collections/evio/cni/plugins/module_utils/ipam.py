@@ -10,7 +10,7 @@ import posix
 import select
 from time import monotonic
 
-from .cni_protocol import FAILED, INVALID_CONFIG, IO_FAILURE, CniError
+from .cni_protocol import FAILED, INCOMPATIBLE_VERSION, INVALID_CONFIG, INVALID_ENVIRONMENT, IO_FAILURE, CniError
 from .plain_json import dumps, loads
 
 TYPE_CHECKING = False
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 _TIMEOUT_SECONDS = 30.0
+_OLD_VERBS = ("ADD", "DEL", "CHECK")
 _LATEST_VERSION = "1.0.0"
-"""What IPAM plugins are asked in at most: distributions have older ones, and 1.1.0 changed nothing for them."""
+"""What IPAM plugins are asked these in at most: distributions have older ones, and 1.1.0 changed nothing of them."""
 _SIGKILL = 9
 _REGULAR_FILE, _KIND = 0o100000, 0o170000
 
@@ -34,6 +35,15 @@ def find_plugin(name: str, path: str) -> str:
         except OSError:
             continue
     raise CniError(INVALID_CONFIG, f"the IPAM plugin {name!r} is not in CNI_PATH {path!r}")
+
+
+NO_ATTACHMENT = {"CNI_CONTAINERID": "none", "CNI_IFNAME": "none", "CNI_NETNS": "none"}
+"""For STATUS and GC, which speak of none: plugins of before these verbs look at the names before the verb."""
+
+
+def is_too_old(error: CniError) -> bool:
+    """Whether an IPAM plugin has answered that it knows no STATUS or GC, or not CNI 1.1.0 that brought them."""
+    return error.code in (INCOMPATIBLE_VERSION, INVALID_ENVIRONMENT)
 
 
 class IpamCall:
@@ -63,7 +73,7 @@ class IpamCall:
             posix.close(theirs_in)
             posix.close(theirs_out)
         self._output = ours_out
-        if config.get("cniVersion", "") > _LATEST_VERSION:
+        if command in _OLD_VERBS and config.get("cniVersion", "") > _LATEST_VERSION:
             config = {**config, "cniVersion": _LATEST_VERSION}
         text = dumps(config).encode()
         try:

@@ -14,9 +14,6 @@ from pathlib import Path
 
 from . import paths
 
-MAX_AGE = 20.0
-"""Seconds after which nobody stands behind the file any more: the agent renews it every 5 s."""
-
 
 @dataclass(frozen=True)
 class PeerPath:
@@ -47,7 +44,7 @@ class OverlayState:
 
     def is_fresh(self, now: float | None = None) -> bool:
         """Whether an agent stands behind it."""
-        return 0 <= (time.time() if now is None else now) - self.updated < MAX_AGE
+        return 0 <= (time.time() if now is None else now) - self.updated < paths.OVERLAY_STATE_SECONDS
 
 
 def write_state(state: OverlayState, path: str = paths.OVERLAY_STATE) -> None:

@@ -193,9 +193,26 @@ class Ovsdb:
             return other_config, None
         return other_config, {**found[0], "external_ids": dict(found[0]["external_ids"][1])}
 
+    def has_daemon(self) -> bool:
+        """Whether a vswitchd serves the database: it holds the lock of its name (RFC 7047 section 4.1.8)."""
+        answer = self._request("lock", ["ovs_vswitchd"])
+        if answer["locked"]:
+            self._request("unlock", ["ovs_vswitchd"])
+        return not answer["locked"]
+
     def _transact(self, *operations: dict[str, Any], errors: bool = True) -> list[Any]:
+        result: list[Any] = self._request("transact", ["Open_vSwitch", *operations])
+        failures = [one for one in result if one and one.get("error")]
+        if failures and errors:
+            raise SwitchError(
+                f"the OVSDB at {self._ovsdb} refuses: {failures[0]['error']} {failures[0].get('details', '')}".rstrip()
+            )
+        return result
+
+    def _request(self, method: str, parameters: list[Any]) -> Any:
+        """One request and its result; what the server says unasked is passed over, but for its echoes."""
         self._identifier += 1
-        request = {"method": "transact", "params": ["Open_vSwitch", *operations], "id": self._identifier}
+        request = {"method": method, "params": parameters, "id": self._identifier}
         try:
             self._socket.sendall(dumps(request).encode())
             while True:
@@ -210,13 +227,7 @@ class Ovsdb:
             raise SwitchError(f"the OVSDB at {self._ovsdb} broke off: {error.strerror}") from None
         if message.get("error"):
             raise SwitchError(f"the OVSDB at {self._ovsdb} refuses: {message['error']}")
-        result: list[Any] = message["result"]
-        failures = [one for one in result if one and one.get("error")]
-        if failures and errors:
-            raise SwitchError(
-                f"the OVSDB at {self._ovsdb} refuses: {failures[0]['error']} {failures[0].get('details', '')}".rstrip()
-            )
-        return result
+        return message["result"]
 
     def _read_message(self) -> str:
         """One JSON text: messages follow each other without a separator, so braces are counted outside strings."""

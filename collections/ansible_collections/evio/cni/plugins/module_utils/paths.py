@@ -29,6 +29,8 @@ WIREGUARD_KEY = ETC_DIR + "/wireguard.key"
 
 OVERLAY_STATE = RUN_DIR + "/overlay.json"
 """Which way leads to each node now: written by the overlay's agent."""
+OVERLAY_STATE_SECONDS = 20.0
+"""After which nobody stands behind that file any more: the agent renews it every 5 s."""
 
 SYSCTL_FILE = "/etc/sysctl.d/60-evio.conf"
 """What lets the node forward for its pods from its boot on: written with the pod bridge."""

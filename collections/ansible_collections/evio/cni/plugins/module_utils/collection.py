@@ -1,0 +1,94 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""GC: what is left of attachments that no one knows any more goes; those that live stay, whatever the list says.
+
+A runtime's list lags behind the pods it is just starting. An attachment lives as long as the host's end of its veth
+is there, for the kernel takes that away with the pod's namespace.
+"""
+
+from __future__ import annotations
+
+from .attachment import delete
+from .cni_protocol import FAILED, INVALID_CONFIG, Call, CniError
+from .errors import EvioError
+from .ipam import NO_ATTACHMENT, IpamCall, is_too_old
+from .journal import Journal
+from .ovsdb_rpc import Ovsdb, SwitchError
+from .ownership import CONTAINER_ID, IFNAME_ID, NETWORK_ID, host_ifname
+from .reservations import HOST_LOCAL, Reservations
+from .rtnetlink import Netlink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .netconf import NetConf
+
+_VALID = "cni.dev/valid-attachments"
+_LEGACY = "cni.dev/attachments"
+"""What libcni 1.1 sends besides, and earlier drafts alone."""
+
+
+def collect(call: Call, conf: NetConf) -> None:
+    """The verb. Goes on past failures, and raises CniError with all of them at the end."""
+    valid = _valid_attachments(conf.raw)
+    failures = collect_except(call, conf, valid)
+    try:
+        IpamCall("GC", conf.ipam_type, call.path, conf.raw, NO_ATTACHMENT).finish()
+    except CniError as error:
+        if not is_too_old(error):
+            failures.append(error.msg)
+    if failures:
+        raise CniError(FAILED, f"{len(failures)} of the attachments could not be collected", "; ".join(failures))
+
+
+def collect_except(call: Call, conf: NetConf, valid: set[tuple[str, str]]) -> list[str]:
+    """Leave nothing of attachments that are neither valid nor alive; what could not be done, in words."""
+    failures: list[str] = []
+    for container_id, ifname in sorted(_known(conf, failures) - valid):
+        if _is_alive(container_id, ifname):
+            continue
+        try:
+            delete(Call("DEL", container_id, "", ifname, call.path, {}), conf)
+        except EvioError as error:
+            failures.append(f"{container_id} {ifname}: {error}")
+    return failures
+
+
+def _known(conf: NetConf, failures: list[str]) -> set[tuple[str, str]]:
+    """Every attachment that has left a trace: in the journal, at host-local, or on the switch."""
+    known = set(Journal(conf.state_dir, conf.name).attachments())
+    if conf.ipam_type == HOST_LOCAL:
+        known |= {(container_id, ifname or "eth0") for container_id, ifname in Reservations(conf).holders()}
+    try:
+        ovsdb = Ovsdb(conf.ovsdb)
+        try:
+            ports = ovsdb.ports(conf.bridge)
+        finally:
+            ovsdb.close()
+    except SwitchError as error:
+        failures.append(str(error))
+        return known
+    for port in ports:
+        ids = port.external_ids
+        if ids.get(NETWORK_ID) == conf.name and CONTAINER_ID in ids and IFNAME_ID in ids:
+            known.add((ids[CONTAINER_ID], ids[IFNAME_ID]))
+    return known
+
+
+def _is_alive(container_id: str, ifname: str) -> bool:
+    host = Netlink()
+    try:
+        return host.link(host_ifname(container_id, ifname)) is not None
+    finally:
+        host.close()
+
+
+def _valid_attachments(raw: dict[str, Any]) -> set[tuple[str, str]]:
+    """The runtime's list. An empty one means that nothing is valid; a missing one means nothing, and is an error."""
+    listed = raw.get(_VALID, raw.get(_LEGACY))
+    if not isinstance(listed, list):
+        raise CniError(INVALID_CONFIG, f"{_VALID} is not in the configuration; without it GC would collect everything")
+    try:
+        return {(one["containerID"], one["ifname"]) for one in listed}
+    except (KeyError, TypeError):
+        raise CniError(INVALID_CONFIG, f"{_VALID}: each entry has a containerID and an ifname") from None

@@ -1,0 +1,89 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""STATUS: would an ADD work now? Told from what is on this node alone, in milliseconds: runtimes ask every few seconds.
+
+Open vSwitch answers and has its daemon, IPAM has its plugin and an address left, the overlay's agent finds no fault.
+"""
+
+from __future__ import annotations
+
+import posix
+from time import time
+
+from . import paths
+from .cni_protocol import LIMITED_CONNECTIVITY, NOT_AVAILABLE, Call, CniError
+from .ipam import NO_ATTACHMENT, IpamCall, is_too_old
+from .ovsdb_rpc import Ovsdb, SwitchError
+from .plain_json import loads
+from .reservations import HOST_LOCAL, Reservations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .netconf import NetConf
+
+
+def check_status(call: Call, conf: NetConf) -> None:
+    """Raise CniError 50 if an ADD would fail, 51 if pods would be cut off from other nodes; return if all is well."""
+    ipam = _ask_ipam(call, conf)
+    try:
+        _check_switch(conf)
+        if conf.ipam_type == HOST_LOCAL:
+            _check_room(conf)
+    finally:
+        failure = _answer(ipam)
+    if failure is not None:
+        raise failure
+    _check_overlay()
+
+
+def _ask_ipam(call: Call, conf: NetConf) -> IpamCall:
+    try:
+        return IpamCall("STATUS", conf.ipam_type, call.path, conf.raw, NO_ATTACHMENT)
+    except CniError as error:
+        raise CniError(NOT_AVAILABLE, error.msg) from None
+
+
+def _answer(ipam: IpamCall) -> CniError | None:
+    """The IPAM plugin's own word, where it knows the verb."""
+    try:
+        ipam.finish()
+    except CniError as error:
+        return None if is_too_old(error) else error
+    return None
+
+
+def _check_switch(conf: NetConf) -> None:
+    try:
+        ovsdb = Ovsdb(conf.ovsdb, timeout=2)
+        try:
+            is_served = ovsdb.has_daemon()
+        finally:
+            ovsdb.close()
+    except SwitchError as error:
+        raise CniError(NOT_AVAILABLE, str(error)) from None
+    if not is_served:
+        raise CniError(NOT_AVAILABLE, f"nothing serves the OVSDB at {conf.ovsdb}: is ovs-vswitchd running?")
+
+
+def _check_room(conf: NetConf) -> None:
+    reservations = Reservations(conf)
+    full = reservations.exhausted()
+    if full:
+        raise CniError(NOT_AVAILABLE, f"no address of {full} is left: {reservations.count()} are reserved")
+
+
+def _check_overlay() -> None:
+    try:
+        descriptor = posix.open(paths.OVERLAY_STATE, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return  # No agent of ours on this node: the overlay is somebody else's, or is not up yet for the first time.
+    try:
+        state = loads(posix.read(descriptor, 1 << 20).decode())
+    except ValueError:
+        return
+    finally:
+        posix.close(descriptor)
+    if state.get("fault"):
+        raise CniError(LIMITED_CONNECTIVITY, f"the overlay is down: {state['fault']}")
+    age = time() - state.get("updated", 0)
+    if age > paths.OVERLAY_STATE_SECONDS:
+        raise CniError(LIMITED_CONNECTIVITY, f"the overlay's agent has said nothing for {age:.0f} s; is it running?")
