@@ -1,38 +1,39 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a person, or a unit of the node, asks of ``evio``: its subcommands, each a room of the library."""
+"""What a person, or a unit of the node, asks of ``evio``: arguments in, words or JSON out."""
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
-_USAGE = """\
-usage: evio COMMAND [...]
+from evio_cni import paths
+from evio_cni.errors import EvioError
 
-Called by a container runtime (CNI_COMMAND is set), evio is a CNI plugin. Called by a person:
-
-  overlay   the overlay's agent; `evio overlay --help`
-  version   what is installed here
-"""
+_DISTRIBUTION = "/usr/lib/python3/dist-packages"
+"""Where the host's ovs and pyroute2 are; the launcher's -S has hidden it."""
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand; the exit status."""
+    """Run one subcommand; the exit status, 0 if all is well."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        sys.stdout.write(_USAGE)
-        sys.stdout.flush()
-        return 0 if argv else 2
-    command = _COMMANDS.get(argv[0])
-    if command is None:
-        sys.stderr.write(f"evio: {argv[0]!r} is no command; see evio --help\n")
-        return 2
-    from evio_cni.errors import EvioError
-
+    sys.path.append(_DISTRIBUTION)
     try:
-        status = command(argv[1:])
+        if argv[:1] == ["overlay"]:
+            from evio_cni.overlay_agent import main
+
+            status = main(argv[1:]) or 0
+        else:
+            options = _parser().parse_args(argv)
+            status = options.command(options)
     except EvioError as error:
-        sys.stderr.write(f"evio {argv[0]}: {error}\n")
+        sys.stderr.write(f"evio: {error}\n")
+        status = 1
+    except BrokenPipeError:
         status = 1
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(bool(end.code))
@@ -41,20 +42,107 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _overlay(arguments: list[str]) -> int:
-    from evio_cni.overlay_agent import main
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="evio",
+        description="The pods' network of this node. Called by a container runtime (CNI_COMMAND), a CNI plugin.",
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="for machines")
+    common.add_argument(
+        "--conf-dir", default=paths.CNI_CONF_DIR, metavar="DIR", help="the runtime's configuration (%(default)s)"
+    )
+    status = commands.add_parser("status", parents=[common], help="would a new pod get its network; who has one")
+    status.set_defaults(command=_status)
+    repair = commands.add_parser("repair", parents=[common], help="bring running pods back, without starting them anew")
+    repair.set_defaults(command=_repair)
+    collect = commands.add_parser("gc", parents=[common], help="remove what is left of pods that are gone")
+    collect.set_defaults(command=_collect)
+    explain = commands.add_parser("explain", parents=[common], help="why a pod is not reachable, link by link")
+    explain.add_argument("pod", metavar="POD", help="the start of its container's id, or its address")
+    explain.set_defaults(command=_explain)
+    commands.add_parser("overlay", help="the overlay's agent: evio overlay --help", add_help=False)
+    version = commands.add_parser("version", help="what is installed here")
+    version.set_defaults(command=_version)
+    return parser
 
-    return main(arguments) or 0
+
+def _status(options: argparse.Namespace) -> int:
+    from evio_cni.node_networks import read_networks
+    from evio_cni.node_status import network_status
+
+    states = [network_status(conf) for conf in read_networks(options.conf_dir)]
+    if options.json:
+        _print_json([asdict(state) for state in states])
+    for state in states if not options.json else ():
+        verdict = "ready for pods" if state.verdict is None else state.verdict
+        _print(f"network {state.network}: {verdict}")
+        _print(f"  bridge     {state.bridge}, gateway {', '.join(state.gateways) or 'none'}, epoch {state.epoch}")
+        _print(f"  addresses  {state.reserved} reserved")
+        for pod in state.pods:
+            _print(
+                f"  pod        {pod.container_id[:13]:<13} {pod.ifname:<8} {', '.join(pod.addresses):<20} {pod.state}"
+            )
+    return 0 if all(state.verdict is None for state in states) else 1
 
 
-def _version(_: list[str]) -> int:
-    import os
+def _repair(options: argparse.Namespace) -> int:
+    from evio_cni.node_networks import read_networks
+    from evio_cni.repair import repair_network
 
+    repairs = [repair_network(conf) for conf in read_networks(options.conf_dir)]
+    if options.json:
+        _print_json([asdict(repair) for repair in repairs])
+    for repair in repairs if not options.json else ():
+        done = [f"bridge: {name}" for name in repair.bridge]
+        done += ["masquerade rules"] if repair.masquerade else []
+        done += [f"plugged in {one}" for one in repair.plugged] + [f"removed {one}" for one in repair.removed]
+        _print(f"network {repair.network}: {'; '.join(done) if done else 'all in order'}")
+        for failure in repair.failures:
+            sys.stderr.write(f"evio repair: {repair.network}: {failure}\n")
+    return 1 if any(repair.failures for repair in repairs) else 0
+
+
+def _collect(options: argparse.Namespace) -> int:
+    from evio_cni.node_networks import read_networks
+    from evio_cni.repair import collect_network
+
+    failures = {}
+    for conf in read_networks(options.conf_dir):
+        failures[conf.name] = collect_network(conf)
+    if options.json:
+        _print_json(failures)
+    for network, messages in failures.items():
+        for message in messages:
+            sys.stderr.write(f"evio gc: {network}: {message}\n")
+    return 1 if any(failures.values()) else 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from evio_cni.explanation import explain
+    from evio_cni.node_networks import read_networks
+
+    findings = explain(read_networks(options.conf_dir), options.pod)
+    if options.json:
+        _print_json([asdict(finding) for finding in findings])
+    for finding in findings if not options.json else ():
+        remedy = f"  -> {finding.remedy}" if finding.remedy else ""
+        _print(f"{'ok    ' if finding.holds else 'BROKEN'}  {finding.link:<11} {finding.what}{remedy}")
+    return 0 if all(finding.holds for finding in findings) else 1
+
+
+def _version(_options: argparse.Namespace) -> int:
     from evio_cni.cni_protocol import SUPPORTED_VERSIONS
 
     directory = os.path.basename(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    sys.stdout.write(f"{directory}, CNI {', '.join(SUPPORTED_VERSIONS)}, Python {sys.version.split()[0]}\n")
+    _print(f"{directory}, CNI {', '.join(SUPPORTED_VERSIONS)}, Python {sys.version.split()[0]}")
     return 0
 
 
-_COMMANDS: dict[str, Callable[[list[str]], int]] = {"overlay": _overlay, "version": _version}
+def _print(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
+def _print_json(value: Any) -> None:
+    _print(json.dumps(value, indent=2))

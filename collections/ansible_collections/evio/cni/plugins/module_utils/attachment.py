@@ -21,6 +21,7 @@ from .ovsdb_rpc import Ovsdb, SwitchError
 from .ownership import (
     ADDRESS_ID,
     CONTAINER_ID,
+    EPOCH_ID,
     IFNAME_ID,
     INTERFACE_ID,
     MAC_ID,
@@ -36,6 +37,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .bridge_spec import BridgeSpec
+
 _EEXIST = 17
 _USERSPACE_TSO = "userspace-tso-enable"
 _DEFAULT_ROUTE = {4: "0.0.0.0/0", 6: "::/0"}
@@ -44,6 +47,8 @@ _DEFAULT_ROUTE = {4: "0.0.0.0/0", 6: "::/0"}
 def add(call: Call, conf: NetConf) -> dict[str, Any]:
     """Attach the pod and return the result in its newest shape. Raises CniError with nothing left behind."""
     journal = Journal(conf.state_dir, conf.name)
+    if _is_stale(journal.read(call.container_id, call.ifname)):
+        _detach(call, conf, journal, quietly=True)
     if journal.read(call.container_id, call.ifname) is not None:
         raise CniError(FAILED, f"{call.container_id} has {call.ifname} already; DEL it before it is added again")
     netns = _open_netns(call.netns)
@@ -55,6 +60,7 @@ def add(call: Call, conf: NetConf) -> dict[str, Any]:
             "ovsdb": conf.ovsdb,
             "config": {key: value for key, value in conf.raw.items() if key != "prevResult"},
             "path": call.path,
+            "boot": boot_id(),
         }
         journal.write(call.container_id, call.ifname, entry)
         try:
@@ -92,6 +98,11 @@ def check(call: Call, conf: NetConf) -> None:
         raise failure
 
 
+def _is_stale(entry: dict[str, Any] | None) -> bool:
+    """Whether an entry speaks of what is over: a DEL that could not finish, or another boot of the host."""
+    return entry is not None and (bool(entry.get("deleted")) or entry.get("boot") != boot_id())
+
+
 def _attach(call: Call, conf: NetConf, netns: int, entry: dict[str, Any]) -> dict[str, Any]:
     """All of ADD's work; IPAM's process runs beside the kernel's."""
     ipam = _start_ipam("ADD", call, conf)
@@ -106,13 +117,14 @@ def _attach(call: Call, conf: NetConf, netns: int, entry: dict[str, Any]) -> dic
             answer = ipam.finish()
             ips = _addresses(answer)
             entry.update(mac=mac.hex(":"), ips=[ip["address"] for ip in ips])
-            ovsdb.add_port(conf.bridge, entry["host"], _external_ids(call, conf, mac.hex(":"), ips))
+            ids = external_ids(call.container_id, call.ifname, conf.name, entry["mac"], entry["ips"])
+            ovsdb.add_port(conf.bridge, entry["host"], ids)
         finally:
             ovsdb.close()
         routes = _routes(conf, answer, ips)
         _set_up_pod(netns, call.ifname, ips, routes, _needs_checksums(conf, other_config))
         if conf.ip_masq:
-            _masquerade(conf, ips).ensure()
+            masquerade_of(conf, [ip["address"] for ip in ips]).ensure()
     finally:
         host.close()
         if not ipam.is_finished:
@@ -146,6 +158,10 @@ def _detach(call: Call, conf: NetConf, journal: Journal, *, quietly: bool) -> No
         failure = _finish_quietly(ipam) or failure
     if failure is None and unplugged:
         journal.remove(call.container_id, call.ifname)
+    elif failure is None:
+        entry = journal.read(call.container_id, call.ifname)
+        if entry is not None:
+            journal.write(call.container_id, call.ifname, {**entry, "deleted": True})
     if failure is not None and not quietly:
         raise failure
 
@@ -218,27 +234,40 @@ def _is_as_wanted(conf: NetConf, host: Netlink, link: Link) -> bool:
     return link.mac == fixed and wanted <= host.addresses(link.index)
 
 
+def boot_id() -> str:
+    """What tells this boot of the host from others: no attachment outlives one."""
+    descriptor = posix.open("/proc/sys/kernel/random/boot_id", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        return posix.read(descriptor, 64).decode().strip()
+    finally:
+        posix.close(descriptor)
+
+
 def _mend_bridge(conf: NetConf) -> None:
     """The rare path, with the libraries that modules use: they are the host's own, which -S has hidden."""
     import sys
 
     sys.path.append("/usr/lib/python3/dist-packages")
     from .bridge import ensure_bridge
-    from .bridge_spec import BridgeSpec
-    from .ownership import EPOCH_ID
 
-    external_ids = {OWNER_ID: OWNER, EPOCH_ID: str(conf.epoch)} if conf.epoch else {OWNER_ID: OWNER}
-    spec = BridgeSpec(
+    try:
+        ensure_bridge(bridge_of(conf), ovsdb=conf.ovsdb)
+    except EvioError as error:
+        raise CniError(FAILED, str(error)) from None
+
+
+def bridge_of(conf: NetConf) -> BridgeSpec:
+    """The bridge as the configuration wants it, for the room that makes bridges."""
+    from .bridge_spec import BridgeSpec
+
+    epoch = {EPOCH_ID: str(conf.epoch)} if conf.epoch else {}
+    return BridgeSpec(
         conf.bridge,
         tuple(conf.gateways),
         mtu=conf.mtu,
         datapath_type=conf.datapath_type,
-        external_ids=external_ids,
+        external_ids={OWNER_ID: OWNER, **epoch},
     )
-    try:
-        ensure_bridge(spec, ovsdb=conf.ovsdb)
-    except EvioError as error:
-        raise CniError(FAILED, str(error)) from None
 
 
 def _create_veth(host: Netlink, name: str, host_mac: bytes, ifname: str, mac: bytes, netns: int, mtu: int) -> None:
@@ -297,15 +326,16 @@ def _routes(conf: NetConf, answer: dict[str, Any], ips: list[dict[str, Any]]) ->
     return routes
 
 
-def _external_ids(call: Call, conf: NetConf, mac: str, ips: list[dict[str, Any]]) -> dict[str, str]:
+def external_ids(container_id: str, ifname: str, network: str, mac: str, addresses: list[str]) -> dict[str, str]:
+    """By what a pod's port says whose it is; addresses may have their prefix lengths."""
     return {
         OWNER_ID: OWNER,
-        CONTAINER_ID: call.container_id,
-        IFNAME_ID: call.ifname,
-        NETWORK_ID: conf.name,
-        INTERFACE_ID: f"{call.container_id}:{call.ifname}",
+        CONTAINER_ID: container_id,
+        IFNAME_ID: ifname,
+        NETWORK_ID: network,
+        INTERFACE_ID: f"{container_id}:{ifname}",
         MAC_ID: mac,
-        ADDRESS_ID: ",".join(ip["address"].partition("/")[0] for ip in ips),
+        ADDRESS_ID: ",".join(address.partition("/")[0] for address in addresses),
     }
 
 
@@ -337,8 +367,9 @@ def _set_up_pod(
         pod.close()
 
 
-def _masquerade(conf: NetConf, ips: list[dict[str, Any]]) -> Masquerade:
-    subnets = list(dict.fromkeys(_network(address) for address in (conf.gateways or [ip["address"] for ip in ips])))
+def masquerade_of(conf: NetConf, addresses: list[str]) -> Masquerade:
+    """The network's rules: for the gateways' subnets, or where there is no gateway for those of the pod's addresses."""
+    subnets = list(dict.fromkeys(_network(address) for address in (conf.gateways or addresses)))
     return Masquerade(conf.name, conf.bridge, subnets, conf.cluster_cidrs)
 
 
@@ -416,7 +447,7 @@ def _check_host(conf: NetConf, name: str) -> None:
         host.close()
     if conf.ip_masq:
         ips = list((conf.previous or {}).get("ips") or ())
-        if not _masquerade(conf, ips).is_there():
+        if not masquerade_of(conf, [ip["address"] for ip in ips]).is_there():
             raise CniError(NOT_AS_ATTACHED, "the masquerade rules are gone; `evio repair` mends them")
 
 

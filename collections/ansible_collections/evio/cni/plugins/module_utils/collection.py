@@ -45,7 +45,7 @@ def collect_except(call: Call, conf: NetConf, valid: set[tuple[str, str]]) -> li
     """Leave nothing of attachments that are neither valid nor alive; what could not be done, in words."""
     failures: list[str] = []
     for container_id, ifname in sorted(_known(conf, failures) - valid):
-        if _is_alive(container_id, ifname):
+        if is_alive(container_id, ifname):
             continue
         try:
             delete(Call("DEL", container_id, "", ifname, call.path, {}), conf)
@@ -75,7 +75,8 @@ def _known(conf: NetConf, failures: list[str]) -> set[tuple[str, str]]:
     return known
 
 
-def _is_alive(container_id: str, ifname: str) -> bool:
+def is_alive(container_id: str, ifname: str) -> bool:
+    """Whether the host's end of the attachment is there, and so the pod's namespace."""
     host = Netlink()
     try:
         return host.link(host_ifname(container_id, ifname)) is not None

@@ -8,6 +8,7 @@ directory>/<network>/<container id>:<interface>``; whatever is in it, its name a
 from __future__ import annotations
 
 import posix
+from time import time
 
 from .cni_protocol import IO_FAILURE, CniError
 from .plain_json import dumps, loads
@@ -82,6 +83,18 @@ class Journal:
             return []
         pairs = (name.rpartition(":") for name in names if not name.startswith(_TEMPORARY))
         return [(container_id, ifname) for container_id, colon, ifname in pairs if colon]
+
+    def younger_than(self, seconds: float) -> set[tuple[str, str]]:
+        """Entries that were written within the last so many seconds."""
+        since = time() - seconds
+        found = set()
+        for container_id, ifname in self.attachments():
+            try:
+                if posix.stat(self._path(container_id, ifname)).st_mtime > since:
+                    found.add((container_id, ifname))
+            except FileNotFoundError:
+                continue
+        return found
 
     def _path(self, container_id: str, ifname: str) -> str:
         return f"{self._directory}/{container_id}:{ifname}"

@@ -1,0 +1,121 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Bringing running pods back without starting them anew, from the journal alone.
+
+A bridge made again (an Evio that restarts does that), an OVSDB begun from nothing, rules flushed, a gateway address
+lost: whatever of an attachment is not there is put there again. Pods of before a boot are given up for good.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import paths
+from .attachment import boot_id, bridge_of, delete, external_ids, masquerade_of
+from .bridge import ensure_bridge
+from .cni_protocol import Call
+from .collection import collect_except, is_alive
+from .errors import EvioError
+from .journal import Journal
+from .netconf import NetConf
+from .ovsdb_rpc import Ovsdb, Port
+from .ownership import host_ifname
+
+DEFAULT_PATH = f"{paths.CNI_BIN_DIR}:/usr/lib/cni"
+"""CNI_PATH of attachments whose journal entry has been lost."""
+
+_ADD_SECONDS = 60.0
+"""Longer than any ADD takes: IPAM has 30 s, Open vSwitch 5."""
+
+
+@dataclass
+class Repair:
+    """What was done for one network; nothing of it in a run that finds all in order."""
+
+    network: str
+    bridge: list[str] = field(default_factory=list)
+    """Names of the properties that were put right."""
+    masquerade: bool = False
+    plugged: list[str] = field(default_factory=list)
+    """Pods that were plugged in again, as container id and interface."""
+    removed: list[str] = field(default_factory=list)
+    """Attachments of which nothing lives any more."""
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.bridge or self.masquerade or self.plugged or self.removed)
+
+
+def repair_network(conf: NetConf) -> Repair:
+    """Mend all of one network; what cannot be mended is among the failures, and the rest is mended all the same."""
+    repair = Repair(conf.name)
+    journal = Journal(conf.state_dir, conf.name)
+    _remove_dead(conf, journal, repair)
+    try:
+        repair.bridge = [difference.name for difference in ensure_bridge(bridge_of(conf), ovsdb=conf.ovsdb)]
+        _plug_in(conf, journal, repair)
+    except EvioError as error:
+        repair.failures.append(str(error))
+    if conf.ip_masq and conf.gateways:
+        try:
+            repair.masquerade = masquerade_of(conf, []).ensure()
+        except EvioError as error:
+            repair.failures.append(str(error))
+    return repair
+
+
+def collect_network(conf: NetConf) -> list[str]:
+    """GC without a runtime's list: what lives is all that is valid. What could not be done, in words.
+
+    An ADD that is at work is not disturbed: entries of the last minute are left alone.
+    """
+    journal = Journal(conf.state_dir, conf.name)
+    call = Call("GC", "", "", "", DEFAULT_PATH, {})
+    return collect_except(call, conf, journal.younger_than(_ADD_SECONDS))
+
+
+def _remove_dead(conf: NetConf, journal: Journal, repair: Repair) -> None:
+    """Attachments of before this boot, and DELs that an Open vSwitch that was down has left unfinished.
+
+    One without a veth may be an ADD at work this very moment: it is left to DEL and GC, unless its boot is over.
+    """
+    this_boot = boot_id()
+    for container_id, ifname in journal.attachments():
+        entry = journal.read(container_id, ifname) or {}
+        if entry.get("boot") == this_boot and not entry.get("deleted"):
+            continue
+        if is_alive(container_id, ifname):
+            continue
+        call = Call("DEL", container_id, "", ifname, entry.get("path") or DEFAULT_PATH, {})
+        try:
+            delete(call, conf)
+            repair.removed.append(f"{container_id} {ifname}")
+        except EvioError as error:
+            repair.failures.append(f"{container_id} {ifname}: {error}")
+
+
+def _plug_in(conf: NetConf, journal: Journal, repair: Repair) -> None:
+    ovsdb = Ovsdb(conf.ovsdb)
+    try:
+        ports = {port.name: port for port in ovsdb.ports(conf.bridge)}
+        for container_id, ifname in journal.attachments():
+            entry = journal.read(container_id, ifname) or {}
+            name = host_ifname(container_id, ifname)
+            if entry.get("ips") and is_alive(container_id, ifname) and not is_plugged(ports.get(name)):
+                _plug(ovsdb, conf, container_id, ifname, entry)
+                repair.plugged.append(f"{container_id} {ifname}")
+    finally:
+        ovsdb.close()
+
+
+def _plug(ovsdb: Ovsdb, conf: NetConf, container_id: str, ifname: str, entry: dict[str, Any]) -> None:
+    """Away with what is left of the port, then anew: two transactions, or vswitchd does not open the device again."""
+    name = host_ifname(container_id, ifname)
+    ovsdb.delete_ports([name])
+    ovsdb.add_port(conf.bridge, name, external_ids(container_id, ifname, conf.name, entry["mac"], entry["ips"]))
+
+
+def is_plugged(port: Port | None) -> bool:
+    """Whether Open vSwitch has the port on the bridge, and open."""
+    return port is not None and port.bridged and port.ofport > 0 and not port.error
