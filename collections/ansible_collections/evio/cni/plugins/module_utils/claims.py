@@ -239,6 +239,13 @@ def check_shape(wanted: Shape, snapshot: Snapshot) -> None:
         )
 
 
+def stale_releases(wanted: Shape, snapshot: Snapshot) -> list[str]:
+    """Released subnets of another size than the wanted shape cuts; nobody has one of them, so it may forget them all."""
+    lengths = {pool.family: pool.prefix_length for pool in wanted.pools}
+    networks = ((cidr, ip_network(cidr)) for cidr in snapshot.released)
+    return [cidr for cidr, one in networks if lengths.get(one.version, one.prefixlen) != one.prefixlen]
+
+
 def plan_claims(
     requests: Sequence[Request],
     shape: Shape,
@@ -254,7 +261,7 @@ def plan_claims(
     those never used, once its quarantine is over, the longest released first. Raises ClaimError if any of the requests
     cannot be met: then none is.
     """
-    requests = [replace(one, pin=one.pin or shape.pins.get(one.node, ())) for one in requests]
+    requests = [replace(one, pin=tuple(dict.fromkeys((*shape.pins.get(one.node, ()), *one.pin)))) for one in requests]
     taken = snapshot.owners()
     _check_requests(requests, shape, snapshot, taken)
     kept = {cidr for request in requests for cidr in request.pin}.union(*shape.pins.values(), taken)
@@ -334,6 +341,9 @@ def _check_requests(requests: Sequence[Request], shape: Shape, snapshot: Snapsho
             pool = next((pool for pool in shape.pools if pin in pool), None)
             if pool is None:
                 raise ClaimError(f"node {node} is pinned to {pin}, which is no subnet of {describe(shape.pools)}")
+            twin = next((other for other in request.pin if other != pin and other in pool), None)
+            if twin is not None:
+                raise ClaimError(f"node {node} is pinned to both {pin} and {twin}; take one pin off")
             if not (held and pin in held.cidrs):
                 _refuse_reserved(node, pin, shape.reserved)
             owner = wanted.get(pin) or taken.get(pin)

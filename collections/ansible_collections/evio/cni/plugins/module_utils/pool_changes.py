@@ -50,7 +50,9 @@ def plan_changes(changes: Changes, snapshot: Snapshot, upstream: Mapping[str, st
     shape = _shape(changes, snapshot)
     after = replace(snapshot, claims=live)
     adopted, unowned = _adopt(changes.adopt, shape, after, upstream, now)
-    shape = replace(shape, reserved=tuple(dict.fromkeys((*shape.reserved, *unowned))))
+    given = {cidr for claim in adopted.values() for cidr in claim.cidrs}
+    reserved = dict.fromkeys((*shape.reserved, *unowned))
+    shape = replace(shape, reserved=tuple(cidr for cidr in reserved if cidr not in given))
     claims = {**live, **adopted}
     check_shape(shape, replace(after, claims=claims))
     _check_reserved(shape, claims)

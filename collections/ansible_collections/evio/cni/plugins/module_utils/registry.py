@@ -31,6 +31,7 @@ from .claims import (
     encode_shape,
     encode_subnet,
     plan_claims,
+    stale_releases,
 )
 from .etcd import MAX_TXN_OPS, Compare, Condition, Delete, Etcd, Get, Operation, Put, TxnResult, UnchangedSince
 from .pool_changes import Changes, PoolPlan, plan_changes
@@ -77,9 +78,10 @@ class PoolOutcome:
 
 @dataclass(frozen=True)
 class _Part:
-    """What a transaction does for one node: all of it or none."""
+    """What a transaction does for one node, or for the shape: all of it or none."""
 
     node: str
+    """Empty for the shape."""
     conditions: tuple[Condition, ...]
     operations: tuple[Operation, ...]
 
@@ -227,9 +229,7 @@ class Registry:
         planned = {claim.node: claim for claim in claims}
         parts = [self._part(claim, snapshot) for claim in planned.values()]
         if shape != snapshot.shape:
-            # Nobody may have claimed, meanwhile, what the new shape does not hold.
-            still = UnchangedSince(self._keys.nodes, snapshot.revision)
-            parts.insert(0, _Part("", (still,), (Put(self._keys.pool, encode_shape(shape)),)))
+            parts = [*self._reshaping(shape, snapshot), *parts]
         rested = UnchangedSince(self._keys.released, snapshot.revision)
         pool = Compare(self._keys.pool, snapshot.revisions.get(self._keys.pool, 0))
         written: dict[str, Claim] = {}
@@ -237,12 +237,18 @@ class Registry:
             result = self._commit(batch, [pool, rested])
             if not result.succeeded:
                 return written, False
-            if batch[0].node == "":
+            if any(Put(self._keys.pool, encode_shape(shape)) in part.operations for part in batch):
                 pool = Compare(self._keys.pool, result.revision)
             written.update(
                 (part.node, replace(planned[part.node], epoch=result.revision)) for part in batch if part.node
             )
         return written, True
+
+    def _reshaping(self, shape: Shape, snapshot: Snapshot) -> list[_Part]:
+        """The shape, as long as nobody has claimed what it may not hold, and before it what it forgets."""
+        stale = [_Part("", (), (Delete(self._keys.release(cidr)),)) for cidr in stale_releases(shape, snapshot)]
+        still = UnchangedSince(self._keys.nodes, snapshot.revision)
+        return [*stale, _Part("", (still,), (Put(self._keys.pool, encode_shape(shape)),))]
 
     def _part(self, claim: Claim, snapshot: Snapshot) -> _Part:
         key = self._keys.node(claim.node)
