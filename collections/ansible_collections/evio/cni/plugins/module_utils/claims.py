@@ -240,7 +240,7 @@ def check_shape(wanted: Shape, snapshot: Snapshot) -> None:
 
 
 def stale_releases(wanted: Shape, snapshot: Snapshot) -> list[str]:
-    """Released subnets of another size than the wanted shape cuts; nobody has one of them, so it may forget them all."""
+    """Released subnets of another size than the wanted shape cuts: nobody has one of them, they may be forgotten."""
     lengths = {pool.family: pool.prefix_length for pool in wanted.pools}
     networks = ((cidr, ip_network(cidr)) for cidr in snapshot.released)
     return [cidr for cidr, one in networks if lengths.get(one.version, one.prefixlen) != one.prefixlen]

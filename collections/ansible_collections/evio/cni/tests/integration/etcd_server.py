@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """A real etcd member for tests: its own directory, free ports of the loopback, mutual TLS by the library's own pki.
 
-Without TLS where a test says so.
+Without TLS where a test says so; several of them are a cluster.
 """
 
 from __future__ import annotations
@@ -18,12 +18,17 @@ from ansible_collections.evio.cni.plugins.module_utils.pki import issue
 class EtcdServer:
     """One member; ``start`` after ``stop`` or ``kill`` brings the same data back."""
 
-    def __init__(self, directory: Path, *, quota_bytes: int | None = None, tls: bool = True) -> None:
+    def __init__(
+        self, directory: Path, *, quota_bytes: int | None = None, tls: bool = True, name: str = "member"
+    ) -> None:
         self.directory = directory
         self.client_port, self.peer_port = _free_port(), _free_port()
         self.tls = tls
         self._scheme = "https" if tls else "http"
         self.url = f"{self._scheme}://127.0.0.1:{self.client_port}"
+        self.name = name
+        self.peer_url = f"{self._scheme}://127.0.0.1:{self.peer_port}"
+        self.members = f"{name}={self.peer_url}"
         self._quota = quota_bytes
         self._process: subprocess.Popen[bytes] | None = None
         issue(str(directory / "pki"), "member", ["127.0.0.1"])
@@ -42,15 +47,20 @@ class EtcdServer:
         )
 
     def start(self) -> EtcdServer:
-        peer = f"{self._scheme}://127.0.0.1:{self.peer_port}"
+        self.launch()
+        self.await_answer()
+        return self
+
+    def launch(self) -> None:
+        """Start the process; of a cluster that has no majority yet, it does not answer."""
         arguments = {
-            "name": "member",
+            "name": self.name,
             "data-dir": str(self.directory / "data"),
             "listen-client-urls": self.url,
             "advertise-client-urls": self.url,
-            "listen-peer-urls": peer,
-            "initial-advertise-peer-urls": peer,
-            "initial-cluster": f"member={peer}",
+            "listen-peer-urls": self.peer_url,
+            "initial-advertise-peer-urls": self.peer_url,
+            "initial-cluster": self.members,
             **(self._certificates() if self.tls else {}),
         }
         if self._quota is not None:
@@ -58,8 +68,6 @@ class EtcdServer:
         command = ["etcd", *(f"--{name}={value}" for name, value in arguments.items())]
         with (self.directory / "etcd.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.directory)
-        self._await_answer()
-        return self
 
     def _certificates(self) -> dict[str, str]:
         pki = self.directory / "pki/etcd"
@@ -89,7 +97,7 @@ class EtcdServer:
             self._process.wait(timeout=10)
             self._process = None
 
-    def _await_answer(self) -> None:
+    def await_answer(self) -> None:
         deadline = time.monotonic() + 20
         while True:
             try:
@@ -100,6 +108,35 @@ class EtcdServer:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
+
+
+class EtcdCluster:
+    """Several members, without TLS; any of them may be killed and started again."""
+
+    def __init__(self, directory: Path, size: int) -> None:
+        self.members = [self._member(directory / f"member{number}", f"member{number}") for number in range(size)]
+        for member in self.members:
+            member.members = ",".join(f"{other.name}={other.peer_url}" for other in self.members)
+
+    @property
+    def access(self) -> Access:
+        return Access(endpoints=tuple(member.url for member in self.members), timeout=3.0)
+
+    def start(self) -> EtcdCluster:
+        for member in self.members:
+            member.launch()
+        for member in self.members:
+            member.await_answer()
+        return self
+
+    def stop(self) -> None:
+        for member in self.members:
+            member.kill()
+
+    @staticmethod
+    def _member(directory: Path, name: str) -> EtcdServer:
+        directory.mkdir()
+        return EtcdServer(directory, tls=False, name=name)
 
 
 def _free_port() -> int:

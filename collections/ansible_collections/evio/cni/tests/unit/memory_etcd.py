@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from ansible_collections.evio.cni.plugins.module_utils.etcd import (
     MAX_TXN_OPS,
@@ -39,14 +40,7 @@ class MemoryEtcd:
         if any(isinstance(operation, (Put, Delete)) for operation in branch):
             self.revision += 1
         ranges = [found for operation in branch for found in self._do(operation)]
-        shown = tuple(
-            ()
-            if get.count_only
-            else tuple(
-                KeyValue(p.key, "" if get.keys_only else p.value, p.create_revision, p.mod_revision) for p in found
-            )
-            for get, found in ranges
-        )
+        shown = tuple(() if get.count_only else tuple(_show(pair, get) for pair in found) for get, found in ranges)
         return TxnResult(succeeded, self.revision, shown, tuple(len(found) for _get, found in ranges))
 
     def _holds(self, condition: Condition) -> bool:
@@ -75,3 +69,7 @@ class MemoryEtcd:
         if get.prefix:
             return key.startswith(get.key)
         return get.key <= key < get.end if get.end else key == get.key
+
+
+def _show(pair: KeyValue, get: Get) -> KeyValue:
+    return replace(pair, value="") if get.keys_only else pair

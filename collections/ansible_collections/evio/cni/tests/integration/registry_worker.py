@@ -1,0 +1,51 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A client of the registry that may be killed at any time: claims nodes one by one, and notes what it was told.
+
+Arguments: file for the notes, cluster, first node's number, how many nodes, etcd's URLs. Stands for a bootstrap run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from ansible_collections.evio.cni.plugins.module_utils.claims import Request
+from ansible_collections.evio.cni.plugins.module_utils.etcd import Access, Etcd, EtcdError
+from ansible_collections.evio.cni.plugins.module_utils.registry import Registry
+from ansible_collections.evio.cni.plugins.module_utils.subnets import Pool, parse_pools
+
+_PATIENCE = 60.0
+"""Seconds until a node must have its claim, however often etcd fails meanwhile."""
+
+
+def main() -> None:
+    notes, cluster, first, count, urls = sys.argv[1:]
+    pools = parse_pools("10.0.0.0/8", 12)
+    noted = Path(notes).read_text().split() if Path(notes).exists() else []
+    done = {line.partition("=")[0] for line in noted}
+    with Etcd(Access(endpoints=tuple(urls.split(",")), timeout=2.0)) as etcd, open(notes, "a") as stream:
+        for number in range(int(first), int(first) + int(count)):
+            node = f"node{number}"
+            if node in done:
+                continue
+            [cidr] = _claim(Registry(etcd, cluster), Request(node, f"machine-of-{node}"), pools)
+            stream.write(f"{node}={cidr}\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def _claim(registry: Registry, request: Request, pools: tuple[Pool, ...]) -> tuple[str, ...]:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return registry.claim([request], pools).claims[request.node].cidrs
+        except EtcdError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    main()
