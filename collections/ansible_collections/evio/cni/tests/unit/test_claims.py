@@ -1,0 +1,207 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Who gets which subnet next, what is kept under which key, and when a node's claim is not its own any more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from ansible_collections.evio.cni.plugins.module_utils.claims import (
+    Claim,
+    ClaimError,
+    Keys,
+    Released,
+    Request,
+    Search,
+    Shape,
+    Snapshot,
+    decode_claim,
+    decode_shape,
+    encode_claim,
+    encode_shape,
+    is_fenced,
+    plan_claims,
+    stale_releases,
+    why_fenced,
+)
+from ansible_collections.evio.cni.plugins.module_utils.registry import Registry
+from ansible_collections.evio.cni.plugins.module_utils.subnets import Pool, parse_pools
+from ansible_collections.evio.cni.plugins.module_utils.upstream_keys import parse_upstream_keys
+from ansible_collections.evio.cni.tests.unit.memory_etcd import MemoryEtcd
+
+FOUR = parse_pools("10.244.0.0/16", 2)
+CLAIM = Claim("node1", "m1", ("10.244.0.0/24",), 1000.0, 7)
+
+
+def ask(*names: str) -> list[Request]:
+    return [Request(name, f"machine-of-{name}") for name in names]
+
+
+def plan(requests: list[Request], shape: Shape, snapshot: Snapshot, *, now: float = 10_000.0) -> dict[str, str]:
+    searches = {pool.pod_cidr: snapshot.search(pool) for pool in shape.pools}
+    return {
+        node: ",".join(claim.cidrs) for node, claim in plan_claims(requests, shape, snapshot, searches, now=now).items()
+    }
+
+
+def test_lowest_free_subnet_comes_first() -> None:
+    held = Snapshot(claims={"node1": replace(CLAIM, cidrs=("10.244.64.0/18",))})
+    assert plan(ask("node2", "node3"), Shape(FOUR), held) == {"node2": "10.244.0.0/18", "node3": "10.244.128.0/18"}
+
+
+def test_only_the_searched_places_are_given_out() -> None:
+    searches = {"10.244.0.0/16": Search((range(2, 4),), frozenset({2}))}
+    planned = plan_claims(ask("node1"), Shape(FOUR), Snapshot(), searches, now=1.0)
+    assert planned["node1"].cidrs == ("10.244.192.0/18",)
+
+
+def test_released_subnets_come_after_those_never_used_and_the_longest_released_first() -> None:
+    snapshot = Snapshot(released={"10.244.0.0/18": Released("a", 500.0), "10.244.64.0/18": Released("b", 400.0)})
+    planned = plan(ask("n1", "n2", "n3", "n4"), Shape(FOUR), snapshot)
+    assert list(planned.values()) == ["10.244.128.0/18", "10.244.192.0/18", "10.244.64.0/18", "10.244.0.0/18"]
+
+
+def test_exhausted_pool_says_when_the_first_subnet_has_rested() -> None:
+    snapshot = Snapshot(released={"10.244.0.0/18": Released("a", 9_000.0)})
+    with pytest.raises(
+        ClaimError, match=r"n4: no subnet of 10\.244\.0\.0/16 is free; 1 are in quarantine, the first for "
+    ):
+        plan(ask("n1", "n2", "n3", "n4"), Shape(FOUR), snapshot)
+
+
+def test_reserved_and_pinned_subnets_are_kept_for_others() -> None:
+    shape = Shape(FOUR, ("10.244.0.0/20",), {"node9": ("10.244.64.0/18",)})
+    assert plan(ask("node1", "node9"), shape, Snapshot()) == {"node1": "10.244.128.0/18", "node9": "10.244.64.0/18"}
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (Request("a/b", "m"), "cannot be a key"),
+        (Request("node1", ""), "has no machine-id"),
+        (Request("node1", "m", ("10.9.0.0/18",)), "is no subnet of"),
+        (Request("node1", "m", ("10.244.0.0/18",)), "but 10.244.0.0/20 is reserved"),
+        (Request("node1", "m", ("10.244.64.0/18",)), "which node9 has"),
+        (Request("node9", "m", ("10.244.128.0/18",)), "is pinned to both"),
+    ],
+)
+def test_what_cannot_be_claimed_is_refused_by_name(request_: Request, words: str) -> None:
+    shape = Shape(FOUR, ("10.244.0.0/20",), {"node9": ("10.244.64.0/18",)})
+    with pytest.raises(ClaimError, match=words):
+        plan([request_], shape, Snapshot())
+
+
+def test_keys_sort_as_subnets_do() -> None:
+    keys = Keys("kubernetes")
+    subnets = ["10.2.0.0/24", "10.10.0.0/24", "10.10.9.0/24", "10.10.10.0/24"]
+    assert [keys.subnet(cidr) for cidr in subnets] == sorted(keys.subnet(cidr) for cidr in subnets)
+    assert keys.subnet("fd00:1::/64") == "/evio/kubernetes/subnets/fd00:0001:0000:0000:0000:0000:0000:0000"
+
+
+@pytest.mark.parametrize("pool", [*parse_pools("10.244.0.0/16,fd00:1::/48", "8,16"), Pool("255.255.0.0/16", 8)])
+def test_place_of_a_key_is_the_subnets_and_ranges_of_keys_hold_their_places(pool: Pool) -> None:
+    keys = Keys("kubernetes")
+    for place in (0, 1, 100, pool.size - 1):
+        assert keys.place(pool, keys.subnet(pool.subnet(place).cidr)) == place
+    start, end = keys.places(pool, range(3, 7))
+    inside = [place for place in range(12) if start <= keys.subnet(pool.subnet(place).cidr) < end]
+    assert inside == [3, 4, 5, 6]
+    start, end = keys.places(pool, range(pool.size - 1, pool.size))
+    assert start <= keys.subnet(pool.subnet(pool.size - 1).cidr) < end
+
+
+@pytest.mark.parametrize("cluster", ["", "a/b", "..", "a b"])
+def test_cluster_that_is_no_key_is_refused(cluster: str) -> None:
+    with pytest.raises(ClaimError, match="cannot be a key in etcd"):
+        Keys(cluster)
+
+
+def test_what_is_written_is_what_is_read() -> None:
+    shape = Shape(FOUR, ("10.96.0.0/12",), {"node1": ("10.244.0.0/18",)})
+    assert decode_shape(encode_shape(shape)) == shape
+    assert decode_claim("node1", encode_claim(CLAIM), 7) == CLAIM
+
+
+@pytest.mark.parametrize("text", ["no json", "[]", '{"v": 99}'])
+def test_registry_of_another_make_is_refused(text: str) -> None:
+    with pytest.raises(ClaimError):
+        decode_shape(text)
+
+
+def test_subnets_of_another_size_are_forgotten_with_the_pool_they_were_cut_from() -> None:
+    snapshot = Snapshot(released={"10.244.0.0/18": Released("a", 1.0), "fd00::/62": Released("a", 1.0)})
+    assert stale_releases(Shape(FOUR), snapshot) == []
+    assert stale_releases(Shape(parse_pools("10.244.0.0/16", 3)), snapshot) == ["10.244.0.0/18"]
+
+
+@pytest.mark.parametrize(
+    ("claim", "words"),
+    [
+        (None, "etcd has no claim of this node"),
+        (replace(CLAIM, machine_id="m2"), "belongs to the machine m2 now, not to m1"),
+        (replace(CLAIM, cidrs=("10.244.9.0/24",)), "etcd has 10.244.9.0/24 for this node, not 10.244.0.0/24"),
+        (replace(CLAIM, epoch=8), "made at epoch 8, this node was set up at epoch 7"),
+    ],
+)
+def test_node_whose_claim_is_another_one_is_fenced(claim: Claim | None, words: str) -> None:
+    assert words in str(why_fenced(claim, "m1", ["10.244.0.0/24"], 7))
+    assert is_fenced(claim, "m1", ["10.244.0.0/24"], 7)
+
+
+def test_node_with_its_own_claim_is_not_fenced() -> None:
+    assert why_fenced(CLAIM, "m1", ["10.244.0.0/24"], 7) is None
+    assert not is_fenced(CLAIM, "m1", ["10.244.0.0/24"], 7)
+
+
+def test_claim_lost_to_a_release_fences_the_node_even_after_it_claimed_again() -> None:
+    registry = Registry(MemoryEtcd(), "kubernetes")  # type: ignore[arg-type]
+    first = registry.claim(ask("node1"), FOUR).claims["node1"]
+    registry.release(["node1"])
+    assert is_fenced(registry.read().claims.get("node1"), first.machine_id, first.cidrs, first.epoch)
+    registry.claim(ask("node1"), FOUR, quarantine=0)
+    assert is_fenced(registry.read().claims.get("node1"), first.machine_id, first.cidrs, first.epoch)
+
+
+def test_second_family_keeps_the_first_and_raises_the_epoch() -> None:
+    registry = Registry(MemoryEtcd(), "kubernetes")  # type: ignore[arg-type]
+    first = registry.claim(ask("node1"), FOUR).claims["node1"]
+    second = registry.claim(ask("node1"), parse_pools("10.244.0.0/16,fd00::/60", 2)).claims["node1"]
+    assert second.cidrs == (*first.cidrs, "fd00::/62")
+    assert second.epoch > first.epoch
+
+
+@pytest.mark.parametrize(
+    ("used", "nodes", "calls"),
+    [(range(65535), 1, 4), (range(0), 64, 5), (range(0), 1, 4), (range(30_000, 65_536), 1, 4)],
+)
+def test_calls_that_claims_take_in_a_pool_of_65536(used: range, nodes: int, calls: int) -> None:
+    etcd, [pool] = MemoryEtcd(), parse_pools("10.0.0.0/8", 16)
+    registry = Registry(etcd, "kubernetes")  # type: ignore[arg-type]
+    registry.claim(ask("first"), [pool])
+    registry.release(["first"])
+    key = Keys("kubernetes").subnet
+    existing = etcd.pairs["/evio/kubernetes/pool"]
+    etcd.pairs.pop("/evio/kubernetes/released/010.000.000.000")
+    keys = [key(pool.subnet(place).cidr) for place in used]
+    etcd.pairs.update({one: replace(existing, key=one, value="{}") for one in keys})
+    etcd.calls = 0
+    outcome = registry.claim(ask(*(f"node{number}" for number in range(nodes))), [pool])
+    assert etcd.calls <= calls
+    free = next(place for place in range(pool.size) if place not in used)
+    assert outcome.claims["node0"].cidrs == (pool.subnet(free).cidr,)
+
+
+def test_second_claim_takes_one_call() -> None:
+    etcd = MemoryEtcd()
+    registry = Registry(etcd, "kubernetes")  # type: ignore[arg-type]
+    registry.claim(ask("node1"), FOUR)
+    etcd.calls = 0
+    registry.claim(ask("node1"), FOUR)
+    assert etcd.calls == 1
+
+
+def test_upstreams_keys_tell_their_subnets() -> None:
+    keys = ["/evpn/10.244.3.2,10.244.3.254,10.244.3.1/16", "/evpn/10.244.1.66,10.244.1.126,10.244.1.65/16"]
+    assert set(parse_upstream_keys([*keys, "/evpn/evio-lock/5"])) == {"10.244.3.0/24", "10.244.1.64/26"}
+    with pytest.raises(ClaimError, match="is no key as upstream's generator writes them"):
+        parse_upstream_keys(["/evpn/10.244.3.2,10.244.3.200,10.244.3.1/16"])
