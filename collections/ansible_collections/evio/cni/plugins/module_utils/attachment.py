@@ -117,6 +117,7 @@ def _attach(call: Call, conf: NetConf, netns: int, entry: dict[str, Any]) -> dic
             answer = ipam.finish()
             ips = _addresses(answer)
             entry.update(mac=mac.hex(":"), ips=[ip["address"] for ip in ips])
+            # All that is to be said of the port in one change: vswitchd goes through all its ports at each.
             ids = external_ids(call.container_id, call.ifname, conf.name, entry["mac"], entry["ips"])
             ovsdb.add_port(conf.bridge, entry["host"], ids)
         finally:
@@ -355,7 +356,7 @@ def _set_up_pod(
         if checksums:
             from .offload import disable_tx_checksum
 
-            disable_tx_checksum(netns, ifname)
+            disable_tx_checksum(netns, link.index)
         pod.set_up(
             link.index,
             [_split(ip["address"]) for ip in ips],

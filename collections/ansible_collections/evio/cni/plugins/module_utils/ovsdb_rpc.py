@@ -249,7 +249,7 @@ class Ovsdb:
                     if depth == 0:
                         text, self._unread = self._unread[:at], self._unread[at:]
                         return text.decode()
-            received = self._socket.recv(1 << 20)
+            received = self._socket.recv(1 << 16)
             if not received:
                 raise OSError(104, "Connection reset by peer")
             self._unread += received

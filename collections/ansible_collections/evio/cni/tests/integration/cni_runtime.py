@@ -6,13 +6,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .ovs_daemons import OpenVSwitch, in_namespace
+from .ovs_daemons import OpenVSwitch, in_namespace, network_namespace
 
 REPOSITORY = Path(__file__).resolve().parents[6]
 PLUGIN = REPOSITORY / "build/bin/evio"
@@ -111,6 +112,18 @@ class Node:
 
     def delete(self, pod: Pod, **changes: Any) -> None:
         self.call("DEL", pod, **({"prevResult": pod.result} if pod.result else {}) | changes)
+
+    def add_and_lose(self) -> Pod:
+        """A pod whose namespace has gone without a DEL; returns when the kernel has taken it apart."""
+        with network_namespace("evt-") as name:
+            pod = self.add(Pod(name))
+        host = pod.result["interfaces"][1]["name"]
+        deadline = time.monotonic() + 10
+        while host in self.veths():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{host} is still there")
+            time.sleep(0.02)
+        return pod
 
     def ports(self) -> Sequence[str]:
         return self.switch.vsctl("list-ports", str(self.conf["bridge"])).split()

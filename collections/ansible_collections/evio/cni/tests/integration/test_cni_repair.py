@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -118,8 +117,7 @@ def test_unfinished_delete_is_finished(node: Node, new_pod: NewPod) -> None:
 
 
 def test_what_an_earlier_boot_left_is_removed(node: Node) -> None:
-    with network_namespace("evt-") as name:
-        pod = node.add(Pod(name))
+    pod = node.add_and_lose()
     entry = node.directory / f"state/evio/{pod.container_id}:eth0"
     entry.write_text(json.dumps({**json.loads(entry.read_text()), "boot": "another"}))
     repair(node)
@@ -128,8 +126,7 @@ def test_what_an_earlier_boot_left_is_removed(node: Node) -> None:
 
 def test_entry_that_a_crash_of_the_host_has_emptied_does_not_stop_the_rest(node: Node, new_pod: NewPod) -> None:
     pod = node.add(new_pod())
-    with network_namespace("evt-") as name:
-        lost = node.add(Pod(name))
+    lost = node.add_and_lose()
     (node.directory / f"state/evio/{lost.container_id}:eth0").write_text("")
     node.switch.vsctl("del-br", "br-evio")
     assert repair(node)["removed"] == [f"{lost.container_id} eth0"]
@@ -137,11 +134,7 @@ def test_entry_that_a_crash_of_the_host_has_emptied_does_not_stop_the_rest(node:
 
 
 def test_add_at_work_is_not_taken_for_a_leftover(node: Node) -> None:
-    with network_namespace("evt-") as name:
-        node.add(Pod(name))
-    deadline = time.monotonic() + 5
-    while node.veths() and time.monotonic() < deadline:
-        time.sleep(0.05)  # The kernel takes a namespace apart in its own time.
+    node.add_and_lose()
     before = node.leftovers()
     assert repair(node)["removed"] == []
     assert evio(node, "gc").returncode == 0

@@ -95,8 +95,7 @@ def test_collection_keeps_what_is_valid(node: Node, new_pod: NewPod) -> None:
 def test_collection_takes_pods_that_are_gone(node: Node, new_pod: NewPod) -> None:
     kept = node.add(new_pod())
     before = node.leftovers()
-    with network_namespace("evt-") as name:
-        node.add(Pod(name))
+    node.add_and_lose()
     collect(node, kept)
     assert node.leftovers() == before
     assert kept.pings("10.244.3.1")
@@ -111,16 +110,14 @@ def test_live_pod_that_the_list_does_not_know_yet_is_kept(node: Node, new_pod: N
 
 
 def test_empty_list_collects_all_that_is_dead(node: Node) -> None:
-    with network_namespace("evt-") as name:
-        node.add(Pod(name))
+    node.add_and_lose()
     collect(node)
     assert node.leftovers() == {}
 
 
 @pytest.mark.parametrize("trace", ["journal", "reservation", "port"])
 def test_any_single_trace_is_enough(node: Node, trace: str) -> None:
-    with network_namespace("evt-") as name:
-        pod = node.add(Pod(name))
+    pod = node.add_and_lose()
     if trace != "journal":
         (node.directory / f"state/evio/{pod.container_id}:eth0").unlink()
     if trace != "reservation":
@@ -145,8 +142,7 @@ def test_other_networks_and_foreign_ports_are_not_collected(node: Node, new_pod:
 
 
 def test_missing_list_is_an_error_and_collects_nothing(node: Node) -> None:
-    with network_namespace("evt-") as name:
-        node.add(Pod(name))
+    node.add_and_lose()
     before = node.leftovers()
     with pytest.raises(PluginFailedError, match=r"cni\.dev/valid-attachments is not in the configuration"):
         node.call("GC")
@@ -154,8 +150,7 @@ def test_missing_list_is_an_error_and_collects_nothing(node: Node) -> None:
 
 
 def test_collection_goes_on_past_a_switch_that_is_down_and_says_so(node: Node) -> None:
-    with network_namespace("evt-") as name:
-        node.add(Pod(name))
+    node.add_and_lose()
     node.switch.stop()
     with pytest.raises(PluginFailedError, match="could not be collected") as raised:
         collect(node)
