@@ -32,6 +32,10 @@ class ClaimError(EvioError):
     """The claim cannot be made; the message names node, subnet and owner."""
 
 
+class ExhaustedError(ClaimError):
+    """None of the places that were searched is free."""
+
+
 @dataclass(frozen=True)
 class Keys:
     """The keys of one cluster."""
@@ -259,7 +263,7 @@ def plan_claims(
 
     Lowest free subnet first, of the places that ``searches`` has for each pod_cidr; one that was released comes after
     those never used, once its quarantine is over, the longest released first. Raises ClaimError if any of the requests
-    cannot be met: then none is.
+    cannot be met, ExhaustedError for want of a free subnet: then none is.
     """
     requests = [replace(one, pin=tuple(dict.fromkeys((*shape.pins.get(one.node, ()), *one.pin)))) for one in requests]
     taken = snapshot.owners()
@@ -274,7 +278,7 @@ def plan_claims(
                 continue
             cidr = next((pin for pin in request.pin if pin in pool), None) or next(free, None)
             if cidr is None:
-                raise ClaimError(_exhausted(request.node, pool, snapshot, kept, now, quarantine))
+                raise ExhaustedError(_exhausted(request.node, pool, snapshot, kept, now, quarantine))
             if held is None:
                 held = Claim(request.node, request.machine_id, (), now)
             planned[request.node] = replace(held, cidrs=(*held.cidrs, cidr), claimed=now, epoch=0)

@@ -15,6 +15,7 @@ from .claims import (
     QUARANTINE,
     Claim,
     ClaimError,
+    ExhaustedError,
     Keys,
     Released,
     Request,
@@ -115,14 +116,22 @@ class Registry:
         """
         before: Snapshot | None = None
         done: dict[str, Claim] = {}
+        is_whole = False
         for _try in range(_MOST_TRIES):
             pins = [cidr for request in requests for cidr in request.pin]
             snapshot = self._look([request.node for request in requests], pins, pools)
             before = before or snapshot
             shape = _wanted_shape(snapshot, pools, reserved)
             searched = replace(shape, reserved=tuple(dict.fromkeys((*shape.reserved, *reserved))))
-            searches = self._search(requests, searched, snapshot)
-            planned = plan_claims(requests, searched, snapshot, searches, now=self._clock(), quarantine=quarantine)
+            searches = self._search(requests, searched, snapshot, whole=is_whole)
+            try:
+                planned = plan_claims(requests, searched, snapshot, searches, now=self._clock(), quarantine=quarantine)
+            except ExhaustedError:
+                if is_whole:
+                    raise
+                # Others may have filled between counting and reading what had room; only the whole pool tells.
+                is_whole = True
+                continue
             is_complete = True
             if not dry_run:
                 planned, is_complete = self._write(planned.values(), shape, snapshot)
@@ -188,14 +197,20 @@ class Registry:
             return self.read()
         return snapshot
 
-    def _search(self, requests: Sequence[Request], shape: Shape, snapshot: Snapshot) -> dict[str, Search]:
-        """Where to look for what these nodes need: blocks of each pool that have room, and what is claimed there."""
+    def _search(
+        self, requests: Sequence[Request], shape: Shape, snapshot: Snapshot, *, whole: bool
+    ) -> dict[str, Search]:
+        """Where to look for what these nodes need: all of a pool or blocks with room, and what is claimed there."""
         needed = {pool: sum(not _has(snapshot, request.node, pool) for request in requests) for pool in shape.pools}
-        counts = self._count([pool for pool in shape.pools if needed[pool]])
-        chosen = {
-            pool: _roomy(pool, counts[pool], snapshot, shape.reserved, needed[pool]) if needed[pool] else []
-            for pool in shape.pools
-        }
+        searched = [pool for pool in shape.pools if needed[pool]]
+        chosen: dict[Pool, list[range]] = {pool: [] for pool in shape.pools}
+        if whole:
+            chosen.update((pool, _blocks(pool)) for pool in searched)
+        else:
+            counts = self._count(searched)
+            chosen.update(
+                (pool, _roomy(pool, counts[pool], snapshot, shape.reserved, needed[pool])) for pool in searched
+            )
         gets = [
             Get(start, end=end, keys_only=True)
             for pool, blocks in chosen.items()

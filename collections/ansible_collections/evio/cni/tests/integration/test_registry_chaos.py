@@ -61,13 +61,13 @@ class Worker:
         self.kills += 1
 
     def finish(self) -> None:
-        _, errors = self._process.communicate(timeout=120)
+        _output, errors = self._process.communicate(timeout=120)
         assert self._process.returncode == 0, errors
 
     def told(self) -> dict[str, str]:
         lines = self.notes.read_text().splitlines()
         assert all(line.count("=") == 1 for line in lines)
-        return {node: cidr for node, _, cidr in (line.partition("=") for line in lines)}
+        return {node: cidr for node, _equals, cidr in (line.partition("=") for line in lines)}
 
 
 def run_chaos(directory: Path, cluster: EtcdCluster, *, workers: int, nodes: int, seed: int) -> tuple[int, int]:
@@ -103,7 +103,7 @@ def run_chaos(directory: Path, cluster: EtcdCluster, *, workers: int, nodes: int
 
 
 def test_killed_clients_and_members_lose_no_claim_and_give_none_twice(tmp_path: Path, cluster: EtcdCluster) -> None:
-    client_kills, _ = run_chaos(tmp_path, cluster, workers=3, nodes=80, seed=1)
+    client_kills, _member_kills = run_chaos(tmp_path, cluster, workers=3, nodes=80, seed=1)
     assert client_kills > 0
 
 

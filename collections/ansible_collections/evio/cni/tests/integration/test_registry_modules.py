@@ -49,7 +49,7 @@ def test_claim_and_release(etcd: dict[str, Any]) -> None:
     assert foretold["subnets"]["node2"]["cidrs"] == done["subnets"]["node2"]["cidrs"] == ["10.244.1.0/24"]
     assert again["subnets"] == done["subnets"]
     assert done["diff"]["after"]["node1"] == "10.244.0.0/24"
-    _, released, _ = check_do_again("node_subnet", state="absent", nodes=[{"name": "node1"}], **etcd)
+    _foretold, released, _again = check_do_again("node_subnet", state="absent", nodes=[{"name": "node1"}], **etcd)
     assert released["claimed"] == ["node1"]
     assert "node1" not in released["diff"]["after"]
 
@@ -112,7 +112,7 @@ def test_pin_is_kept_for_its_node_until_it_is_taken_off(etcd: dict[str, Any]) ->
 
 def test_prune_releases_those_who_are_gone_and_no_others(etcd: dict[str, Any]) -> None:
     run_module("node_subnet", **POOL, nodes=nodes("node1", "node2", "node3"), **etcd)
-    _, done, _ = check_do_again("subnet_pool", live_nodes=["node2", "node7"], **etcd)
+    _foretold, done, _again = check_do_again("subnet_pool", live_nodes=["node2", "node7"], **etcd)
     assert done["released"] == ["node1", "node3"]
     info = run_module("subnet_pool_info", **etcd)
     assert [claim["node"] for claim in info["claims"]] == ["node2"]
@@ -129,7 +129,7 @@ def test_upstreams_subnets_are_adopted_and_those_of_nobody_stay_blocked(
     with Etcd(server.access) as connection:
         connection.txn([], [Put(key, "ok") for key in keys])
         adopt = [{"name": "node1", "machine_id": "m1", "subnet": "10.244.1.0/24"}]
-        _, done, _ = check_do_again("subnet_pool", **POOL, adopt=adopt, **etcd)
+        _foretold, done, _again = check_do_again("subnet_pool", **POOL, adopt=adopt, **etcd)
         assert done["adopted"] == ["node1"]
         assert done["unowned"] == ["10.244.0.0/24", "10.244.2.0/24"]
         assert [pair.key for pair in connection.txn([], [Get("/evpn/", prefix=True)]).ranges[0]] == keys

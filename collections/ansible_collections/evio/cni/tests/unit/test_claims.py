@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.claims import (
@@ -24,6 +25,7 @@ from ansible_collections.evio.cni.plugins.module_utils.claims import (
     stale_releases,
     why_fenced,
 )
+from ansible_collections.evio.cni.plugins.module_utils.etcd import Get, KeyValue, TxnResult
 from ansible_collections.evio.cni.plugins.module_utils.registry import Registry
 from ansible_collections.evio.cni.plugins.module_utils.subnets import Pool, parse_pools
 from ansible_collections.evio.cni.plugins.module_utils.upstream_keys import parse_upstream_keys
@@ -205,3 +207,26 @@ def test_upstreams_keys_tell_their_subnets() -> None:
     assert set(parse_upstream_keys([*keys, "/evpn/evio-lock/5"])) == {"10.244.3.0/24", "10.244.1.64/26"}
     with pytest.raises(ClaimError, match="is no key as upstream's generator writes them"):
         parse_upstream_keys(["/evpn/10.244.3.2,10.244.3.200,10.244.3.1/16"])
+
+
+class Rival(MemoryEtcd):
+    """Takes the last free subnet of the first block between its counting and its reading."""
+
+    def __init__(self, subnet: str) -> None:
+        super().__init__()
+        self.subnet = subnet
+
+    def txn(self, compare: Any, success: Any, failure: Any = ()) -> TxnResult:
+        result = super().txn(compare, success, failure)
+        if any(isinstance(operation, Get) and operation.count_only for operation in success):
+            self.pairs[self.subnet] = KeyValue(self.subnet, "{}", self.revision, self.revision)
+        return result
+
+
+def test_block_that_others_fill_meanwhile_is_not_taken_for_a_full_pool() -> None:
+    [pool], keys = parse_pools("10.0.0.0/8", 12), Keys("kubernetes")
+    subnets = [keys.subnet(pool.subnet(place).cidr) for place in range(1024)]
+    etcd = Rival(subnets[1023])
+    etcd.pairs.update({key: KeyValue(key, "{}", 1, 1) for key in subnets[:1023]})
+    outcome = Registry(etcd, "kubernetes").claim(ask("node1"), [pool])  # type: ignore[arg-type]
+    assert outcome.claims["node1"].cidrs == (pool.subnet(1024).cidr,)
