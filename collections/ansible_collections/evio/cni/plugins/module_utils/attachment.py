@@ -17,6 +17,7 @@ from .journal import Journal
 from .masquerade import Masquerade
 from .netconf import NetConf
 from .netlink import NetlinkError
+from .openflow import OpenFlowError
 from .ovsdb_rpc import Ovsdb, SwitchError
 from .ownership import (
     ADDRESS_ID,
@@ -31,6 +32,7 @@ from .ownership import (
     bridge_mac,
     host_ifname,
 )
+from .port_guard import guard, is_guarded, unguard
 from .rtnetlink import AF_INET, AF_INET6, Link, Netlink, packed
 
 TYPE_CHECKING = False
@@ -90,7 +92,7 @@ def check(call: Call, conf: NetConf) -> None:
         _check_host(conf, name)
         try:
             _check_port(conf, name)
-        except SwitchError as error:
+        except (SwitchError, OpenFlowError) as error:
             raise CniError(TRY_AGAIN, str(error)) from None
     finally:
         failure = _finish_quietly(ipam)
@@ -119,9 +121,11 @@ def _attach(call: Call, conf: NetConf, netns: int, entry: dict[str, Any]) -> dic
             entry.update(mac=mac.hex(":"), ips=[ip["address"] for ip in ips])
             # All that is to be said of the port in one change: vswitchd goes through all its ports at each.
             ids = external_ids(call.container_id, call.ifname, conf.name, entry["mac"], entry["ips"])
-            ovsdb.add_port(conf.bridge, entry["host"], ids)
+            ofport = ovsdb.add_port(conf.bridge, entry["host"], ids)
         finally:
             ovsdb.close()
+        if conf.port_security:
+            guard(conf, entry["host"], ofport, entry["mac"], entry["ips"])
         routes = _routes(conf, answer, ips)
         _set_up_pod(netns, call.ifname, ips, routes, _needs_checksums(conf, other_config))
         if conf.ip_masq:
@@ -151,6 +155,8 @@ def _detach(call: Call, conf: NetConf, journal: Journal, *, quietly: bool) -> No
     except CniError as error:
         failure = error
     unplugged = _unplug(conf.ovsdb, name)
+    if conf.port_security:
+        unguard(conf, name)
     try:
         _delete_veth(name)
     except NetlinkError as error:
@@ -462,6 +468,11 @@ def _check_port(conf: NetConf, name: str) -> None:
         raise CniError(NOT_AS_ATTACHED, f"{name} is not a port of the bridge {conf.bridge}; `evio repair` mends it")
     if port.ofport <= 0 or port.error:
         raise CniError(NOT_AS_ATTACHED, f"Open vSwitch cannot use the port {name}: {port.error or 'it has no number'}")
+    ids = port.external_ids
+    if not is_guarded(
+        conf, name, port.ofport, ids.get(MAC_ID, ""), list(filter(None, ids.get(ADDRESS_ID, "").split(",")))
+    ):
+        raise CniError(NOT_AS_ATTACHED, f"the flows that guard the port {name} are gone; `evio repair` mends it")
 
 
 def _split(cidr: str) -> tuple[bytes, int]:

@@ -16,8 +16,10 @@ from .errors import EvioError
 from .journal import Journal
 from .netconf import NetConf
 from .netlink import NetlinkError
+from .openflow import OpenFlowError
 from .ovsdb_rpc import Ovsdb
 from .ownership import host_ifname
+from .port_guard import is_guarded
 from .rtnetlink import Link, Netlink, packed
 
 
@@ -45,7 +47,7 @@ def explain(networks: list[NetConf], pod: str) -> list[Finding]:
         ),
         *_inside(entry, ifname),
         _host_end(name),
-        _port(conf, name),
+        _port(conf, name, entry),
         _bridge(conf),
         *_rules(conf, entry),
     ]
@@ -114,7 +116,7 @@ def _host_end(name: str) -> Finding:
     return Finding("host's end", True, f"{name} is up, MTU {link.mtu}")
 
 
-def _port(conf: NetConf, name: str) -> Finding:
+def _port(conf: NetConf, name: str, entry: dict[str, Any]) -> Finding:
     try:
         ovsdb = Ovsdb(conf.ovsdb)
         try:
@@ -129,7 +131,15 @@ def _port(conf: NetConf, name: str) -> Finding:
         return Finding("port", False, f"{name} is no port of {conf.bridge}", "evio repair")
     if port.ofport <= 0 or port.error:
         return Finding("port", False, f"Open vSwitch cannot use it: {port.error or 'it has no number'}", "evio repair")
-    return Finding("port", True, f"number {port.ofport} of {conf.bridge}")
+    try:
+        guarded = is_guarded(conf, name, port.ofport, entry.get("mac", ""), entry.get("ips", []))
+    except OpenFlowError as error:
+        return Finding("port", False, str(error), "start Open vSwitch, then evio repair")
+    if not guarded:
+        return Finding("port", False, f"{name} is without the flows that guard it", "evio repair")
+    return Finding(
+        "port", True, f"number {port.ofport} of {conf.bridge}, {'guarded' if conf.port_security else 'open'}"
+    )
 
 
 def _bridge(conf: NetConf) -> Finding:

@@ -34,6 +34,7 @@ class NetConf:
         "mtu",
         "name",
         "ovsdb",
+        "port_security",
         "previous",
         "raw",
         "state_dir",
@@ -64,6 +65,7 @@ class NetConf:
         self.state_dir = _text(raw, "stateDir", paths.STATE_DIR)
         if not self.state_dir.startswith("/"):
             raise CniError(INVALID_CONFIG, f"stateDir: {self.state_dir!r} is not an absolute path")
+        self.port_security = _flag(raw, "portSecurity", True)
         self.epoch = raw.get("epoch", 0)
         self.dns: dict[str, Any] = raw.get("dns") or {}
         self.ipam_type = _ipam_type(raw)

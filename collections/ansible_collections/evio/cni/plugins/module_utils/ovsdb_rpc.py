@@ -64,8 +64,8 @@ class Ovsdb:
     def close(self) -> None:
         self._socket.close()
 
-    def add_port(self, bridge: str, name: str, external_ids: dict[str, str]) -> None:
-        """Plug a device into the bridge, and await its number. Raises SwitchError, and undoes it, if it gets none."""
+    def add_port(self, bridge: str, name: str, external_ids: dict[str, str]) -> int:
+        """Plug a device into the bridge and return its number, awaited. Raises SwitchError, undone, if it gets none."""
         interface = {"name": name, "external_ids": ["map", [[key, value] for key, value in external_ids.items()]]}
         port = {"name": name, "interfaces": ["named-uuid", "interface"]}
         self._transact(
@@ -80,12 +80,12 @@ class Ovsdb:
             _NEXT_CFG,
         )
         try:
-            self._await_number(name)
+            return self._await_number(name)
         except SwitchError:
             self.delete_ports([name])
             raise
 
-    def _await_number(self, name: str) -> None:
+    def _await_number(self, name: str) -> int:
         where = [["name", "==", name]]
         answer = self._transact(
             {
@@ -106,6 +106,7 @@ class Ovsdb:
         if not isinstance(row["ofport"], int) or row["ofport"] <= 0:
             reason = row["error"] if isinstance(row["error"], str) else "no reason given"
             raise SwitchError(f"Open vSwitch cannot use the port {name}: {reason}")
+        return int(row["ofport"])
 
     def ports(self, bridge: str, where: list[Any] | None = None) -> list[Port]:
         """Our ports, or those that meet ``where`` (RFC 7047 section 5.1) besides; never anybody else's."""

@@ -20,6 +20,7 @@ from .journal import Journal
 from .netconf import NetConf
 from .ovsdb_rpc import Ovsdb, Port
 from .ownership import host_ifname
+from .port_guard import guard, is_guarded
 
 DEFAULT_PATH = f"{paths.CNI_BIN_DIR}:/usr/lib/cni"
 """CNI_PATH of attachments whose journal entry has been lost."""
@@ -38,13 +39,15 @@ class Repair:
     masquerade: bool = False
     plugged: list[str] = field(default_factory=list)
     """Pods that were plugged in again, as container id and interface."""
+    guarded: list[str] = field(default_factory=list)
+    """Pods whose port got its flows again: a vswitchd that is started anew has forgotten them."""
     removed: list[str] = field(default_factory=list)
     """Attachments of which nothing lives any more."""
     failures: list[str] = field(default_factory=list)
 
     @property
     def changed(self) -> bool:
-        return bool(self.bridge or self.masquerade or self.plugged or self.removed)
+        return bool(self.bridge or self.masquerade or self.plugged or self.guarded or self.removed)
 
 
 def repair_network(conf: NetConf) -> Repair:
@@ -102,9 +105,15 @@ def _plug_in(conf: NetConf, journal: Journal, repair: Repair) -> None:
         for container_id, ifname in journal.attachments():
             entry = journal.read(container_id, ifname) or {}
             name = host_ifname(container_id, ifname)
-            if entry.get("ips") and is_alive(container_id, ifname) and not is_plugged(ports.get(name)):
+            if not entry.get("ips") or not is_alive(container_id, ifname):
+                continue
+            port = ports.get(name)
+            if port is None or not is_plugged(port):
                 _plug(ovsdb, conf, container_id, ifname, entry)
                 repair.plugged.append(f"{container_id} {ifname}")
+            elif not is_guarded(conf, name, port.ofport, entry["mac"], entry["ips"]):
+                guard(conf, name, port.ofport, entry["mac"], entry["ips"])
+                repair.guarded.append(f"{container_id} {ifname}")
     finally:
         ovsdb.close()
 
@@ -113,7 +122,8 @@ def _plug(ovsdb: Ovsdb, conf: NetConf, container_id: str, ifname: str, entry: di
     """Away with what is left of the port, then anew: two transactions, or vswitchd does not open the device again."""
     name = host_ifname(container_id, ifname)
     ovsdb.delete_ports([name])
-    ovsdb.add_port(conf.bridge, name, external_ids(container_id, ifname, conf.name, entry["mac"], entry["ips"]))
+    ids = external_ids(container_id, ifname, conf.name, entry["mac"], entry["ips"])
+    guard(conf, name, ovsdb.add_port(conf.bridge, name, ids), entry["mac"], entry["ips"])
 
 
 def is_plugged(port: Port | None) -> bool:

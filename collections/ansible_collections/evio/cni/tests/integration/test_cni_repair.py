@@ -93,6 +93,7 @@ def test_repair_of_what_is_in_order_changes_nothing(node: Node, new_pod: NewPod)
         "bridge": [],
         "masquerade": False,
         "plugged": [],
+        "guarded": [],
         "removed": [],
         "failures": [],
     }

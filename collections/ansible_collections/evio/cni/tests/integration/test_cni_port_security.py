@@ -1,0 +1,205 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A pod that lies, with raw frames from inside it: nothing of what is not its own reaches a neighbour."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import socket
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .cni_runtime import PLUGIN, Node, PluginFailedError, Pod
+from .ovs_daemons import OpenVSwitch, in_namespace, network_namespace
+
+pytestmark = pytest.mark.root
+
+NewPod = Callable[[], Pod]
+_BROADCAST = b"\xff" * 6
+_MARK = b"evio-test-frame"
+_STRANGER_MAC, _STRANGER = b"\x02\0\0\0\0\x99", "10.244.3.99"
+
+
+@pytest.fixture
+def node(ovs: OpenVSwitch, tmp_path: Path) -> Node:
+    dual = {"gateway": ["10.244.3.1/24", "fd00:10:244:3::1/64"]}
+    node = Node(ovs, tmp_path, **dual)
+    node.conf["ipam"]["ranges"].append([{"subnet": "fd00:10:244:3::/64"}])
+    return node
+
+
+@pytest.fixture
+def new_pod() -> Iterator[NewPod]:
+    with contextlib.ExitStack() as stack:
+        yield lambda: Pod(stack.enter_context(network_namespace("evt-")))
+
+
+def mac_of(pod: Pod) -> bytes:
+    return bytes.fromhex(pod.result["interfaces"][2]["mac"].replace(":", ""))
+
+
+def arp(mac: bytes, sender_mac: bytes, sender: str, *, operation: int = 2) -> bytes:
+    """A frame from mac that says sender is at sender_mac."""
+    body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, operation) + sender_mac + socket.inet_aton(sender)
+    return _BROADCAST + mac + b"\x08\x06" + body + _BROADCAST + socket.inet_aton(sender) + _MARK
+
+
+def ipv4(mac: bytes, source: str, *, tag: bytes = b"") -> bytes:
+    payload = struct.pack("!HHHH", 9, 9, 8 + len(_MARK), 0) + _MARK
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 1, 0, 64, 17, 0)
+    return (
+        _BROADCAST + mac + tag + b"\x08\x00" + head + socket.inet_aton(source) + socket.inet_aton("10.244.3.255")
+    ) + payload
+
+
+def ipv6(mac: bytes, source: str, next_header: int, payload: bytes) -> bytes:
+    head = struct.pack("!IHBB", 6 << 28, len(payload), next_header, 255)
+    packet = head + socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, "ff02::1") + payload
+    return b"\x33\x33\0\0\0\x01" + mac + b"\x86\xdd" + packet
+
+
+def advertisement(mac: bytes, source: str, target: str, target_mac: bytes) -> bytes:
+    body = struct.pack("!BBHI", 136, 0, 0, 0x20000000) + socket.inet_pton(socket.AF_INET6, target)
+    return ipv6(mac, source, 58, body + b"\x02\x01" + target_mac + _MARK)
+
+
+def arrives(sender: Pod, receiver: Pod, frame: bytes) -> bool:
+    """Whether a frame that the sender's pod puts on its wire comes out of the receiver's."""
+    with raw_socket(receiver) as listening, raw_socket(sender) as sending:
+        sending.send(frame)
+        # What comes behind it, and is always let through, ends the wait: order is kept on the way.
+        sending.send(arp(mac_of(sender), mac_of(sender), sender.address, operation=1) + b"-end")
+        listening.settimeout(5)
+        seen = b""
+        while not seen.endswith(_MARK + b"-end"):
+            seen = listening.recv(65536)
+            if seen == frame:
+                return True
+    return False
+
+
+@contextlib.contextmanager
+def raw_socket(pod: Pod) -> Iterator[socket.socket]:
+    here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    there = os.open(pod.path, os.O_RDONLY)
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        assert libc.setns(there, 0x40000000) == 0
+        try:
+            packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
+            packets.bind(("eth0", 0x0003))
+        finally:
+            assert libc.setns(here, 0x40000000) == 0
+    finally:
+        os.close(here)
+        os.close(there)
+    with packets:
+        yield packets
+
+
+def test_what_is_its_own_passes(node: Node, new_pod: NewPod) -> None:
+    pod, other = node.add(new_pod()), node.add(new_pod())
+    own6 = pod.result["ips"][1]["address"].partition("/")[0]
+    assert arrives(pod, other, arp(mac_of(pod), mac_of(pod), pod.address))
+    assert arrives(pod, other, ipv4(mac_of(pod), pod.address))
+    assert arrives(pod, other, ipv6(mac_of(pod), own6, 59, _MARK))
+    assert arrives(pod, other, advertisement(mac_of(pod), own6, own6, mac_of(pod)))
+
+
+def test_nothing_else_passes(node: Node, new_pod: NewPod) -> None:
+    pod, other = node.add(new_pod()), node.add(new_pod())
+    mac, own, theirs = mac_of(pod), pod.address, other.address
+    own6, theirs6 = (one.result["ips"][1]["address"].partition("/")[0] for one in (pod, other))
+    router = ipv6(mac, own6, 58, struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + _MARK)
+    lies = {
+        "frame of another MAC": ipv4(_STRANGER_MAC, own),
+        "packet of another address": ipv4(mac, _STRANGER),
+        "packet of the neighbour": ipv4(mac, theirs),
+        "ARP for the gateway": arp(mac, mac, "10.244.3.1"),
+        "ARP for the neighbour": arp(mac, mac, theirs),
+        "ARP with another MAC": arp(mac, _STRANGER_MAC, own),
+        "ARP from another MAC": arp(_STRANGER_MAC, mac, own),
+        "VLAN tag": ipv4(mac, own, tag=b"\x81\x00\x00\x05"),
+        "IPv6 of another address": ipv6(mac, "fd00:10:244:3::99", 59, _MARK),
+        "IPv6 of the neighbour": ipv6(mac, theirs6, 59, _MARK),
+        "advertisement for the gateway": advertisement(mac, own6, "fd00:10:244:3::1", mac),
+        "advertisement for the neighbour": advertisement(mac, own6, theirs6, mac),
+        "advertisement with another MAC": advertisement(mac, own6, own6, _STRANGER_MAC),
+        "router advertisement": router,
+        "another protocol": _BROADCAST + mac + b"\x88\xcc" + _MARK,
+    }
+    assert {name for name, frame in lies.items() if arrives(pod, other, frame)} == set()
+
+
+def test_neighbours_traffic_cannot_be_taken_over(node: Node, new_pod: NewPod) -> None:
+    liar, one, other = (node.add(new_pod()) for _pod in range(3))
+    assert one.pings(other.address)
+    with raw_socket(liar) as sending:
+        for _attempt in range(20):
+            sending.send(ipv4(mac_of(other), other.address))
+            sending.send(arp(mac_of(liar), mac_of(liar), other.address))
+    assert one.pings(other.address)
+    neighbours = one.run("ip", "neighbour", "show", other.address)
+    assert other.result["interfaces"][2]["mac"] in neighbours
+
+
+def test_guarded_pods_talk_as_others_do(node: Node, new_pod: NewPod) -> None:
+    pod, other = node.add(new_pod()), node.add(new_pod())
+    for address in (other.address, "10.244.3.1", "fd00:10:244:3::1", other.result["ips"][1]["address"].split("/")[0]):
+        assert pod.pings(address)
+
+
+def test_port_security_can_be_turned_off(node: Node, new_pod: NewPod) -> None:
+    pod, other = (node.add(new_pod(), portSecurity=False) for _pod in range(2))
+    assert arrives(pod, other, ipv4(mac_of(pod), _STRANGER))
+    assert flows(node) == []
+
+
+def flows(node: Node) -> list[str]:
+    """The bridge's flows that are ours."""
+    target = f"unix:{node.switch.directory}/br-evio.mgmt"
+    command = ["ovs-ofctl", "-O", "OpenFlow13", "dump-flows", target]
+    output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout
+    return [line for line in output.splitlines() if "in_port" in line]
+
+
+def test_delete_takes_the_flows_of_the_pod_alone(node: Node, new_pod: NewPod) -> None:
+    pod, other = node.add(new_pod()), node.add(new_pod())
+    before = len(flows(node))
+    node.delete(pod)
+    assert len(flows(node)) == before / 2
+    node.delete(other)
+    assert flows(node) == []
+
+
+def test_check_names_flows_that_are_gone(node: Node, new_pod: NewPod) -> None:
+    pod = node.add(new_pod())
+    in_namespace(
+        node.switch.netns, "ovs-ofctl", "-O", "OpenFlow13", "del-flows", f"unix:{node.switch.directory}/br-evio.mgmt"
+    )
+    with pytest.raises(PluginFailedError, match="the flows that guard the port"):
+        node.call("CHECK", pod, prevResult=pod.result)
+
+
+def test_repair_guards_ports_that_a_new_vswitchd_knows_nothing_of(node: Node, new_pod: NewPod) -> None:
+    pod, other = node.add(new_pod()), node.add(new_pod())
+    guarded = len(flows(node))
+    conf_dir = node.directory / "net.d"
+    conf_dir.mkdir()
+    conflist = {"cniVersion": "1.0.0", "name": node.conf["name"], "plugins": [node.conf]}
+    (conf_dir / "10-evio.conflist").write_text(json.dumps(conflist))
+    node.switch.kill_vswitchd()
+    node.switch.start_vswitchd()
+    node.switch.vsctl("set", "Open_vSwitch", ".", "external_ids:awaited=yes")
+    assert flows(node) == []
+    done = in_namespace(node.switch.netns, str(PLUGIN), "repair", "--json", "--conf-dir", str(conf_dir))
+    assert sorted(json.loads(done.stdout)[0]["guarded"]) == sorted(f"{one.container_id} eth0" for one in (pod, other))
+    assert len(flows(node)) == guarded
+    assert pod.pings(other.address)
+    assert not arrives(pod, other, ipv4(mac_of(pod), _STRANGER))
