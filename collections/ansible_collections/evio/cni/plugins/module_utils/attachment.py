@@ -155,12 +155,13 @@ def _detach(call: Call, conf: NetConf, journal: Journal, *, quietly: bool) -> No
     except CniError as error:
         failure = error
     unplugged = _unplug(conf.ovsdb, name)
-    if conf.port_security:
-        unguard(conf, name)
     try:
         _delete_veth(name)
     except NetlinkError as error:
         failure = failure or error
+    if conf.port_security:
+        # Last, so that the port is never open; and vswitchd, which was taking the device off, has done so meanwhile.
+        unguard(conf, name)
     if ipam is not None:
         failure = _finish_quietly(ipam) or failure
     if failure is None and unplugged:
