@@ -33,7 +33,7 @@ from .ownership import (
     host_ifname,
 )
 from .port_guard import guard, is_guarded, unguard
-from .rtnetlink import AF_INET, AF_INET6, Link, Netlink, packed
+from .rtnetlink import AF_INET, AF_INET6, Link, Netlink, packed, split_cidr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -237,8 +237,8 @@ def _is_as_wanted(conf: NetConf, host: Netlink, link: Link) -> bool:
         return False
     if not conf.gateways:
         return True
-    wanted = {_split(gateway) for gateway in conf.gateways}
-    fixed = bridge_mac(_split(conf.gateways[0])[0])
+    wanted = {split_cidr(gateway) for gateway in conf.gateways}
+    fixed = bridge_mac(split_cidr(conf.gateways[0])[0])
     return link.mac == fixed and wanted <= host.addresses(link.index)
 
 
@@ -366,8 +366,8 @@ def _set_up_pod(
             disable_tx_checksum(netns, link.index)
         pod.set_up(
             link.index,
-            [_split(ip["address"]) for ip in ips],
-            [(*_split(route["dst"]), packed(route["gw"]) if route.get("gw") else None) for route in routes],
+            [split_cidr(ip["address"]) for ip in ips],
+            [(*split_cidr(route["dst"]), packed(route["gw"]) if route.get("gw") else None) for route in routes],
         )
     except (NetlinkError, OSError) as error:
         raise CniError(FAILED, f"cannot set up {ifname} in the pod: {error}") from None
@@ -419,7 +419,7 @@ def _check_pod(call: Call, conf: NetConf) -> None:
             wanted = [ip["address"] for ip in previous.get("ips") or () if ip.get("interface") in ours]
             there = pod.addresses(link.index)
             for address in wanted:
-                if _split(address) not in there:
+                if split_cidr(address) not in there:
                     raise CniError(NOT_AS_ATTACHED, f"{call.ifname} of the pod has lost its address {address}")
             _check_routes(pod, link, previous)
         finally:
@@ -434,7 +434,7 @@ def _check_routes(pod: Netlink, link: Link, previous: dict[str, Any]) -> None:
         gateway = route.get("gw")
         if not gateway:
             continue
-        destination, length = _split(route["dst"])
+        destination, length = split_cidr(route["dst"])
         family = AF_INET if len(destination) == 4 else AF_INET6
         if (destination if length else b"", length, packed(gateway), link.index) not in routes[family]:
             raise CniError(NOT_AS_ATTACHED, f"the pod has lost its route to {route['dst']} by {gateway}")
@@ -476,18 +476,13 @@ def _check_port(conf: NetConf, name: str) -> None:
         raise CniError(NOT_AS_ATTACHED, f"the flows that guard the port {name} are gone; `evio repair` mends it")
 
 
-def _split(cidr: str) -> tuple[bytes, int]:
-    address, _slash, length = cidr.partition("/")
-    return packed(address), int(length)
-
-
 def _family(address: str) -> int:
     return 6 if ":" in address else 4
 
 
 def _network(cidr: str) -> str:
     """The network of an address: ``10.244.3.0/24`` of ``10.244.3.1/24``."""
-    address, length = _split(cidr)
+    address, length = split_cidr(cidr)
     bits = len(address) * 8
     masked = int.from_bytes(address, "big") >> (bits - length) << (bits - length)
     family = AF_INET if bits == 32 else AF_INET6

@@ -20,7 +20,7 @@ from .openflow import OpenFlowError
 from .ovsdb_rpc import Ovsdb
 from .ownership import host_ifname
 from .port_guard import is_guarded
-from .rtnetlink import Link, Netlink, packed
+from .rtnetlink import Link, Netlink, split_cidr
 
 
 class UnknownPodError(EvioError):
@@ -97,8 +97,7 @@ def _pod(link: Link | None, pod: Netlink, entry: dict[str, Any], ifname: str) ->
         return Finding("pod", False, f"{ifname} is down", restart)
     there = pod.addresses(link.index)
     for address in entry.get("ips", ()):
-        host, _, length = address.partition("/")
-        if (packed(host), int(length)) not in there:
+        if split_cidr(address) not in there:
             return Finding("pod", False, f"{ifname} has lost {address}", restart)
     return Finding("pod", True, f"{ifname} is up, MAC {link.mac}, MTU {link.mtu}")
 

@@ -183,7 +183,7 @@ class Registry:
     def _reshaped(
         first: tuple[Snapshot, PoolPlan], plan: PoolPlan, released: Sequence[str], adopted: Sequence[str]
     ) -> PoolOutcome:
-        before, _ = first
+        before = first[0]
         changed = bool(released or adopted) or before.shape != plan.shape
         return PoolOutcome(before, plan, tuple(released), tuple(adopted), changed)
 

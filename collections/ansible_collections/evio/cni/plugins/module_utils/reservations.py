@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posix
 
-from .rtnetlink import packed
+from .rtnetlink import packed, split_cidr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,15 +44,9 @@ class Reservations:
         """The first set of ranges with no address left; an ADD needs one of each set."""
         taken = [packed(address) for address in self._addresses()]
         for ranges in self._ipam.get("ranges") or [[self._ipam]]:
-            bounds = [_bounds(one) for one in ranges]
-            room = sum(last - first + 1 for first, last, _, _ in bounds)
-            # The gateway is never given out, be it within the range or not.
-            room -= sum(first <= gateway <= last for first, last, gateway, _ in bounds)
-            used = sum(
-                any(first <= number <= last and size == len(address) for first, last, _, size in bounds)
-                for address in taken
-                for number in (int.from_bytes(address, "big"),)
-            )
+            bounds = [_Range(one) for one in ranges]
+            used = sum(any(address in one for one in bounds) for address in taken)
+            room = sum(one.room for one in bounds)
             if used >= room:
                 return ", ".join(str(one.get("subnet")) for one in ranges)
         return None
@@ -78,16 +72,29 @@ class Reservations:
         return ""
 
 
-def _bounds(one: dict[str, Any]) -> tuple[int, int, int, int]:
-    """First and last address of a range as host-local counts them, the gateway, and the family's bytes."""
-    network, _, length = one["subnet"].partition("/")
-    size = len(packed(network))
-    base, hosts = int.from_bytes(packed(network), "big"), (1 << (size * 8 - int(length))) - 1
-    # host-local leaves out the network's own address, and IPv4's broadcast.
-    first, last = base + 1, base + hosts - (1 if size == 4 else 0)
-    if one.get("rangeStart"):
-        first = int.from_bytes(packed(one["rangeStart"]), "big")
-    if one.get("rangeEnd"):
-        last = int.from_bytes(packed(one["rangeEnd"]), "big")
-    gateway = int.from_bytes(packed(one["gateway"]), "big") if one.get("gateway") else base + 1
-    return first, last, gateway, size
+class _Range:
+    """One range as host-local counts it: what is between its ends, without the gateway."""
+
+    def __init__(self, one: dict[str, Any]) -> None:
+        network, length = split_cidr(one["subnet"])
+        self._size = len(network)
+        base, hosts = int.from_bytes(network, "big"), (1 << (self._size * 8 - length)) - 1
+        # host-local leaves out the network's own address, and IPv4's broadcast.
+        self._first, self._last = base + 1, base + hosts - (1 if self._size == 4 else 0)
+        if one.get("rangeStart"):
+            self._first = _number(one["rangeStart"])
+        if one.get("rangeEnd"):
+            self._last = _number(one["rangeEnd"])
+        self._gateway = _number(one["gateway"]) if one.get("gateway") else base + 1
+
+    @property
+    def room(self) -> int:
+        """How many addresses it can give out."""
+        return self._last - self._first + 1 - (self._first <= self._gateway <= self._last)
+
+    def __contains__(self, address: bytes) -> bool:
+        return len(address) == self._size and self._first <= int.from_bytes(address, "big") <= self._last
+
+
+def _number(address: str) -> int:
+    return int.from_bytes(packed(address), "big")

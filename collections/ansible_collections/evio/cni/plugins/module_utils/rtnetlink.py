@@ -154,6 +154,12 @@ def packed(address: str) -> bytes:
     return _socket.inet_pton(AF_INET6 if ":" in address else AF_INET, address)
 
 
+def split_cidr(cidr: str) -> tuple[bytes, int]:
+    """The packed address and the prefix length of ``10.244.3.1/24``. Raises OSError or ValueError."""
+    address, _slash, length = cidr.partition("/")
+    return packed(address), int(length)
+
+
 def _disable_ipv6(name: str) -> None:
     try:
         descriptor = posix.open(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", posix.O_WRONLY | posix.O_CLOEXEC)
