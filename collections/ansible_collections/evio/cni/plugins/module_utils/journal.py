@@ -25,7 +25,6 @@ class Journal:
 
     def __init__(self, state_dir: str, network: str) -> None:
         self._directory = f"{state_dir}/{network}"
-        self._state_dir = state_dir
 
     def write(self, container_id: str, ifname: str, entry: dict[str, Any]) -> None:
         """Put the entry in place as a whole. Raises CniError."""

@@ -27,8 +27,6 @@ PROBE_PORT = 51821
 MTU = 1420
 """1500 less what WireGuard adds on an IPv6 underlay: 40 IP + 8 UDP + 16 header + 16 tag."""
 
-WIREGUARD_OVERHEAD = 80
-
 _NODE_NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$")
 _INTERFACE_NAME = re.compile(r"^[A-Za-z0-9_.-]{1,15}$")
 _RESERVED_PROBE_NETWORKS = (ip_network("169.254.169.0/24"), ip_network("169.254.170.0/24"))
