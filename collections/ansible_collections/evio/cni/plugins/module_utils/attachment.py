@@ -64,8 +64,8 @@ def add(call: Call, conf: NetConf) -> dict[str, Any]:
             "path": call.path,
             "boot": boot_id(),
         }
-        journal.write(call.container_id, call.ifname, entry)
         try:
+            journal.write(call.container_id, call.ifname, entry)
             result = _attach(call, conf, netns, entry)
             journal.write(call.container_id, call.ifname, entry)
         except BaseException:
@@ -161,7 +161,7 @@ def _detach(call: Call, conf: NetConf, journal: Journal, *, quietly: bool) -> No
         failure = failure or error
     if conf.port_security:
         # Last, so that the port is never open; and vswitchd, which was taking the device off, has done so meanwhile.
-        unguard(conf, name)
+        unplugged = unguard(conf, name) and unplugged
     if ipam is not None:
         failure = _finish_quietly(ipam) or failure
     if failure is None and unplugged:

@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """GC: what is left of attachments that no one knows any more goes; those that live stay, whatever the list says.
 
-A runtime's list lags behind the pods it is just starting. An attachment lives as long as the host's end of its veth
-is there, for the kernel takes that away with the pod's namespace.
+A runtime's list lags behind the pods it is just starting. An attachment that was finished lives as long as the host's
+end of its veth is there, for the kernel takes that away with the pod's namespace.
 """
 
 from __future__ import annotations
@@ -44,10 +44,11 @@ def collect(call: Call, conf: NetConf) -> None:
 def collect_except(call: Call, conf: NetConf, valid: set[tuple[str, str]]) -> list[str]:
     """Leave nothing of attachments that are neither valid nor alive; what could not be done, in words."""
     failures: list[str] = []
+    journal = Journal(conf.state_dir, conf.name)
     for container_id, ifname in sorted(_known(conf, failures) - valid):
-        if is_alive(container_id, ifname):
-            continue
         try:
+            if is_alive(container_id, ifname) and not _is_half_made(journal.read(container_id, ifname)):
+                continue
             delete(Call("DEL", container_id, "", ifname, call.path, {}), conf)
         except EvioError as error:
             failures.append(f"{container_id} {ifname}: {error}")
@@ -82,6 +83,14 @@ def is_alive(container_id: str, ifname: str) -> bool:
         return host.link(host_ifname(container_id, ifname)) is not None
     finally:
         host.close()
+
+
+def _is_half_made(entry: dict[str, Any] | None) -> bool:
+    """Whether an ADD was cut off: it has written the beginning of its entry and not yet its addresses.
+
+    It is not at work now: runtimes let no ADD run beside a GC (SPEC.md section 2), and collect_network spares its like.
+    """
+    return entry is not None and "boot" in entry and "ips" not in entry
 
 
 def _valid_attachments(raw: dict[str, Any]) -> set[tuple[str, str]]:

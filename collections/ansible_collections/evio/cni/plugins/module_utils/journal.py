@@ -28,8 +28,7 @@ class Journal:
 
     def write(self, container_id: str, ifname: str, entry: dict[str, Any]) -> None:
         """Put the entry in place as a whole. Raises CniError."""
-        path = self._path(container_id, ifname)
-        temporary = f"{self._directory}/{_TEMPORARY}{container_id}:{ifname}"
+        path, temporary = self._path(container_id, ifname), self._temporary(container_id, ifname)
         try:
             try:
                 descriptor = self._create(temporary)
@@ -64,23 +63,23 @@ class Journal:
             return {}
         return entry if isinstance(entry, dict) else {}
 
-    def remove(self, container_id: str, ifname: str) -> bool:
-        """Forget the attachment; False if there was no entry."""
-        try:
-            posix.unlink(self._path(container_id, ifname))
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise CniError(IO_FAILURE, f"cannot remove from the journal: {error.strerror}") from None
-        return True
+    def remove(self, container_id: str, ifname: str) -> None:
+        """Forget the attachment, and what a write that was killed has left of it."""
+        for path in (self._temporary(container_id, ifname), self._path(container_id, ifname)):
+            try:
+                posix.unlink(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise CniError(IO_FAILURE, f"cannot remove from the journal: {error.strerror}") from None
 
     def attachments(self) -> list[tuple[str, str]]:
-        """Container id and interface of every entry."""
+        """Container id and interface of every entry, and of every one whose first writing was killed."""
         try:
             names = posix.listdir(self._directory)
         except FileNotFoundError:
             return []
-        pairs = (name.rpartition(":") for name in names if not name.startswith(_TEMPORARY))
+        pairs = (name.rpartition(":") for name in {name.removeprefix(_TEMPORARY) for name in names})
         return [(container_id, ifname) for container_id, colon, ifname in pairs if colon]
 
     def younger_than(self, seconds: float) -> set[tuple[str, str]]:
@@ -88,15 +87,19 @@ class Journal:
         since = time() - seconds
         found = set()
         for container_id, ifname in self.attachments():
-            try:
-                if posix.stat(self._path(container_id, ifname)).st_mtime > since:
-                    found.add((container_id, ifname))
-            except FileNotFoundError:
-                continue
+            for path in (self._temporary(container_id, ifname), self._path(container_id, ifname)):
+                try:
+                    if posix.stat(path).st_mtime > since:
+                        found.add((container_id, ifname))
+                except FileNotFoundError:
+                    continue
         return found
 
     def _path(self, container_id: str, ifname: str) -> str:
         return f"{self._directory}/{container_id}:{ifname}"
+
+    def _temporary(self, container_id: str, ifname: str) -> str:
+        return f"{self._directory}/{_TEMPORARY}{container_id}:{ifname}"
 
     @staticmethod
     def _create(path: str) -> int:

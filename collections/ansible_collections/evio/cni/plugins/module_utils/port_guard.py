@@ -33,15 +33,16 @@ def is_guarded(conf: NetConf, name: str, ofport: int, mac: str, addresses: list[
         bridge.close()
 
 
-def unguard(conf: NetConf, name: str) -> None:
-    """Take the port's flows out; a bridge that does not answer has none any more."""
+def unguard(conf: NetConf, name: str) -> bool:
+    """Take the port's flows out; False if they may still be there. A bridge that takes no calls has none any more."""
     try:
         bridge = OpenFlow(conf.ovsdb, conf.bridge)
     except OpenFlowError:
-        return
+        return True
     try:
         bridge.replace(cookie_of(name), [])
     except OpenFlowError:
-        return
+        return False
     finally:
         bridge.close()
+    return True

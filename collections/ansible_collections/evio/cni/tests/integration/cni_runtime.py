@@ -59,6 +59,7 @@ class Node:
     def __init__(self, switch: OpenVSwitch, directory: Path, **changes: Any) -> None:
         self.switch = switch
         self.directory = directory
+        self.program = [str(PLUGIN)]
         self.conf: dict[str, Any] = {
             "cniVersion": "1.0.0",
             "name": "evio",
@@ -93,7 +94,7 @@ class Node:
 
     def call_raw(self, stdin: str, environment: dict[str, str]) -> dict[str, Any]:
         done = subprocess.run(
-            ["nsenter", f"--net=/run/netns/{self.switch.netns}", str(PLUGIN)],
+            ["nsenter", f"--net=/run/netns/{self.switch.netns}", *self.program],
             input=stdin,
             env={key: value for key, value in environment.items() if value is not None},
             capture_output=True,

@@ -1,0 +1,74 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Launches the built plugin as its own launcher does, but has one of its steps fail: which, and how, say the arguments.
+
+A step is all that leaves the process: a file changed, a process started or awaited, a message to the kernel, to OVSDB
+or to the bridge. Run as a program of its own: python3 -ISE fault_launcher.py LIBRARY KIND STEP LOG.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import posix
+import signal
+import stat
+import sys
+from collections.abc import Callable
+from typing import Any
+
+KINDS = ("refusal", "lost answer", "exception", "outage", "kill")
+"""The step is not done; done, but its answer lost; done, then something unforeseen; neither it nor any later; SIGKILL.
+"""
+
+
+class Faults:
+    """Counts the steps, writes their names to the log, and fails at the one that was asked for (from 1; 0: none)."""
+
+    def __init__(self, kind: str, step: int, log: str) -> None:
+        self._kind = kind
+        self._step = step
+        self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._count = 0
+
+    def wrap(self, owner: Any, name: str, error: Callable[[], Exception], *, handle: bool = False) -> None:
+        """``handle``: the answer is needed to undo the step, so that it cannot be lost but with the whole process."""
+        done = getattr(owner, name)
+
+        def step(*arguments: Any, **options: Any) -> Any:
+            if name == "write" and not stat.S_ISREG(os.fstat(arguments[0]).st_mode):
+                return done(*arguments, **options)
+            self._count += 1
+            os.write(self._log, f"{getattr(owner, '__name__', owner)}.{name}\n".encode())
+            if self._count != self._step and not (self._kind == "outage" and self._count > self._step > 0):
+                return done(*arguments, **options)
+            if self._kind in ("refusal", "outage") or (handle and self._kind != "kill"):
+                raise error()
+            done(*arguments, **options)
+            if self._kind == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise error() if self._kind == "lost answer" else RuntimeError("something unforeseen")
+
+        setattr(owner, name, step)
+
+
+def main() -> None:
+    """Never returns."""
+    library, kind, step, log = sys.argv[1:]
+    sys.path.insert(0, library)
+    faults = Faults(kind, int(step), log)
+    rooms = {name: importlib.import_module(f"evio_cni.{name}") for name in _ROOMS}
+    for name in ("mkdir", "write", "rename", "unlink"):
+        faults.wrap(posix, name, lambda: OSError(28, "No space left on device"))
+    faults.wrap(posix, "posix_spawn", lambda: OSError(11, "Resource temporarily unavailable"), handle=True)
+    protocol = rooms["cni_protocol"]
+    faults.wrap(rooms["ipam"].IpamCall, "finish", lambda: protocol.CniError(protocol.FAILED, "IPAM has failed"))
+    faults.wrap(rooms["netlink"].NetlinkSocket, "talk", lambda: rooms["netlink"].NetlinkError("the kernel", 105))
+    faults.wrap(rooms["ovsdb_rpc"].Ovsdb, "_request", lambda: rooms["ovsdb_rpc"].SwitchError("the OVSDB has gone"))
+    faults.wrap(rooms["openflow"].OpenFlow, "_talk", lambda: rooms["openflow"].OpenFlowError("the bridge has gone"))
+    importlib.import_module("evio_program.main").main()
+
+
+_ROOMS = ("cni_protocol", "ipam", "netlink", "ovsdb_rpc", "openflow")
+
+if __name__ == "__main__":
+    main()

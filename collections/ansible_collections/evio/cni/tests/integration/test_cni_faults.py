@@ -1,0 +1,137 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""ADD and DEL fail at every single step, in every way: the next DEL or GC leaves nothing, and nobody else feels it.
+
+Faults are put in by fault_launcher; the switch, host-local and the kernel are the real ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from . import fault_launcher
+from .cni_runtime import PLUGIN, Node, PluginFailedError, Pod
+from .ovs_daemons import OpenVSwitch, in_namespace, network_namespace
+
+pytestmark = pytest.mark.root
+
+Remedy = Callable[[Node, Pod], None]
+
+
+class FaultyNode(Node):
+    """A node whose plugin can be had to fail at a step."""
+
+    def fail(self, command: str, pod: Pod, kind: str = "none", step: int = 0) -> tuple[int, list[str]]:
+        """The exit status, and the steps that were begun."""
+        log = self.directory / "steps"
+        log.unlink(missing_ok=True)
+        found = re.search(r"sys\.path\.insert\(0, '(.*)'\)", PLUGIN.read_text())
+        assert found is not None
+        launcher = ["/usr/bin/python3", "-ISE", fault_launcher.__file__, found[1], kind, str(step), str(log)]
+        self.program = launcher
+        status = 0
+        try:
+            self.call(command, pod)
+        except PluginFailedError as error:
+            status = -signal.SIGKILL if not error.answer else 1
+        finally:
+            self.program = [str(PLUGIN)]
+        return status, log.read_text().splitlines()
+
+
+@pytest.fixture
+def node(ovs: OpenVSwitch, tmp_path: Path) -> FaultyNode:
+    return FaultyNode(ovs, tmp_path, cniVersion="1.1.0")
+
+
+@contextlib.contextmanager
+def undisturbed(node: Node) -> Iterator[None]:
+    """Two other pods, of whose packets not one is lost meanwhile."""
+    with network_namespace("evf-") as one, network_namespace("evf-") as other:
+        sender, receiver = node.add(Pod(one)), node.add(Pod(other))
+        assert sender.pings(receiver.address)
+        command = ["nsenter", f"--net={sender.path}", "ping", "-q", "-n", "-i", "0.02", receiver.address]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ping:
+            try:
+                yield
+            finally:
+                ping.send_signal(signal.SIGINT)
+                output, _errors = ping.communicate(timeout=10)
+        counted = re.search(r"(\d+) packets transmitted, (\d+) received", output)
+        assert counted is not None, output
+        assert int(counted[1]) > 10
+        # The last may still have been under way when ping was ended.
+        assert int(counted[2]) >= int(counted[1]) - 1, output
+
+
+def leftovers(node: Node) -> dict[str, Sequence[str]]:
+    target = f"unix:{node.switch.directory}/br-evio.mgmt"
+    flows = in_namespace(node.switch.netns, "ovs-ofctl", "-O", "OpenFlow13", "--no-stats", "dump-flows", target).stdout
+    ours = sorted(line.strip() for line in flows.splitlines() if "priority=0" not in line and "cookie" in line)
+    return {**node.leftovers(), "flows": ours}
+
+
+def delete(node: Node, pod: Pod) -> None:
+    """containerd's second DEL: nothing of ADD's result is known, nor the namespace."""
+    node.call("DEL", pod, CNI_NETNS="")
+
+
+def collect(node: Node, pod: Pod) -> None:
+    """GC with a list that has every pod but this one."""
+    others = {name.partition(":")[0].removeprefix(".tmp-") for name in node.journal()} - {pod.container_id}
+    valid = [{"containerID": container_id, "ifname": "eth0"} for container_id in sorted(others)]
+    node.call("GC", **{"cni.dev/valid-attachments": valid})
+
+
+@pytest.mark.parametrize("remedy", [delete, collect])
+@pytest.mark.parametrize("kind", fault_launcher.KINDS)
+def test_add_that_fails_at_any_step_leaves_nothing(node: FaultyNode, kind: str, remedy: Remedy) -> None:
+    with undisturbed(node):
+        before = leftovers(node)
+        steps = _steps(node, "ADD")
+        for number, name in enumerate(steps, start=1):
+            with network_namespace("evf-") as netns:
+                pod = Pod(netns)
+                status, begun = node.fail("ADD", pod, kind, number)
+                assert begun[number - 1] == name
+                assert status == (-signal.SIGKILL if kind == "kill" else 1), (number, name)
+                if kind not in ("kill", "outage"):
+                    assert leftovers(node) == before, f"after the failed ADD itself, step {number}, {name}"
+                if number < len(steps) or kind != "kill":
+                    remedy(node, pod)
+                    assert leftovers(node) == before, f"step {number}, {name}"
+            if number == len(steps) and kind == "kill":
+                # All was done but the answer: GC takes such a pod for alive until its namespace goes.
+                remedy(node, pod)
+                assert leftovers(node) == before, f"step {number}, {name}"
+
+
+@pytest.mark.parametrize("remedy", [delete, collect])
+@pytest.mark.parametrize("kind", fault_launcher.KINDS)
+def test_delete_that_fails_at_any_step_is_finished(node: FaultyNode, kind: str, remedy: Remedy) -> None:
+    with undisturbed(node):
+        before = leftovers(node)
+        steps = _steps(node, "DEL")
+        for number, name in enumerate(steps, start=1):
+            with network_namespace("evf-") as netns:
+                pod = node.add(Pod(netns))
+                _status, begun = node.fail("DEL", pod, kind, number)
+                assert begun[number - 1] == name
+            remedy(node, pod)
+            assert leftovers(node) == before, f"step {number}, {name}"
+
+
+def _steps(node: FaultyNode, command: str) -> list[str]:
+    """The names of a call's steps, from one that meets no fault."""
+    with network_namespace("evf-") as netns:
+        pod = Pod(netns)
+        added, steps = node.fail("ADD", pod)
+        deleted, later = node.fail("DEL", pod)
+    assert (added, deleted) == (0, 0)
+    return steps if command == "ADD" else later
