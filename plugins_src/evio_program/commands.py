@@ -97,8 +97,8 @@ def _repair(options: argparse.Namespace) -> int:
     for repair in repairs if not options.json else ():
         done = [f"bridge: {name}" for name in repair.bridge]
         done += ["masquerade rules"] if repair.masquerade else []
-        done += [f"plugged in {one}" for one in repair.plugged] + [f"guarded {one}" for one in repair.guarded]
-        done += [f"removed {one}" for one in repair.removed]
+        for verb in ("raised", "plugged", "guarded", "removed"):
+            done += [f"{verb} {one}" for one in getattr(repair, verb)]
         _print(f"network {repair.network}: {'; '.join(done) if done else 'all in order'}")
         for failure in repair.failures:
             sys.stderr.write(f"evio repair: {repair.network}: {failure}\n")

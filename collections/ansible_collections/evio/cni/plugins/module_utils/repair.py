@@ -21,12 +21,18 @@ from .netconf import NetConf
 from .ovsdb_rpc import Ovsdb, Port
 from .ownership import host_ifname
 from .port_guard import guard, is_guarded
+from .reservations import HOST_LOCAL, Reservations
+from .rtnetlink import Netlink
 
 DEFAULT_PATH = f"{paths.CNI_BIN_DIR}:/usr/lib/cni"
 """CNI_PATH of attachments whose journal entry has been lost."""
 
 _ADD_SECONDS = 60.0
 """Longer than any ADD takes: IPAM has 30 s, Open vSwitch 5."""
+
+
+class RepairError(EvioError):
+    """A pod cannot be brought back."""
 
 
 @dataclass
@@ -39,6 +45,8 @@ class Repair:
     masquerade: bool = False
     plugged: list[str] = field(default_factory=list)
     """Pods that were plugged in again, as container id and interface."""
+    raised: list[str] = field(default_factory=list)
+    """Pods whose end on the host was down."""
     guarded: list[str] = field(default_factory=list)
     """Pods whose port got its flows again: a vswitchd that is started anew has forgotten them."""
     removed: list[str] = field(default_factory=list)
@@ -47,7 +55,7 @@ class Repair:
 
     @property
     def changed(self) -> bool:
-        return bool(self.bridge or self.masquerade or self.plugged or self.guarded or self.removed)
+        return bool(self.bridge or self.masquerade or self.plugged or self.raised or self.guarded or self.removed)
 
 
 def repair_network(conf: NetConf) -> Repair:
@@ -60,11 +68,10 @@ def repair_network(conf: NetConf) -> Repair:
         _plug_in(conf, journal, repair)
     except EvioError as error:
         repair.failures.append(str(error))
-    if conf.ip_masq and conf.gateways:
-        try:
-            repair.masquerade = masquerade_of(conf, []).ensure()
-        except EvioError as error:
-            repair.failures.append(str(error))
+    try:
+        repair.masquerade = conf.ip_masq and _masquerade(conf, journal)
+    except EvioError as error:
+        repair.failures.append(str(error))
     return repair
 
 
@@ -98,24 +105,63 @@ def _remove_dead(conf: NetConf, journal: Journal, repair: Repair) -> None:
             repair.failures.append(f"{container_id} {ifname}: {error}")
 
 
+def _masquerade(conf: NetConf, journal: Journal) -> bool:
+    """Whether rules had to be put there: the network's own, or without a gateway those of its pods' subnets."""
+    if conf.gateways:
+        return masquerade_of(conf, []).ensure()
+    entries = [journal.read(*attachment) or {} for attachment in journal.attachments() if is_alive(*attachment)]
+    return True in {masquerade_of(conf, entry["ips"]).ensure() for entry in entries if entry.get("ips")}
+
+
 def _plug_in(conf: NetConf, journal: Journal, repair: Repair) -> None:
-    ovsdb = Ovsdb(conf.ovsdb)
+    reservations = Reservations(conf) if conf.ipam_type == HOST_LOCAL else None
+    host, ovsdb = Netlink(), Ovsdb(conf.ovsdb)
     try:
         ports = {port.name: port for port in ovsdb.ports(conf.bridge)}
         for container_id, ifname in journal.attachments():
             entry = journal.read(container_id, ifname) or {}
-            name = host_ifname(container_id, ifname)
             if not entry.get("ips") or not is_alive(container_id, ifname):
                 continue
-            port = ports.get(name)
-            if port is None or not is_plugged(port):
-                _plug(ovsdb, conf, container_id, ifname, entry)
-                repair.plugged.append(f"{container_id} {ifname}")
-            elif not is_guarded(conf, name, port.ofport, entry["mac"], entry["ips"]):
-                guard(conf, name, port.ofport, entry["mac"], entry["ips"])
-                repair.guarded.append(f"{container_id} {ifname}")
+            pod, port = f"{container_id} {ifname}", ports.get(host_ifname(container_id, ifname))
+            try:
+                if reservations is not None:
+                    _refuse_address_of_another(reservations, container_id, entry["ips"])
+                _bring_back(host, ovsdb, conf, (container_id, ifname), entry, port, repair)
+            except EvioError as error:
+                repair.failures.append(f"{pod}: {error}")
     finally:
         ovsdb.close()
+        host.close()
+
+
+def _bring_back(
+    host: Netlink,
+    ovsdb: Ovsdb,
+    conf: NetConf,
+    attachment: tuple[str, str],
+    entry: dict[str, Any],
+    port: Port | None,
+    repair: Repair,
+) -> None:
+    name, pod = host_ifname(*attachment), " ".join(attachment)
+    link = host.link(name)
+    if link is not None and not link.is_up:
+        host.raise_link(name)
+        repair.raised.append(pod)
+    if port is None or not is_plugged(port):
+        _plug(ovsdb, conf, *attachment, entry)
+        repair.plugged.append(pod)
+    elif not is_guarded(conf, name, port.ofport, entry["mac"], entry["ips"]):
+        guard(conf, name, port.ofport, entry["mac"], entry["ips"])
+        repair.guarded.append(pod)
+
+
+def _refuse_address_of_another(reservations: Reservations, container_id: str, ips: list[str]) -> None:
+    """A DEL that was cut off has given the address back, and another pod may have it by now."""
+    for address in (ip.partition("/")[0] for ip in ips):
+        holder = reservations.holder(address)
+        if holder is not None and holder[0] != container_id:
+            raise RepairError(f"its address {address} has been given to {holder[0]}; remove this pod")
 
 
 def _plug(ovsdb: Ovsdb, conf: NetConf, container_id: str, ifname: str, entry: dict[str, Any]) -> None:

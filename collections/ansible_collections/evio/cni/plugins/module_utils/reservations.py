@@ -30,12 +30,12 @@ class Reservations:
 
     def holders(self) -> set[tuple[str, str]]:
         """Container id and interface of every reservation; an empty interface in files of before CNI 0.7."""
-        found = set()
-        for address in self._addresses():
-            lines = self._read(address).split()
-            if lines:
-                found.add((lines[0], lines[1] if len(lines) > 1 else ""))
-        return found
+        return {holder for address in self._addresses() if (holder := self.holder(address))}
+
+    def holder(self, address: str) -> tuple[str, str] | None:
+        """Whose an address is, in the form of ``holders``; None if nobody's."""
+        lines = self._read(address).split()
+        return (lines[0], lines[1] if len(lines) > 1 else "") if lines else None
 
     def count(self) -> int:
         return len(self._addresses())

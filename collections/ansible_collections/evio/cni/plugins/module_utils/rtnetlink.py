@@ -118,8 +118,11 @@ class Netlink(NetlinkSocket):
         self.talk(f"veth pair {name} and {peer}", [(_RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, here)])
         _disable_ipv6(name)
         closed = _by_name(name) + _inet_conf({_ARP_IGNORE: 8, _RP_FILTER: 1, _FORWARDING: 0})
-        up = pack("=BxHiII", 0, 0, 0, _IFF_UP, _IFF_UP) + text(_IFLA_IFNAME, name)
-        self.talk(f"settings of {name}", [(_RTM_NEWLINK, 0, closed), (_RTM_NEWLINK, 0, up)])
+        self.talk(f"settings of {name}", [(_RTM_NEWLINK, 0, closed), (_RTM_NEWLINK, 0, _up(name))])
+
+    def raise_link(self, name: str) -> None:
+        """Set a device up."""
+        self.talk("link " + name, [(_RTM_NEWLINK, 0, _up(name))])
 
     def delete_link(self, name: str) -> bool:
         """Remove a device; False if there is none of this name."""
@@ -173,6 +176,10 @@ def _disable_ipv6(name: str) -> None:
 
 def _by_name(name: str) -> bytes:
     return pack("=BxHiII", 0, 0, 0, 0, 0) + text(_IFLA_IFNAME, name)
+
+
+def _up(name: str) -> bytes:
+    return pack("=BxHiII", 0, 0, 0, _IFF_UP, _IFF_UP) + text(_IFLA_IFNAME, name)
 
 
 def _address(index: int, address: bytes, prefix_length: int) -> bytes:

@@ -70,11 +70,19 @@ def damage_gateway(node: Node) -> None:
     in_namespace(node.switch.netns, "ip", "address", "flush", "dev", "br-evio")
 
 
+def damage_veths(node: Node) -> None:
+    for name in node.veths():
+        in_namespace(node.switch.netns, "ip", "link", "set", name, "down")
+
+
 def damage_port(node: Node) -> None:
     node.switch.vsctl("del-port", node.ports()[0])
 
 
-@pytest.mark.parametrize("damage", [damage_bridge, damage_database, damage_rules, damage_gateway, damage_port])
+DAMAGES = [damage_bridge, damage_database, damage_rules, damage_gateway, damage_veths, damage_port]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_pods_come_back(node: Node, new_pod: NewPod, damage: Callable[[Node], None]) -> None:
     one, other = node.add(new_pod()), node.add(new_pod())
     damage(node)
@@ -93,6 +101,7 @@ def test_repair_of_what_is_in_order_changes_nothing(node: Node, new_pod: NewPod)
         "bridge": [],
         "masquerade": False,
         "plugged": [],
+        "raised": [],
         "guarded": [],
         "removed": [],
         "failures": [],
@@ -106,6 +115,24 @@ def test_vswitchd_that_was_killed_takes_its_ports_up_again(node: Node, new_pod: 
     node.switch.start_vswitchd()
     repair(node)
     assert one.pings(other.address)
+
+
+def test_pod_whose_address_another_has_by_now_stays_unplugged(node: Node, new_pod: NewPod) -> None:
+    node.conf["ipam"]["ranges"] = [[{"subnet": "10.244.3.0/24", "rangeStart": "10.244.3.2", "rangeEnd": "10.244.3.3"}]]
+    halfway, kept = node.add(new_pod()), node.add(new_pod())
+    # As far as a DEL that was killed: port and reservation are gone, the veth is not.
+    node.switch.vsctl("del-port", halfway.result["interfaces"][1]["name"])
+    (node.directory / "ipam/evio" / halfway.address).unlink()
+    heir = node.add(new_pod())
+    assert heir.address == halfway.address
+    damage_port(node)
+    done = evio(node, "repair", "--json")
+    assert done.returncode == 1
+    [result] = json.loads(done.stdout)
+    [failure] = result["failures"]
+    assert f"{heir.address} has been given to {heir.container_id}" in failure
+    assert halfway.result["interfaces"][1]["name"] not in node.ports()
+    assert kept.pings(heir.address)
 
 
 def test_unfinished_delete_is_finished(node: Node, new_pod: NewPod) -> None:
