@@ -78,12 +78,13 @@ def _check_overlay() -> None:
         return  # No agent of ours on this node: the overlay is somebody else's, or is not up yet for the first time.
     try:
         state = loads(posix.read(descriptor, 1 << 20).decode())
-    except ValueError:
-        return
+        fault, updated = state.get("fault"), float(state["updated"])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return  # Not of our agent's making, as overlay_state has it too.
     finally:
         posix.close(descriptor)
-    if state.get("fault"):
-        raise CniError(LIMITED_CONNECTIVITY, f"the overlay is down: {state['fault']}")
-    age = time() - state.get("updated", 0)
+    if fault:
+        raise CniError(LIMITED_CONNECTIVITY, f"the overlay is down: {fault}")
+    age = time() - updated
     if age > paths.OVERLAY_STATE_SECONDS:
         raise CniError(LIMITED_CONNECTIVITY, f"the overlay's agent has said nothing for {age:.0f} s; is it running?")

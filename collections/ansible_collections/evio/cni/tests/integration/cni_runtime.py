@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 import uuid
@@ -19,6 +20,14 @@ REPOSITORY = Path(__file__).resolve().parents[6]
 PLUGIN = REPOSITORY / "build/bin/evio"
 CNI_PLUGINS = "/usr/lib/cni"
 """Where Debian's containernetworking-plugins are."""
+
+
+def library() -> str:
+    """The directory of the code that the built plugin runs, as its launcher says."""
+    found = re.search(r"sys\.path\.insert\(0, '(.*)'\)", PLUGIN.read_text())
+    if found is None:
+        raise RuntimeError(f"{PLUGIN} names no directory of code")
+    return found[1]
 
 
 class PluginFailedError(Exception):

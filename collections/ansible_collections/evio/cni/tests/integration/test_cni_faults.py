@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from . import fault_launcher
-from .cni_runtime import PLUGIN, Node, PluginFailedError, Pod
+from .cni_runtime import PLUGIN, Node, PluginFailedError, Pod, library
 from .ovs_daemons import OpenVSwitch, in_namespace, network_namespace
 
 pytestmark = pytest.mark.root
@@ -31,10 +31,7 @@ class FaultyNode(Node):
         """The exit status, and the steps that were begun."""
         log = self.directory / "steps"
         log.unlink(missing_ok=True)
-        found = re.search(r"sys\.path\.insert\(0, '(.*)'\)", PLUGIN.read_text())
-        assert found is not None
-        launcher = ["/usr/bin/python3", "-ISE", fault_launcher.__file__, found[1], kind, str(step), str(log)]
-        self.program = launcher
+        self.program = ["/usr/bin/python3", "-ISE", fault_launcher.__file__, library(), kind, str(step), str(log)]
         status = 0
         try:
             self.call(command, pod)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from .cni_runtime import Node, PluginFailedError, Pod
+from .cni_runtime import Node, PluginFailedError, Pod, library
 from .ovs_daemons import OpenVSwitch, network_namespace
 
 pytestmark = pytest.mark.root
@@ -77,6 +78,48 @@ def test_last_address_given_out(node: Node, new_pod: NewPod) -> None:
         node.call("STATUS")
     assert raised.value.code == 50
     node.delete(pod)
+    assert node.call("STATUS") == {}
+
+
+def overlay_says(node: Node, text: str) -> None:
+    """Let the plugin find this in the place where the overlay's agent writes, which is the whole host's."""
+    state = node.directory / "overlay.json"
+    state.write_text(text)
+    launcher = (
+        f"import sys; sys.path.insert(0, {library()!r}); from evio_cni import paths;"
+        f"paths.OVERLAY_STATE = {str(state)!r}; from evio_program.main import main; main()"
+    )
+    node.program = ["/usr/bin/python3", "-ISE", "-c", launcher]
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({"fault": "evio0 is gone", "age": 0}, r"the overlay is down: evio0 is gone"),
+        ({"fault": None, "age": 60}, r"the overlay's agent has said nothing for 6\d s"),
+    ],
+)
+def test_overlay_that_is_down_limits_pods_but_takes_new_ones(
+    node: Node, new_pod: NewPod, state: dict[str, Any], words: str
+) -> None:
+    overlay_says(node, json.dumps({"fault": state["fault"], "updated": time.time() - state["age"], "peers": []}))
+    with pytest.raises(PluginFailedError, match=words) as raised:
+        node.call("STATUS")
+    assert raised.value.code == 51
+    assert node.add(new_pod()).pings("10.244.3.1")
+
+
+def test_switch_that_is_down_is_told_before_the_overlay(node: Node) -> None:
+    overlay_says(node, json.dumps({"fault": "evio0 is gone", "updated": time.time()}))
+    node.switch.kill_server()
+    with pytest.raises(PluginFailedError, match="is ovsdb-server running") as raised:
+        node.call("STATUS")
+    assert raised.value.code == 50
+
+
+@pytest.mark.parametrize("text", [json.dumps({"fault": None, "updated": time.time() + 60}), "{", "[]", "{}"])
+def test_overlay_state_that_says_nothing_against_pods(node: Node, text: str) -> None:
+    overlay_says(node, text)
     assert node.call("STATUS") == {}
 
 
