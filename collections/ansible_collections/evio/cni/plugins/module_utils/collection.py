@@ -38,7 +38,7 @@ def collect(call: Call, conf: NetConf) -> None:
         if not is_too_old(error):
             failures.append(error.msg)
     if failures:
-        raise CniError(FAILED, f"{len(failures)} of the attachments could not be collected", "; ".join(failures))
+        raise CniError(FAILED, "not everything could be collected", "; ".join(failures))
 
 
 def collect_except(call: Call, conf: NetConf, valid: set[tuple[str, str]]) -> list[str]:
