@@ -98,22 +98,30 @@ def _is_good(base: Path, leaf: Leaf, ca: Any, names: set[str]) -> bool:
     if _load_key(base / f"{leaf.path}.key").public_key().public_numbers() != certificate.public_key().public_numbers():
         return False  # A run was killed between writing the key and its certificate.
     from cryptography import x509
-    from cryptography.hazmat.primitives.asymmetric import ec
 
-    try:
-        ca.public_key().verify(
-            certificate.signature, certificate.tbs_certificate_bytes, ec.ECDSA(certificate.signature_hash_algorithm)
-        )
-    except Exception:
-        # InvalidSignature, or a CA with another kind of key: not ours either way.
+    if not _is_signed_by(certificate, ca.public_key()):
         return False
-    if certificate.not_valid_after - _now() < datetime.timedelta(days=_RENEW_DAYS):
+    if _end(certificate) - _now() < datetime.timedelta(days=_RENEW_DAYS):
         return False
     if not names:
         return True
     alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     found = {str(value) for kind in (x509.DNSName, x509.IPAddress) for value in alternative.get_values_for_type(kind)}
     return names <= found
+
+
+def _is_signed_by(certificate: Any, key: Any) -> bool:
+    """By an RSA key too, kubeadm's default. cryptography has a method for it from version 40 on; Debian 12 has 38."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+
+    algorithm = certificate.signature_hash_algorithm
+    scheme = (padding.PKCS1v15(), algorithm) if isinstance(key, rsa.RSAPublicKey) else (ec.ECDSA(algorithm),)
+    try:
+        key.verify(certificate.signature, certificate.tbs_certificate_bytes, *scheme)
+    except InvalidSignature:
+        return False
+    return True
 
 
 def _names(leaf: Leaf, name: str, addresses: Sequence[str]) -> set[str]:
@@ -242,5 +250,13 @@ def _write(path: Path, content: bytes, mode: int, group: int | None) -> None:
 
 
 def _now() -> datetime.datetime:
-    # cryptography before 42 has naive times in UTC.
-    return datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+    return datetime.datetime.now(datetime.timezone.utc)
+
+
+def _end(certificate: Any) -> datetime.datetime:
+    # cryptography has the time with its zone from version 42 on, Debian 12 has 38.
+    if hasattr(certificate, "not_valid_after_utc"):
+        end: datetime.datetime = certificate.not_valid_after_utc
+        return end
+    naive: datetime.datetime = certificate.not_valid_after
+    return naive.replace(tzinfo=datetime.timezone.utc)

@@ -1,0 +1,138 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The module etcd_pki: kubeadm's layout, issued once, and anew only for a reason."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.evio.cni.plugins.module_utils import pki
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
+from cryptography.x509.oid import NameOID
+
+from .ansible_module import check_do_again, run_module
+
+LEAVES = ["etcd/server", "etcd/peer", "etcd/healthcheck-client", "apiserver-etcd-client"]
+MEMBER = {"name": "node1", "addresses": ["10.10.0.1"]}
+
+
+def certificate(directory: Path, path: str) -> x509.Certificate:
+    return x509.load_pem_x509_certificate((directory / f"{path}.crt").read_bytes())
+
+
+def usages(directory: Path, path: str) -> set[Any]:
+    return set(certificate(directory, path).extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+
+
+def names(directory: Path, path: str) -> set[str]:
+    alternative = certificate(directory, path).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return {str(name.value) for name in alternative}
+
+
+def test_all_is_issued_once_and_laid_out_as_kubeadm_does(tmp_path: Path) -> None:
+    _foretold, done, again = check_do_again("etcd_pki", directory=str(tmp_path), **MEMBER)
+    assert done["issued"] == ["etcd/ca", *LEAVES]
+    assert again["issued"] == []
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {f"{path}.{suffix}" for path in ("etcd/ca", *LEAVES) for suffix in ("crt", "key")}
+    assert {(tmp_path / f"{path}.key").stat().st_mode & 0o777 for path in ("etcd/ca", *LEAVES)} == {0o600}
+
+
+def test_check_mode_writes_nothing(tmp_path: Path) -> None:
+    assert run_module("etcd_pki", check_mode=True, directory=str(tmp_path / "pki"), **MEMBER)["changed"]
+    assert not (tmp_path / "pki").exists()
+
+
+def test_member_is_named_and_may_be_client_too(tmp_path: Path) -> None:
+    run_module("etcd_pki", directory=str(tmp_path), **MEMBER)
+    for path in ("etcd/server", "etcd/peer"):
+        assert names(tmp_path, path) == {"node1", "localhost", "127.0.0.1", "::1", "10.10.0.1"}
+        assert usages(tmp_path, path) == {Usage.SERVER_AUTH, Usage.CLIENT_AUTH}
+    for path in ("etcd/healthcheck-client", "apiserver-etcd-client"):
+        assert usages(tmp_path, path) == {Usage.CLIENT_AUTH}
+    ca = certificate(tmp_path, "etcd/ca").extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    for path in LEAVES:
+        authority = certificate(tmp_path, path).extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+        assert authority.key_identifier == ca.digest
+
+
+def test_new_address_renews_what_names_the_member_and_nothing_else(tmp_path: Path) -> None:
+    run_module("etcd_pki", directory=str(tmp_path), **MEMBER)
+    before = {path: certificate(tmp_path, path).serial_number for path in ("etcd/ca", *LEAVES)}
+    _foretold, done, _again = check_do_again(
+        "etcd_pki", directory=str(tmp_path), name="node1", addresses=["10.10.0.1", "10.10.0.9"]
+    )
+    assert done["issued"] == ["etcd/server", "etcd/peer"]
+    changed = [path for path, serial in before.items() if certificate(tmp_path, path).serial_number != serial]
+    assert changed == ["etcd/server", "etcd/peer"]
+    assert "10.10.0.9" in names(tmp_path, "etcd/server")
+
+
+def test_leaf_near_its_end_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pki.issue(str(tmp_path), "node1", [])
+    assert pki.outdated(str(tmp_path), "node1", []) == []
+    later = pki._now() + datetime.timedelta(days=300)
+    monkeypatch.setattr(pki, "_now", lambda: later)
+    assert pki.issue(str(tmp_path), "node1", []) == LEAVES
+    assert pki.outdated(str(tmp_path), "node1", []) == []
+
+
+def test_key_whose_certificate_was_not_written_any_more_is_replaced(tmp_path: Path) -> None:
+    pki.issue(str(tmp_path), "node1", [])
+    stranger = tmp_path / "stranger"
+    pki.issue(str(stranger), "node1", [])
+    (stranger / "etcd/peer.key").rename(tmp_path / "etcd/peer.key")
+    assert pki.issue(str(tmp_path), "node1", []) == ["etcd/peer"]
+
+
+def test_leaf_of_another_ca_of_the_same_name_is_replaced(tmp_path: Path) -> None:
+    pki.issue(str(tmp_path), "node1", [])
+    stranger = tmp_path / "stranger"
+    pki.issue(str(stranger), "node1", [])
+    for suffix in ("crt", "key"):
+        (stranger / f"etcd/server.{suffix}").rename(tmp_path / f"etcd/server.{suffix}")
+    assert pki.issue(str(tmp_path), "node1", []) == ["etcd/server"]
+
+
+def test_ca_without_its_key_is_not_replaced(tmp_path: Path) -> None:
+    pki.issue(str(tmp_path), "node1", [])
+    (tmp_path / "etcd/ca.key").unlink()
+    assert not run_module("etcd_pki", directory=str(tmp_path), name="node1")["changed"]
+    refused = run_module("etcd_pki", directory=str(tmp_path), **MEMBER)
+    assert refused["failed"]
+    assert "etcd/ca.key is not there; the CA is kept elsewhere" in refused["msg"]
+
+
+def test_rsa_ca_as_kubeadm_makes_it_is_used_and_its_leaves_stay(tmp_path: Path) -> None:
+    (tmp_path / "etcd").mkdir()
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "etcd-ca")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    ca = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=3650))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (tmp_path / "etcd/ca.crt").write_bytes(ca.public_bytes(Encoding.PEM))
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    (tmp_path / "etcd/ca.key").write_bytes(pem)
+    _foretold, done, _again = check_do_again("etcd_pki", directory=str(tmp_path), **MEMBER)
+    assert done["issued"] == LEAVES
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file to another group")
+def test_group_reads_etcds_own_keys_and_no_others(tmp_path: Path) -> None:
+    run_module("etcd_pki", directory=str(tmp_path), group="adm", **MEMBER)
+    modes = {path: (tmp_path / f"{path}.key").stat().st_mode & 0o777 for path in ("etcd/ca", *LEAVES)}
+    assert {path for path, mode in modes.items() if mode == 0o640} == {"etcd/server", "etcd/peer"}
+    refused = run_module("etcd_pki", directory=str(tmp_path / "other"), group="nobody-has-this", **MEMBER)
+    assert "'nobody-has-this' is no group of this host" in refused["msg"]
