@@ -26,6 +26,10 @@ _LARGEST_ANSWER = 64 << 20
 """Bytes; gRPC's own default of 4 MiB is less than a pool of 65 536 claims."""
 
 
+_ABOUT_THE_USER = ("authentication failed", "user name is empty")
+"""In messages of etcd whose code is about something else."""
+
+
 class EtcdError(EvioError):
     """etcd refused, or could not be asked in time; nothing is known to have changed."""
 
@@ -195,8 +199,11 @@ class Etcd:
                 f"etcd: {member.url} takes no writes, its space is used up ({details}); compact and defragment it, "
                 "then clear the alarm with `etcdctl alarm disarm`"
             )
-        if name in ("UNAUTHENTICATED", "PERMISSION_DENIED") or "authentication failed" in details:
-            return EtcdError(f"etcd: {member.url} refuses the user {self._access.user!r}: {details}")
+        if name in ("UNAUTHENTICATED", "PERMISSION_DENIED") or any(words in details for words in _ABOUT_THE_USER):
+            who = (
+                f"refuses the user {self._access.user!r}" if self._access.user else "asks for a user, and none is given"
+            )
+            return EtcdError(f"etcd: {member.url} {who}: {details}")
         if name == "INVALID_ARGUMENT":
             return EtcdError(f"etcd: {member.url} refuses the request: {details}")
         if name == "DEADLINE_EXCEEDED":

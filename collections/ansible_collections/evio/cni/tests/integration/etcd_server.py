@@ -6,6 +6,7 @@ Without TLS where a test says so; several of them are a cluster.
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import time
@@ -91,6 +92,15 @@ class EtcdServer:
         if self._process is not None:
             self._process.kill()
             self._reap()
+
+    def pause(self) -> None:
+        """Alive, and deaf: what is sent to it waits until resume."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
 
     def _reap(self) -> None:
         if self._process is not None:

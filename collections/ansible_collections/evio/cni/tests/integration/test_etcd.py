@@ -1,0 +1,86 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""etcd that asks for a user and a password, with TLS and without. What else goes wrong is told in test_registry."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from ansible_collections.evio.cni.plugins.module_utils.etcd import Access, Etcd, EtcdError, Get, Put
+
+from .etcd_server import EtcdServer
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "tls"])
+def access(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Access]:
+    """Of the user root, and of a user who may read and write below /evio/ alone."""
+    server = EtcdServer(tmp_path_factory.mktemp("etcd-auth"), tls=request.param)
+    try:
+        server.start()
+        set_up_users(server)
+        yield replace(server.access, user="evio", password="secret")
+    finally:
+        server.stop()
+
+
+def set_up_users(server: EtcdServer) -> None:
+    access = server.access
+    files = {"cacert": access.ca_cert, "cert": access.client_cert, "key": access.client_key}
+    flags = [f"--{name}={path}" for name, path in files.items() if path]
+    for command in (
+        ["user", "add", "root:root"],
+        ["user", "grant-role", "root", "root"],
+        ["role", "add", "evio"],
+        ["role", "grant-permission", "--prefix=true", "evio", "readwrite", "/evio/"],
+        ["user", "add", "evio:secret"],
+        ["user", "grant-role", "evio", "evio"],
+        ["auth", "enable"],
+    ):
+        subprocess.run(
+            ["etcdctl", f"--endpoints={server.url}", *flags, *command],
+            env={**os.environ, "ETCDCTL_API": "3"},
+            capture_output=True,
+            timeout=30,
+            check=True,
+        )
+
+
+def test_user_with_the_password_reads_and_writes(access: Access) -> None:
+    with Etcd(access) as etcd:
+        etcd.txn([], [Put("/evio/a", "1")])
+        assert [pair.value for pair in etcd.txn([], [Get("/evio/a")]).ranges[0]] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"password": "wrong"}, "refuses the user 'evio'"),
+        ({"user": "stranger"}, "refuses the user 'stranger'"),
+    ],
+)
+def test_who_may_not_is_told(access: Access, change: dict[str, str], words: str) -> None:
+    with Etcd(replace(access, **change)) as etcd, pytest.raises(EtcdError, match=words) as raised:
+        etcd.txn([], [Get("/evio/a")])
+    assert str(access.password) not in str(raised.value)
+
+
+def test_user_may_not_write_elsewhere(access: Access) -> None:
+    with Etcd(access) as etcd, pytest.raises(EtcdError, match=r"refuses the user 'evio': .*permission denied"):
+        etcd.txn([], [Put("/registry/a", "1")])
+
+
+def test_nobody_is_told_that_a_user_is_needed(access: Access) -> None:
+    with (
+        Etcd(replace(access, user=None, password=None)) as etcd,
+        pytest.raises(EtcdError, match="asks for a user, and none is given"),
+    ):
+        etcd.txn([], [Put("/evio/a", "1")])
+
+
+def test_password_is_in_no_representation(access: Access) -> None:
+    assert "secret" not in repr(access)
