@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from evio_cni.config_generator import MACHINE_ID, PLUGIN_DIRS, Settings, read_password
+from evio_cni.config_generator import PLUGIN_DIRS, Settings, read_password
 from evio_cni.errors import EvioError
 from evio_cni.etcd import Access
+from evio_cni.node_claim import MACHINE_ID
 
 _DATAPATHS = ("system", "netdev")
 
@@ -66,6 +67,7 @@ OPTIONS = (
     Option("reserved-cidr", "networks that no node is given, such as the service CIDR", "CIDR", ""),
     Option("subnet", "the subnet this node shall have and no other, such as its spec.podCIDR", "CIDR", ""),
     Option("replaced", "yes: this machine has taken the place of the one that has the node's claim", "yes|no", "no"),
+    Option("restore", "yes: claim again what this node is set up with, etcd has lost it", "yes|no", "no"),
     Option("machine-id", "file with this machine's id", "FILE", MACHINE_ID),
     Option("plugin-dir", "where portmap and bandwidth are looked for", "DIR", ",".join(PLUGIN_DIRS)),
 )
@@ -174,6 +176,7 @@ def _settings(values: Mapping[str, str]) -> Settings:
         reserved_cidrs=_several(values["reserved_cidr"]),
         subnet=values["subnet"],
         replaced=_boolean("replaced", values["replaced"]),
+        restore=_boolean("restore", values["restore"]),
         datapath_type=values["datapath_type"],
         machine_id_file=values["machine_id"],
         plugin_dirs=_several(values["plugin_dir"]),

@@ -13,7 +13,7 @@ description:
   - Turns one host's variables into an entry of the C(nodes) option of M(evio.cni.node_subnet).
 options:
   _input:
-    description: The host's entry of C(hostvars), with C(evio_machine_id) as M(ansible.builtin.slurp) has left it.
+    description: The host's entry of C(hostvars), with C(evio_node_claim) as M(evio.cni.node_claim_info) has left it.
     type: dict
     required: true
 """
@@ -24,23 +24,23 @@ nodes: "{{ ansible_play_hosts | map('extract', hostvars) | map('evio.cni.subnet_
 
 RETURN = r"""
 _value:
-  description: The host's name, machine-id, pinned subnet, and whether it was replaced.
+  description: The host's name, machine-id, pinned subnet, whether it was replaced, and what it is set up with.
   type: dict
 """
 
-import base64
 from collections.abc import Callable, Mapping
 from typing import Any
 
 
 def subnet_request(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Name, machine-id (empty where the host has none), pin and replacement of one host."""
-    read = variables.get("evio_machine_id") or {}
+    """Name, machine-id, pin and replacement of one host, and the claim that it is set up with, if it is."""
+    found = variables.get("evio_node_claim") or {}
     return {
         "name": str(variables["inventory_hostname"]),
-        "machine_id": base64.b64decode(read.get("content", "")).decode().strip(),
+        "machine_id": str(found.get("machine_id") or ""),
         "subnet": str(variables.get("evio_node_subnet_pin") or ""),
         "replaced": variables.get("evio_node_replaced") in (True, "true", "True", "yes"),
+        "configured": found.get("configured") or None,
     }
 
 

@@ -19,6 +19,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Any
 
 from .errors import EvioError
+from .paths import CONFLIST_NAME
 from .subnets import NodeSubnet, Pool, overlaps, reserved_places
 
 SCHEMA = 1
@@ -115,6 +116,15 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class Configured:
+    """The claim that a node is set up with: its pods have addresses of these subnets."""
+
+    cidrs: tuple[str, ...]
+    epoch: int
+    """0 for a node that was set up without a registry."""
+
+
+@dataclass(frozen=True)
 class Request:
     """What is wanted for one node."""
 
@@ -124,6 +134,15 @@ class Request:
     """Subnets that the node shall have and no others, at most one a family."""
     replaced: bool = False
     """The operator says that this machine has taken the place of the one that made the claim."""
+    configured: Configured | None = None
+    """What the node is set up with: a claim that etcd does not have is refused, not silently made anew."""
+    restore: bool = False
+    """The operator says that the node shall claim again what it is set up with: etcd has lost it."""
+
+    def pins(self) -> tuple[str, ...]:
+        """Its pins, and what it is set up with where that is to be restored."""
+        restored = self.configured.cidrs if self.restore and self.configured else ()
+        return tuple(dict.fromkeys((*self.pin, *restored)))
 
 
 @dataclass(frozen=True)
@@ -265,7 +284,9 @@ def plan_claims(
     those never used, once its quarantine is over, the longest released first. Raises ClaimError if any of the requests
     cannot be met, ExhaustedError for want of a free subnet: then none is.
     """
-    requests = [replace(one, pin=tuple(dict.fromkeys((*shape.pins.get(one.node, ()), *one.pin)))) for one in requests]
+    requests = [
+        replace(one, pin=tuple(dict.fromkeys((*shape.pins.get(one.node, ()), *one.pins())))) for one in requests
+    ]
     taken = snapshot.owners()
     _check_requests(requests, shape, snapshot, taken)
     kept = {cidr for request in requests for cidr in request.pin}.union(*shape.pins.values(), taken)
@@ -291,26 +312,21 @@ def plan_claims(
     return planned
 
 
-def why_fenced(claim: Claim | None, machine_id: str, cidrs: Iterable[str], epoch: int) -> str | None:
-    """Why a node that was set up with these subnets at this epoch must take no new pods; None if it may.
+def why_lost(configured: Configured, claim: Claim | None, revision: int) -> str | None:
+    """Why the claim that a node is set up with does not hold any more; None if it does.
 
-    ``claim`` is the one that etcd has for the node now. It is another one after a release and a new claim, after the
-    host was replaced, and after etcd was restored from a snapshot that is older than the claim.
+    ``claim`` is the one that etcd has for the node now, ``revision`` etcd's own: one that is behind the node's epoch
+    is of an etcd that was wiped, or restored from a snapshot older than the claim. An epoch that etcd has raised, for
+    a second family or another machine, takes nothing from the node.
     """
+    if configured.epoch > revision:
+        return f"etcd is only at revision {revision}: it was wiped, or restored from an older snapshot"
     if claim is None:
-        return "etcd has no claim of this node: it was released, or etcd was wiped or restored"
-    if claim.machine_id != machine_id:
-        return f"the node's claim belongs to the machine {claim.machine_id} now, not to {machine_id}"
-    if set(claim.cidrs) != set(cidrs):
-        return f"etcd has {', '.join(claim.cidrs)} for this node, not {', '.join(cidrs)}"
-    if claim.epoch != epoch:
-        return f"the node's claim was made at epoch {claim.epoch}, this node was set up at epoch {epoch}"
+        return "etcd has no claim of it: it was released, or etcd was wiped or restored"
+    lost = [cidr for cidr in configured.cidrs if cidr not in claim.cidrs]
+    if lost:
+        return f"etcd has {', '.join(claim.cidrs)} for it"
     return None
-
-
-def is_fenced(claim: Claim | None, machine_id: str, cidrs: Iterable[str], epoch: int) -> bool:
-    """Whether why_fenced has a reason."""
-    return why_fenced(claim, machine_id, cidrs, epoch) is not None
 
 
 def describe(pools: Sequence[Pool]) -> str:
@@ -341,6 +357,7 @@ def _check_requests(requests: Sequence[Request], shape: Shape, snapshot: Snapsho
                 f"{request.machine_id}; if the host was replaced, say so (replaced: true), if two hosts have one name, "
                 "rename one"
             )
+        _refuse_lost(request, held, snapshot.revision)
         for pin in request.pin:
             pool = next((pool for pool in shape.pools if pin in pool), None)
             if pool is None:
@@ -357,6 +374,18 @@ def _check_requests(requests: Sequence[Request], shape: Shape, snapshot: Snapsho
             if other is not None:
                 raise ClaimError(f"node {node} is pinned to {pin} but has {other}; release it first")
             wanted[pin] = node
+
+
+def _refuse_lost(request: Request, held: Claim | None, revision: int) -> None:
+    if request.configured is None or request.restore:
+        return
+    reason = why_lost(request.configured, held, revision)
+    if reason is not None:
+        raise ClaimError(
+            f"node {request.node} is set up with {', '.join(request.configured.cidrs)} at epoch "
+            f"{request.configured.epoch}, but {reason}; its pods keep what they have. To claim again what it is set up "
+            f"with, say so (restore: true); to give it another subnet, drain it and remove its {CONFLIST_NAME}"
+        )
 
 
 def _refuse_reserved(node: str, cidr: str, reserved: Sequence[str]) -> None:

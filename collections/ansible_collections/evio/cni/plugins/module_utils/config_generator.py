@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import paths
-from .claims import ClaimError, Request, subnets_of
+from .claims import Request, subnets_of
 from .conf_dir import refuse_competitors, write_conflist
 from .conflist import CHAINED_PLUGINS, PodNetwork, build_conflist
 from .errors import EvioError
 from .etcd import Access, Etcd
+from .node_claim import MACHINE_ID, read_configured, read_machine_id
 from .registry import Registry
 from .subnets import parse_pools, refuse_overlaps
 
 PLUGIN_DIRS = (paths.CNI_BIN_DIR, "/usr/lib/cni")
-MACHINE_ID = "/etc/machine-id"
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Settings:
     subnet: str = ""
     """The subnet that the node shall have and no other, as Kubernetes has it in ``node.spec.podCIDR``."""
     replaced: bool = False
+    restore: bool = False
+    """Claim again what the conflist has: etcd has lost it."""
     datapath_type: str = "system"
     machine_id_file: str = MACHINE_ID
     plugin_dirs: tuple[str, ...] = PLUGIN_DIRS
@@ -69,7 +71,14 @@ def generate(settings: Settings) -> Generated:
     for cidr in settings.cluster_cidrs:
         refuse_overlaps({"cluster-cidr": cidr})
     refuse_competitors(settings.out_dir)
-    request = Request(settings.node, read_machine_id(settings.machine_id_file), _pins(settings), settings.replaced)
+    request = Request(
+        settings.node,
+        read_machine_id(settings.machine_id_file),
+        _pins(settings),
+        settings.replaced,
+        read_configured(settings.out_dir),
+        settings.restore,
+    )
     with Etcd(settings.access) as etcd:
         outcome = Registry(etcd, settings.cluster).claim([request], pools, reserved=settings.reserved_cidrs)
     claim = outcome.claims[settings.node]
@@ -84,19 +93,6 @@ def generate(settings: Settings) -> Generated:
     )
     changed = write_conflist(build_conflist(network), settings.out_dir)
     return Generated(str(Path(settings.out_dir) / paths.CONFLIST_NAME), claim.cidrs, claim.epoch, changed)
-
-
-def read_machine_id(path: str = MACHINE_ID) -> str:
-    """Which machine this is (machine-id(5)). Raises ClaimError: a claim without it could not be told from another's."""
-    try:
-        machine_id = Path(path).read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ClaimError(
-            f"cannot read the machine's id: {error}; in a container, mount the host's {MACHINE_ID}"
-        ) from error
-    if not machine_id:
-        raise ClaimError(f"{path} is empty, so which machine this is cannot be known; run systemd-machine-id-setup")
-    return machine_id
 
 
 def read_password(path: str) -> str:

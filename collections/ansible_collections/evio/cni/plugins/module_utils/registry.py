@@ -7,6 +7,7 @@ holds only if nothing of that which matters has changed, and a lost race is read
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -42,6 +43,10 @@ from .upstream_keys import parse_upstream_keys
 
 _MOST_TRIES = 64
 """Each lost race means that another client has claimed: progress, but not without end."""
+
+_FIRST_PAUSE = 0.002
+_LONGEST_PAUSE = 0.25
+"""Seconds: all go for the lowest free subnet, so who has lost steps back for a random while, longer each time."""
 
 _BLOCKS = 32
 """Into how many parts a pool is divided, whose claims are counted, so that only one with room must be read."""
@@ -117,8 +122,8 @@ class Registry:
         before: Snapshot | None = None
         done: dict[str, Claim] = {}
         is_whole = False
-        for _try in range(_MOST_TRIES):
-            pins = [cidr for request in requests for cidr in request.pin]
+        for lost in range(_MOST_TRIES):
+            pins = [cidr for request in requests for cidr in request.pins()]
             snapshot = self._look([request.node for request in requests], pins, pools)
             before = before or snapshot
             shape = _wanted_shape(snapshot, pools, reserved)
@@ -139,13 +144,14 @@ class Registry:
             if is_complete:
                 claims = {request.node: done.get(request.node) or snapshot.claims[request.node] for request in requests}
                 return Outcome(claims, before, tuple(done), before.shape != shape)
+            _step_back(lost)
         raise self._restless()
 
     def release(self, nodes: Sequence[str], *, dry_run: bool = False) -> Outcome:
         """Take the claims of these nodes away; their subnets rest until the quarantine is over."""
         before: Snapshot | None = None
         done: list[str] = []
-        for _try in range(_MOST_TRIES):
+        for lost in range(_MOST_TRIES):
             snapshot = self._look(nodes)
             before = before or snapshot
             held = [snapshot.claims[node] for node in nodes if node in snapshot.claims]
@@ -153,6 +159,7 @@ class Registry:
             done += removed
             if is_complete:
                 return Outcome({}, before, tuple(done))
+            _step_back(lost)
         raise self._restless()
 
     def reshape(self, changes: Changes, *, dry_run: bool = False) -> PoolOutcome:
@@ -162,7 +169,7 @@ class Registry:
         """
         first: tuple[Snapshot, PoolPlan] | None = None
         released: list[str] = []
-        for _try in range(_MOST_TRIES):
+        for lost in range(_MOST_TRIES):
             result = self._etcd.txn([], [*self._all(), *([Get(UPSTREAM, prefix=True)] if changes.adopt else [])])
             snapshot = self._decode(result)
             upstream = {pair.key for pair in result.ranges[-1]} if changes.adopt else set()
@@ -177,6 +184,7 @@ class Registry:
             written, is_complete = self._write(plan.adopted.values(), plan.shape, snapshot)
             if is_complete:
                 return self._reshaped(first, plan, released, list(written))
+            _step_back(lost)
         raise self._restless()
 
     @staticmethod
@@ -326,11 +334,16 @@ class Registry:
 def plan_on_empty(
     requests: Sequence[Request], pools: Sequence[Pool], *, reserved: Sequence[str] = (), now: float = 0.0
 ) -> Outcome:
-    """What Registry.claim would do in a registry that holds nothing yet."""
+    """What Registry.claim would do in a registry that holds nothing yet: nodes that are set up keep what they have."""
+    requests = [replace(request, restore=True) for request in requests]
     shape, nothing = Shape(tuple(pools), tuple(reserved)), Snapshot()
     searches = {pool.pod_cidr: nothing.search(pool) for pool in pools}
     planned = plan_claims(requests, shape, nothing, searches, now=now)
     return Outcome(planned, nothing, tuple(planned), True)
+
+
+def _step_back(lost: int) -> None:
+    time.sleep(random.uniform(0, min(_FIRST_PAUSE * 2**lost, _LONGEST_PAUSE)))
 
 
 def _wanted_shape(snapshot: Snapshot, pools: Sequence[Pool], reserved: Sequence[str]) -> Shape:

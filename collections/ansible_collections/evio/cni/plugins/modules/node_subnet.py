@@ -56,6 +56,26 @@ options:
         description: Says that this machine has taken the place of the one that has the node's claim.
         type: bool
         default: false
+      configured:
+        description:
+          - The claim that the node is set up with, as M(evio.cni.node_claim_info) returns it.
+          - A node that is set up with what etcd does not have is an error, for its pods would lose their addresses.
+            That is so after a release, and after etcd was wiped or restored from an older snapshot.
+        type: dict
+        suboptions:
+          cidrs:
+            description: Its subnets.
+            type: list
+            elements: str
+            required: true
+          epoch:
+            description: The revision of its claim, 0 for none.
+            type: int
+            required: true
+  restore:
+    description: Claims again what the nodes are set up with, for an etcd that was wiped or restored.
+    type: bool
+    default: false
   pod_cidr:
     description: The pod network, or one a family with a comma between them. Required for O(state=present).
     type: str
@@ -118,7 +138,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.claims import Claim, ClaimError, Request, Snapshot, describe, subnets_of, table
+from ..module_utils.claims import Claim, ClaimError, Configured, Request, Snapshot, describe, subnets_of, table
 from ..module_utils.errors import EvioError
 from ..module_utils.etcd import Etcd
 from ..module_utils.etcd_options import ETCD_OPTIONS, access_of
@@ -172,12 +192,15 @@ class NodeSubnets:
             },
         }
 
-    @staticmethod
-    def _request(node: dict[str, Any]) -> Request:
+    def _request(self, node: dict[str, Any]) -> Request:
         if not node["machine_id"]:
             raise ClaimError(f"node {node['name']} has no machine_id; give it the content of its /etc/machine-id")
         pin = tuple(cidr.strip() for cidr in (node["subnet"] or "").split(",") if cidr.strip())
-        return Request(node["name"], node["machine_id"].strip(), pin, node["replaced"])
+        known = node["configured"]
+        configured = Configured(tuple(known["cidrs"]), known["epoch"]) if known else None
+        return Request(
+            node["name"], node["machine_id"].strip(), pin, node["replaced"], configured, self.params["restore"]
+        )
 
     @staticmethod
     def _facts(claim: Claim) -> dict[str, Any]:
@@ -208,8 +231,16 @@ def main() -> None:
                     "machine_id": {"type": "str"},
                     "subnet": {"type": "str"},
                     "replaced": {"type": "bool", "default": False},
+                    "configured": {
+                        "type": "dict",
+                        "options": {
+                            "cidrs": {"type": "list", "elements": "str", "required": True},
+                            "epoch": {"type": "int", "required": True},
+                        },
+                    },
                 },
             },
+            "restore": {"type": "bool", "default": False},
             "pod_cidr": {"type": "str"},
             "node_bits": {"type": "str"},
             "reserved_cidrs": {"type": "list", "elements": "str", "default": []},

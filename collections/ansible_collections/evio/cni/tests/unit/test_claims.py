@@ -10,6 +10,7 @@ import pytest
 from ansible_collections.evio.cni.plugins.module_utils.claims import (
     Claim,
     ClaimError,
+    Configured,
     Keys,
     Released,
     Request,
@@ -20,13 +21,12 @@ from ansible_collections.evio.cni.plugins.module_utils.claims import (
     decode_shape,
     encode_claim,
     encode_shape,
-    is_fenced,
     plan_claims,
     stale_releases,
-    why_fenced,
+    why_lost,
 )
 from ansible_collections.evio.cni.plugins.module_utils.etcd import Get, KeyValue, TxnResult
-from ansible_collections.evio.cni.plugins.module_utils.registry import Registry
+from ansible_collections.evio.cni.plugins.module_utils.registry import Registry, plan_on_empty
 from ansible_collections.evio.cni.plugins.module_utils.subnets import Pool, parse_pools
 from ansible_collections.evio.cni.plugins.module_utils.upstream_keys import parse_upstream_keys
 from ansible_collections.evio.cni.tests.unit.memory_etcd import MemoryEtcd
@@ -136,32 +136,54 @@ def test_subnets_of_another_size_are_forgotten_with_the_pool_they_were_cut_from(
     assert stale_releases(Shape(parse_pools("10.244.0.0/16", 3)), snapshot) == ["10.244.0.0/18"]
 
 
+CONFIGURED = Configured(("10.244.0.0/24",), 7)
+
+
 @pytest.mark.parametrize(
-    ("claim", "words"),
+    ("claim", "revision", "words"),
     [
-        (None, "etcd has no claim of this node"),
-        (replace(CLAIM, machine_id="m2"), "belongs to the machine m2 now, not to m1"),
-        (replace(CLAIM, cidrs=("10.244.9.0/24",)), "etcd has 10.244.9.0/24 for this node, not 10.244.0.0/24"),
-        (replace(CLAIM, epoch=8), "made at epoch 8, this node was set up at epoch 7"),
+        (None, 9, "etcd has no claim of it: it was released, or etcd was wiped or restored"),
+        (replace(CLAIM, cidrs=("10.244.9.0/24",)), 9, "etcd has 10.244.9.0/24 for it"),
+        (replace(CLAIM, epoch=3), 6, "etcd is only at revision 6: it was wiped, or restored from an older snapshot"),
     ],
 )
-def test_node_whose_claim_is_another_one_is_fenced(claim: Claim | None, words: str) -> None:
-    assert words in str(why_fenced(claim, "m1", ["10.244.0.0/24"], 7))
-    assert is_fenced(claim, "m1", ["10.244.0.0/24"], 7)
+def test_claim_that_etcd_has_lost_is_told(claim: Claim | None, revision: int, words: str) -> None:
+    assert why_lost(CONFIGURED, claim, revision) == words
 
 
-def test_node_with_its_own_claim_is_not_fenced() -> None:
-    assert why_fenced(CLAIM, "m1", ["10.244.0.0/24"], 7) is None
-    assert not is_fenced(CLAIM, "m1", ["10.244.0.0/24"], 7)
+@pytest.mark.parametrize("claim", [CLAIM, replace(CLAIM, epoch=9, cidrs=(*CLAIM.cidrs, "fd00::/62"))])
+def test_claim_that_etcd_has_or_has_added_to_is_not_lost(claim: Claim) -> None:
+    assert why_lost(CONFIGURED, claim, 9) is None
 
 
-def test_claim_lost_to_a_release_fences_the_node_even_after_it_claimed_again() -> None:
+def test_node_that_was_released_but_is_set_up_gets_no_other_subnet_behind_its_pods_back() -> None:
     registry = Registry(MemoryEtcd(), "kubernetes")  # type: ignore[arg-type]
-    first = registry.claim(ask("node1"), FOUR).claims["node1"]
+    first = registry.claim(ask("node1", "node2"), FOUR).claims["node1"]
     registry.release(["node1"])
-    assert is_fenced(registry.read().claims.get("node1"), first.machine_id, first.cidrs, first.epoch)
-    registry.claim(ask("node1"), FOUR, quarantine=0)
-    assert is_fenced(registry.read().claims.get("node1"), first.machine_id, first.cidrs, first.epoch)
+    known = replace(ask("node1")[0], configured=Configured(first.cidrs, first.epoch))
+    with pytest.raises(ClaimError, match=r"node node1 is set up with 10\.244\.0\.0/18 at epoch \d+, but etcd has no"):
+        registry.claim([known, *ask("node3")], FOUR, quarantine=0)
+    assert list(registry.read().claims) == ["node2"]
+    restored = registry.claim([replace(known, restore=True)], FOUR).claims["node1"]
+    assert restored.cidrs == first.cidrs
+    assert restored.epoch > first.epoch
+
+
+def test_what_another_node_has_meanwhile_cannot_be_restored() -> None:
+    registry = Registry(MemoryEtcd(), "kubernetes")  # type: ignore[arg-type]
+    registry.claim(ask("node2"), FOUR)
+    lost = replace(ask("node1")[0], configured=Configured(("10.244.0.0/18",), 1), restore=True)
+    with pytest.raises(ClaimError, match=r"node1 is pinned to 10\.244\.0\.0/18, which node2 has"):
+        registry.claim([lost], FOUR)
+
+
+def test_plan_on_empty_leaves_a_node_what_it_is_set_up_with() -> None:
+    known = replace(ask("node2")[0], configured=Configured(("10.244.0.0/18",), 5))
+    planned = plan_on_empty([*ask("node1"), known], FOUR).claims
+    assert {node: claim.cidrs for node, claim in planned.items()} == {
+        "node1": ("10.244.64.0/18",),
+        "node2": ("10.244.0.0/18",),
+    }
 
 
 def test_second_family_keeps_the_first_and_raises_the_epoch() -> None:
