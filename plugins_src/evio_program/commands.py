@@ -96,7 +96,7 @@ def _repair(options: argparse.Namespace) -> int:
         _print_json([asdict(repair) for repair in repairs])
     for repair in repairs if not options.json else ():
         done = [f"bridge: {name}" for name in repair.bridge]
-        done += ["masquerade rules"] if repair.masquerade else []
+        done += ["the node's rules"] if repair.rules else []
         for verb in ("raised", "plugged", "guarded", "removed"):
             done += [f"{verb} {one}" for one in getattr(repair, verb)]
         _print(f"network {repair.network}: {'; '.join(done) if done else 'all in order'}")

@@ -70,11 +70,11 @@ def _answer(spoken: _Spoken) -> dict[str, Any] | None:
 
         return cni_protocol.shape_result(add(call, conf), conf.cni_version)
     if call.command == "DEL":
-        from evio_cni.attachment import delete
+        from evio_cni.detachment import delete
 
         delete(call, conf)
     elif call.command == "CHECK":
-        from evio_cni.attachment import check
+        from evio_cni.checking import check
 
         check(call, conf)
     elif call.command == "STATUS":

@@ -7,13 +7,14 @@ end of its veth is there, for the kernel takes that away with the pod's namespac
 
 from __future__ import annotations
 
-from .attachment import delete
 from .cni_protocol import FAILED, INVALID_CONFIG, Call, CniError
+from .detachment import delete
 from .errors import EvioError
 from .ipam import NO_ATTACHMENT, IpamCall, is_too_old
 from .journal import Journal
 from .ovsdb_rpc import Ovsdb, SwitchError
 from .ownership import CONTAINER_ID, IFNAME_ID, NETWORK_ID, host_ifname
+from .port_guard import sweep
 from .reservations import HOST_LOCAL, Reservations
 from .rtnetlink import Netlink
 
@@ -52,6 +53,11 @@ def collect_except(call: Call, conf: NetConf, valid: set[tuple[str, str]]) -> li
             delete(Call("DEL", container_id, "", ifname, call.path, {}), conf)
         except EvioError as error:
             failures.append(f"{container_id} {ifname}: {error}")
+    if not failures:
+        try:
+            sweep(conf)
+        except EvioError as error:
+            failures.append(str(error))
     return failures
 
 

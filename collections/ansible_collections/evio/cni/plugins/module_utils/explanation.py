@@ -10,16 +10,17 @@ import posix
 from dataclasses import dataclass
 from typing import Any
 
-from .attachment import bridge_of, masquerade_of
 from .bridge import compare_bridge
 from .errors import EvioError
 from .journal import Journal
 from .netconf import NetConf
 from .netlink import NetlinkError
+from .node_rules import FAMILY, HOST_ENDS, TABLE, rules_of
 from .openflow import OpenFlowError
 from .ovsdb_rpc import Ovsdb
 from .ownership import host_ifname
 from .port_guard import is_guarded
+from .ready_bridge import bridge_of
 from .rtnetlink import Link, Netlink, split_cidr
 
 
@@ -153,9 +154,14 @@ def _bridge(conf: NetConf) -> Finding:
 
 
 def _rules(conf: NetConf, entry: dict[str, Any]) -> list[Finding]:
-    if not conf.ip_masq:
-        return []
-    masquerade = masquerade_of(conf, entry.get("ips", []))
-    if not masquerade.is_there():
-        return [Finding("masquerade", False, f"chain {masquerade.chain} is not there", "evio repair")]
-    return [Finding("masquerade", True, f"chain {masquerade.chain} of table inet evio_cni")]
+    rules = rules_of(conf, entry.get("ips", []))
+    missing = rules.missing()
+    return [
+        Finding(
+            "host ends" if name == HOST_ENDS else "masquerade",
+            name not in missing,
+            f"chain {name} of table {FAMILY} {TABLE}{' is not whole' if name in missing else ''}",
+            "evio repair" if name in missing else "",
+        )
+        for name in rules.chains
+    ]

@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from . import bundle
 from .errors import EvioError
 from .whole_file import write_whole
 
@@ -24,6 +25,9 @@ INTERPRETER = "/usr/bin/python3"
 
 PROGRAMS = {"evio": "evio_program.main", "evio-config-gen": "evio_config_gen.main"}
 """Each launcher's name, and the module whose ``main`` it calls."""
+
+_BUNDLED = "evio"
+"""The one that is run for every pod."""
 
 LIBRARY = "evio_cni"
 
@@ -35,9 +39,10 @@ _LAUNCHER = """\
 #!{interpreter} -ISE
 import sys
 sys.path.insert(0, {directory!r})
-from {module} import main
+{preparation}from {module} import main
 main()
 """
+_BUNDLE = "import sys; sys.path.insert(0, sys.argv[1]); from evio_cni import bundle; bundle.write(*sys.argv[1:])"
 
 
 class InstallationError(EvioError):
@@ -53,7 +58,7 @@ def is_installed(version: str, *, bin_dir: str, lib_dir: str, interpreter: str =
     """Whether every launcher is there and calls this version."""
     directory = str(Path(lib_dir) / version)
     return os.path.isdir(directory) and all(
-        _read(Path(bin_dir) / name) == _launcher(directory, module, interpreter) for name, module in PROGRAMS.items()
+        _read(Path(bin_dir) / name) == _launcher(directory, name, interpreter) for name in PROGRAMS
     )
 
 
@@ -79,8 +84,8 @@ def install(archive: bytes, *, bin_dir: str, lib_dir: str, interpreter: str = IN
         return False
     try:
         directory = _unpack(archive, version, Path(lib_dir), interpreter)
-        for name, module in PROGRAMS.items():
-            write_whole(Path(bin_dir) / name, _launcher(str(directory), module, interpreter), mode=0o755)
+        for name in PROGRAMS:
+            write_whole(Path(bin_dir) / name, _launcher(str(directory), name, interpreter), mode=0o755)
         _remove_old_versions(Path(lib_dir), keep=version)
     except (OSError, zipfile.BadZipFile) as error:
         raise InstallationError(f"cannot install the programs into {bin_dir} and {lib_dir}: {error}") from error
@@ -109,8 +114,14 @@ def _unpack(archive: bytes, version: str, lib_dir: Path, interpreter: str) -> Pa
 
 def _compile(directory: Path, final: Path, interpreter: str) -> None:
     """Byte-compile for the interpreter that will run it; its code is trusted as it is, not compared with its source."""
-    command = [interpreter, "-ISE", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
-    command += ["-s", str(directory), "-p", str(final), str(directory)]
+    options = ["-q", "--invalidation-mode", "unchecked-hash", "-s", str(directory), "-p", str(final), str(directory)]
+    _run([interpreter, "-ISE", "-m", "compileall", *options])
+    if (directory / LIBRARY).is_dir():
+        _run([interpreter, "-ISE", "-c", _BUNDLE, str(directory), str(final)])
+
+
+def _run(command: list[str]) -> None:
+    interpreter = command[0]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_COMPILE_SECONDS, check=False)
     except FileNotFoundError:
@@ -121,8 +132,11 @@ def _compile(directory: Path, final: Path, interpreter: str) -> None:
         raise InstallationError(f"{interpreter} cannot compile the programs: {(done.stdout + done.stderr).strip()}")
 
 
-def _launcher(directory: str, module: str, interpreter: str) -> str:
-    return _LAUNCHER.format(interpreter=interpreter, directory=directory, module=module)
+def _launcher(directory: str, name: str, interpreter: str) -> str:
+    preparation = bundle.LAUNCH if name == _BUNDLED else ""
+    return _LAUNCHER.format(
+        interpreter=interpreter, directory=directory, module=PROGRAMS[name], preparation=preparation
+    )
 
 
 def _remove_old_versions(lib_dir: Path, *, keep: str) -> None:

@@ -10,12 +10,14 @@ import posix
 import select
 from time import monotonic
 
-from .cni_protocol import FAILED, INCOMPATIBLE_VERSION, INVALID_CONFIG, INVALID_ENVIRONMENT, IO_FAILURE, CniError
+from .cni_protocol import FAILED, INCOMPATIBLE_VERSION, INVALID_CONFIG, INVALID_ENVIRONMENT, IO_FAILURE, Call, CniError
 from .plain_json import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from .netconf import NetConf
 
 _TIMEOUT_SECONDS = 30.0
 _OLD_VERBS = ("ADD", "DEL", "CHECK")
@@ -44,6 +46,12 @@ NO_ATTACHMENT = {"CNI_CONTAINERID": "none", "CNI_IFNAME": "none", "CNI_NETNS": "
 def is_too_old(error: CniError) -> bool:
     """Whether an IPAM plugin has answered that it knows no STATUS or GC, or not CNI 1.1.0 that brought them."""
     return error.code in (INCOMPATIBLE_VERSION, INVALID_ENVIRONMENT)
+
+
+def start_ipam(command: str, call: Call, conf: NetConf) -> IpamCall:
+    """Ask the network's IPAM plugin about the attachment. Raises CniError."""
+    variables = {"CNI_CONTAINERID": call.container_id, "CNI_IFNAME": call.ifname, "CNI_NETNS": call.netns}
+    return IpamCall(command, conf.ipam_type, call.path, conf.raw, variables)
 
 
 class IpamCall:
@@ -104,6 +112,14 @@ class IpamCall:
                 raise CniError(code, f"{self._what}: {answer['msg']}", str(answer.get("details", "")))
             raise CniError(FAILED, f"{self._what} ended with status {posix.waitstatus_to_exitcode(status)}")
         return answer if isinstance(answer, dict) else {}
+
+    def finish_quietly(self) -> CniError | None:
+        """As ``finish``; what went wrong is returned."""
+        try:
+            self.finish()
+        except CniError as error:
+            return error
+        return None
 
     def _read(self) -> tuple[bytes, bool]:
         deadline = monotonic() + _TIMEOUT_SECONDS

@@ -10,6 +10,7 @@ from __future__ import annotations
 import posix
 from time import time
 
+from .attachment_lock import make_directories
 from .cni_protocol import IO_FAILURE, CniError
 from .plain_json import dumps, loads
 
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
 _TEMPORARY = ".tmp-"
 
 
+def boot_id() -> str:
+    """What tells this boot of the host from others: no attachment outlives one."""
+    descriptor = posix.open("/proc/sys/kernel/random/boot_id", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        return posix.read(descriptor, 64).decode().strip()
+    finally:
+        posix.close(descriptor)
+
+
 class Journal:
     """The journal of one network."""
 
@@ -28,20 +38,31 @@ class Journal:
 
     def write(self, container_id: str, ifname: str, entry: dict[str, Any]) -> None:
         """Put the entry in place as a whole. Raises CniError."""
-        path, temporary = self._path(container_id, ifname), self._temporary(container_id, ifname)
+        self.prepare(container_id, ifname, entry)
+        self.commit(container_id, ifname)
+
+    def prepare(self, container_id: str, ifname: str, entry: dict[str, Any]) -> None:
+        """Write the entry beside the one that is in place, for ``commit``. Raises CniError."""
+        temporary = self._temporary(container_id, ifname)
         try:
             try:
                 descriptor = self._create(temporary)
             except FileNotFoundError:
-                self._make_directories()
+                make_directories(self._directory)
                 descriptor = self._create(temporary)
             try:
                 posix.write(descriptor, dumps(entry).encode())
             finally:
                 posix.close(descriptor)
-            posix.rename(temporary, path)
         except OSError as error:
-            raise CniError(IO_FAILURE, f"cannot write the journal {path}: {error.strerror}") from None
+            raise CniError(IO_FAILURE, f"cannot write the journal {temporary}: {error.strerror}") from None
+
+    def commit(self, container_id: str, ifname: str) -> None:
+        """Put the prepared entry in place. Raises CniError."""
+        try:
+            posix.rename(self._temporary(container_id, ifname), self._path(container_id, ifname))
+        except OSError as error:
+            raise CniError(IO_FAILURE, f"cannot write the journal in {self._directory}: {error.strerror}") from None
 
     def read(self, container_id: str, ifname: str) -> dict[str, Any] | None:
         """The entry, or None; an empty one where a crash of the host has left no readable content."""
@@ -105,12 +126,3 @@ class Journal:
     def _create(path: str) -> int:
         flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC | posix.O_NOFOLLOW
         return posix.open(path, flags, 0o600)
-
-    def _make_directories(self) -> None:
-        at = ""
-        for part in filter(None, self._directory.split("/")):
-            at += "/" + part
-            try:
-                posix.mkdir(at, 0o700)
-            except FileExistsError:
-                continue

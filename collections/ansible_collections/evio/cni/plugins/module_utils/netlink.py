@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """A raw netlink socket into a network namespace, and the attributes of its messages (linux/netlink.h).
 
-What is said over it is the subject of rtnetlink (links, addresses, routes), masquerade (nftables), offload (ethtool).
+What is said over it is the subject of rtnetlink (links, addresses, routes), node_rules (nftables), offload (ethtool).
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ import posix
 from _struct import pack, unpack_from
 
 from .errors import EvioError
+from .netns import inside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, TypeVar
-
-    Result = TypeVar("Result")
+    from typing import Any
 
 NETLINK_ROUTE, NETLINK_NETFILTER, NETLINK_GENERIC = 0, 12, 16
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
@@ -29,11 +27,7 @@ _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _AF_NETLINK = 16
 _SOCK_RAW, _SOCK_CLOEXEC = 3, 0o2000000
 _SOL_SOCKET, _SO_RCVTIMEO = 1, 20
-_CLONE_NEWNET = 0x40000000
 _TIMEOUT_SECONDS = 10
-
-_OWN_PROCESS: Any = None
-"""dlopen(3): the symbols of the program itself, libc's among them."""
 
 
 class NetlinkError(EvioError):
@@ -87,31 +81,6 @@ class NetlinkSocket:
         if failure is not None:
             raise failure
         return bodies
-
-
-def inside(netns: int, work: Callable[[], Result]) -> Result:
-    """Do a piece of work in the network namespace of a file descriptor, and come back whatever happens."""
-    own = posix.open("/proc/thread-self/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
-    try:
-        setns(netns)
-        try:
-            return work()
-        finally:
-            setns(own)
-    finally:
-        posix.close(own)
-
-
-def setns(descriptor: int) -> None:
-    """Move the calling thread into the network namespace. Raises OSError."""
-    if hasattr(posix, "setns"):
-        posix.setns(descriptor, _CLONE_NEWNET)
-        return
-    # Before Python 3.12; importing ctypes itself takes three times as long as these two calls.
-    import _ctypes
-
-    if _ctypes.call_function(_ctypes.dlsym(_ctypes.dlopen(_OWN_PROCESS, 2), "setns"), (descriptor, _CLONE_NEWNET)) != 0:
-        raise OSError(22, "not a network namespace")
 
 
 def attribute(kind: int, value: bytes) -> bytes:

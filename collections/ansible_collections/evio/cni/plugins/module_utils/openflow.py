@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""OpenFlow 1.3 (ONF TS-006) as far as a port's flows need it: put flows in, count them, take them out, by their cookie.
+"""OpenFlow 1.3 (ONF TS-006) as far as a port's flows need it: put flows in, count and list them, take them out.
 
 Over the socket that vswitchd has for each bridge beside its database's. Which flows: port_security.
 """
@@ -15,7 +15,8 @@ _VERSION = 4
 _HELLO, _ERROR, _ECHO_REQUEST, _ECHO_REPLY = 0, 1, 2, 3
 _FLOW_MOD, _MULTIPART_REQUEST, _BARRIER_REQUEST = 14, 18, 20
 _ADD, _DELETE = 0, 3
-_AGGREGATE = 2
+_FLOW_STATS, _AGGREGATE = 1, 2
+_MULTIPART_REPLY, _MORE = 19, 1
 _ALL_TABLES, _ANY, _NO_BUFFER = 0xFF, 0xFFFFFFFF, 0xFFFFFFFF
 _NORMAL_PORT = 0xFFFFFFFA
 _WHOLE_COOKIE = 0xFFFFFFFFFFFFFFFF
@@ -45,6 +46,17 @@ class Flow:
         self.may_pass = may_pass
 
 
+class Selection:
+    """Flows by those bits of their cookie that the mask has, and by the port that they match, if one is given."""
+
+    __slots__ = ("cookie", "fields", "mask")
+
+    def __init__(self, cookie: int, mask: int = _WHOLE_COOKIE, port: int | None = None) -> None:
+        self.cookie = cookie
+        self.mask = mask
+        self.fields: list[tuple[int, bytes]] = [] if port is None else [(IN_PORT, pack("!I", port))]
+
+
 class OpenFlow:
     """A connection to one bridge of the Open vSwitch whose database is at ``unix:PATH``."""
 
@@ -70,24 +82,41 @@ class OpenFlow:
     def close(self) -> None:
         self._socket.close()
 
-    def replace(self, cookie: int, flows: list[Flow]) -> None:
-        """Have these flows and no others of the cookie. Returns once they are at work; raises OpenFlowError."""
-        messages = [_flow_mod(cookie, _DELETE, None), *(_flow_mod(cookie, _ADD, flow) for flow in flows)]
-        self._talk([*((_FLOW_MOD, message) for message in messages), (_BARRIER_REQUEST, b"")])
+    def change(self, gone: list[Selection], cookie: int, flows: list[Flow]) -> None:
+        """Take flows out, and put these in under the cookie. Returns once they are at work; raises OpenFlowError."""
+        messages = [(_FLOW_MOD, _deletion(selection)) for selection in gone]
+        messages += [(_FLOW_MOD, _addition(cookie, flow)) for flow in flows]
+        self._talk([*messages, (_BARRIER_REQUEST, b"")])
 
     def count(self, cookie: int) -> int:
         """How many flows of the cookie the bridge has."""
-        body = pack("!HHIB3xII4xQQ", _AGGREGATE, 0, 0, _ALL_TABLES, _ANY, _ANY, cookie, _WHOLE_COOKIE) + _match([])
-        answer = self._talk([(_MULTIPART_REQUEST, body)])
+        [answer] = self._talk([(_MULTIPART_REQUEST, _statistics(_AGGREGATE, Selection(cookie)))])
         return int(unpack_from("!I", answer, 8 + 16)[0])
 
-    def _talk(self, messages: list[tuple[int, bytes]]) -> bytes:
-        """Send all in one write, and return the body of the last one's answer: the bridge takes them in their order."""
+    def ports(self, selection: Selection) -> set[int]:
+        """The ports that flows match, those flows that match one."""
+        found = set()
+        for answer in self._talk([(_MULTIPART_REQUEST, _statistics(_FLOW_STATS, selection))]):
+            at = 8
+            while at < len(answer):
+                [length] = unpack_from("!H", answer, at)
+                field, end = at + 52, at + 48 + unpack_from("!H", answer, at + 50)[0]
+                while field < end:
+                    header = unpack_from("!HBB", answer, field)
+                    if header[:2] == (0x8000, IN_PORT << 1):
+                        found.add(int(unpack_from("!I", answer, field + 4)[0]))
+                    field += 4 + header[2]
+                at += length
+        return found
+
+    def _talk(self, messages: list[tuple[int, bytes]]) -> list[bytes]:
+        """Send all in one write, and return the parts of the last one's answer: the bridge keeps their order."""
         first = self._transaction + 1
         data = b""
         for kind, body in messages:
             self._transaction += 1
             data += pack("!BBHI", _VERSION, kind, 8 + len(body), self._transaction) + body
+        parts = []
         try:
             self._socket.sendall(data)
             while True:
@@ -98,7 +127,9 @@ class OpenFlow:
                     error, code = unpack_from("!HH", body)
                     raise OpenFlowError(f"the bridge {self._bridge} refuses a flow: OpenFlow error {error}, {code}")
                 elif kind != _HELLO and transaction == self._transaction:
-                    return body
+                    parts.append(body)
+                    if kind != _MULTIPART_REPLY or not unpack_from("!2xH", body)[0] & _MORE:
+                        return parts
         except BlockingIOError:
             raise OpenFlowError(f"the bridge {self._bridge} does not answer within {_TIMEOUT_SECONDS} s") from None
         except OSError as error:
@@ -117,15 +148,22 @@ class OpenFlow:
             self._unread += received
 
 
-def _flow_mod(cookie: int, command: int, flow: Flow | None) -> bytes:
-    table = _ALL_TABLES if flow is None else 0
-    mask = _WHOLE_COOKIE if flow is None else 0
-    priority = 0 if flow is None else flow.priority
-    head = pack("!QQBBHHHIIIHxx", cookie, mask, table, command, 0, 0, priority, _NO_BUFFER, _ANY, _ANY, 0)
-    body = head + _match([] if flow is None else flow.fields)
-    if flow is not None and flow.may_pass:
+def _deletion(selection: Selection) -> bytes:
+    head = pack("!QQBB", selection.cookie, selection.mask, _ALL_TABLES, _DELETE)
+    return head + pack("!HHHIIIHxx", 0, 0, 0, _NO_BUFFER, _ANY, _ANY, 0) + _match(selection.fields)
+
+
+def _addition(cookie: int, flow: Flow) -> bytes:
+    head = pack("!QQBBHHHIIIHxx", cookie, 0, 0, _ADD, 0, 0, flow.priority, _NO_BUFFER, _ANY, _ANY, 0)
+    body = head + _match(flow.fields)
+    if flow.may_pass:
         body += pack("!HH4x", _APPLY_ACTIONS, 24) + pack("!HHIH6x", _OUTPUT, 16, _NORMAL_PORT, 0)
     return body
+
+
+def _statistics(kind: int, selection: Selection) -> bytes:
+    query = pack("!HHIB3xII4xQQ", kind, 0, 0, _ALL_TABLES, _ANY, _ANY, selection.cookie, selection.mask)
+    return query + _match(selection.fields)
 
 
 def _match(fields: list[tuple[int, bytes]]) -> bytes:

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The OVSDB protocol (RFC 7047) as far as a pod's port needs it: one connection, one transaction, one wait.
+"""The OVSDB protocol (RFC 7047) as far as a pod's port needs it: one connection, one change, one wait.
 
 For the plugin's ADD, DEL, CHECK and STATUS; what makes bridges uses the library (ovsdb), whose import takes 40 ms.
 """
@@ -10,7 +10,7 @@ import _socket
 from _struct import pack
 
 from .errors import EvioError
-from .ownership import OWNER, OWNER_ID
+from .ownership import CLOSED_PORT_ID, OWNER, OWNER_ID
 from .plain_json import dumps, loads
 
 TYPE_CHECKING = False
@@ -40,6 +40,22 @@ class Port:
         """Whether it is a port of the bridge that was asked for."""
 
 
+class Switch:
+    """The switch's other_config, and its bridge's external_ids, None where there is no such bridge."""
+
+    __slots__ = ("external_ids", "other_config")
+
+    def __init__(self, other_config: dict[str, str], external_ids: dict[str, str] | None) -> None:
+        self.other_config = other_config
+        self.external_ids = external_ids
+
+    @property
+    def closed(self) -> list[int]:
+        """The numbers of ports that were unplugged and whose flows are there yet."""
+        ids = self.external_ids or {}
+        return [int(key[len(CLOSED_PORT_ID) :]) for key in ids if key.startswith(CLOSED_PORT_ID) and key[-1].isdigit()]
+
+
 class Ovsdb:
     """A connection to the server at ``unix:PATH``; ``timeout`` in seconds counts for each answer."""
 
@@ -51,7 +67,7 @@ class Ovsdb:
         limit = pack("=qq", timeout, 0)
         self._socket.setsockopt(_SOL_SOCKET, _SO_RCVTIMEO, limit)
         self._socket.setsockopt(_SOL_SOCKET, _SO_SNDTIMEO, limit)
-        self._identifier = 0
+        self._identifier = self._insertion = self._number = 0
         self._unread = b""
         try:
             self._socket.connect(ovsdb[5:])
@@ -66,28 +82,26 @@ class Ovsdb:
 
     def add_port(self, bridge: str, name: str, external_ids: dict[str, str]) -> int:
         """Plug a device into the bridge and return its number, awaited. Raises SwitchError, undone, if it gets none."""
+        self.begin_port(bridge, name, external_ids)
+        return self.finish_port(name)
+
+    def begin_port(self, bridge: str, name: str, external_ids: dict[str, str], closed: list[int] | None = None) -> None:
+        """Ask for a port, and for its number once vswitchd has given it one: ``finish_port`` must follow.
+
+        ``closed`` are numbers that the bridge is to forget: those whose flows the caller takes out.
+        """
         interface = {"name": name, "external_ids": ["map", [[key, value] for key, value in external_ids.items()]]}
         port = {"name": name, "interfaces": ["named-uuid", "interface"]}
-        self._transact(
+        mutations: list[Any] = [["ports", "insert", ["named-uuid", "port"]]]
+        if closed:
+            mutations.append(["external_ids", "delete", ["set", [f"{CLOSED_PORT_ID}{number}" for number in closed]]])
+        self._insertion = self._begin(
             {"op": "insert", "table": "Interface", "row": interface, "uuid-name": "interface"},
             {"op": "insert", "table": "Port", "row": port, "uuid-name": "port"},
-            {
-                "op": "mutate",
-                "table": "Bridge",
-                "where": [["name", "==", bridge]],
-                "mutations": [["ports", "insert", ["named-uuid", "port"]]],
-            },
-            _NEXT_CFG,
+            {"op": "mutate", "table": "Bridge", "where": [["name", "==", bridge]], "mutations": mutations},
         )
-        try:
-            return self._await_number(name)
-        except SwitchError:
-            self.delete_ports([name])
-            raise
-
-    def _await_number(self, name: str) -> int:
         where = [["name", "==", name]]
-        answer = self._transact(
+        self._number = self._begin(
             {
                 "op": "wait",
                 "table": "Interface",
@@ -98,10 +112,23 @@ class Ovsdb:
                 "timeout": 5000,
             },
             {"op": "select", "table": "Interface", "where": where, "columns": ["ofport", "error"]},
-            errors=False,
         )
+
+    def finish_port(self, name: str) -> int:
+        """The port's number. Raises SwitchError, undone, if it gets none."""
+        self._finish(self._insertion)
+        try:
+            return self._await_number(name)
+        except SwitchError:
+            self.delete_ports([name], guarded=False)
+            raise
+
+    def _await_number(self, name: str) -> int:
+        answer = self._finish(self._number, errors=False)
         if len(answer) < 2 or answer[0].get("error"):
             raise SwitchError(f"Open vSwitch has not taken up the port {name} within 5 s: is ovs-vswitchd running?")
+        if not answer[1]["rows"]:
+            raise SwitchError(f"the bridge has gone while {name} was plugged in; is another program at work on it?")
         [row] = answer[1]["rows"]
         if not isinstance(row["ofport"], int) or row["ofport"] <= 0:
             reason = row["error"] if isinstance(row["error"], str) else "no reason given"
@@ -141,68 +168,66 @@ class Ovsdb:
         found = self.ports(bridge, [["name", "==", name]])
         return found[0] if found else None
 
-    def delete_ports(self, names: list[str]) -> list[str]:
-        """Unplug those of these ports that are ours, in one transaction, and return their names."""
-        if not names:
-            return []
-        owned = ["external_ids", "includes", ["map", [[OWNER_ID, OWNER]]]]
-        found = self._transact(
-            *(
-                {
-                    "op": "select",
-                    "table": "Interface",
-                    "where": [["name", "==", name], owned],
-                    "columns": ["_uuid", "name"],
-                }
-                for name in names
-            )
-        )
-        ours = [row["name"] for one in found for row in one["rows"]]
-        if not ours:
-            return []
-        ports = self._transact(
-            *({"op": "select", "table": "Port", "where": [["name", "==", name]], "columns": ["_uuid"]} for name in ours)
-        )
-        removals = [
-            {
-                "op": "mutate",
-                "table": "Bridge",
-                "where": [["ports", "includes", row["_uuid"]]],
-                "mutations": [["ports", "delete", row["_uuid"]]],
-            }
-            for one in ports
-            for row in one["rows"]
-        ]
-        self._transact(*removals, _NEXT_CFG)
-        return ours
+    def delete_ports(self, names: list[str], *, guarded: bool) -> None:
+        """Unplug those of these ports that are ours, in one transaction.
 
-    def switch(self, bridge: str) -> tuple[dict[str, str], dict[str, Any] | None]:
-        """The switch's other_config, and the bridge's datapath_type and external_ids, or None without a bridge."""
+        Where they were guarded, the bridge remembers their numbers (CLOSED_PORT_ID) until their flows have gone.
+        """
+        owned = ["external_ids", "includes", ["map", [[OWNER_ID, OWNER]]]]
+        selections: list[dict[str, Any]] = []
+        for name in names:
+            its = ["name", "==", name]
+            selections += (
+                {"op": "select", "table": "Interface", "where": [its, owned], "columns": ["ofport"]},
+                {"op": "select", "table": "Port", "where": [its], "columns": ["_uuid"]},
+            )
+        found = self._transact(*selections)
+        removals = []
+        for interfaces, ports in zip(found[::2], found[1::2], strict=True):
+            for interface, port in zip(interfaces["rows"], ports["rows"], strict=False):
+                mutations = [["ports", "delete", port["_uuid"]]]
+                if guarded and isinstance(interface["ofport"], int) and interface["ofport"] > 0:
+                    closed = [[f"{CLOSED_PORT_ID}{interface['ofport']}", ""]]
+                    mutations.append(["external_ids", "insert", ["map", closed]])
+                where = [["ports", "includes", port["_uuid"]]]
+                removals.append({"op": "mutate", "table": "Bridge", "where": where, "mutations": mutations})
+        if removals:
+            self._transact(*removals)
+
+    def forget_closed(self, bridge: str, closed: list[int]) -> None:
+        """Drop these numbers from those that the bridge remembers: their flows have gone."""
+        keys = [f"{CLOSED_PORT_ID}{number}" for number in closed]
+        mutations = [["external_ids", "delete", ["set", keys]]]
+        where = [["name", "==", bridge]]
+        self._transact({"op": "mutate", "table": "Bridge", "where": where, "mutations": mutations})
+
+    def switch(self, bridge: str) -> Switch:
+        """What is to be known before a port is added, or its bridge is mended."""
         answer = self._transact(
             {"op": "select", "table": "Open_vSwitch", "where": [], "columns": ["other_config"]},
-            {
-                "op": "select",
-                "table": "Bridge",
-                "where": [["name", "==", bridge]],
-                "columns": ["datapath_type", "external_ids"],
-            },
+            {"op": "select", "table": "Bridge", "where": [["name", "==", bridge]], "columns": ["external_ids"]},
         )
         rows = answer[0]["rows"]
         other_config = dict(rows[0]["other_config"][1]) if rows else {}
         found = answer[1]["rows"]
-        if not found:
-            return other_config, None
-        return other_config, {**found[0], "external_ids": dict(found[0]["external_ids"][1])}
+        return Switch(other_config, dict(found[0]["external_ids"][1]) if found else None)
 
     def has_daemon(self) -> bool:
         """Whether a vswitchd serves the database: it holds the lock of its name (RFC 7047 section 4.1.8)."""
-        answer = self._request("lock", ["ovs_vswitchd"])
+        answer = self._result(self._send("lock", ["ovs_vswitchd"]))
         if answer["locked"]:
-            self._request("unlock", ["ovs_vswitchd"])
+            self._result(self._send("unlock", ["ovs_vswitchd"]))
         return not answer["locked"]
 
-    def _transact(self, *operations: dict[str, Any], errors: bool = True) -> list[Any]:
-        result: list[Any] = self._request("transact", ["Open_vSwitch", *operations])
+    def _transact(self, *operations: dict[str, Any]) -> list[Any]:
+        return self._finish(self._begin(*operations))
+
+    def _begin(self, *operations: dict[str, Any]) -> int:
+        """Send a transaction: several may be under way, and are answered in their order."""
+        return self._send("transact", ["Open_vSwitch", *operations])
+
+    def _finish(self, identifier: int, *, errors: bool = True) -> list[Any]:
+        result: list[Any] = self._result(identifier)
         failures = [one for one in result if one and one.get("error")]
         if failures and errors:
             raise SwitchError(
@@ -210,25 +235,34 @@ class Ovsdb:
             )
         return result
 
-    def _request(self, method: str, parameters: list[Any]) -> Any:
-        """One request and its result; what the server says unasked is passed over, but for its echoes."""
+    def _send(self, method: str, parameters: list[Any]) -> int:
         self._identifier += 1
         request = {"method": method, "params": parameters, "id": self._identifier}
         try:
             self._socket.sendall(dumps(request).encode())
+        except OSError as error:
+            raise self._broken(error) from None
+        return self._identifier
+
+    def _result(self, identifier: int) -> Any:
+        """The result of a request; what the server says unasked is passed over, but for its echoes."""
+        try:
             while True:
                 message = loads(self._read_message())
                 if message.get("method") == "echo":
                     self._socket.sendall(dumps({"id": message["id"], "result": [], "error": None}).encode())
-                elif message.get("id") == self._identifier:
+                elif message.get("id") == identifier:
                     break
-        except BlockingIOError:
-            raise SwitchError(f"the OVSDB at {self._ovsdb} does not answer in time") from None
         except OSError as error:
-            raise SwitchError(f"the OVSDB at {self._ovsdb} broke off: {error.strerror}") from None
+            raise self._broken(error) from None
         if message.get("error"):
             raise SwitchError(f"the OVSDB at {self._ovsdb} refuses: {message['error']}")
         return message["result"]
+
+    def _broken(self, error: OSError) -> SwitchError:
+        if isinstance(error, BlockingIOError):
+            return SwitchError(f"the OVSDB at {self._ovsdb} does not answer in time")
+        return SwitchError(f"the OVSDB at {self._ovsdb} broke off: {error.strerror}")
 
     def _read_message(self) -> str:
         """One JSON text: messages follow each other without a separator, so braces are counted outside strings."""
@@ -254,9 +288,6 @@ class Ovsdb:
             if not received:
                 raise OSError(104, "Connection reset by peer")
             self._unread += received
-
-
-_NEXT_CFG = {"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": [["next_cfg", "+=", 1]]}
 
 
 def _uuids(value: list[Any]) -> list[str]:

@@ -18,6 +18,13 @@ ADDRESS_ID = "evio-ip"
 MAC_ID = "attached-mac"
 INTERFACE_ID = "iface-id"
 
+CLOSED_PORT_ID = "evio-closed-"
+"""Of a bridge, with the number of a port behind it that a DEL has unplugged: its flows, which nothing matches any more,
+go with the next ADD, GC or repair. Waiting for vswitchd to take a device off would double the time of a DEL."""
+
+HOST_IFNAME = "evpod"
+"""How the host's ends of all attachments begin, and no other interface of ours does."""
+
 
 def bridge_mac(gateway: bytes) -> str:
     """A locally administered MAC that follows from the packed gateway: its IPv4 address, or the end of its IPv6 one."""
@@ -27,7 +34,20 @@ def bridge_mac(gateway: bytes) -> str:
 
 def host_ifname(container_id: str, ifname: str) -> str:
     """The host's end of an attachment, 15 characters: it follows from what every DEL knows."""
-    return "evio" + short_hash(f"{container_id}:{ifname}")
+    return HOST_IFNAME + short_hash(f"{container_id}:{ifname}")[:10]
+
+
+def external_ids(container_id: str, ifname: str, network: str, mac: str, addresses: list[str]) -> dict[str, str]:
+    """By what a pod's port says whose it is; addresses may have their prefix lengths."""
+    return {
+        OWNER_ID: OWNER,
+        CONTAINER_ID: container_id,
+        IFNAME_ID: ifname,
+        NETWORK_ID: network,
+        INTERFACE_ID: f"{container_id}:{ifname}",
+        MAC_ID: mac,
+        ADDRESS_ID: ",".join(address.partition("/")[0] for address in addresses),
+    }
 
 
 def short_hash(content: str) -> str:

@@ -1,24 +1,33 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Guarding a pod's port on its bridge: the flows of port_security put in, looked for and taken out by openflow."""
+"""Guarding a pod's port on its bridge: the flows of port_security put in, looked for, and swept up by openflow.
+
+DEL does not wait for vswitchd, which takes a device off its datapath in a dozen milliseconds: it notes the port's
+number on the bridge (CLOSED_PORT_ID), and the flows, which match nothing any more, go with the next ADD, GC or repair.
+"""
 
 from __future__ import annotations
 
-from .openflow import OpenFlow, OpenFlowError
-from .port_security import cookie_of, flows_of
+from .openflow import OpenFlow, OpenFlowError, Selection
+from .port_security import OURS, OURS_MASK, cookie_of, flows_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .netconf import NetConf
 
 
-def guard(conf: NetConf, name: str, ofport: int, mac: str, addresses: list[str]) -> None:
+def guard(
+    conf: NetConf, name: str, ofport: int, mac: str, addresses: list[str], closed: list[int] | None = None
+) -> None:
     """Let the port send only what is the pod's own; everything, where the network is without port security.
 
-    ``name`` is that of the host's end, ``ofport`` its OpenFlow number. Raises OpenFlowError.
+    ``name`` is that of the host's end, ``ofport`` its OpenFlow number; ``closed`` are numbers of ports that are gone,
+    whose flows go as well. Raises OpenFlowError.
     """
+    cookie = cookie_of(name)
+    flows = flows_of(ofport, mac, addresses) if conf.port_security else []
     bridge = OpenFlow(conf.ovsdb, conf.bridge)
     try:
-        bridge.replace(cookie_of(name), flows_of(ofport, mac, addresses) if conf.port_security else [])
+        bridge.change([Selection(cookie), *_behind(closed or [])], cookie, flows)
     finally:
         bridge.close()
 
@@ -33,16 +42,33 @@ def is_guarded(conf: NetConf, name: str, ofport: int, mac: str, addresses: list[
         bridge.close()
 
 
-def unguard(conf: NetConf, name: str) -> bool:
-    """Take the port's flows out; False if they may still be there. A bridge that takes no calls has none any more."""
+def sweep(conf: NetConf) -> None:
+    """Take out every flow of ours whose port is gone. Raises OpenFlowError and SwitchError.
+
+    A bridge that takes no calls has no flows either: it is not there, or its vswitchd is not.
+    """
+    from .ovsdb_rpc import Ovsdb
+
     try:
         bridge = OpenFlow(conf.ovsdb, conf.bridge)
     except OpenFlowError:
-        return True
+        return
     try:
-        bridge.replace(cookie_of(name), [])
-    except OpenFlowError:
-        return False
+        matched = bridge.ports(Selection(OURS, OURS_MASK))
+        # After the flows: a port is there before its flows are.
+        ovsdb = Ovsdb(conf.ovsdb)
+        try:
+            there = {port.ofport for port in ovsdb.ports(conf.bridge) if port.bridged}
+            closed = ovsdb.switch(conf.bridge).closed
+            stale = sorted((matched | set(closed)) - there)
+            bridge.change(_behind(stale), OURS, [])
+            if closed:
+                ovsdb.forget_closed(conf.bridge, closed)
+        finally:
+            ovsdb.close()
     finally:
         bridge.close()
-    return True
+
+
+def _behind(ports: list[int]) -> list[Selection]:
+    return [Selection(OURS, OURS_MASK, port) for port in ports]

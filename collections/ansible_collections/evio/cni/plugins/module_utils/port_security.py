@@ -39,9 +39,13 @@ _UNTAGGED = b"\0\0"
 _NOBODY = b"\0" * 16
 
 
+OURS, OURS_MASK = 0xE710 << 48, 0xFFFF << 48
+"""What the cookies of all our flows have in common."""
+
+
 def cookie_of(host_ifname: str) -> int:
     """By what the flows of a port are known, also once the port is gone and its number forgotten."""
-    return int(short_hash(host_ifname), 16) | 0xE710 << 48
+    return int(short_hash(host_ifname), 16) | OURS
 
 
 def flows_of(ofport: int, mac: str, addresses: list[str]) -> list[Flow]:

@@ -11,16 +11,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import paths
-from .attachment import boot_id, bridge_of, delete, external_ids, masquerade_of
 from .bridge import ensure_bridge
 from .cni_protocol import Call
 from .collection import collect_except, is_alive
+from .detachment import delete
 from .errors import EvioError
-from .journal import Journal
+from .journal import Journal, boot_id
 from .netconf import NetConf
+from .node_rules import rules_of
 from .ovsdb_rpc import Ovsdb, Port
-from .ownership import host_ifname
-from .port_guard import guard, is_guarded
+from .ownership import external_ids, host_ifname
+from .port_guard import guard, is_guarded, sweep
+from .ready_bridge import bridge_of
 from .reservations import HOST_LOCAL, Reservations
 from .rtnetlink import Netlink
 
@@ -42,7 +44,8 @@ class Repair:
     network: str
     bridge: list[str] = field(default_factory=list)
     """Names of the properties that were put right."""
-    masquerade: bool = False
+    rules: bool = False
+    """Whether the node's rules for the network had to be put there."""
     plugged: list[str] = field(default_factory=list)
     """Pods that were plugged in again, as container id and interface."""
     raised: list[str] = field(default_factory=list)
@@ -55,7 +58,7 @@ class Repair:
 
     @property
     def changed(self) -> bool:
-        return bool(self.bridge or self.masquerade or self.plugged or self.raised or self.guarded or self.removed)
+        return bool(self.bridge or self.rules or self.plugged or self.raised or self.guarded or self.removed)
 
 
 def repair_network(conf: NetConf) -> Repair:
@@ -66,10 +69,11 @@ def repair_network(conf: NetConf) -> Repair:
     try:
         repair.bridge = [difference.name for difference in ensure_bridge(bridge_of(conf), ovsdb=conf.ovsdb)]
         _plug_in(conf, journal, repair)
+        sweep(conf)
     except EvioError as error:
         repair.failures.append(str(error))
     try:
-        repair.masquerade = conf.ip_masq and _masquerade(conf, journal)
+        repair.rules = _put_rules(conf, journal)
     except EvioError as error:
         repair.failures.append(str(error))
     return repair
@@ -105,12 +109,12 @@ def _remove_dead(conf: NetConf, journal: Journal, repair: Repair) -> None:
             repair.failures.append(f"{container_id} {ifname}: {error}")
 
 
-def _masquerade(conf: NetConf, journal: Journal) -> bool:
+def _put_rules(conf: NetConf, journal: Journal) -> bool:
     """Whether rules had to be put there: the network's own, or without a gateway those of its pods' subnets."""
     if conf.gateways:
-        return masquerade_of(conf, []).ensure()
+        return rules_of(conf, []).ensure()
     entries = [journal.read(*attachment) or {} for attachment in journal.attachments() if is_alive(*attachment)]
-    return True in {masquerade_of(conf, entry["ips"]).ensure() for entry in entries if entry.get("ips")}
+    return True in {rules_of(conf, entry["ips"]).ensure() for entry in entries if entry.get("ips")}
 
 
 def _plug_in(conf: NetConf, journal: Journal, repair: Repair) -> None:
@@ -167,7 +171,7 @@ def _refuse_address_of_another(reservations: Reservations, container_id: str, ip
 def _plug(ovsdb: Ovsdb, conf: NetConf, container_id: str, ifname: str, entry: dict[str, Any]) -> None:
     """Away with what is left of the port, then anew: two transactions, or vswitchd does not open the device again."""
     name = host_ifname(container_id, ifname)
-    ovsdb.delete_ports([name])
+    ovsdb.delete_ports([name], guarded=conf.port_security)
     ids = external_ids(container_id, ifname, conf.name, entry["mac"], entry["ips"])
     guard(conf, name, ovsdb.add_port(conf.bridge, name, ids), entry["mac"], entry["ips"])
 

@@ -8,7 +8,6 @@ those of linux/rtnetlink.h, if_link.h, if_addr.h and veth.h.
 from __future__ import annotations
 
 import _socket
-import posix
 from _struct import pack, unpack_from
 
 from .netlink import (
@@ -34,13 +33,14 @@ _IFF_UP = 0x1
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 1, 3, 4, 18, 26, 28
 _IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS = 29, 8
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER, _IFLA_INET_CONF = 1, 2, 1, 1
+_IFLA_INET6_ADDR_GEN_MODE, _ADDR_GEN_NONE = 8, 1
 
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_F_NODAD = 1, 2, 4, 0x02
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 _RT_TABLE_MAIN, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RTN_UNICAST = 254, 3, 0, 253, 1
 
 # linux/ip.h, IPV4_DEVCONF_*
-_FORWARDING, _RP_FILTER, _ARP_IGNORE, _ARP_NOTIFY = 1, 8, 19, 22
+_ARP_IGNORE, _ARP_NOTIFY = 19, 22
 
 
 class Link:
@@ -108,17 +108,23 @@ class Netlink(NetlinkSocket):
         """A veth pair in one step: this end up here, its peer, still down, in the namespace of the descriptor.
 
         Our end is an Open vSwitch port and nothing else: this kernel, which sees its frames too when the datapath is
-        vswitchd's, has no IPv6 on it, answers no ARP there, forwards nothing, and drops by reverse path what is left.
+        vswitchd's, gives it no IPv6 address and answers no ARP there; packets are dropped by the node's rules.
         """
         size = b"" if mtu is None else attribute(_IFLA_MTU, pack("=I", mtu))
         there = pack("=BxHiII", 0, 0, 0, 0, 0) + text(_IFLA_IFNAME, peer) + attribute(_IFLA_ADDRESS, peer_mac) + size
         there += attribute(_IFLA_NET_NS_FD, pack("=I", netns))
         pair = text(_IFLA_INFO_KIND, "veth") + nested(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, there))
         here = _by_name(name) + attribute(_IFLA_ADDRESS, mac) + size + nested(_IFLA_LINKINFO, pair)
-        self.talk(f"veth pair {name} and {peer}", [(_RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, here)])
-        _disable_ipv6(name)
-        closed = _by_name(name) + _inet_conf({_ARP_IGNORE: 8, _RP_FILTER: 1, _FORWARDING: 0})
-        self.talk(f"settings of {name}", [(_RTM_NEWLINK, 0, closed), (_RTM_NEWLINK, 0, _up(name))])
+        closed = nested(AF_INET6, attribute(_IFLA_INET6_ADDR_GEN_MODE, pack("=B", _ADDR_GEN_NONE)))
+        closed = nested(_IFLA_AF_SPEC, _inet_conf({_ARP_IGNORE: 8}) + closed)
+        self.talk(
+            f"veth pair {name} and {peer}",
+            [
+                (_RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, here),
+                (_RTM_NEWLINK, 0, _by_name(name) + closed),
+                (_RTM_NEWLINK, 0, _up(name)),
+            ],
+        )
 
     def raise_link(self, name: str) -> None:
         """Set a device up."""
@@ -134,22 +140,21 @@ class Netlink(NetlinkSocket):
             raise
         return True
 
-    def set_up(
-        self,
-        index: int,
-        addresses: list[tuple[bytes, int]],
-        routes: list[tuple[bytes, int, bytes | None]],
-    ) -> None:
-        """Addresses (packed, prefix length), the device up, then routes (destination, length, gateway), in one batch.
+    def give_addresses(self, index: int, addresses: list[tuple[bytes, int]]) -> None:
+        """Addresses (packed, prefix length) of a device that is down.
 
-        The kernel itself tells the neighbours (arp_notify): closing a packet socket would cost 15 ms.
+        The kernel itself tells the neighbours at its start (arp_notify): closing a packet socket would cost 15 ms.
         """
         here = pack("=BxHiII", 0, 0, index, 0, 0)
-        batch = [(_RTM_NEWLINK, 0, here + _inet_conf({_ARP_NOTIFY: 1}))]
+        batch = [(_RTM_NEWLINK, 0, here + nested(_IFLA_AF_SPEC, _inet_conf({_ARP_NOTIFY: 1})))]
         batch += [(_RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, _address(index, *address)) for address in addresses]
-        batch.append((_RTM_NEWLINK, 0, pack("=BxHiII", 0, 0, index, _IFF_UP, _IFF_UP)))
+        self.talk("addresses of the pod", batch)
+
+    def open_link(self, index: int, routes: list[tuple[bytes, int, bytes | None]]) -> None:
+        """The device up, then routes (destination, length, gateway), in one batch."""
+        batch = [(_RTM_NEWLINK, 0, pack("=BxHiII", 0, 0, index, _IFF_UP, _IFF_UP))]
         batch += [(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, _route(index, *route)) for route in routes]
-        self.talk("addresses and routes of the pod", batch)
+        self.talk("routes of the pod", batch)
 
 
 def packed(address: str) -> bytes:
@@ -161,17 +166,6 @@ def split_cidr(cidr: str) -> tuple[bytes, int]:
     """The packed address and the prefix length of ``10.244.3.1/24``. Raises OSError or ValueError."""
     address, _slash, length = cidr.partition("/")
     return packed(address), int(length)
-
-
-def _disable_ipv6(name: str) -> None:
-    try:
-        descriptor = posix.open(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", posix.O_WRONLY | posix.O_CLOEXEC)
-    except FileNotFoundError:
-        return  # A kernel without IPv6.
-    try:
-        posix.write(descriptor, b"1")
-    finally:
-        posix.close(descriptor)
 
 
 def _by_name(name: str) -> bytes:
@@ -207,4 +201,4 @@ def _route(index: int, destination: bytes, prefix_length: int, gateway: bytes | 
 
 def _inet_conf(settings: dict[int, int]) -> bytes:
     values = b"".join(attribute(number, pack("=I", value)) for number, value in settings.items())
-    return nested(_IFLA_AF_SPEC, nested(AF_INET, nested(_IFLA_INET_CONF, values)))
+    return nested(AF_INET, nested(_IFLA_INET_CONF, values))

@@ -128,20 +128,24 @@ class Node:
         """A pod whose namespace has gone without a DEL; returns when the kernel has taken it apart."""
         with network_namespace("evt-") as name:
             pod = self.add(Pod(name))
-        host = pod.result["interfaces"][1]["name"]
+        self.await_loss(pod)
+        return pod
+
+    def await_loss(self, pod: Pod) -> None:
+        """Until the kernel has taken apart the pair of a pod whose namespace has gone."""
+        host = json.loads((self.directory / f"state/evio/{pod.container_id}:eth0").read_text())["host"]
         deadline = time.monotonic() + 10
         while host in self.veths():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{host} is still there")
             time.sleep(0.02)
-        return pod
 
     def ports(self) -> Sequence[str]:
         return self.switch.vsctl("list-ports", str(self.conf["bridge"])).split()
 
     def veths(self) -> list[str]:
         links = json.loads(in_namespace(self.switch.netns, "ip", "-j", "link").stdout)
-        return [link["ifname"] for link in links if link["ifname"].startswith("evio")]
+        return [link["ifname"] for link in links if link["ifname"].startswith("evpod")]
 
     def reservations(self) -> list[str]:
         directory = self.directory / "ipam/evio"
@@ -150,6 +154,18 @@ class Node:
     def journal(self) -> list[str]:
         directory = self.directory / "state/evio"
         return sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
+
+    def flows(self) -> list[str]:
+        """The bridge's flows that match a port, whether that is there or gone."""
+        target = f"unix:{self.switch.directory}/{self.conf['bridge']}.mgmt"
+        command = ["ovs-ofctl", "-O", "OpenFlow13", "--no-stats", "--no-names", "dump-flows", target]
+        lines = in_namespace(self.switch.netns, *command).stdout.splitlines()
+        return sorted(line.strip() for line in lines if "in_port" in line)
+
+    def dead_flows(self) -> list[str]:
+        """Those that match ports that are gone: until the next ADD or GC."""
+        numbers = self.switch.vsctl("--bare", "--columns=ofport", "list", "Interface").split()
+        return [flow for flow in self.flows() if re.search(r"in_port=(\d+)", flow)[1] not in numbers]  # type: ignore[index]
 
     def leftovers(self) -> dict[str, Sequence[str]]:
         """What is there of any pod; nothing at all after the last DEL."""

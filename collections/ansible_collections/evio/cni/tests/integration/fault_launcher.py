@@ -63,7 +63,8 @@ def main() -> None:
     protocol = rooms["cni_protocol"]
     faults.wrap(rooms["ipam"].IpamCall, "finish", lambda: protocol.CniError(protocol.FAILED, "IPAM has failed"))
     faults.wrap(rooms["netlink"].NetlinkSocket, "talk", lambda: rooms["netlink"].NetlinkError("the kernel", 105))
-    faults.wrap(rooms["ovsdb_rpc"].Ovsdb, "_request", lambda: rooms["ovsdb_rpc"].SwitchError("the OVSDB has gone"))
+    for name in ("_send", "_result"):
+        faults.wrap(rooms["ovsdb_rpc"].Ovsdb, name, lambda: rooms["ovsdb_rpc"].SwitchError("the OVSDB has gone"))
     faults.wrap(rooms["openflow"].OpenFlow, "_talk", lambda: rooms["openflow"].OpenFlowError("the bridge has gone"))
     importlib.import_module("evio_program.main").main()
 

@@ -209,7 +209,7 @@ def test_check_names_damage_in_the_pod(node: Node, new_pod: NewPod, damage: list
     ("damage", "words"),
     [
         (["ip", "address", "flush", "dev", "br-evio"], "the bridge br-evio is not as configured"),
-        (["nft", "flush", "ruleset"], "the masquerade rules are gone"),
+        (["nft", "flush", "ruleset"], "rules of the node are gone, net-"),
     ],
 )
 def test_check_names_damage_on_the_host(node: Node, new_pod: NewPod, damage: list[str], words: str) -> None:
@@ -253,7 +253,7 @@ def test_changed_overlays_replace_the_rules(node: Node, new_pod: NewPod) -> None
     rules = in_namespace(node.switch.netns, "nft", "list", "table", "inet", "evio_cni").stdout
     assert "10.20.0.0/16" in rules
     assert "10.10.0.0/16" not in rules
-    assert rules.count("chain ") == 1
+    assert rules.count("chain net-") == 1
 
 
 @pytest.mark.parametrize("version", ["0.3.1", "0.4.0", "1.0.0", "1.1.0"])

@@ -17,7 +17,7 @@ import pytest
 
 from . import fault_launcher
 from .cni_runtime import PLUGIN, Node, PluginFailedError, Pod, library
-from .ovs_daemons import OpenVSwitch, in_namespace, network_namespace
+from .ovs_daemons import OpenVSwitch, network_namespace
 
 pytestmark = pytest.mark.root
 
@@ -68,10 +68,7 @@ def undisturbed(node: Node) -> Iterator[None]:
 
 
 def leftovers(node: Node) -> dict[str, Sequence[str]]:
-    target = f"unix:{node.switch.directory}/br-evio.mgmt"
-    flows = in_namespace(node.switch.netns, "ovs-ofctl", "-O", "OpenFlow13", "--no-stats", "dump-flows", target).stdout
-    ours = sorted(line.strip() for line in flows.splitlines() if "priority=0" not in line and "cookie" in line)
-    return {**node.leftovers(), "flows": ours}
+    return {**node.leftovers(), "flows": sorted(set(node.flows()) - set(node.dead_flows()))}
 
 
 def delete(node: Node, pod: Pod) -> None:
@@ -84,6 +81,7 @@ def collect(node: Node, pod: Pod) -> None:
     others = {name.partition(":")[0].removeprefix(".tmp-") for name in node.journal()} - {pod.container_id}
     valid = [{"containerID": container_id, "ifname": "eth0"} for container_id in sorted(others)]
     node.call("GC", **{"cni.dev/valid-attachments": valid})
+    assert node.dead_flows() == []
 
 
 @pytest.mark.parametrize("remedy", [delete, collect])
@@ -105,6 +103,7 @@ def test_add_that_fails_at_any_step_leaves_nothing(node: FaultyNode, kind: str, 
                     assert leftovers(node) == before, f"step {number}, {name}"
             if number == len(steps) and kind == "kill":
                 # All was done but the answer: GC takes such a pod for alive until its namespace goes.
+                node.await_loss(pod)
                 remedy(node, pod)
                 assert leftovers(node) == before, f"step {number}, {name}"
 

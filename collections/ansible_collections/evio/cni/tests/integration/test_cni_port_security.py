@@ -9,7 +9,6 @@ import json
 import os
 import socket
 import struct
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -158,24 +157,41 @@ def test_guarded_pods_talk_as_others_do(node: Node, new_pod: NewPod) -> None:
 def test_port_security_can_be_turned_off(node: Node, new_pod: NewPod) -> None:
     pod, other = (node.add(new_pod(), portSecurity=False) for _pod in range(2))
     assert arrives(pod, other, ipv4(mac_of(pod), _STRANGER))
-    assert flows(node) == []
-
-
-def flows(node: Node) -> list[str]:
-    """The bridge's flows that are ours."""
-    target = f"unix:{node.switch.directory}/br-evio.mgmt"
-    command = ["ovs-ofctl", "-O", "OpenFlow13", "dump-flows", target]
-    output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout
-    return [line for line in output.splitlines() if "in_port" in line]
+    assert node.flows() == []
 
 
 def test_delete_takes_the_flows_of_the_pod_alone(node: Node, new_pod: NewPod) -> None:
     pod, other = node.add(new_pod()), node.add(new_pod())
-    before = len(flows(node))
+    before = node.flows()
     node.delete(pod)
-    assert len(flows(node)) == before / 2
+    assert len(node.dead_flows()) == len(before) / 2
+    third = node.add(new_pod())
+    assert node.dead_flows() == []
+    assert len(node.flows()) == len(before)
+    node.delete(third)
     node.delete(other)
-    assert flows(node) == []
+    valid = {"cni.dev/valid-attachments": []}
+    node.call("GC", cniVersion="1.1.0", **valid)
+    assert node.flows() == []
+    assert "evio-closed" not in node.switch.vsctl("get", "Bridge", "br-evio", "external_ids")
+
+
+def test_pods_reach_the_node_by_its_bridge_alone(node: Node, new_pod: NewPod) -> None:
+    """Where the datapath is vswitchd's, the node's kernel sees what pods send before Open vSwitch does."""
+    pod = node.add(new_pod())
+    host_end = pod.result["interfaces"][1]
+    # As the distribution's rules for new interfaces leave it.
+    for setting in ("rp_filter=2", "arp_ignore=0"):
+        in_namespace(node.switch.netns, "sysctl", "-qw", f"net.ipv4.conf.{host_end['name']}.{setting}")
+    in_namespace(node.switch.netns, "sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0")
+    command = ["nft", "add table inet watch; add chain inet watch in { type filter hook input priority 0; };"]
+    command[1] += f'add rule inet watch in iifname "{host_end["name"]}" counter'
+    in_namespace(node.switch.netns, *command)
+    pod.run("ip", "neighbour", "replace", "10.244.3.1", "lladdr", host_end["mac"], "dev", "eth0")
+    assert not pod.pings("10.244.3.1")
+    assert "packets 0" in in_namespace(node.switch.netns, "nft", "list", "table", "inet", "watch").stdout
+    pod.run("ip", "neighbour", "delete", "10.244.3.1", "dev", "eth0")
+    assert pod.pings("10.244.3.1")
 
 
 def test_check_names_flows_that_are_gone(node: Node, new_pod: NewPod) -> None:
@@ -189,7 +205,7 @@ def test_check_names_flows_that_are_gone(node: Node, new_pod: NewPod) -> None:
 
 def test_repair_guards_ports_that_a_new_vswitchd_knows_nothing_of(node: Node, new_pod: NewPod) -> None:
     pod, other = node.add(new_pod()), node.add(new_pod())
-    guarded = len(flows(node))
+    guarded = len(node.flows())
     conf_dir = node.directory / "net.d"
     conf_dir.mkdir()
     conflist = {"cniVersion": "1.0.0", "name": node.conf["name"], "plugins": [node.conf]}
@@ -197,9 +213,9 @@ def test_repair_guards_ports_that_a_new_vswitchd_knows_nothing_of(node: Node, ne
     node.switch.kill_vswitchd()
     node.switch.start_vswitchd()
     node.switch.vsctl("set", "Open_vSwitch", ".", "external_ids:awaited=yes")
-    assert flows(node) == []
+    assert node.flows() == []
     done = in_namespace(node.switch.netns, str(PLUGIN), "repair", "--json", "--conf-dir", str(conf_dir))
     assert sorted(json.loads(done.stdout)[0]["guarded"]) == sorted(f"{one.container_id} eth0" for one in (pod, other))
-    assert len(flows(node)) == guarded
+    assert len(node.flows()) == guarded
     assert pod.pings(other.address)
     assert not arrives(pod, other, ipv4(mac_of(pod), _STRANGER))

@@ -99,7 +99,7 @@ def test_repair_of_what_is_in_order_changes_nothing(node: Node, new_pod: NewPod)
     assert repair(node) == {
         "network": "evio",
         "bridge": [],
-        "masquerade": False,
+        "rules": False,
         "plugged": [],
         "raised": [],
         "guarded": [],
@@ -205,6 +205,7 @@ def test_explanation_names_the_broken_link(node: Node, new_pod: NewPod) -> None:
         "port": False,
         "bridge": False,
         "masquerade": True,
+        "host ends": True,
     }
 
 

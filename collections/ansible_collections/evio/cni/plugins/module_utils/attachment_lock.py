@@ -1,0 +1,80 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""One call at a time for each attachment: a DEL waits for the ADD that its runtime has given up.
+
+A lock on one byte of one file, which byte the attachment's name says, so that nothing is left behind for each. It
+belongs to the open file (OFD, fcntl(2)), which the IPAM plugin inherits: an orphan of a killed ADD holds it as well.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import posix
+from _struct import pack
+from time import monotonic, sleep
+
+from .cni_protocol import IO_FAILURE, TRY_AGAIN, Call, CniError
+from .ownership import short_hash
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .netconf import NetConf
+
+_FILE = ".lock"
+_LONGEST_WAIT = 60.0
+"""Seconds; longer than any ADD takes: IPAM has 30, Open vSwitch 5."""
+_PAUSE = 0.005
+
+
+class AttachmentLock:
+    """Held from ``with`` to its end, or to that of the last process that has inherited it."""
+
+    def __init__(self, conf: NetConf, call: Call) -> None:
+        self._directory = conf.state_dir
+        self._byte = int(short_hash(f"{conf.name}/{call.container_id}:{call.ifname}"), 16)
+        self._what = f"{call.container_id} {call.ifname}"
+        self._descriptor = -1
+
+    def __enter__(self) -> None:
+        """Raises CniError."""
+        try:
+            self._descriptor = self._open()
+            posix.set_inheritable(self._descriptor, True)
+            self._lock(monotonic() + _LONGEST_WAIT)
+        except OSError as error:
+            raise CniError(IO_FAILURE, f"cannot lock {self._directory}/{_FILE}: {error.strerror}") from None
+
+    def __exit__(self, *_what: object) -> None:
+        posix.close(self._descriptor)
+
+    def _open(self) -> int:
+        path, flags = f"{self._directory}/{_FILE}", posix.O_RDWR | posix.O_CREAT | posix.O_NOFOLLOW
+        try:
+            return posix.open(path, flags, 0o600)
+        except FileNotFoundError:
+            make_directories(self._directory)
+            return posix.open(path, flags, 0o600)
+
+    def _lock(self, deadline: float) -> None:
+        wanted = pack("hhqqi", fcntl.F_WRLCK, 0, self._byte, 1, 0)
+        while True:
+            try:
+                fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, wanted)
+                return
+            except BlockingIOError:
+                if monotonic() > deadline:
+                    posix.close(self._descriptor)
+                    raise CniError(
+                        TRY_AGAIN, f"another call for {self._what} has been at work for {_LONGEST_WAIT:g} s"
+                    ) from None
+                sleep(_PAUSE)
+
+
+def make_directories(path: str) -> None:
+    """A directory with all those above it, nobody else's business. Raises OSError."""
+    at = ""
+    for part in filter(None, path.split("/")):
+        at += "/" + part
+        try:
+            posix.mkdir(at, 0o700)
+        except FileExistsError:
+            continue

@@ -1,0 +1,75 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""DEL: nothing of an attachment is left, whatever of it there is: a whole one, what a killed ADD has left, or nothing.
+
+Everything is found by the container's id and the interface's name alone.
+"""
+
+from __future__ import annotations
+
+from .attachment_lock import AttachmentLock
+from .cni_protocol import Call, CniError
+from .errors import EvioError
+from .ipam import IpamCall, start_ipam
+from .journal import Journal
+from .netconf import NetConf
+from .netlink import NetlinkError
+from .ovsdb_rpc import Ovsdb, SwitchError
+from .ownership import host_ifname
+from .rtnetlink import Netlink
+
+
+def delete(call: Call, conf: NetConf) -> None:
+    """Leave nothing of the attachment. Raises CniError where IPAM cannot release it."""
+    with AttachmentLock(conf, call):
+        failure = detach(call, conf, Journal(conf.state_dir, conf.name))
+    if failure is not None:
+        raise failure
+
+
+def detach(call: Call, conf: NetConf, journal: Journal) -> EvioError | None:
+    """Port, veth, reservation, and last the journal's entry: it goes only when all the rest has. What went wrong.
+
+    An Open vSwitch that is down keeps its row, and the entry with it, for the next DEL, GC or repair.
+    """
+    name = host_ifname(call.container_id, call.ifname)
+    failure: EvioError | None = None
+    ipam: IpamCall | None = None
+    try:
+        ipam = start_ipam("DEL", call, conf)
+    except CniError as error:
+        failure = error
+    unplugged = _unplug(conf, name)
+    try:
+        _delete_veth(name)
+    except NetlinkError as error:
+        failure = failure or error
+    if ipam is not None:
+        failure = ipam.finish_quietly() or failure
+    if failure is None and unplugged:
+        journal.remove(call.container_id, call.ifname)
+    elif failure is None:
+        entry = journal.read(call.container_id, call.ifname)
+        if entry is not None:
+            journal.write(call.container_id, call.ifname, {**entry, "deleted": True})
+    return failure
+
+
+def _unplug(conf: NetConf, name: str) -> bool:
+    """Take the port off its bridge; False if the database cannot be asked now."""
+    try:
+        connection = Ovsdb(conf.ovsdb)
+        try:
+            connection.delete_ports([name], guarded=conf.port_security)
+        finally:
+            connection.close()
+    except SwitchError:
+        return False
+    return True
+
+
+def _delete_veth(name: str) -> None:
+    host = Netlink()
+    try:
+        host.delete_link(name)
+    finally:
+        host.close()

@@ -1,0 +1,156 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The kernel's and Open vSwitch's part of ADD: veth pair, port and flows, addresses and routes, the node's rules.
+
+Ordered so that nobody waits for nobody: IPAM's process works while the pair is made, vswitchd while the pod's end is.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from .cni_protocol import FAILED, INVALID_ENVIRONMENT, Call, CniError
+from .ipam import IpamCall
+from .netconf import NetConf
+from .netlink import NetlinkError
+from .node_rules import rules_of
+from .ovsdb_rpc import Ovsdb
+from .ownership import external_ids, host_ifname
+from .port_guard import guard
+from .ready_bridge import ready_bridge
+from .result import addresses_of, result_of, routes_of
+from .rtnetlink import Netlink, packed, split_cidr
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_EEXIST = 17
+_USERSPACE_TSO = "userspace-tso-enable"
+
+
+def wire(
+    call: Call, conf: NetConf, netns: int, ipam: IpamCall, note: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Attach the pod, and return the result; ``note`` is told what the journal is to know of it besides.
+
+    Raises EvioError, with things left behind.
+    """
+    name = host_ifname(call.container_id, call.ifname)
+    mac, host_mac = _pod_mac(call, conf), _random_mac()
+    host = Netlink()
+    try:
+        ovsdb = Ovsdb(conf.ovsdb)
+        try:
+            switch = ovsdb.switch(conf.bridge)
+            bridge = ready_bridge(conf, host, switch)
+            mtu = conf.mtu or bridge.mtu
+            _create_veth(host, name, host_mac, call.ifname, mac, netns, mtu)
+            answer = ipam.finish()
+            ips = addresses_of(answer)
+            own_mac, own_ips = mac.hex(":"), [ip["address"] for ip in ips]
+            # All that is to be said of the port in one change: vswitchd goes through all its ports at each.
+            ids = external_ids(call.container_id, call.ifname, conf.name, own_mac, own_ips)
+            ovsdb.begin_port(conf.bridge, name, ids, switch.closed)
+            routes = routes_of(conf, answer, ips)
+            pod = _PodEnd(netns, call.ifname, ips, routes)
+            try:
+                try:
+                    pod.prepare(without_checksums=_needs_checksums(conf, switch.other_config))
+                    rules_of(conf, own_ips).ensure()
+                    note({"mac": own_mac, "ips": own_ips})
+                finally:
+                    # Awaited whatever happens, so that what undoes it comes after it.
+                    ofport = ovsdb.finish_port(name)
+                if conf.port_security:
+                    guard(conf, name, ofport, own_mac, own_ips, switch.closed)
+                pod.open()
+            finally:
+                pod.close()
+        finally:
+            ovsdb.close()
+    finally:
+        host.close()
+    interfaces = [
+        {"name": conf.bridge, "mac": bridge.mac, "mtu": bridge.mtu},
+        {"name": name, "mac": host_mac.hex(":"), "mtu": mtu},
+        {"name": call.ifname, "mac": own_mac, "mtu": mtu, "sandbox": call.netns},
+    ]
+    return result_of(conf, interfaces, ips, routes, answer)
+
+
+class _PodEnd:
+    """The pod's end of the pair: addressed while vswitchd takes the port up, and opened when the port is guarded.
+
+    So that the first frame, which tells the neighbours of the address, is not lost.
+    """
+
+    def __init__(self, netns: int, ifname: str, ips: list[dict[str, Any]], routes: list[dict[str, Any]]) -> None:
+        self._netns = netns
+        self._ifname = ifname
+        self._ips = ips
+        self._routes = routes
+        self._netlink = Netlink(netns)
+        self._index = 0
+
+    def prepare(self, *, without_checksums: bool) -> None:
+        """Addresses; and that the pod fills in its checksums itself, where the datapath needs it."""
+        link = self._netlink.link(self._ifname)
+        if link is None:
+            raise CniError(FAILED, f"{self._ifname} has gone from the pod while it was set up")
+        self._index = link.index
+        try:
+            if without_checksums:
+                from .offload import disable_tx_checksum
+
+                disable_tx_checksum(self._netns, link.index)
+            self._netlink.give_addresses(link.index, [split_cidr(ip["address"]) for ip in self._ips])
+        except (NetlinkError, OSError) as error:
+            raise self._failure(error) from None
+
+    def open(self) -> None:
+        """Up, and then routes."""
+        try:
+            routes = [(*split_cidr(one["dst"]), packed(one["gw"]) if one.get("gw") else None) for one in self._routes]
+            self._netlink.open_link(self._index, routes)
+        except (NetlinkError, OSError) as error:
+            raise self._failure(error) from None
+
+    def close(self) -> None:
+        self._netlink.close()
+
+    def _failure(self, error: Exception) -> CniError:
+        return CniError(FAILED, f"cannot set up {self._ifname} in the pod: {error}")
+
+
+def _create_veth(host: Netlink, name: str, host_mac: bytes, ifname: str, mac: bytes, netns: int, mtu: int) -> None:
+    try:
+        host.create_veth(name, host_mac, ifname, mac, netns, mtu)
+    except NetlinkError as error:
+        if error.errno == _EEXIST:
+            raise CniError(FAILED, f"the pod has an interface {ifname} already, or the host one named {name}") from None
+        raise CniError(FAILED, str(error)) from None
+
+
+def _pod_mac(call: Call, conf: NetConf) -> bytes:
+    wanted = conf.mac or call.arguments.get("MAC")
+    if not wanted:
+        return _random_mac()
+    try:
+        mac = bytes.fromhex(wanted.replace(":", ""))
+    except ValueError:
+        mac = b""
+    if len(mac) != 6 or mac[0] & 1:
+        raise CniError(INVALID_ENVIRONMENT, f"mac: {wanted!r} is not the address of one interface")
+    return mac
+
+
+def _random_mac() -> bytes:
+    mac = bytearray(posix.urandom(6))
+    mac[0] = mac[0] & 0xFE | 0x02  # Of one interface, and locally administered (IEEE 802).
+    return bytes(mac)
+
+
+def _needs_checksums(conf: NetConf, other_config: dict[str, str]) -> bool:
+    """vswitchd's datapath passes on what it gets: without its TSO, a pod must fill in its checksums itself."""
+    return conf.datapath_type == "netdev" and other_config.get(_USERSPACE_TSO) != "true"
