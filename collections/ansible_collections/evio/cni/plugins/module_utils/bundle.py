@@ -14,7 +14,6 @@ import marshal
 import os
 import sys
 from pathlib import Path
-from types import CodeType
 
 _ENTRANCES = ("evio_program.main", "evio_cni.attachment", "evio_cni.wiring", "evio_cni.detachment", "evio_cni.offload")
 """Importing these imports all the others."""
@@ -31,7 +30,7 @@ except FileNotFoundError:
 """What a launcher does once sys.path begins with the directory of its code."""
 
 _FIND = """\
-import sys
+import marshal, sys
 class Bundle:
     def find_spec(name, path=None, target=None):
         if name in CODE:
@@ -42,10 +41,10 @@ class Bundle:
     def create_module(spec):
         return None
     def exec_module(module):
-        exec(CODE[module.__name__], module.__dict__)
+        exec(marshal.loads(CODE[module.__name__]), module.__dict__)
 sys.meta_path.insert(0, Bundle)
 """
-"""A finder and loader of modules (importlib.abc) in front of Python's own."""
+"""A finder and loader of modules (importlib.abc) in front of Python's own; what a call does not need stays bytes."""
 
 
 def write(directory: str, final: str) -> None:
@@ -64,10 +63,9 @@ def write(directory: str, final: str) -> None:
     os.chmod(path, 0o644)
 
 
-def _compile(path: Path, name: str) -> CodeType:
+def _compile(path: Path, name: str) -> bytes:
     """A module's code without what no call needs: its docstrings, and the import of ``__future__``."""
     tree = ast.parse(path.read_bytes(), name)
     tree.body = [one for one in tree.body if not (isinstance(one, ast.ImportFrom) and one.module == "__future__")]
     flags = __future__.annotations.compiler_flag
-    code: CodeType = compile(tree, name, "exec", flags=flags, dont_inherit=True, optimize=2)
-    return code
+    return marshal.dumps(compile(tree, name, "exec", flags=flags, dont_inherit=True, optimize=2))

@@ -6,6 +6,8 @@ Everything is found by the container's id and the interface's name alone.
 
 from __future__ import annotations
 
+from _thread import allocate_lock, start_new_thread
+
 from .attachment_lock import AttachmentLock
 from .cni_protocol import Call, CniError
 from .errors import EvioError
@@ -34,15 +36,13 @@ def detach(call: Call, conf: NetConf, journal: Journal) -> EvioError | None:
     name = host_ifname(call.container_id, call.ifname)
     failure: EvioError | None = None
     ipam: IpamCall | None = None
+    removal = _VethRemoval(name)
+    unplugged = _unplug(conf, name)
     try:
         ipam = start_ipam("DEL", call, conf)
     except CniError as error:
         failure = error
-    unplugged = _unplug(conf, name)
-    try:
-        _delete_veth(name)
-    except NetlinkError as error:
-        failure = failure or error
+    failure = removal.finish() or failure
     if ipam is not None:
         failure = ipam.finish_quietly() or failure
     if failure is None and unplugged:
@@ -67,9 +67,34 @@ def _unplug(conf: NetConf, name: str) -> bool:
     return True
 
 
-def _delete_veth(name: str) -> None:
-    host = Netlink()
-    try:
-        host.delete_link(name)
-    finally:
-        host.close()
+class _VethRemoval:
+    """The kernel's own part, which takes longer than all the rest: begun first, in a thread, and awaited last."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._failure: EvioError | None = None
+        self._under_way = allocate_lock()
+        self._under_way.acquire()
+        try:
+            start_new_thread(self._run, ())
+        except RuntimeError:  # No thread is to be had.
+            self._run()
+
+    def finish(self) -> EvioError | None:
+        """What went wrong."""
+        self._under_way.acquire()
+        return self._failure
+
+    def _run(self) -> None:
+        try:
+            host = Netlink()
+            try:
+                host.delete_link(self._name)
+            finally:
+                host.close()
+        except NetlinkError as error:
+            self._failure = error
+        except Exception as error:
+            self._failure = EvioError(f"unexpected {type(error).__name__}: {error}")
+        finally:
+            self._under_way.release()

@@ -7,6 +7,7 @@ or to the bridge. Run as a program of its own: python3 -ISE fault_launcher.py LI
 
 from __future__ import annotations
 
+import _thread
 import importlib
 import os
 import posix
@@ -56,6 +57,8 @@ def main() -> None:
     library, kind, step, log = sys.argv[1:]
     sys.path.insert(0, library)
     faults = Faults(kind, int(step), log)
+    # One step after another: which is the n-th must not be left to chance.
+    _thread.start_new_thread = lambda function, arguments: function(*arguments)
     rooms = {name: importlib.import_module(f"evio_cni.{name}") for name in _ROOMS}
     for name in ("mkdir", "write", "rename", "unlink"):
         faults.wrap(posix, name, lambda: OSError(28, "No space left on device"))
