@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from evio_cni import paths
 from evio_cni.config_generator import PLUGIN_DIRS, Settings, read_password
 from evio_cni.errors import EvioError
 from evio_cni.etcd import Access
@@ -68,6 +69,7 @@ OPTIONS = (
     Option("subnet", "the subnet this node shall have and no other, such as its spec.podCIDR", "CIDR", ""),
     Option("replaced", "yes: this machine has taken the place of the one that has the node's claim", "yes|no", "no"),
     Option("restore", "yes: claim again what this node is set up with, etcd has lost it", "yes|no", "no"),
+    Option("state-dir", "the CNI plugin's state directory", "DIR", paths.STATE_DIR),
     Option("machine-id", "file with this machine's id", "FILE", MACHINE_ID),
     Option("plugin-dir", "where portmap and bandwidth are looked for", "DIR", ",".join(PLUGIN_DIRS)),
 )
@@ -178,6 +180,7 @@ def _settings(values: Mapping[str, str]) -> Settings:
         replaced=_boolean("replaced", values["replaced"]),
         restore=_boolean("restore", values["restore"]),
         datapath_type=values["datapath_type"],
+        state_dir=values["state_dir"],
         machine_id_file=values["machine_id"],
         plugin_dirs=_several(values["plugin_dir"]),
     )

@@ -55,6 +55,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     status = commands.add_parser("status", parents=[common], help="would a new pod get its network; who has one")
     status.set_defaults(command=_status)
+    asking = status.add_argument_group(
+        "the node's claim", "asked for in etcd where --etcd is given; a node whose claim is lost takes no new pods"
+    )
+    asking.add_argument("--etcd", metavar="URL", help="etcd's members, with commas between them")
+    asking.add_argument("--cacert", metavar="FILE", help="certificate that vouches for etcd's; needed for https")
+    asking.add_argument("--cert", metavar="FILE", help="certificate that is shown to etcd")
+    asking.add_argument("--key", metavar="FILE", help="its key")
+    asking.add_argument("--cluster", metavar="NAME", default="kubernetes", help="the cluster's name (%(default)s)")
+    asking.add_argument(
+        "--node", metavar="NAME", default=os.uname().nodename, help="this node's name in the claims (%(default)s)"
+    )
     repair = commands.add_parser("repair", parents=[common], help="bring running pods back, without starting them anew")
     repair.set_defaults(command=_repair)
     collect = commands.add_parser("gc", parents=[common], help="remove what is left of pods that are gone")
@@ -72,7 +83,10 @@ def _status(options: argparse.Namespace) -> int:
     from evio_cni.node_networks import read_networks
     from evio_cni.node_status import network_status
 
-    states = [network_status(conf) for conf in read_networks(options.conf_dir)]
+    networks = read_networks(options.conf_dir)
+    if options.etcd:
+        _check_claim(options, {conf.state_dir for conf in networks})
+    states = [network_status(conf) for conf in networks]
     if options.json:
         _print_json([asdict(state) for state in states])
     for state in states if not options.json else ():
@@ -85,6 +99,21 @@ def _status(options: argparse.Namespace) -> int:
                 f"  pod        {pod.container_id[:13]:<13} {pod.ifname:<8} {', '.join(pod.addresses):<20} {pod.state}"
             )
     return 0 if all(state.verdict is None for state in states) else 1
+
+
+def _check_claim(options: argparse.Namespace, state_dirs: set[str]) -> None:
+    """What comes of it is in STATUS' verdict."""
+    from evio_cni.claim_check import check_claim
+    from evio_cni.etcd import Access
+
+    access = Access(
+        endpoints=tuple(options.etcd.split(",")),
+        ca_cert=options.cacert,
+        client_cert=options.cert,
+        client_key=options.key,
+    )
+    for state_dir in sorted(state_dirs):
+        check_claim(access, options.cluster, options.node, conf_dir=options.conf_dir, state_dir=state_dir)
 
 
 def _repair(options: argparse.Namespace) -> int:

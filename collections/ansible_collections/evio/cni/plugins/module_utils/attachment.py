@@ -12,6 +12,7 @@ import posix
 
 from .attachment_lock import AttachmentLock
 from .cni_protocol import FAILED, Call, CniError
+from .fence import refuse_if_fenced
 from .ipam import start_ipam
 from .journal import Journal, boot_id
 from .netconf import NetConf
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 def add(call: Call, conf: NetConf) -> dict[str, Any]:
     """Attach the pod and return the result in its newest shape. Raises CniError with nothing left behind."""
+    refuse_if_fenced(conf.state_dir)
     netns = open_netns(call.netns)
     try:
         with AttachmentLock(conf, call):

@@ -33,6 +33,14 @@ class ClaimError(EvioError):
     """The claim cannot be made; the message names node, subnet and owner."""
 
 
+class LostClaimError(ClaimError):
+    """Nodes are set up with claims that etcd does not have; ``lost`` says for each of them why not."""
+
+    def __init__(self, message: str, lost: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.lost = dict(lost)
+
+
 class ExhaustedError(ClaimError):
     """None of the places that were searched is free."""
 
@@ -329,6 +337,14 @@ def why_lost(configured: Configured, claim: Claim | None, revision: int) -> str 
     return None
 
 
+def lost_claims(configured: Mapping[str, Configured], snapshot: Snapshot) -> dict[str, str]:
+    """By node, those whose claim does not hold any more, and why not."""
+    reasons = {
+        node: why_lost(claim, snapshot.claims.get(node), snapshot.revision) for node, claim in configured.items()
+    }
+    return {node: reason for node, reason in reasons.items() if reason is not None}
+
+
 def describe(pools: Sequence[Pool]) -> str:
     """Pools in words: ``10.244.0.0/16 with 8 node bits``."""
     return " and ".join(f"{pool.pod_cidr} with {pool.node_bits} node bits" for pool in pools) or "no pool"
@@ -340,6 +356,7 @@ def table(claims: Iterable[Claim]) -> dict[str, str]:
 
 
 def _check_requests(requests: Sequence[Request], shape: Shape, snapshot: Snapshot, taken: Mapping[str, str]) -> None:
+    _refuse_lost(requests, snapshot)
     wanted = {cidr: node for node, cidrs in shape.pins.items() for cidr in cidrs}
     names = Counter(request.node for request in requests)
     for request in requests:
@@ -357,7 +374,6 @@ def _check_requests(requests: Sequence[Request], shape: Shape, snapshot: Snapsho
                 f"{request.machine_id}; if the host was replaced, say so (replaced: true), if two hosts have one name, "
                 "rename one"
             )
-        _refuse_lost(request, held, snapshot.revision)
         for pin in request.pin:
             pool = next((pool for pool in shape.pools if pin in pool), None)
             if pool is None:
@@ -376,15 +392,18 @@ def _check_requests(requests: Sequence[Request], shape: Shape, snapshot: Snapsho
             wanted[pin] = node
 
 
-def _refuse_lost(request: Request, held: Claim | None, revision: int) -> None:
-    if request.configured is None or request.restore:
-        return
-    reason = why_lost(request.configured, held, revision)
-    if reason is not None:
-        raise ClaimError(
-            f"node {request.node} is set up with {', '.join(request.configured.cidrs)} at epoch "
-            f"{request.configured.epoch}, but {reason}; its pods keep what they have. To claim again what it is set up "
-            f"with, say so (restore: true); to give it another subnet, drain it and remove its {CONFLIST_NAME}"
+def _refuse_lost(requests: Sequence[Request], snapshot: Snapshot) -> None:
+    known = {one.node: one.configured for one in requests if one.configured is not None and not one.restore}
+    lost = lost_claims(known, snapshot)
+    if lost:
+        told = "; ".join(
+            f"node {node} is set up with {', '.join(known[node].cidrs)} at epoch {known[node].epoch}, but {reason}"
+            for node, reason in lost.items()
+        )
+        raise LostClaimError(
+            f"{told}. Pods keep what they have. To claim again what a node is set up with, say so (restore: true); to "
+            f"give it another subnet, drain it and remove its {CONFLIST_NAME}",
+            lost,
         )
 
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import paths
-from .claims import Request, subnets_of
+from .claims import LostClaimError, Request, subnets_of
 from .conf_dir import refuse_competitors, write_conflist
 from .conflist import CHAINED_PLUGINS, PodNetwork, build_conflist
 from .errors import EvioError
 from .etcd import Access, Etcd
+from .fence import put_up_fence, take_down_fence
 from .node_claim import MACHINE_ID, read_configured, read_machine_id
 from .registry import Registry
 from .subnets import parse_pools, refuse_overlaps
@@ -47,6 +48,7 @@ class Settings:
     restore: bool = False
     """Claim again what the conflist has: etcd has lost it."""
     datapath_type: str = "system"
+    state_dir: str = paths.STATE_DIR
     machine_id_file: str = MACHINE_ID
     plugin_dirs: tuple[str, ...] = PLUGIN_DIRS
 
@@ -80,7 +82,12 @@ def generate(settings: Settings) -> Generated:
         settings.restore,
     )
     with Etcd(settings.access) as etcd:
-        outcome = Registry(etcd, settings.cluster).claim([request], pools, reserved=settings.reserved_cidrs)
+        try:
+            outcome = Registry(etcd, settings.cluster).claim([request], pools, reserved=settings.reserved_cidrs)
+        except LostClaimError as error:
+            put_up_fence(settings.state_dir, error.lost[settings.node])
+            raise
+    take_down_fence(settings.state_dir)
     claim = outcome.claims[settings.node]
     network = PodNetwork(
         bridge=settings.bridge,
@@ -89,6 +96,7 @@ def generate(settings: Settings) -> Generated:
         mtu=settings.mtu,
         datapath_type=settings.datapath_type,
         epoch=claim.epoch,
+        state_dir=settings.state_dir,
         chained=tuple(name for name in CHAINED_PLUGINS if _is_installed(name, settings.plugin_dirs)),
     )
     changed = write_conflist(build_conflist(network), settings.out_dir)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .claims import (
     QUARANTINE,
     Claim,
     ClaimError,
+    Configured,
     ExhaustedError,
     Keys,
     Released,
@@ -32,6 +33,7 @@ from .claims import (
     encode_released,
     encode_shape,
     encode_subnet,
+    lost_claims,
     plan_claims,
     stale_releases,
 )
@@ -103,6 +105,10 @@ class Registry:
     def read(self) -> Snapshot:
         """All there is, in one call."""
         return self._decode(self._etcd.txn([], self._all()))
+
+    def lost(self, configured: Mapping[str, Configured]) -> dict[str, str]:
+        """Of nodes that are set up with claims: those whose claim does not hold any more, and why not. Reads only."""
+        return lost_claims(configured, self._look(list(configured)))
 
     def claim(
         self,

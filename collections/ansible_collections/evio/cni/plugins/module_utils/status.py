@@ -11,6 +11,7 @@ from time import time
 
 from . import paths
 from .cni_protocol import LIMITED_CONNECTIVITY, NOT_AVAILABLE, Call, CniError
+from .fence import refuse_if_fenced
 from .ipam import NO_ATTACHMENT, IpamCall, is_too_old
 from .ovsdb_rpc import Ovsdb, SwitchError
 from .plain_json import loads
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 def check_status(call: Call, conf: NetConf) -> None:
     """Raise CniError 50 if an ADD would fail, 51 if pods would be cut off from other nodes; return if all is well."""
+    refuse_if_fenced(conf.state_dir)
     ipam = _ask_ipam(call, conf)
     try:
         _check_switch(conf)

@@ -124,7 +124,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import conf_dir, cri, paths
+from ..module_utils import conf_dir, cri, fence, paths
 from ..module_utils.conflist import CHAINED_PLUGINS, PodNetwork, build_conflist
 from ..module_utils.errors import EvioError
 from ..module_utils.subnets import NodeSubnet
@@ -142,11 +142,15 @@ class CniConfig:
     def present(self) -> dict[str, Any]:
         conflist = build_conflist(self._network())
         conf_dir.refuse_competitors(self.directory)
+        is_fenced = fence.read_fence(self.module.params["state_dir"]) is not None
         changed = not conf_dir.is_current(conflist, self.directory)
-        if changed and not self.module.check_mode:
-            conf_dir.write_conflist(conflist, self.directory)
+        if not self.module.check_mode:
+            if changed:
+                conf_dir.write_conflist(conflist, self.directory)
+            # The claim that is configured here holds: etcd has just said so.
+            fence.take_down_fence(self.module.params["state_dir"])
         return {
-            **self._result(changed, conf_dir.render(conflist)),
+            **self._result(changed or is_fenced, conf_dir.render(conflist)),
             "conflist": conflist,
             "loaded": self._await_runtime(conflist),
         }

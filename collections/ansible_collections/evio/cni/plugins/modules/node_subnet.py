@@ -131,6 +131,13 @@ claimed:
   returned: success
   type: list
   elements: str
+lost:
+  description: Why the claim that a node is set up with does not hold any more, by the node's name. The task has failed
+    then, and nothing was claimed.
+  returned: always
+  type: dict
+  sample:
+    node3: etcd has no claim of it, it was released or etcd was wiped or restored
 """
 
 import time
@@ -138,7 +145,17 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.claims import Claim, ClaimError, Configured, Request, Snapshot, describe, subnets_of, table
+from ..module_utils.claims import (
+    Claim,
+    ClaimError,
+    Configured,
+    LostClaimError,
+    Request,
+    Snapshot,
+    describe,
+    subnets_of,
+    table,
+)
 from ..module_utils.errors import EvioError
 from ..module_utils.etcd import Etcd
 from ..module_utils.etcd_options import ETCD_OPTIONS, access_of
@@ -254,9 +271,11 @@ def main() -> None:
     subnets = NodeSubnets(module)
     try:
         result = subnets.present() if module.params["state"] == "present" else subnets.absent()
+    except LostClaimError as error:
+        module.fail_json(msg=str(error), lost=error.lost)
     except EvioError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+        module.fail_json(msg=str(error), lost={})
+    module.exit_json(**result, lost={})
 
 
 if __name__ == "__main__":

@@ -5,14 +5,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.evio.cni.plugins.module_utils.claims import Request
+from ansible_collections.evio.cni.plugins.module_utils.etcd import Etcd
+from ansible_collections.evio.cni.plugins.module_utils.registry import Registry
+from ansible_collections.evio.cni.plugins.module_utils.subnets import parse_pools
 
-from .cni_runtime import Node, PluginFailedError, Pod, library, own_ipam
+from .cni_runtime import PLUGIN, Node, PluginFailedError, Pod, library, own_ipam
+from .etcd_server import EtcdServer
 from .ovs_daemons import OpenVSwitch, network_namespace
 
 pytestmark = pytest.mark.root
@@ -126,6 +132,56 @@ def test_overlay_state_from_before_the_clock_was_set_back_says_nothing_against_p
 def test_status_came_with_1_1_0(node: Node) -> None:
     with pytest.raises(PluginFailedError, match="STATUS came with CNI 1"):
         node.call("STATUS", cniVersion="1.0.0")
+
+
+def test_node_whose_claim_is_lost_takes_no_new_pods_and_keeps_those_it_has(node: Node, new_pod: NewPod) -> None:
+    pod, other = node.add(new_pod()), node.add(new_pod())
+    (node.directory / "state/.fence").write_text("etcd has no claim of it\n")
+    for command, arguments in (("STATUS", ()), ("ADD", (new_pod(),))):
+        with pytest.raises(PluginFailedError, match="claim on its pod subnet is lost: etcd has no claim") as raised:
+            node.call(command, *arguments)
+        assert raised.value.code == 50
+    assert pod.pings(other.address)
+    node.delete(pod)
+    node.delete(other)
+    assert node.leftovers() == {}
+
+
+def test_status_asks_etcd_whether_the_claim_holds_and_fences_the_node(node: Node, new_pod: NewPod) -> None:
+    conf_dir, data = node.directory / "net.d", node.directory / "etcd"
+    conf_dir.mkdir()
+    data.mkdir()
+    server = EtcdServer(data, tls=False).start()
+    try:
+        with Etcd(server.access) as etcd:
+            registry = Registry(etcd, "kubernetes")
+            pools = parse_pools("10.244.0.0/16", 8)
+            claim = registry.claim([Request("node1", "m1", pin=("10.244.3.0/24",))], pools).claims["node1"]
+            plugin = node.conf | {"epoch": claim.epoch}
+            conflist = {"cniVersion": "1.1.0", "name": "evio", "plugins": [plugin]}
+            (conf_dir / "10-evio.conflist").write_text(json.dumps(conflist))
+            assert "ready for pods" in status(node, conf_dir, server)
+            registry.release(["node1"])
+            assert "claim on its pod subnet is lost: etcd has no claim of it" in status(node, conf_dir, server)
+            with pytest.raises(PluginFailedError, match="is lost"):
+                node.add(new_pod())
+            registry.claim([Request("node1", "m1", pin=("10.244.3.0/24",))], pools, quarantine=0)
+            assert "ready for pods" in status(node, conf_dir, server)
+            assert node.add(new_pod()).pings("10.244.3.1")
+    finally:
+        server.stop()
+
+
+def status(node: Node, conf_dir: Path, server: EtcdServer) -> str:
+    """What ``evio status`` says. It asks etcd in the tests' own namespace: the node's has no way there."""
+    answer = subprocess.run(
+        [str(PLUGIN), "status", "--conf-dir", str(conf_dir), "--etcd", server.url, "--node", "node1"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    return answer.stdout + answer.stderr
 
 
 def test_ipam_plugin_that_knows_status_has_its_say(node: Node) -> None:

@@ -60,6 +60,7 @@ class Host:
             "etcd": self.server.url,
             "out-dir": str(self.out_dir(node)),
             "machine-id": str(self.machine_id),
+            "state-dir": str(self.directory / "state"),
         }
         given = {argument.split("=")[0].removeprefix("--") for argument in arguments}
         return run(

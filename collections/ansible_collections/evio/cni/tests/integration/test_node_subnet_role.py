@@ -13,12 +13,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.conf_dir import write_conflist
-from ansible_collections.evio.cni.plugins.module_utils.conflist import PodNetwork, build_conflist
-from ansible_collections.evio.cni.plugins.module_utils.subnets import NodeSubnet
+from ansible_collections.evio.cni.plugins.module_utils.claims import Configured
+from ansible_collections.evio.cni.plugins.module_utils.etcd import Etcd
+from ansible_collections.evio.cni.plugins.module_utils.fence import read_fence
+from ansible_collections.evio.cni.plugins.module_utils.node_claim import read_configured
+from ansible_collections.evio.cni.plugins.module_utils.registry import Registry
 
 from .etcd_server import EtcdServer
 
@@ -32,26 +33,34 @@ PLAYBOOK = """
   gather_facts: false
   roles: [evio.cni.node_subnet]
   tasks:
-    - name: Tell the fact
-      ansible.builtin.copy:
-        content: "{{ evio_node_subnet | to_json }}"
-        dest: "{{ directory }}/{{ inventory_hostname }}.json"
-        mode: "0600"
-      check_mode: false
+    - name: What the role cni does with the fact
+      evio.cni.cni_config:
+        bridge: br-evio
+        subnets: "{{ evio_node_subnet.cidrs }}"
+        epoch: "{{ evio_node_subnet.epoch }}"
+        cluster_cidrs: [10.10.0.0/16, 10.244.0.0/16]
+        mtu: 1420
+        conf_dir: "{{ evio_cni_conf_dir }}"
+        state_dir: "{{ evio_cni_state_dir }}"
 """
 
 
 class Site:
-    """A playbook, an inventory, and the facts that the role has left behind."""
+    """A playbook, an inventory, and what the hosts are set up with."""
 
     def __init__(self, directory: Path, server: EtcdServer) -> None:
         self.directory, self.server = directory, server
         access = server.access
-        hosts = {name: {"evio_cni_conf_dir": str(self.conf_dir(name))} for name in NODES}
+        hosts = {
+            name: {
+                "evio_cni_conf_dir": str(self.conf_dir(name)),
+                "evio_cni_state_dir": str(directory / f"{name}-state"),
+            }
+            for name in NODES
+        }
         variables = {
             "ansible_connection": "local",
             "ansible_python_interpreter": sys.executable,
-            "directory": str(directory),
             "evio_etcd_endpoints": list(access.endpoints),
             "evio_etcd_ca_cert": access.ca_cert,
             "evio_etcd_client_cert": access.client_cert,
@@ -93,17 +102,11 @@ class Site:
             check=False,
         )
 
-    def fact(self, node: str) -> dict[str, Any]:
-        fact: dict[str, Any] = json.loads((self.directory / f"{node}.json").read_text())
-        return fact
+    def configured(self) -> dict[str, Configured | None]:
+        return {node: read_configured(str(self.conf_dir(node))) for node in NODES}
 
-    def set_up(self, node: str) -> None:
-        """What the role cni does with the fact."""
-        fact = self.fact(node)
-        subnets = tuple(NodeSubnet(cidr) for cidr in fact["cidrs"])
-        write_conflist(
-            build_conflist(PodNetwork("br-evio", subnets, (), 1420, epoch=fact["epoch"])), str(self.conf_dir(node))
-        )
+    def fences(self) -> dict[str, str | None]:
+        return {node: read_fence(str(self.directory / f"{node}-state")) for node in NODES}
 
 
 @pytest.fixture
@@ -120,27 +123,37 @@ def site(tmp_path: Path) -> Iterator[Site]:
 def test_claims_again_nothing_and_a_wiped_etcd_changes_nothing_until_told(site: Site) -> None:
     first = site.play()
     assert first.returncode == 0, first.stdout
-    assert {node: site.fact(node)["cidrs"] for node in NODES} == {
-        "node1": ["10.244.0.0/24"],
-        "node2": ["10.244.1.0/24"],
-        "node3": ["10.244.2.0/24"],
-    }
-    for node in NODES:
-        site.set_up(node)
-    before = {node: site.fact(node) for node in NODES}
+    before = site.configured()
+    assert [one.cidrs for one in before.values() if one] == [("10.244.0.0/24",), ("10.244.1.0/24",), ("10.244.2.0/24",)]
     again = site.play()
     assert again.returncode == 0, again.stdout
-    assert {node: site.fact(node) for node in NODES} == before
+    assert again.stdout.count("changed=0") == len(NODES)
+    assert site.configured() == before
 
     site.server.stop()
     shutil.rmtree(site.server.directory / "data")
     site.server.start()
-    for mode in ([], ["--check"]):
+    for mode in (["--check"], []):
         refused = site.play(*mode)
         assert refused.returncode != 0
         assert "node node1 is set up with 10.244.0.0/24 at epoch" in refused.stdout, refused.stdout
         assert "it was wiped, or restored from an older snapshot" in refused.stdout
+        assert site.configured() == before
+        assert [fence is not None for fence in site.fences().values()] == [not mode] * len(NODES)
 
     restored = site.play("-e", "evio_node_subnet_restore=true")
     assert restored.returncode == 0, restored.stdout
-    assert {node: site.fact(node)["cidrs"] for node in NODES} == {node: before[node]["cidrs"] for node in NODES}
+    assert {node: one.cidrs for node, one in site.configured().items() if one} == {
+        node: one.cidrs for node, one in before.items() if one
+    }
+    assert site.fences() == dict.fromkeys(NODES)
+
+
+def test_only_nodes_that_have_lost_their_claim_are_fenced(site: Site) -> None:
+    site.play()
+    with Etcd(site.server.access) as etcd:
+        Registry(etcd, "kubernetes").release(["node2"])
+    refused = site.play()
+    assert refused.returncode != 0
+    assert [node for node, fence in site.fences().items() if fence] == ["node2"]
+    assert "it was released" in str(site.fences()["node2"])
