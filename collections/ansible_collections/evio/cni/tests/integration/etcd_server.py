@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from ansible_collections.evio.cni.plugins.module_utils.etcd import Access, Etcd, EtcdError, Get
@@ -20,15 +21,23 @@ class EtcdServer:
     """One member; ``start`` after ``stop`` or ``kill`` brings the same data back."""
 
     def __init__(
-        self, directory: Path, *, quota_bytes: int | None = None, tls: bool = True, name: str = "member"
+        self,
+        directory: Path,
+        *,
+        quota_bytes: int | None = None,
+        tls: bool = True,
+        name: str = "member",
+        place: tuple[str, str] | None = None,
     ) -> None:
+        """``place``: a network namespace and the member's address there, instead of the loopback of the tests' own."""
         self.directory = directory
-        self.client_port, self.peer_port = _free_port(), _free_port()
+        self._netns, address = place or (None, "127.0.0.1")
+        self.client_port, self.peer_port = (2379, 2380) if place else (_free_port(), _free_port())
         self.tls = tls
         self._scheme = "https" if tls else "http"
-        self.url = f"{self._scheme}://127.0.0.1:{self.client_port}"
+        self.url = f"{self._scheme}://{address}:{self.client_port}"
         self.name = name
-        self.peer_url = f"{self._scheme}://127.0.0.1:{self.peer_port}"
+        self.peer_url = f"{self._scheme}://{address}:{self.peer_port}"
         self.members = f"{name}={self.peer_url}"
         self._quota = quota_bytes
         self._process: subprocess.Popen[bytes] | None = None
@@ -67,6 +76,8 @@ class EtcdServer:
         if self._quota is not None:
             arguments["quota-backend-bytes"] = str(self._quota)
         command = ["etcd", *(f"--{name}={value}" for name, value in arguments.items())]
+        if self._netns is not None:
+            command = ["nsenter", f"--net=/run/netns/{self._netns}", *command]
         with (self.directory / "etcd.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.directory)
 
@@ -123,8 +134,11 @@ class EtcdServer:
 class EtcdCluster:
     """Several members, without TLS; any of them may be killed and started again."""
 
-    def __init__(self, directory: Path, size: int) -> None:
-        self.members = [self._member(directory / f"member{number}", f"member{number}") for number in range(size)]
+    def __init__(self, directory: Path, places: Sequence[tuple[str, str] | None]) -> None:
+        """A member for each place, as EtcdServer has it."""
+        self.members = [
+            self._member(directory / f"member{number}", f"member{number}", place) for number, place in enumerate(places)
+        ]
         for member in self.members:
             member.members = ",".join(f"{other.name}={other.peer_url}" for other in self.members)
 
@@ -132,9 +146,13 @@ class EtcdCluster:
     def access(self) -> Access:
         return Access(endpoints=tuple(member.url for member in self.members), timeout=3.0)
 
-    def start(self) -> EtcdCluster:
+    def launch(self) -> EtcdCluster:
         for member in self.members:
             member.launch()
+        return self
+
+    def start(self) -> EtcdCluster:
+        self.launch()
         for member in self.members:
             member.await_answer()
         return self
@@ -144,9 +162,9 @@ class EtcdCluster:
             member.kill()
 
     @staticmethod
-    def _member(directory: Path, name: str) -> EtcdServer:
+    def _member(directory: Path, name: str, place: tuple[str, str] | None) -> EtcdServer:
         directory.mkdir()
-        return EtcdServer(directory, tls=False, name=name)
+        return EtcdServer(directory, tls=False, name=name, place=place)
 
 
 def _free_port() -> int:

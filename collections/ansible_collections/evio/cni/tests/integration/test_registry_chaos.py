@@ -1,14 +1,15 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Three members, clients and members killed while they work: no claim that was told is lost, none is there twice."""
+"""Three members; clients and members are killed or cut off at work: no told claim is lost, none is there twice."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from ansible_collections.evio.cni.plugins.module_utils.registry import Registry
 from ansible_collections.evio.cni.plugins.module_utils.subnets import parse_pools
 
 from .etcd_server import EtcdCluster
+from .ovs_daemons import in_namespace, network_namespace
 
 pytestmark = pytest.mark.root
 
@@ -26,17 +28,45 @@ COLLECTIONS = Path(__file__).resolve().parents[5]
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[EtcdCluster]:
-    cluster = EtcdCluster(tmp_path, 3)
+    cluster = EtcdCluster(tmp_path, [None] * 3)
     try:
         yield cluster.start()
     finally:
         cluster.stop()
 
 
+class Segment:
+    """A network of namespaces: one for each member, joined by the bridge of the clients' own."""
+
+    def __init__(self, stack: contextlib.ExitStack, size: int) -> None:
+        self.netns = stack.enter_context(network_namespace("eve-"))
+        self.places = [(stack.enter_context(network_namespace("eve-")), f"10.99.0.{n + 1}") for n in range(size)]
+        self._ip("link", "add", "segment", "type", "bridge")
+        self._ip("link", "set", "segment", "up")
+        self._ip("address", "add", "10.99.0.254/24", "dev", "segment")
+        for number, (netns, address) in enumerate(self.places):
+            self._ip("link", "add", f"m{number}", "type", "veth", "peer", "name", "eth0", "netns", netns)
+            self._ip("link", "set", f"m{number}", "master", "segment", "up")
+            for command in (["link", "set", "lo", "up"], ["link", "set", "eth0", "up"]):
+                in_namespace(netns, "ip", *command)
+            in_namespace(netns, "ip", "address", "add", f"{address}/24", "dev", "eth0")
+
+    def cut(self, number: int) -> None:
+        """The member hears nobody any more, and nobody hears it; it goes on all the same."""
+        self._ip("link", "set", f"m{number}", "down")
+
+    def heal(self, number: int) -> None:
+        self._ip("link", "set", f"m{number}", "up")
+
+    def _ip(self, *arguments: str) -> None:
+        in_namespace(self.netns, "ip", *arguments)
+
+
 class Worker:
     """One client process after another, until all its nodes are claimed."""
 
-    def __init__(self, directory: Path, cluster: EtcdCluster, number: int, nodes: int) -> None:
+    def __init__(self, directory: Path, cluster: EtcdCluster, number: int, nodes: int, netns: str | None) -> None:
+        self._enter = ["nsenter", f"--net=/run/netns/{netns}"] if netns else []
         self.notes = directory / f"worker{number}"
         urls = ",".join(cluster.access.endpoints)
         self._arguments = [str(self.notes), "chaos", str(number * nodes), str(nodes), urls]
@@ -46,7 +76,7 @@ class Worker:
     def start(self) -> None:
         module = "ansible_collections.evio.cni.tests.integration.registry_worker"
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *self._arguments],
+            [*self._enter, sys.executable, "-m", module, *self._arguments],
             env={**os.environ, "PYTHONPATH": str(COLLECTIONS), "PYTHONDONTWRITEBYTECODE": "1"},
             stderr=subprocess.PIPE,
             text=True,
@@ -70,11 +100,20 @@ class Worker:
         return {node: cidr for node, _equals, cidr in (line.partition("=") for line in lines)}
 
 
-def run_chaos(directory: Path, cluster: EtcdCluster, *, workers: int, nodes: int, seed: int) -> tuple[int, int]:
-    """How many clients and members were killed; asserts that every claim is there, as it was told, and once."""
+def run_chaos(
+    directory: Path,
+    cluster: EtcdCluster,
+    *,
+    workers: int,
+    nodes: int,
+    seed: int,
+    netns: str | None = None,
+    disturb: Callable[[random.Random], bool],
+) -> tuple[int, int]:
+    """How many clients were killed and how often etcd was disturbed; asserts that every claim was told, and once."""
     chance = random.Random(seed)
-    running = [Worker(directory, cluster, number, nodes) for number in range(workers)]
-    member_kills = 0
+    running = [Worker(directory, cluster, number, nodes, netns) for number in range(workers)]
+    disturbances = 0
     try:
         while any(worker.is_running() for worker in running):
             time.sleep(chance.uniform(0.2, 0.6))
@@ -82,36 +121,97 @@ def run_chaos(directory: Path, cluster: EtcdCluster, *, workers: int, nodes: int
             if victim.is_running():
                 victim.kill()
                 victim.start()
-            if chance.random() < 0.4:
-                member = chance.choice(cluster.members)
-                member.kill()
-                time.sleep(chance.uniform(0.0, 0.5))
-                member.launch()
-                member_kills += 1
+            disturbances += disturb(chance)
         for worker in running:
             worker.finish()
     finally:
         for worker in running:
             if worker.is_running():
                 worker.kill()
-    told = {node: cidr for worker in running for node, cidr in worker.told().items()}
+    told = [told for worker in running for told in worker.told().items()]
+    assert len({node for node, _cidr in told}) == len({cidr for _node, cidr in told}) == workers * nodes
+    return sum(worker.kills for worker in running), disturbances
+
+
+def kill_members(cluster: EtcdCluster) -> Callable[[random.Random], bool]:
+    def disturb(chance: random.Random) -> bool:
+        if chance.random() >= 0.4:
+            return False
+        member = chance.choice(cluster.members)
+        member.kill()
+        time.sleep(chance.uniform(0.0, 0.5))
+        member.launch()
+        return True
+
+    return disturb
+
+
+def claims_of(cluster: EtcdCluster) -> dict[str, tuple[str, ...]]:
     with Etcd(cluster.access) as etcd:
-        claims = Registry(etcd, "chaos").read().claims
-    assert {node: claim.cidrs for node, claim in claims.items()} == {node: (cidr,) for node, cidr in told.items()}
-    assert len(told) == len(set(told.values())) == workers * nodes
-    return sum(worker.kills for worker in running), member_kills
+        return {node: claim.cidrs for node, claim in Registry(etcd, "chaos").read().claims.items()}
+
+
+def told_by_all(directory: Path) -> dict[str, tuple[str, ...]]:
+    lines = [line for notes in directory.glob("worker*") for line in notes.read_text().splitlines()]
+    return {node: (cidr,) for node, _equals, cidr in (line.partition("=") for line in lines)}
 
 
 def test_killed_clients_and_members_lose_no_claim_and_give_none_twice(tmp_path: Path, cluster: EtcdCluster) -> None:
-    client_kills, _member_kills = run_chaos(tmp_path, cluster, workers=3, nodes=80, seed=1)
+    client_kills, _member_kills = run_chaos(
+        tmp_path, cluster, workers=3, nodes=80, seed=1, disturb=kill_members(cluster)
+    )
     assert client_kills > 0
+    assert claims_of(cluster) == told_by_all(tmp_path)
 
 
 @pytest.mark.long
 def test_chaos_of_sixteen_workers(tmp_path: Path, cluster: EtcdCluster) -> None:
-    client_kills, member_kills = run_chaos(tmp_path, cluster, workers=16, nodes=120, seed=2)
+    client_kills, member_kills = run_chaos(
+        tmp_path, cluster, workers=16, nodes=120, seed=2, disturb=kill_members(cluster)
+    )
     assert client_kills > 5
     assert member_kills > 2
+    assert claims_of(cluster) == told_by_all(tmp_path)
+
+
+def run_partitions(directory: Path, *, workers: int, nodes: int, seed: int) -> tuple[int, int]:
+    """As run_chaos, with members that are cut off from the others and from the clients, and come back."""
+    with contextlib.ExitStack() as stack:
+        segment = Segment(stack, 3)
+        cluster = EtcdCluster(directory, segment.places)
+        stack.callback(cluster.stop)
+        cluster.launch()
+
+        def disturb(chance: random.Random) -> bool:
+            number = chance.randrange(3)
+            segment.cut(number)
+            time.sleep(chance.uniform(0.5, 3.0))
+            segment.heal(number)
+            return True
+
+        counts = run_chaos(
+            directory, cluster, workers=workers, nodes=nodes, seed=seed, netns=segment.netns, disturb=disturb
+        )
+        # Each member alone has every claim as it was told: one that was cut off has caught up.
+        for url in cluster.access.endpoints:
+            command = ["etcdctl", f"--endpoints={url}", "get", "--prefix", "/evio/chaos/nodes/"]
+            found = in_namespace(segment.netns, "env", "ETCDCTL_API=3", *command).stdout
+            for node, (cidr,) in told_by_all(directory).items():
+                assert f"/nodes/{node}\n" in found
+                assert cidr in found.partition(f"/nodes/{node}\n")[2].partition("\n")[0]
+        return counts
+
+
+def test_members_that_are_cut_off_lose_no_claim_and_give_none_twice(tmp_path: Path) -> None:
+    _client_kills, cuts = run_partitions(tmp_path, workers=3, nodes=120, seed=3)
+    assert cuts > 0
+
+
+@pytest.mark.long
+def test_sixteen_workers_and_members_that_are_cut_off(tmp_path: Path) -> None:
+    client_kills, cuts = run_partitions(tmp_path, workers=16, nodes=120, seed=4)
+    assert client_kills > 5
+    assert cuts > 5
 
 
 def test_majority_serves_and_minority_does_not(cluster: EtcdCluster) -> None:
