@@ -17,6 +17,7 @@ from . import paths
 from .bridge_spec import BridgeError, BridgeSpec, BridgeState, check_spec, compare
 from .differences import Differences
 from .errors import EvioError
+from .forwarding import accept_forwarding, is_accepted
 from .ovsdb import Database, OvsdbAbsentError, OvsdbError, assign, connect
 from .ownership import OWNER, OWNER_ID
 from .sysctls import read_sysctls, write_sysctls
@@ -53,6 +54,8 @@ def ensure_bridge(spec: BridgeSpec, *, ovsdb: str = paths.OVSDB, timeout: float 
             _await_device(database, spec)
             _set_up_link(spec)
             write_sysctls(spec.sysctls)
+            if spec.gateways:
+                accept_forwarding(spec.name)
         except EvioError:
             if is_made_here:
                 database.extend_deadline()
@@ -102,6 +105,7 @@ def _state(database: Database, spec: BridgeSpec) -> BridgeState | None:
         addresses=link.addresses if link else frozenset(),
         is_up=bool(link and link.is_up),
         sysctls=read_sysctls(spec.sysctls) if link else {},
+        is_forwarded=is_accepted(spec.name),
     )
 
 

@@ -81,6 +81,8 @@ class BridgeState:
     is_up: bool
     sysctls: Mapping[str, str]
     """Those of the spec's that the kernel has, by path below /proc/sys."""
+    is_forwarded: bool = True
+    """Whether the node's firewall lets through what comes from and goes to its pods, as far as it is iptables'."""
 
 
 def check_spec(spec: BridgeSpec) -> None:
@@ -117,6 +119,7 @@ def _properties_wanted(spec: BridgeSpec) -> dict[str, Any]:
     wanted.update({"fail_mode": "standalone", "spanning_tree": False, "up": True})
     if spec.gateways:
         wanted["gateways"] = _canonical(spec.gateways)
+        wanted["forwarding"] = "accepted"
     return {**wanted, **_prefixed("external_ids", spec.external_ids), **_prefixed("sysctl", spec.sysctls)}
 
 
@@ -129,6 +132,7 @@ def _properties_found(state: BridgeState) -> dict[str, Any]:
         "spanning_tree": state.spanning_tree,
         "up": state.is_up,
         "gateways": sorted(state.addresses),
+        "forwarding": "accepted" if state.is_forwarded else "dropped",
         **_prefixed("external_ids", state.external_ids),
         **_prefixed("sysctl", state.sysctls),
     }

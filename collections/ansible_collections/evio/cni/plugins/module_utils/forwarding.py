@@ -12,20 +12,27 @@ import shutil
 import subprocess
 from typing import Any
 
-COMMENT = "evio overlay"
+COMMENT = "evio.cni"
 
 _TIMEOUT = 10.0
 
 
 def accept_forwarding(interface: str) -> list[str]:
     """Accept what is forwarded from and to the interface; the chains that still drop it, by name."""
-    remaining = []
-    for chain in _dropping_chains():
-        name = f"{chain['family']} {chain['table']} {chain['name']}"
-        is_iptables = chain["family"] in ("ip", "ip6") and (chain["table"], chain["name"]) == ("filter", "FORWARD")
-        if not is_iptables or not _insert_accepts(chain, interface):
-            remaining.append(name)
-    return remaining
+    return [
+        f"{chain['family']} {chain['table']} {chain['name']}"
+        for chain in _dropping_chains()
+        if not _is_iptables(chain) or not _insert_accepts(chain, interface)
+    ]
+
+
+def is_accepted(interface: str) -> bool:
+    """Whether no chain of iptables drops what is forwarded from and to the interface; others are not our business."""
+    return not any(_is_iptables(chain) and _missing_accepts(chain, interface) for chain in _dropping_chains())
+
+
+def _is_iptables(chain: dict[str, Any]) -> bool:
+    return chain["family"] in ("ip", "ip6") and (chain["table"], chain["name"]) == ("filter", "FORWARD")
 
 
 def _dropping_chains() -> list[dict[str, Any]]:
@@ -37,16 +44,28 @@ def _dropping_chains() -> list[dict[str, Any]]:
     ]
 
 
+def _missing_accepts(chain: dict[str, Any], interface: str) -> list[str]:
+    """Which of ours are not in the chain: by incoming interface, by outgoing."""
+    rules = _nft_json("list", "chain", *_location(chain))
+    comments = {item["rule"].get("comment") for item in rules if "rule" in item}
+    return [key for key in ("iifname", "oifname") if _comment(key, interface) not in comments]
+
+
 def _insert_accepts(chain: dict[str, Any], interface: str) -> bool:
-    location = [chain["family"], chain["table"], chain["name"]]
-    comments = {item["rule"].get("comment") for item in _nft_json("list", "chain", *location) if "rule" in item}
     accepted = True
-    for key in ("iifname", "oifname"):
-        comment = f"{COMMENT} {key} {interface}"
-        if comment not in comments:
-            rule = ["insert", "rule", *location, key, f'"{interface}"', "counter", "accept", "comment", f'"{comment}"']
-            accepted = _nft(*rule) is not None and accepted
+    for key in _missing_accepts(chain, interface):
+        comment = f'"{_comment(key, interface)}"'
+        rule = [*_location(chain), key, f'"{interface}"', "counter", "accept", "comment", comment]
+        accepted = _nft("insert", "rule", *rule) is not None and accepted
     return accepted
+
+
+def _location(chain: dict[str, Any]) -> list[str]:
+    return [chain["family"], chain["table"], chain["name"]]
+
+
+def _comment(key: str, interface: str) -> str:
+    return f"{COMMENT} {key} {interface}"
 
 
 def _nft_json(*arguments: str) -> list[dict[str, Any]]:

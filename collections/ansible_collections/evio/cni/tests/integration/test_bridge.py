@@ -253,6 +253,18 @@ def test_bridge_that_lost_its_own_port_is_made_whole(ovs: OpenVSwitch) -> None:
     assert ovs.vsctl("get", "Interface", "br-evio", "mtu_request") == "1420"
 
 
+@pytest.mark.usefixtures("inside")
+def test_firewall_that_drops_forwarded_packets_lets_the_pods_through(ovs: OpenVSwitch) -> None:
+    ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
+    in_namespace(ovs.netns, "iptables", "-P", "FORWARD", "DROP")
+    assert [one.name for one in compare_bridge(SPEC, ovsdb=ovs.ovsdb)] == ["forwarding"]
+    assert [one.name for one in ensure_bridge(SPEC, ovsdb=ovs.ovsdb)] == ["forwarding"]
+    rules = in_namespace(ovs.netns, "iptables", "-S", "FORWARD").stdout.splitlines()
+    assert rules[0] == "-P FORWARD DROP"
+    assert sorted(rule.split()[2:4] for rule in rules[1:]) == [["-i", "br-evio"], ["-o", "br-evio"]]
+    assert not ensure_bridge(SPEC, ovsdb=ovs.ovsdb).changed
+
+
 def test_one_bridge_when_many_make_it_at_once(ovs: OpenVSwitch) -> None:
     code = (
         "import sys\n"
