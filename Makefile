@@ -57,3 +57,7 @@ molecule: setup plugin  ## The lab and the playbook under molecule: converge, id
 .PHONY: bench
 bench: setup plugin  ## Side by side with the peers, in one run
 	@set -e; for benchmark in benchmarks/*_bench.py; do echo "== $$benchmark"; python $$benchmark; done
+
+.PHONY: long
+long: setup plugin  ## 10 000 pods, and the registry in chaos: a quarter of an hour, and what was found
+	@pytest -m long --durations=0
