@@ -51,8 +51,8 @@ docs: setup  ## The pages of modules, filters and roles, from their own document
 	@antsibull-docs collection --use-current --squash-hierarchy --dest-dir build/docs evio.cni
 
 .PHONY: molecule
-molecule: setup plugin  ## The lab and the playbook under molecule: converge, idempotence, verify
-	molecule test
+molecule: setup plugin  ## The lab and the playbooks under molecule: converge, idempotence, verify; nodes that leave
+	molecule test --all
 
 .PHONY: bench
 bench: setup plugin  ## Side by side with the peers, in one run

@@ -71,6 +71,27 @@ def check_cluster(cluster: Cluster) -> None:
     _check_relays(cluster)
 
 
+def check_leaving(cluster: Cluster, leaving: Sequence[str]) -> None:
+    """Raise ClusterError if the cluster cannot do without these nodes, or does not have them."""
+    if not leaving:
+        raise ClusterError("evio_node: no node is named; as in --extra-vars evio_node=node3, several with commas")
+    names = {node.name for node in cluster.nodes}
+    for name in leaving:
+        if name not in names:
+            raise ClusterError(f"evio_node: {name!r} is not in evio_nodes, which has {', '.join(sorted(names))}")
+    if not set(cluster.control_plane) - set(leaving):
+        raise ClusterError(
+            f"evio_node: {', '.join(leaving)} would take the last node out of evio_control_plane, and etcd with it"
+        )
+    if cluster.overlay == "wireguard" and not any(
+        node.public_endpoint for node in cluster.nodes if node.name not in leaving
+    ):
+        raise ClusterError(
+            f"evio_node: {', '.join(leaving)} would take the last relay, and the others would lose each other; "
+            "give another node an evio_public_endpoint and run bootstrap.yml first"
+        )
+
+
 def _check_names(cluster: Cluster) -> None:
     if not _CLUSTER_NAME.match(cluster.name):
         raise ClusterError(

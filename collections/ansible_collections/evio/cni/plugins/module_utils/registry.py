@@ -110,6 +110,11 @@ class Registry:
         """Of nodes that are set up with claims: those whose claim does not hold any more, and why not. Reads only."""
         return lost_claims(configured, self._look(list(configured)))
 
+    def unclaimed(self, nodes: Sequence[str]) -> list[str]:
+        """Those of the nodes that have no claim. Reads only."""
+        claims = self._look(nodes).claims if nodes else {}
+        return [node for node in nodes if node not in claims]
+
     def claim(
         self,
         requests: Sequence[Request],

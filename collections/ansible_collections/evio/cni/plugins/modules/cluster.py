@@ -57,6 +57,10 @@ options:
     type: list
     elements: str
     required: true
+  leaving:
+    description: Names of nodes that are to be removed; fails where the cluster cannot do without them.
+    type: list
+    elements: str
   nodes:
     description: The hosts of the group C(evio_nodes).
     type: list
@@ -105,7 +109,7 @@ relays:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.cluster import Cluster, Node, check_cluster
+from ..module_utils.cluster import Cluster, Node, check_cluster, check_leaving
 from ..module_utils.errors import EvioError
 
 
@@ -120,6 +124,7 @@ def main() -> None:
             "mtu": {"type": "int", "required": True},
             "reserved_cidrs": {"type": "list", "elements": "str", "default": []},
             "control_plane": {"type": "list", "elements": "str", "required": True},
+            "leaving": {"type": "list", "elements": "str"},
             "nodes": {
                 "type": "list",
                 "elements": "dict",
@@ -151,6 +156,8 @@ def main() -> None:
     )
     try:
         check_cluster(cluster)
+        if params["leaving"] is not None:
+            check_leaving(cluster, params["leaving"])
     except EvioError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, relays=[node.name for node in nodes if node.public_endpoint])

@@ -72,6 +72,11 @@ options:
             description: The revision of its claim, 0 for none.
             type: int
             required: true
+  others:
+    description: Nodes that are not asked for now; RV(unclaimed) tells which of them have no claim.
+    type: list
+    elements: str
+    default: []
   restore:
     description: Claims again what the nodes are set up with, for an etcd that was wiped or restored.
     type: bool
@@ -131,6 +136,11 @@ claimed:
   returned: success
   type: list
   elements: str
+unclaimed:
+  description: Those of O(others) that have no claim, as after their release.
+  returned: O(state=present)
+  type: list
+  elements: str
 lost:
   description: Why the claim that a node is set up with does not hold any more, by the node's name. The task has failed
     then, and nothing was claimed.
@@ -173,22 +183,26 @@ class NodeSubnets:
     def present(self) -> dict[str, Any]:
         pools = parse_pools(self.params["pod_cidr"], self.params["node_bits"])
         requests = [self._request(node) for node in self.params["nodes"]]
+        unclaimed: list[str] = []
         reserved = self.params["reserved_cidrs"]
         if self.module.check_mode and self.params["assume_empty"]:
             outcome = plan_on_empty(requests, pools, reserved=reserved, now=time.time())
         else:
             with Etcd(access_of(self.params)) as etcd:
-                outcome = Registry(etcd, self.params["cluster"]).claim(
+                registry = Registry(etcd, self.params["cluster"])
+                outcome = registry.claim(
                     requests,
                     pools,
                     reserved=reserved,
                     quarantine=self.params["quarantine"],
                     dry_run=self.module.check_mode,
                 )
+                unclaimed = registry.unclaimed(self.params["others"])
         after = {**outcome.before.claims, **outcome.claims}
         return {
             **self._result(outcome, after, describe(pools)),
             "subnets": {node: self._facts(claim) for node, claim in outcome.claims.items()},
+            "unclaimed": unclaimed,
         }
 
     def absent(self) -> dict[str, Any]:
@@ -257,6 +271,7 @@ def main() -> None:
                     },
                 },
             },
+            "others": {"type": "list", "elements": "str", "default": []},
             "restore": {"type": "bool", "default": False},
             "pod_cidr": {"type": "str"},
             "node_bits": {"type": "str"},

@@ -65,6 +65,11 @@ options:
     type: list
     elements: str
     default: []
+  removed:
+    description: Members no more. What is known of them goes, from both files, whatever O(keep) says.
+    type: list
+    elements: str
+    default: []
   interface:
     description: The overlay's interface.
     type: str
@@ -131,6 +136,7 @@ files:
 
 import contextlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +184,8 @@ class Overlay:
             config = self._host_overlay()
             result["peers"] = [peer.name for peer in config.peers]
             self._put(self.config_path, render_overlay(config))
+        elif self.params["removed"]:
+            self._remove_peers()
         if self.params["pod_subnets"] is not None:
             self._put(self.routes_path, render_pod_routes(self._pod_routes()))
         return {**result, **self._result()}
@@ -210,7 +218,7 @@ class Overlay:
             interface=params["interface"],
             listen_port=params["listen_port"],
             mtu=params["mtu"],
-            peers=keep_peers(members.values(), known.peers if known else (), params["keep"]),
+            peers=keep_peers(members.values(), known.peers if known else (), self._keep()),
         )
         if self.module.check_mode:
             # Keys that the run would make are not there to be checked: the rest is.
@@ -219,6 +227,15 @@ class Overlay:
                 return config
         check_overlay(config, "the inventory")
         return config
+
+    def _remove_peers(self) -> None:
+        known = self._existing_overlay()
+        if known is not None and any(peer.name in self.params["removed"] for peer in known.peers):
+            peers = tuple(peer for peer in known.peers if peer.name not in self.params["removed"])
+            self._put(self.config_path, render_overlay(replace(known, peers=peers)))
+
+    def _keep(self) -> list[str]:
+        return [name for name in self.params["keep"] if name not in self.params["removed"]]
 
     def _member(self, node: dict[str, Any]) -> OverlayPeer:
         key = node["public_key"]
@@ -239,7 +256,7 @@ class Overlay:
         existing = _read(self.routes_path)
         with contextlib.suppress(OverlayError):
             if existing is not None:
-                wanted = keep_subnets(wanted, parse_pod_routes(existing), self.params["keep"])
+                wanted = keep_subnets(wanted, parse_pod_routes(existing), self._keep())
         check_pod_routes(wanted, "the claims")
         return wanted
 
@@ -311,6 +328,7 @@ def main() -> None:
                 },
             },
             "keep": {"type": "list", "elements": "str", "default": []},
+            "removed": {"type": "list", "elements": "str", "default": []},
             "interface": {"type": "str", "default": INTERFACE},
             "listen_port": {"type": "int", "default": LISTEN_PORT},
             "mtu": {"type": "int", "default": MTU},

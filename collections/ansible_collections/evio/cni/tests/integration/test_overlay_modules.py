@@ -116,6 +116,19 @@ def test_nodes_that_could_not_be_asked_stay_and_removed_ones_go(tmp_path: Path, 
     assert peers_in(path) == ["n1"]
 
 
+def test_removed_node_goes_from_both_files_whatever_is_to_be_kept(
+    tmp_path: Path, members: list[dict[str, str]]
+) -> None:
+    overlay = host_overlay(tmp_path, members)
+    pods = {"pod_cidrs": ["10.244.0.0/16"]}
+    routes = {"n1": ["10.244.0.0/24"], "n3": ["10.244.2.0/24"]}
+    run_module("overlay", **overlay, **pods, pod_subnets=routes)
+    files = {"config": overlay["config"], "pod_routes": overlay["pod_routes"], **pods}
+    check_do_again("overlay", **files, pod_subnets={"n1": routes["n1"]}, keep=["n3"], removed=["n3"])
+    assert peers_in(tmp_path / "evio/overlay.json") == ["n1"]
+    assert json.loads(Path(overlay["pod_routes"]).read_text())["subnets"] == {"n1": routes["n1"]}
+
+
 def test_check_mode_describes_nodes_whose_keys_are_not_made_yet(tmp_path: Path, members: list[dict[str, str]]) -> None:
     nodes = [{**member, "public_key": None} for member in members]
     foretold = run_module("overlay", **host_overlay(tmp_path, nodes), _ansible_check_mode=True)

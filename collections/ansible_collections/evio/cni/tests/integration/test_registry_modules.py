@@ -94,6 +94,22 @@ def test_what_would_break_a_live_claim_is_refused_and_changes_nothing(etcd: dict
     }
 
 
+def test_nodes_that_are_not_asked_for_are_told_to_have_no_claim(etcd: dict[str, Any]) -> None:
+    run_module("node_subnet", **POOL, nodes=nodes("node1", "node2", "node3"), **etcd)
+    run_module("node_subnet", state="absent", nodes=nodes("node2"), **etcd)
+    done = run_module("node_subnet", **POOL, nodes=nodes("node1"), others=["node2", "node3"], **etcd)
+    assert (done["changed"], done["unclaimed"]) == (False, ["node2"])
+
+
+def test_lost_claims_are_told_by_node(etcd: dict[str, Any]) -> None:
+    run_module("node_subnet", **POOL, nodes=nodes("node1"), **etcd)
+    known = {**nodes("node2")[0], "configured": {"cidrs": ["10.244.1.0/24"], "epoch": 2}}
+    refused = run_module("node_subnet", **POOL, nodes=[*nodes("node1"), known], **etcd)
+    assert refused.get("failed")
+    assert list(refused["lost"]) == ["node2"]
+    assert "etcd has no claim of it" in refused["lost"]["node2"]
+
+
 def test_pin_is_kept_for_its_node_until_it_is_taken_off(etcd: dict[str, Any]) -> None:
     check_do_again("subnet_pool", **POOL, pins={"node9": "10.244.0.0/24"}, **etcd)
     done = run_module("node_subnet", **POOL, nodes=nodes("node1"), **etcd)

@@ -6,7 +6,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.cluster import Cluster, Node, check_cluster, split_endpoint
+from ansible_collections.evio.cni.plugins.module_utils.cluster import (
+    Cluster,
+    Node,
+    check_cluster,
+    check_leaving,
+    split_endpoint,
+)
 from ansible_collections.evio.cni.plugins.module_utils.errors import EvioError
 
 GOOD = Cluster(
@@ -92,3 +98,21 @@ def test_descriptions_that_cannot_work_are_named(cluster: Cluster, words: list[s
 )
 def test_endpoint_with_and_without_port(endpoint: str, parts: tuple[str, int]) -> None:
     assert split_endpoint(endpoint, 51820) == parts
+
+
+def test_node_that_others_can_do_without_may_leave() -> None:
+    check_leaving(GOOD, ["node2"])
+
+
+@pytest.mark.parametrize(
+    ("cluster", "leaving", "words"),
+    [
+        (GOOD, [], "no node is named"),
+        (GOOD, ["node9"], "'node9' is not in evio_nodes, which has node1, node2"),
+        (GOOD, ["node1"], "the last node out of evio_control_plane"),
+        (replace(GOOD, control_plane=("node1", "node2")), ["node1"], "take the last relay"),
+    ],
+)
+def test_node_that_others_need_may_not_leave(cluster: Cluster, leaving: list[str], words: str) -> None:
+    with pytest.raises(EvioError, match=words):
+        check_leaving(cluster, leaving)
