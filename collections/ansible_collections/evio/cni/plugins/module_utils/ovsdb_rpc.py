@@ -90,8 +90,9 @@ class Ovsdb:
 
         ``closed`` are numbers that the bridge is to forget: those whose flows the caller takes out.
         """
-        interface = {"name": name, "external_ids": ["map", [[key, value] for key, value in external_ids.items()]]}
-        port = {"name": name, "interfaces": ["named-uuid", "interface"]}
+        ids = ["map", [[key, value] for key, value in external_ids.items()]]
+        interface = {"name": name, "external_ids": ids}
+        port = {"name": name, "interfaces": ["named-uuid", "interface"], "external_ids": ids}
         mutations: list[Any] = [["ports", "insert", ["named-uuid", "port"]]]
         if closed:
             mutations.append(["external_ids", "delete", ["set", [f"{CLOSED_PORT_ID}{number}" for number in closed]]])

@@ -75,10 +75,11 @@ def transfer(sender: Pod, receiver: Pod, size: int) -> int:
     return int(output)
 
 
-def test_port_says_whose_it_is(node: Node, new_pod: NewPod) -> None:
+@pytest.mark.parametrize("table", ["Interface", "Port"])
+def test_port_says_whose_it_is(node: Node, new_pod: NewPod, table: str) -> None:
     pod = node.add(new_pod())
     [name] = node.ports()
-    ids = json.loads(node.switch.vsctl("--format=json", "--columns=external_ids", "find", "Interface", f"name={name}"))
+    ids = json.loads(node.switch.vsctl("--format=json", "--columns=external_ids", "find", table, f"name={name}"))
     found = dict(ids["data"][0][0][1])
     assert found == {
         "evio-owner": "evio.cni",
