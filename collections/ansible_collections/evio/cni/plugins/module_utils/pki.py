@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""etcd's certificates, laid out as kubeadm does it: a CA, etcd's own certificates, and those of its clients.
+"""Certificates where nobody else makes them: a CA and what it vouches for, laid out as a service expects them.
 
-For clusters in which no kubeadm makes them. Who reads them is the subject of etcd.
+Those of etcd and of its clients are laid out as kubeadm does it.
 """
 
 from __future__ import annotations
@@ -39,36 +39,51 @@ class Leaf:
     """Names the member and may be shown by a server; every leaf may be shown by a client."""
 
 
-LEAVES = (
-    Leaf("etcd/server", "", None, True),
-    Leaf("etcd/peer", "", None, True),
-    Leaf("etcd/healthcheck-client", "kube-etcd-healthcheck-client", "system:masters", False),
-    Leaf("apiserver-etcd-client", "kube-apiserver-etcd-client", "system:masters", False),
+@dataclass(frozen=True)
+class Layout:
+    """A CA, by its path below the PKI directory and its name, and what it issues."""
+
+    ca: str
+    ca_name: str
+    leaves: tuple[Leaf, ...]
+
+
+ETCD = Layout(
+    "etcd/ca",
+    "etcd-ca",
+    (
+        Leaf("etcd/server", "", None, True),
+        Leaf("etcd/peer", "", None, True),
+        Leaf("etcd/healthcheck-client", "kube-etcd-healthcheck-client", "system:masters", False),
+        Leaf("apiserver-etcd-client", "kube-apiserver-etcd-client", "system:masters", False),
+    ),
 )
-CA = "etcd/ca"
+XMPP = Layout("ca", "evio-xmpp-ca", (Leaf("server", "", None, True),))
 
 
-def outdated(directory: str, name: str, addresses: Sequence[str]) -> list[str]:
+def outdated(directory: str, name: str, addresses: Sequence[str], layout: Layout = ETCD) -> list[str]:
     """Which of the certificates must be issued, the CA first; nothing is written.
 
     A leaf must be where it is missing, near its end, of another CA, or without one of the member's names.
     Raises PkiError for a CA without its key: it is somebody else's, and not ours to replace.
     """
     base = Path(directory)
-    ca = _load(base / f"{CA}.crt")
+    ca = _load(base / f"{layout.ca}.crt")
     if ca is None:
-        return [CA, *(leaf.path for leaf in LEAVES)]
-    stale = [leaf.path for leaf in LEAVES if not _is_good(base, leaf, ca, _names(leaf, name, addresses))]
-    if stale and not (base / f"{CA}.key").exists():
+        return [layout.ca, *(leaf.path for leaf in layout.leaves)]
+    stale = [leaf.path for leaf in layout.leaves if not _is_good(base, leaf, ca, _names(leaf, name, addresses))]
+    if stale and not (base / f"{layout.ca}.key").exists():
         raise PkiError(
-            f"{base}/{stale[0]}.crt must be issued, but {base}/{CA}.key is not there; the CA is kept elsewhere"
+            f"{base}/{stale[0]}.crt must be issued, but {base}/{layout.ca}.key is not there; the CA is kept elsewhere"
         )
     return stale
 
 
-def issue(directory: str, name: str, addresses: Sequence[str], *, key_group: int | None = None) -> list[str]:
-    """Issue what is outdated and return it. Keys are 0600; those of etcd itself 0640 for the group, if one is given."""
-    stale = outdated(directory, name, addresses)
+def issue(
+    directory: str, name: str, addresses: Sequence[str], layout: Layout = ETCD, *, key_group: int | None = None
+) -> list[str]:
+    """Issue what is outdated and return it. Keys are 0600; those of servers 0640 for the group, if one is given."""
+    stale = outdated(directory, name, addresses, layout)
     if not stale:
         return []
     try:
@@ -76,17 +91,17 @@ def issue(directory: str, name: str, addresses: Sequence[str], *, key_group: int
     except ImportError as error:
         raise PkiError("making certificates needs cryptography: install the package python3-cryptography") from error
     base = Path(directory)
-    (base / "etcd").mkdir(mode=0o755, parents=True, exist_ok=True)
-    if CA in stale:
+    (base / layout.ca).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if layout.ca in stale:
         ca_key: Any = ec.generate_private_key(ec.SECP256R1())
-        ca = _sign(_ca_builder(), ca_key, ca_key, None, ca_days=_CA_DAYS)
-        _store(base, CA, ca_key, ca, None)
+        ca = _sign(_ca_builder(layout.ca_name), ca_key, ca_key, _subject(layout.ca_name, None), days=_CA_DAYS)
+        _store(base, layout.ca, ca_key, ca, None)
     else:
-        ca_key, ca = _load_key(base / f"{CA}.key"), _load(base / f"{CA}.crt")
-    for leaf in LEAVES:
+        ca_key, ca = _load_key(base / f"{layout.ca}.key"), _load(base / f"{layout.ca}.crt")
+    for leaf in layout.leaves:
         if leaf.path in stale:
             key = ec.generate_private_key(ec.SECP256R1())
-            certificate = _sign(_leaf_builder(leaf, name, addresses), key, ca_key, ca, ca_days=_LEAF_DAYS)
+            certificate = _sign(_leaf_builder(leaf, name, addresses), key, ca_key, ca.subject, days=_LEAF_DAYS)
             _store(base, leaf.path, key, certificate, key_group if leaf.server else None)
     return stale
 
@@ -128,10 +143,10 @@ def _names(leaf: Leaf, name: str, addresses: Sequence[str]) -> set[str]:
     return {name, "localhost", "127.0.0.1", "::1", *addresses} if leaf.server else set()
 
 
-def _ca_builder() -> Any:
+def _ca_builder(name: str) -> Any:
     from cryptography import x509
 
-    builder = x509.CertificateBuilder().subject_name(_subject("etcd-ca", None))
+    builder = x509.CertificateBuilder().subject_name(_subject(name, None))
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     return builder.add_extension(_key_usage(sign=True), critical=True)
 
@@ -154,15 +169,15 @@ def _leaf_builder(leaf: Leaf, name: str, addresses: Sequence[str]) -> Any:
     return builder
 
 
-def _sign(builder: Any, key: Any, ca_key: Any, ca: Any, *, ca_days: int) -> Any:
+def _sign(builder: Any, key: Any, ca_key: Any, issuer: Any, *, days: int) -> Any:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
 
     now = _now()
-    builder = builder.issuer_name(ca.subject if ca else _subject("etcd-ca", None)).public_key(key.public_key())
+    builder = builder.issuer_name(issuer).public_key(key.public_key())
     builder = builder.serial_number(x509.random_serial_number())
     builder = builder.not_valid_before(now - datetime.timedelta(minutes=5))
-    builder = builder.not_valid_after(now + datetime.timedelta(days=ca_days))
+    builder = builder.not_valid_after(now + datetime.timedelta(days=days))
     builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     builder = builder.add_extension(
         x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False

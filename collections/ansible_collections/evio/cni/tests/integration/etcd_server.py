@@ -32,7 +32,7 @@ class EtcdServer:
         """``place``: a network namespace and the member's address there, instead of the loopback of the tests' own."""
         self.directory = directory
         self._netns, address = place or (None, "127.0.0.1")
-        self.client_port, self.peer_port = (2379, 2380) if place else (_free_port(), _free_port())
+        self.client_port, self.peer_port = (2379, 2380) if place else (free_port(), free_port())
         self.tls = tls
         self._scheme = "https" if tls else "http"
         self.url = f"{self._scheme}://{address}:{self.client_port}"
@@ -167,7 +167,7 @@ class EtcdCluster:
         return EtcdServer(directory, tls=False, name=name, place=place)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
