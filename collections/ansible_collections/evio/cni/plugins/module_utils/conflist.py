@@ -6,7 +6,7 @@ Pure. How the file gets into place is conf_dir's subject, what the plugin makes 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,10 @@ class PodNetwork:
     port_security: bool = True
     ovsdb: str = paths.OVSDB
     state_dir: str = paths.STATE_DIR
+    segments: tuple[str, ...] = ()
+    """Pod networks in which all nodes' bridges are one layer-2 segment, as with EdgeVPN.io; at most one a family."""
+    flat: bool = False
+    """On such a segment: pods have the whole network on their link, and not their node's subnet."""
     chained: tuple[str, ...] = ()
     """Those of CHAINED_PLUGINS that are installed on the node."""
 
@@ -69,7 +73,7 @@ def _evio(network: PodNetwork) -> dict[str, Any]:
         "isDefaultGateway": True,
         "ipMasq": network.ip_masq,
         "mtu": network.mtu,
-        "gateway": _one_or_list([subnet.gateway for subnet in network.subnets]),
+        "gateway": _one_or_list([_gateway(network, subnet) for subnet in network.subnets]),
         "clusterCIDRs": list(network.cluster_cidrs),
         "datapathType": network.datapath_type,
         "ovsdb": network.ovsdb,
@@ -77,13 +81,29 @@ def _evio(network: PodNetwork) -> dict[str, Any]:
         "epoch": network.epoch,
         "portSecurity": network.port_security,
         "capabilities": {"ips": True, "mac": True},
-        "ipam": {"type": "host-local", "ranges": [[_range(subnet)] for subnet in network.subnets]},
+        **({"nodeSubnets": [subnet.cidr for subnet in network.subnets]} if network.flat else {}),
+        "ipam": {"type": "host-local", "ranges": [[_range(network, subnet)] for subnet in network.subnets]},
     }
 
 
-def _range(subnet: NodeSubnet) -> dict[str, str]:
+def node_subnets(plugin: Mapping[str, Any]) -> tuple[str, ...]:
+    """The node's subnets, of our plugin's entry. Raises KeyError or TypeError for one that does not tell."""
+    told = plugin.get("nodeSubnets") or [part["subnet"] for ranges in plugin["ipam"]["ranges"] for part in ranges]
+    return tuple(str(cidr) for cidr in told)
+
+
+def _segment(network: PodNetwork, subnet: NodeSubnet) -> str | None:
+    return next((cidr for cidr in network.segments if (":" in cidr) == (subnet.family == 6)), None)
+
+
+def _gateway(network: PodNetwork, subnet: NodeSubnet) -> str:
+    segment = _segment(network, subnet)
+    return subnet.gateway if segment is None else subnet.gateway_in(segment)
+
+
+def _range(network: PodNetwork, subnet: NodeSubnet) -> dict[str, str]:
     return {
-        "subnet": subnet.cidr,
+        "subnet": (network.flat and _segment(network, subnet)) or subnet.cidr,
         "rangeStart": subnet.range_start,
         "rangeEnd": subnet.range_end,
         "gateway": subnet.gateway_address,

@@ -13,7 +13,7 @@ from typing import Any
 from . import paths
 from .claims import ClaimError, Configured
 from .conf_dir import read_conflist
-from .conflist import PLUGIN
+from .conflist import PLUGIN, node_subnets
 
 MACHINE_ID = "/etc/machine-id"
 
@@ -41,8 +41,7 @@ def read_configured(conf_dir: str = paths.CNI_CONF_DIR) -> Configured | None:
         return None
     try:
         plugin = next(one for one in json.loads(text)["plugins"] if one["type"] == PLUGIN)
-        cidrs = tuple(str(part["subnet"]) for ranges in plugin["ipam"]["ranges"] for part in ranges)
-        return Configured(cidrs, _epoch(plugin))
+        return Configured(node_subnets(plugin), _epoch(plugin))
     except (ValueError, KeyError, TypeError, StopIteration) as error:
         raise ClaimError(
             f"{conf_dir}/{paths.CONFLIST_NAME} does not tell which subnets this node has; "

@@ -51,6 +51,10 @@ class NodeSubnet:
         """The bridge's address with the subnet's prefix length."""
         return f"{self.gateway_address}/{self.network.prefixlen}"
 
+    def gateway_in(self, segment: str) -> str:
+        """The bridge's address on a segment that all nodes' pods share, with that network's prefix length."""
+        return f"{self.gateway_address}/{ip_network(segment).prefixlen}"
+
     @property
     def range_start(self) -> str:
         """The first pod's address."""

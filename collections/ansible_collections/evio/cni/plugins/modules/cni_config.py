@@ -62,6 +62,17 @@ options:
     description: Whether a pod may send only from its own addresses.
     type: bool
     default: true
+  segments:
+    description:
+      - Pod networks of which all nodes' bridges are one layer-2 segment, as EdgeVPN.io makes it, at most one a family.
+        The bridge's gateway has the network's prefix length there.
+    type: list
+    elements: str
+    default: []
+  flat:
+    description: On O(segments), have the whole network on the pods' link, and not their node's subnet.
+    type: bool
+    default: false
   name:
     description: Name of the network.
     type: str
@@ -185,6 +196,8 @@ class CniConfig:
             epoch=params["epoch"],
             ip_masq=params["ip_masq"],
             port_security=params["port_security"],
+            segments=tuple(params["segments"]),
+            flat=params["flat"],
             ovsdb=params["ovsdb"],
             state_dir=params["state_dir"],
             chained=tuple(name for name in CHAINED_PLUGINS if self._is_installed(name)),
@@ -213,6 +226,8 @@ def main() -> None:
             "datapath_type": {"type": "str", "choices": ["system", "netdev"], "default": "system"},
             "ip_masq": {"type": "bool", "default": True},
             "port_security": {"type": "bool", "default": True},
+            "segments": {"type": "list", "elements": "str", "default": []},
+            "flat": {"type": "bool", "default": False},
             "name": {"type": "str", "default": "evio"},
             "conf_dir": {"type": "path", "default": paths.CNI_CONF_DIR},
             "plugin_dirs": {"type": "list", "elements": "path", "default": [paths.CNI_BIN_DIR, "/usr/lib/cni"]},

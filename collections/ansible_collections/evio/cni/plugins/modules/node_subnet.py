@@ -130,6 +130,7 @@ subnets:
     node1:
       cidrs: [10.244.0.0/24]
       gateways: [10.244.0.1/24]
+      segment_gateways: [10.244.0.1/16]
       epoch: 4
 claimed:
   description: Names of the nodes whose claim was written or removed.
@@ -151,6 +152,7 @@ lost:
 """
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -201,7 +203,7 @@ class NodeSubnets:
         after = {**outcome.before.claims, **outcome.claims}
         return {
             **self._result(outcome, after, describe(pools)),
-            "subnets": {node: self._facts(claim) for node, claim in outcome.claims.items()},
+            "subnets": {node: self._facts(claim, pools) for node, claim in outcome.claims.items()},
             "unclaimed": unclaimed,
         }
 
@@ -234,11 +236,13 @@ class NodeSubnets:
         )
 
     @staticmethod
-    def _facts(claim: Claim) -> dict[str, Any]:
+    def _facts(claim: Claim, pools: Sequence[Pool]) -> dict[str, Any]:
         subnets = subnets_of(claim)
+        segments = {pool.family: pool.pod_cidr for pool in pools}
         return {
             "cidrs": [subnet.cidr for subnet in subnets],
             "gateways": [subnet.gateway for subnet in subnets],
+            "segment_gateways": [subnet.gateway_in(segments[subnet.family]) for subnet in subnets],
             "epoch": claim.epoch,
         }
 
