@@ -54,6 +54,10 @@ docs: setup  ## The pages of modules, filters and roles, from their own document
 molecule: setup plugin  ## The lab and the playbooks under molecule: converge, idempotence, verify; nodes that leave
 	molecule test --all
 
+.PHONY: scenarios
+scenarios: setup plugin  ## NATs that forget or change, relays that die, 2 to 8 nodes: seconds until pods talk again
+	@lab/lab scenarios
+
 .PHONY: bench
 bench: setup plugin  ## Side by side with the peers, in one run
 	@set -e; for benchmark in benchmarks/*_bench.py; do echo "== $$benchmark"; python $$benchmark; done

@@ -85,6 +85,12 @@ def _parser() -> argparse.ArgumentParser:
     nat_type.add_argument("nat", choices=NAT_TYPES)
     nat_type.set_defaults(verb=_nat_type)
 
+    scenarios = verbs.add_parser(
+        "scenarios", help="what life does to labs, and how long pods are cut off"
+    )
+    scenarios.add_argument("names", nargs="*", metavar="NAME", help="two, three, relays, eight (default: all)")
+    scenarios.set_defaults(verb=_scenarios)
+
     verbs.add_parser("tour", help="what to look at, and how").set_defaults(verb=_tour)
     return parser
 
@@ -166,6 +172,16 @@ def _nat_type(lab: Lab, arguments: argparse.Namespace) -> None:
 def _reboot(lab: Lab, arguments: argparse.Namespace) -> None:
     with lab.changed_by_one():
         faults.reboot(lab, lab.topology().node(arguments.node))
+
+
+def _scenarios(lab: Lab, arguments: argparse.Namespace) -> None:
+    _need_cri()
+    import scenarios
+
+    outcomes = scenarios.run_all(lab, arguments.names)
+    print(scenarios.as_text(outcomes), end="")
+    if any(outcome.seconds is None for outcome in outcomes):
+        raise LabError("in some scenarios pods never talked again")
 
 
 def _tour(lab: Lab, arguments: argparse.Namespace) -> None:

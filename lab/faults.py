@@ -36,6 +36,14 @@ def switch_nat(lab: Lab, topology: Topology, node: Node, nat: str) -> None:
     lab.write(changed, is_complete=True)
 
 
+def readdress(lab: Lab, topology: Topology, node: Node) -> None:
+    """Give the node's router another public address, as a provider does over night."""
+    router = _router(topology, node)
+    changed = topology.with_address(router, topology.free_public_address())
+    network.readdress(lab.prefix, _router(changed, node))
+    lab.write(changed, is_complete=True)
+
+
 def reboot(lab: Lab, node: Node) -> None:
     """Stop a node and start it again: its files stay, its processes and the state of its network do not."""
     nodes.reboot(lab, node)

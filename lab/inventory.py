@@ -37,6 +37,7 @@ def describe(topology: Topology, *, ssh_config: str) -> dict[str, Any]:
                 "evio_nodes": {"hosts": hosts},
                 "evio_control_plane": {"hosts": {topology.nodes[0].name: None}},
                 "evio_pod_nodes": {"hosts": every_host},
+                "evio_signalling": {"hosts": {}},
             },
         }
     }

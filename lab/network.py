@@ -74,6 +74,14 @@ def set_nat(prefix: str, router: Router) -> None:
     run(*in_netns(f"{prefix}-{router.name}", ["nft", "-f", "-"]), stdin="flush ruleset\n" + rules)
 
 
+def readdress(prefix: str, router: Router) -> None:
+    """Give the router its public address in place of the one it has; what went out by that one is forgotten."""
+    netns = f"{prefix}-{router.name}"
+    run("ip", "-n", netns, "address", "flush", "dev", _WAN)
+    run("ip", "-n", netns, "address", "add", f"{router.wan_address}/24", "dev", _WAN)
+    run("ip", "-n", netns, "route", "replace", "default", "via", INTERNET_ADDRESS)
+
+
 def set_uplink(prefix: str, port: str, *, is_up: bool) -> None:
     """Let the public segment pass or drop what goes through one port, which keeps its carrier: nobody is told."""
     # The bridge has no STP, so a port's state (linux/if_bridge.h: 0 disabled, 3 forwarding) stays as it is set.

@@ -67,6 +67,16 @@ class Topology:
         routers = tuple(replace(one, nat=nat) if one == router else one for one in self.routers)
         return replace(self, routers=routers)
 
+    def with_address(self, router: Router, wan_address: str) -> Topology:
+        """The same with one router's public address changed."""
+        routers = tuple(replace(one, wan_address=wan_address) if one == router else one for one in self.routers)
+        return replace(self, routers=routers)
+
+    def free_public_address(self) -> str:
+        """One of the public segment that nobody has."""
+        taken = {INTERNET_ADDRESS, *(self.public_address(node) for node in self.nodes)}
+        return next(address for n in range(1, 255) if (address := f"{PUBLIC_PREFIX}{n}") not in taken)
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON; from_dict reads it back."""
         return asdict(self)
