@@ -85,9 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     nat_type.add_argument("nat", choices=NAT_TYPES)
     nat_type.set_defaults(verb=_nat_type)
 
-    scenarios = verbs.add_parser(
-        "scenarios", help="what life does to labs, and how long pods are cut off"
-    )
+    scenarios = verbs.add_parser("scenarios", help="what life does to labs, and how long pods are cut off")
     scenarios.add_argument("names", nargs="*", metavar="NAME", help="two, three, relays, eight (default: all)")
     scenarios.set_defaults(verb=_scenarios)
 

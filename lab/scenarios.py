@@ -180,13 +180,23 @@ def _measure(lab: Lab, group: str, fault: Fault) -> Outcome:
 @contextmanager
 def _pinging(lab: Lab, source: pods.Pod, target: pods.Pod) -> Iterator[Callable[[], list[float]]]:
     """Times of the answers so far, while one pod pings the other."""
-    enter = ["nsenter", f"--target={source.pid}", "--net", "--"]
-    command = ["ping", "-n", "-D", "-i", str(_INTERVAL), "-W", "1", target.address]
+    # Without the node's own numbering of processes, which would take a process in between that passes on no signal.
+    enter = ["nsenter", f"--target={nodes.pid(lab, lab.topology().node(source.node))}", "--mount", "--"]
+    command = [
+        *enter,
+        "nsenter",
+        f"--net=/proc/{source.pid}/ns/net",
+        "ping",
+        "-n",
+        "-D",
+        "-i",
+        str(_INTERVAL),
+        "-W",
+        "1",
+    ]
     log = lab.state / "scenario.ping"
     with log.open("wb") as output:
-        ping = subprocess.Popen(
-            nodes.command(lab, lab.topology().node(source.node), [*enter, *command]), stdout=output, stderr=output
-        )
+        ping = subprocess.Popen([*command, target.address], stdout=output, stderr=output)
     try:
         yield lambda: [float(found[1]) for line in log.read_text().splitlines() if (found := _ANSWER.match(line))]
     finally:
