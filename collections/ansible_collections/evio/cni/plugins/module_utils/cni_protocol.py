@@ -33,6 +33,7 @@ _NAME = _LETTERS | frozenset("_.-")
 _LONGEST_NAME = 200
 """With an interface's name and a suffix, still a file name."""
 _LONGEST_IFNAME = 15
+"""Bytes, in the kernel's count."""
 
 
 class CniError(EvioError):
@@ -88,7 +89,8 @@ def parse_call(environment: Mapping[str, str]) -> Call:
     container_id, ifname = environment.get("CNI_CONTAINERID", ""), environment.get("CNI_IFNAME", "")
     if "CNI_CONTAINERID" in _REQUIRED[command]:
         _check_container_id(container_id)
-        _check_ifname(ifname)
+        if not is_ifname(ifname):
+            raise CniError(INVALID_ENVIRONMENT, f"CNI_IFNAME {ifname!r} is not the name of an interface")
     return Call(
         command,
         container_id,
@@ -97,6 +99,16 @@ def parse_call(environment: Mapping[str, str]) -> Call:
         environment.get("CNI_PATH", ""),
         _parse_arguments(environment.get("CNI_ARGS", "")) if command == "ADD" else {},
     )
+
+
+def is_ifname(name: str) -> bool:
+    """Whether the kernel takes it for the name of an interface (its dev_valid_name)."""
+    try:
+        length = len(name.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        return False
+    fits = 0 < length <= _LONGEST_IFNAME and name not in (".", "..")
+    return fits and not any(one in "/:" or one.isspace() for one in name)
 
 
 def check_version(command: str, cni_version: str) -> None:
@@ -152,12 +164,6 @@ def _check_container_id(container_id: str) -> None:
             INVALID_ENVIRONMENT,
             f"CNI_CONTAINERID {container_id!r}: letters, digits, '_', '.', '-', a letter or digit first",
         )
-
-
-def _check_ifname(ifname: str) -> None:
-    # As the kernel's dev_valid_name.
-    if len(ifname) > _LONGEST_IFNAME or ifname in (".", "..") or any(one in "/:" or one.isspace() for one in ifname):
-        raise CniError(INVALID_ENVIRONMENT, f"CNI_IFNAME {ifname!r} is not the name of an interface")
 
 
 def _parse_arguments(text: str) -> dict[str, str]:

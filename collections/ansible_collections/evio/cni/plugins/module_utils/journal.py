@@ -51,7 +51,9 @@ class Journal:
                 make_directories(self._directory)
                 descriptor = self._create(temporary)
             try:
-                posix.write(descriptor, dumps(entry).encode())
+                text = dumps(entry).encode()
+                while text:
+                    text = text[posix.write(descriptor, text) :]
             finally:
                 posix.close(descriptor)
         except OSError as error:
@@ -100,6 +102,8 @@ class Journal:
             names = posix.listdir(self._directory)
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise CniError(IO_FAILURE, f"cannot read the journal: {error.strerror}") from None
         pairs = (name.rpartition(":") for name in {name.removeprefix(_TEMPORARY) for name in names})
         return [(container_id, ifname) for container_id, colon, ifname in pairs if colon]
 

@@ -6,8 +6,10 @@ Pure, and without an import that a plugin's call would have to wait for. How the
 
 from __future__ import annotations
 
+from _socket import AF_INET, AF_INET6, inet_pton
+
 from . import paths
-from .cni_protocol import INVALID_CONFIG, UNDECODABLE, CniError, check_network_name
+from .cni_protocol import INVALID_CONFIG, UNDECODABLE, CniError, check_network_name, is_ifname
 from .plain_json import loads
 
 TYPE_CHECKING = False
@@ -47,16 +49,13 @@ class NetConf:
         self.name = _text(raw, "name", "")
         check_network_name(self.name)
         self.bridge = _text(raw, "bridge", "br-evio")
-        if not self.bridge or len(self.bridge) > 15 or "/" in self.bridge or any(one.isspace() for one in self.bridge):
+        if not is_ifname(self.bridge):
             raise CniError(INVALID_CONFIG, f"bridge: {self.bridge!r} is not the name of a bridge")
-        self.gateways = _texts(raw, "gateway" if "gateway" in raw else "bridgeIPv4")
-        for gateway in self.gateways:
-            if "/" not in gateway:
-                raise CniError(INVALID_CONFIG, f"gateway: {gateway!r} is not an address with a prefix length")
+        self.gateways = _cidrs(raw, "gateway" if "gateway" in raw else "bridgeIPv4")
         self.is_default_gateway = _flag(raw, "isDefaultGateway", False)
         self.is_gateway = _flag(raw, "isGateway", False) or self.is_default_gateway
         self.ip_masq = _flag(raw, "ipMasq" if "ipMasq" in raw else "isIPMasq", False)
-        self.cluster_cidrs = _texts(raw, "clusterCIDRs")
+        self.cluster_cidrs = _cidrs(raw, "clusterCIDRs")
         self.mtu = _mtu(raw)
         self.datapath_type = _text(raw, "datapathType", "system")
         if self.datapath_type not in ("system", "netdev"):
@@ -66,11 +65,11 @@ class NetConf:
         if not self.state_dir.startswith("/"):
             raise CniError(INVALID_CONFIG, f"stateDir: {self.state_dir!r} is not an absolute path")
         self.port_security = _flag(raw, "portSecurity", True)
-        self.epoch = raw.get("epoch", 0)
-        self.dns: dict[str, Any] = raw.get("dns") or {}
+        self.epoch = _epoch(raw)
+        self.dns = _object(raw, "dns")
         self.ipam_type = _ipam_type(raw)
         self.mac = _mac(raw)
-        self.previous: dict[str, Any] | None = raw.get("prevResult")
+        self.previous = _previous(raw)
 
 
 def parse_netconf(text: str) -> NetConf:
@@ -93,18 +92,53 @@ def _ipam_type(raw: dict[str, Any]) -> str:
 
 
 def _mtu(raw: dict[str, Any]) -> int | None:
-    mtu = raw.get("mtu") or None
-    if mtu is not None and (not isinstance(mtu, int) or not 68 <= mtu <= 65535):
+    mtu = raw.get("mtu")
+    if mtu is None or (type(mtu) is int and mtu == 0):
+        return None
+    if type(mtu) is not int or not 68 <= mtu <= 65535:
         raise CniError(INVALID_CONFIG, f"mtu: {mtu!r} is not between 68 and 65535 bytes")
     return mtu
 
 
+def _epoch(raw: dict[str, Any]) -> int:
+    epoch = raw.get("epoch", 0)
+    if type(epoch) is not int:
+        raise CniError(INVALID_CONFIG, f"epoch: {epoch!r} is not a whole number")
+    return epoch
+
+
 def _mac(raw: dict[str, Any]) -> str | None:
     """What is asked for in the configuration; ``runtimeConfig`` over ``args.cni`` (CONVENTIONS.md)."""
-    for place in (raw.get("runtimeConfig"), (raw.get("args") or {}).get("cni")):
-        if isinstance(place, dict) and place.get("mac"):
-            return str(place["mac"])
+    for place in (_object(raw, "runtimeConfig"), _object(_object(raw, "args"), "cni")):
+        if mac := _text(place, "mac", ""):
+            return mac
     return None
+
+
+def _previous(raw: dict[str, Any]) -> dict[str, Any] | None:
+    """The result of the plugins before us, or of our own ADD: of the shape that its readers count on."""
+    if raw.get("prevResult") is None:
+        return None
+    previous = _object(raw, "prevResult")
+    for key, needed in (("interfaces", "name"), ("ips", "address"), ("routes", "dst")):
+        values = previous.get(key) or []
+        if not isinstance(values, list) or not all(isinstance(one, dict) and needed in one for one in values):
+            raise CniError(
+                INVALID_CONFIG, f"prevResult.{key}: {values!r} is not a list of objects, each with its {needed}"
+            )
+        for one in values:
+            _text(one, needed, "")
+    _object(previous, "dns")
+    return previous
+
+
+def _object(raw: dict[str, Any], key: str) -> dict[str, Any]:
+    value = raw.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise CniError(INVALID_CONFIG, f"{key}: {value!r} is not an object")
+    return value
 
 
 def _text(raw: dict[str, Any], key: str, default: str) -> str:
@@ -114,12 +148,27 @@ def _text(raw: dict[str, Any], key: str, default: str) -> str:
     return value
 
 
-def _texts(raw: dict[str, Any], key: str) -> list[str]:
-    value = raw.get(key) or []
+def _cidrs(raw: dict[str, Any], key: str) -> list[str]:
+    """One or more addresses with their prefix lengths; none where the key is missing, null or empty."""
+    value = raw.get(key)
     values = [value] if isinstance(value, str) else value
+    if value is None or value == "":
+        return []
     if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
         raise CniError(INVALID_CONFIG, f"{key}: {value!r} is neither a string nor a list of strings")
+    for one in values:
+        if not _is_cidr(one):
+            raise CniError(INVALID_CONFIG, f"{key}: {one!r} is not an address with a prefix length")
     return values
+
+
+def _is_cidr(text: str) -> bool:
+    address, _slash, length = text.partition("/")
+    try:
+        packed = inet_pton(AF_INET6 if ":" in address else AF_INET, address)
+    except (OSError, ValueError):
+        return False
+    return length.isascii() and length.isdecimal() and int(length) <= len(packed) * 8
 
 
 def _flag(raw: dict[str, Any], key: str, default: bool) -> bool:

@@ -29,22 +29,9 @@ class _Context:
 def loads(text: str) -> Any:
     """The value of one JSON document. Raises ValueError for anything else."""
     try:
-        from _json import make_scanner
-    except ImportError:
-        import json
-
-        return json.loads(text)
-    stripped = text.strip(" \t\n\r")
-    context: Any = _Context
-    try:
-        value, end = make_scanner(context)(stripped, 0)
-    except (StopIteration, SystemError):
-        end = -1  # The scanner cannot raise its own error unless json is loaded; json tells it.
-    if end != len(stripped):
-        import json
-
-        return json.loads(text)
-    return value
+        return _scan(text)
+    except RecursionError:
+        raise ValueError("the document is nested too deeply") from None
 
 
 def dumps(value: Any) -> str:
@@ -57,7 +44,29 @@ def dumps(value: Any) -> str:
     except (ImportError, TypeError):
         import json
 
-        return json.dumps(value, separators=(",", ":"))
+        return json.dumps(value, separators=(",", ":"), allow_nan=False, default=_refuse)
+
+
+def _scan(text: str) -> Any:
+    try:
+        from _json import make_scanner
+    except ImportError:
+        return _loads_slowly(text)
+    stripped = text.strip(" \t\n\r")
+    context: Any = _Context
+    try:
+        value, end = make_scanner(context)(stripped, 0)
+    except (StopIteration, SystemError):
+        end = -1  # The scanner cannot raise its own error unless json is loaded; json tells it.
+    if end != len(stripped):
+        return _loads_slowly(text)
+    return value
+
+
+def _loads_slowly(text: str) -> Any:
+    import json
+
+    return json.loads(text, parse_constant=_Context.parse_constant)
 
 
 def _refuse(value: object) -> object:

@@ -1,0 +1,144 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The journal keeps whole entries or none, tells every attachment that may have left something, and is private."""
+
+from __future__ import annotations
+
+import os
+import posix
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.evio.cni.plugins.module_utils.cni_protocol import IO_FAILURE, CniError
+from ansible_collections.evio.cni.plugins.module_utils.journal import Journal
+
+ENTRY = {"host": "evio0", "ips": ["10.244.3.2/24"], "config": {"name": "evio", "note": "\u00e9" * 3000}}
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "var/state"
+
+
+@pytest.fixture
+def journal(state: Path) -> Journal:
+    return Journal(str(state), "evio")
+
+
+def test_entry_is_read_back_as_it_was_written(journal: Journal) -> None:
+    journal.write("a", "eth0", ENTRY)
+    assert journal.read("a", "eth0") == ENTRY
+    journal.write("a", "eth0", {"deleted": True})
+    assert journal.read("a", "eth0") == {"deleted": True}
+
+
+def test_entry_is_written_whole_however_little_the_kernel_takes(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = posix.write
+    monkeypatch.setattr(posix, "write", lambda descriptor, text: write(descriptor, text[:1000]))
+    journal.write("a", "eth0", ENTRY)
+    assert journal.read("a", "eth0") == ENTRY
+
+
+def test_nobody_else_reads_it(journal: Journal, state: Path) -> None:
+    before = os.umask(0)
+    try:
+        journal.write("a", "eth0", ENTRY)
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in (state, state / "evio", state / "evio/a:eth0")] == [
+        0o700,
+        0o700,
+        0o600,
+    ]
+
+
+def test_nothing_is_known_of_what_was_not_written(journal: Journal) -> None:
+    assert (journal.read("a", "eth0"), journal.attachments(), journal.younger_than(60)) == (None, [], set())
+    journal.remove("a", "eth0")
+
+
+def test_interfaces_of_one_container_are_apart(journal: Journal) -> None:
+    journal.write("a", "eth0", {"at": 0})
+    journal.write("a", "net1", {"at": 1})
+    journal.remove("a", "eth0")
+    assert (journal.read("a", "eth0"), journal.read("a", "net1")) == (None, {"at": 1})
+    assert journal.attachments() == [("a", "net1")]
+
+
+def test_networks_are_apart(journal: Journal, state: Path) -> None:
+    journal.write("a", "eth0", ENTRY)
+    assert Journal(str(state), "other").attachments() == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b"7", b"\0" * 100])
+def test_entry_that_a_crash_of_the_host_has_emptied_is_still_one(journal: Journal, state: Path, content: bytes) -> None:
+    journal.write("a", "eth0", ENTRY)
+    (state / "evio/a:eth0").write_bytes(content)
+    assert journal.read("a", "eth0") == {}
+    assert journal.attachments() == [("a", "eth0")]
+
+
+def test_first_writing_that_was_killed_counts_and_is_removed(journal: Journal, state: Path) -> None:
+    journal.write("a", "eth0", ENTRY)
+    (state / "evio/a:eth0").rename(state / "evio/.tmp-a:eth0")
+    assert journal.read("a", "eth0") is None
+    assert journal.attachments() == [("a", "eth0")]
+    assert journal.younger_than(60) == {("a", "eth0")}
+    journal.remove("a", "eth0")
+    assert list((state / "evio").iterdir()) == []
+
+
+def test_later_writing_that_was_killed_leaves_the_entry_before_it(journal: Journal, state: Path) -> None:
+    journal.write("a", "eth0", ENTRY)
+    (state / "evio/.tmp-a:eth0").write_text('{"half')
+    assert journal.read("a", "eth0") == ENTRY
+    assert journal.attachments() == [("a", "eth0")]
+    journal.write("a", "eth0", {"at": 1})
+    assert [path.name for path in (state / "evio").iterdir()] == ["a:eth0"]
+
+
+def test_foreign_files_are_no_attachments(journal: Journal, state: Path) -> None:
+    journal.write("a", "eth0", ENTRY)
+    (state / "evio/lost+found").mkdir()
+    assert journal.attachments() == [("a", "eth0")]
+
+
+def test_only_young_entries_are_young(journal: Journal, state: Path) -> None:
+    journal.write("old", "eth0", ENTRY)
+    journal.write("new", "eth0", ENTRY)
+    path = state / "evio/old:eth0"
+    os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 100))
+    assert journal.younger_than(60) == {("new", "eth0")}
+
+
+def test_link_in_the_entrys_place_is_not_followed(journal: Journal, state: Path, tmp_path: Path) -> None:
+    journal.write("a", "eth0", ENTRY)
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (state / "evio/.tmp-b:eth0").symlink_to(victim)
+    with pytest.raises(CniError) as raised:
+        journal.write("b", "eth0", ENTRY)
+    assert raised.value.code == IO_FAILURE
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda journal: journal.write("a", "eth0", ENTRY),
+        lambda journal: journal.read("a", "eth0"),
+        lambda journal: journal.remove("a", "eth0"),
+        lambda journal: journal.attachments(),
+    ],
+)
+def test_state_directory_that_is_a_file_is_an_error_in_words(
+    journal: Journal, state: Path, call: Callable[[Journal], Any]
+) -> None:
+    state.parent.mkdir()
+    state.write_text("")
+    with pytest.raises(CniError, match=r"journal.*Not a directory") as raised:
+        call(journal)
+    assert raised.value.code == IO_FAILURE
