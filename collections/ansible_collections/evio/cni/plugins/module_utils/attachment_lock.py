@@ -26,12 +26,13 @@ _PAUSE = 0.005
 
 
 class AttachmentLock:
-    """Held from ``with`` to its end, or to that of the last process that has inherited it."""
+    """Held from ``with`` to its end, or to that of the last process that has inherited it; awaited so many seconds."""
 
-    def __init__(self, conf: NetConf, call: Call) -> None:
+    def __init__(self, conf: NetConf, call: Call, longest_wait: float = _LONGEST_WAIT) -> None:
         self._directory = conf.state_dir
         self._byte = int(short_hash(f"{conf.name}/{call.container_id}:{call.ifname}"), 16)
         self._what = f"{call.container_id} {call.ifname}"
+        self._longest_wait = longest_wait
         self._descriptor = -1
 
     def __enter__(self) -> None:
@@ -39,7 +40,7 @@ class AttachmentLock:
         try:
             self._descriptor = self._open()
             posix.set_inheritable(self._descriptor, True)
-            self._lock(monotonic() + _LONGEST_WAIT)
+            self._lock(monotonic() + self._longest_wait)
         except OSError as error:
             raise CniError(IO_FAILURE, f"cannot lock {self._directory}/{_FILE}: {error.strerror}") from None
 
@@ -64,7 +65,7 @@ class AttachmentLock:
                 if monotonic() > deadline:
                     posix.close(self._descriptor)
                     raise CniError(
-                        TRY_AGAIN, f"another call for {self._what} has been at work for {_LONGEST_WAIT:g} s"
+                        TRY_AGAIN, f"another call for {self._what} has been at work for {self._longest_wait:g} s"
                     ) from None
                 sleep(_PAUSE)
 

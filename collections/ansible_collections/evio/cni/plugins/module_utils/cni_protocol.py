@@ -88,9 +88,7 @@ def parse_call(environment: Mapping[str, str]) -> Call:
         raise CniError(INVALID_ENVIRONMENT, f"{', '.join(missing)} not set in the environment, needed for {command}")
     container_id, ifname = environment.get("CNI_CONTAINERID", ""), environment.get("CNI_IFNAME", "")
     if "CNI_CONTAINERID" in _REQUIRED[command]:
-        _check_container_id(container_id)
-        if not is_ifname(ifname):
-            raise CniError(INVALID_ENVIRONMENT, f"CNI_IFNAME {ifname!r} is not the name of an interface")
+        check_attachment(container_id, ifname)
     return Call(
         command,
         container_id,
@@ -99,6 +97,18 @@ def parse_call(environment: Mapping[str, str]) -> Call:
         environment.get("CNI_PATH", ""),
         _parse_arguments(environment.get("CNI_ARGS", "")) if command == "ADD" else {},
     )
+
+
+def check_attachment(container_id: str, ifname: str) -> None:
+    """Raise CniError unless both are of the specification, and so fit to be a file's name."""
+    well_begun = container_id[:1] in _LETTERS and _NAME.issuperset(container_id)
+    if not well_begun or len(container_id) > _LONGEST_NAME:
+        raise CniError(
+            INVALID_ENVIRONMENT,
+            f"CNI_CONTAINERID {container_id!r}: letters, digits, '_', '.', '-', a letter or digit first",
+        )
+    if not is_ifname(ifname):
+        raise CniError(INVALID_ENVIRONMENT, f"CNI_IFNAME {ifname!r} is not the name of an interface")
 
 
 def is_ifname(name: str) -> bool:
@@ -156,14 +166,6 @@ def _older(value: dict[str, Any], younger: tuple[str, ...], cni_version: str) ->
     if cni_version >= "1.1.0":
         return dict(value)
     return {key: item for key, item in value.items() if key not in younger}
-
-
-def _check_container_id(container_id: str) -> None:
-    if container_id[0] not in _LETTERS or not _NAME.issuperset(container_id) or len(container_id) > _LONGEST_NAME:
-        raise CniError(
-            INVALID_ENVIRONMENT,
-            f"CNI_CONTAINERID {container_id!r}: letters, digits, '_', '.', '-', a letter or digit first",
-        )
 
 
 def _parse_arguments(text: str) -> dict[str, str]:

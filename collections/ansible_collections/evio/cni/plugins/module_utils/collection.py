@@ -7,11 +7,13 @@ end of its veth is there, for the kernel takes that away with the pod's namespac
 
 from __future__ import annotations
 
-from .cni_protocol import FAILED, INVALID_CONFIG, Call, CniError
-from .detachment import delete
+from .attachment_lock import AttachmentLock
+from .cni_protocol import FAILED, INVALID_CONFIG, Call, CniError, check_attachment
+from .detachment import delete, detach
 from .errors import EvioError
 from .ipam import NO_ATTACHMENT, IpamCall, is_too_old
-from .journal import Journal
+from .journal import Journal, boot_id
+from .netns import is_netns
 from .ovsdb_rpc import Ovsdb, SwitchError
 from .ownership import CONTAINER_ID, IFNAME_ID, NETWORK_ID, host_ifname
 from .port_guard import sweep
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 _VALID = "cni.dev/valid-attachments"
 _LEGACY = "cni.dev/attachments"
 """What libcni 1.1 sends besides, and earlier drafts alone."""
+_PATIENCE = 1.0
+"""Seconds for one that looks dead while another call is at work on it: longer than a DEL takes."""
 
 
 def collect(call: Call, conf: NetConf) -> None:
@@ -48,6 +52,7 @@ def collect_except(call: Call, conf: NetConf, valid: set[tuple[str, str]]) -> li
     journal = Journal(conf.state_dir, conf.name)
     for container_id, ifname in sorted(_known(conf, failures) - valid):
         try:
+            check_attachment(container_id, ifname)
             if is_alive(container_id, ifname) and not _is_half_made(journal.read(container_id, ifname)):
                 continue
             delete(Call("DEL", container_id, "", ifname, call.path, {}), conf)
@@ -59,6 +64,44 @@ def collect_except(call: Call, conf: NetConf, valid: set[tuple[str, str]]) -> li
         except EvioError as error:
             failures.append(str(error))
     return failures
+
+
+def make_room(call: Call, conf: NetConf) -> bool:
+    """Give back what host-local keeps for the dead, where it has no address left; whether it has one then.
+
+    For an ADD that has been refused one: a node that was cut off from power, or whose runtime has lost its memory, is
+    never told of the pods that held them. Nothing is taken that another call is at work on.
+    """
+    if conf.ipam_type != HOST_LOCAL:
+        return False
+    reservations = Reservations(conf)
+    try:
+        for container_id, ifname in sorted(reservations.holders()) if reservations.exhausted() else ():
+            _release_if_dead(Call("DEL", container_id, "", ifname or "eth0", call.path, {}), conf)
+        return reservations.exhausted() is None
+    except CniError:
+        return False  # The configuration is none of host-local's, as it has said itself.
+
+
+def _release_if_dead(call: Call, conf: NetConf) -> None:
+    """Looked at again once nobody else is at work on it: an ADD has its address before it has written a word."""
+    journal = Journal(conf.state_dir, conf.name)
+    try:
+        check_attachment(call.container_id, call.ifname)
+        if _is_dead(call, journal):
+            with AttachmentLock(conf, call, _PATIENCE):
+                if _is_dead(call, journal):
+                    detach(call, conf, journal)
+    except EvioError:
+        return  # One address the less; the others may do.
+
+
+def _is_dead(call: Call, journal: Journal) -> bool:
+    """Neither the host's end is there nor, if the journal knows of a namespace of this boot, that namespace."""
+    if is_alive(call.container_id, call.ifname):
+        return False
+    entry = journal.read(call.container_id, call.ifname)
+    return entry is None or entry.get("boot") != boot_id() or not is_netns(str(entry.get("netns")))
 
 
 def _known(conf: NetConf, failures: list[str]) -> set[tuple[str, str]]:

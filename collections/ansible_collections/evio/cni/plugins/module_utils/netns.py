@@ -34,6 +34,14 @@ def open_netns(path: str) -> int:
     return netns
 
 
+def is_netns(path: str) -> bool:
+    """Whether a namespace is there: what is left of one that was unmounted is a file like any other."""
+    try:
+        return posix.stat(path).st_dev == posix.stat(_OWN).st_dev
+    except OSError:
+        return False
+
+
 def inside(netns: int, work: Callable[[], Result]) -> Result:
     """Do a piece of work in the network namespace of a file descriptor, and come back whatever happens."""
     own = posix.open(_OWN, posix.O_RDONLY | posix.O_CLOEXEC)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posix
 
+from .cni_protocol import INVALID_CONFIG, CniError
 from .rtnetlink import packed, split_cidr
 
 TYPE_CHECKING = False
@@ -26,6 +27,7 @@ class Reservations:
 
     def __init__(self, conf: NetConf) -> None:
         self._ipam: dict[str, Any] = conf.raw["ipam"]
+        self._range_sets = _range_sets(conf.raw)
         self._directory = f"{self._ipam.get('dataDir') or _DATA_DIR}/{conf.name}"
 
     def holders(self) -> set[tuple[str, str]]:
@@ -41,14 +43,17 @@ class Reservations:
         return len(self._addresses())
 
     def exhausted(self) -> str | None:
-        """The first set of ranges with no address left; an ADD needs one of each set."""
+        """The first set of ranges with no address left; an ADD needs one of each set. Raises CniError."""
         taken = [packed(address) for address in self._addresses()]
-        for ranges in self._ipam.get("ranges") or [[self._ipam]]:
-            bounds = [_Range(one) for one in ranges]
-            used = sum(any(address in one for one in bounds) for address in taken)
-            room = sum(one.room for one in bounds)
-            if used >= room:
-                return ", ".join(str(one.get("subnet")) for one in ranges)
+        try:
+            for ranges in self._range_sets:
+                bounds = [_Range(one) for one in ranges]
+                used = sum(any(address in one for one in bounds) for address in taken)
+                room = sum(one.room for one in bounds)
+                if used >= room:
+                    return ", ".join(str(one["subnet"]) for one in ranges)
+        except (AttributeError, KeyError, OSError, TypeError, ValueError):
+            raise CniError(INVALID_CONFIG, f"ipam.ranges: {self._range_sets!r} are no ranges of host-local") from None
         return None
 
     def _addresses(self) -> list[str]:
@@ -70,6 +75,12 @@ class Reservations:
             finally:
                 posix.close(descriptor)
         return ""
+
+
+def _range_sets(raw: dict[str, Any]) -> list[Any]:
+    """As host-local puts them together: the runtime's, the one of before there were sets, and the sets."""
+    ipam, asked = raw["ipam"], (raw.get("runtimeConfig") or {}).get("ipRanges")
+    return [*(asked or []), *([[ipam]] if ipam.get("subnet") else []), *(ipam.get("ranges") or [])]
 
 
 class _Range:

@@ -1,0 +1,204 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A range that only the dead fill has room: their addresses are given back, those of the living never."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .cni_runtime import CNI_PLUGINS, Node, PluginFailedError, Pod, library, own_ipam
+from .ovs_daemons import OpenVSwitch, in_namespace, network_namespace
+
+pytestmark = pytest.mark.root
+
+NewPod = Callable[[], Pod]
+
+_MAKE_ROOM = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from evio_cni.cni_protocol import Call
+from evio_cni.collection import make_room
+from evio_cni.netconf import parse_netconf
+print(make_room(Call("ADD", "new", "/", "eth0", sys.argv[2], {}), parse_netconf(sys.stdin.read())))
+"""
+
+
+@pytest.fixture
+def node(ovs: OpenVSwitch, tmp_path: Path) -> Node:
+    node = Node(ovs, tmp_path, cniVersion="1.1.0")
+    node.conf["ipam"]["ranges"] = [[{"subnet": "10.244.3.0/24", "rangeStart": "10.244.3.2", "rangeEnd": "10.244.3.4"}]]
+    return node
+
+
+@pytest.fixture
+def new_pod() -> Iterator[NewPod]:
+    with contextlib.ExitStack() as stack:
+        yield lambda: Pod(stack.enter_context(network_namespace("evp-")))
+
+
+def make_room(node: Node, path: str = CNI_PLUGINS) -> bool:
+    """What an ADD that is refused an address would do, on the node."""
+    enter = ["nsenter", f"--net=/run/netns/{node.switch.netns}"]
+    done = subprocess.run(
+        [*enter, "/usr/bin/python3", "-ISE", "-c", _MAKE_ROOM, library(), path],
+        input=json.dumps(node.conf),
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return {"True": True, "False": False}[done.stdout.strip()]
+
+
+def reserve(node: Node, address: str, container_id: str) -> None:
+    (node.directory / "ipam/evio" / address).write_text(f"{container_id}\r\neth0")
+
+
+def test_addresses_of_pods_whose_namespace_is_gone_are_given_back(node: Node, new_pod: NewPod) -> None:
+    living = node.add(new_pod())
+    before = node.leftovers()
+    node.add_and_lose()
+    node.add_and_lose()
+    assert len(node.reservations()) == 3
+    assert make_room(node)
+    assert node.leftovers() == before
+    assert living.pings("10.244.3.1")
+    node.add(new_pod())
+
+
+def test_nothing_is_taken_while_there_is_room(node: Node) -> None:
+    node.add_and_lose()
+    before = node.leftovers()
+    assert make_room(node)
+    assert node.leftovers() == before
+
+
+def test_range_that_the_living_fill_stays_full(node: Node, new_pod: NewPod) -> None:
+    pods = [node.add(new_pod()) for _place in range(3)]
+    before = node.leftovers()
+    assert not make_room(node)
+    assert node.leftovers() == before
+    assert pods[0].pings(pods[2].address)
+
+
+def test_addresses_that_nobody_knows_of_are_given_back(node: Node, new_pod: NewPod) -> None:
+    node.add(new_pod())
+    reserve(node, "10.244.3.3", "lost-one")
+    reserve(node, "10.244.3.4", "lost-two")
+    assert make_room(node)
+    assert node.reservations() == ["10.244.3.2"]
+
+
+def test_pod_of_this_boot_whose_namespace_is_there_keeps_its_address(node: Node, new_pod: NewPod) -> None:
+    """Its veth was taken from it; its runtime still has it, and will DEL it."""
+    pod = node.add(new_pod())
+    in_namespace(node.switch.netns, "ip", "link", "del", pod.result["interfaces"][1]["name"])
+    reserve(node, "10.244.3.3", "lost-one")
+    reserve(node, "10.244.3.4", "lost-two")
+    assert make_room(node)
+    assert node.reservations() == [pod.address]
+
+
+def test_pods_of_before_a_reboot_give_theirs_back(node: Node, new_pod: NewPod) -> None:
+    lost = [node.add_and_lose() for _place in range(3)]
+    for pod in lost:
+        entry = node.directory / f"state/evio/{pod.container_id}:eth0"
+        # The namespace's path may be another pod's by now.
+        entry.write_text(json.dumps({**json.loads(entry.read_text()), "boot": "another", "netns": new_pod().path}))
+    assert make_room(node)
+    assert node.leftovers() == {}
+
+
+def test_one_that_another_call_is_at_work_on_is_left_to_it(node: Node, new_pod: NewPod) -> None:
+    """An ADD has its address from IPAM before its journal says a word of it."""
+    node.add(new_pod())
+    reserve(node, "10.244.3.3", "at-work")
+    reserve(node, "10.244.3.4", "lost")
+    lock = _HOLD_LOCK.format(library=library(), conf=json.dumps(json.dumps(node.conf)))
+    with subprocess.Popen(
+        ["/usr/bin/python3", "-ISE", "-c", lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as at:
+        assert at.stdout is not None
+        assert at.stdout.readline() == b"held\n"
+        assert make_room(node)
+        assert node.reservations() == ["10.244.3.2", "10.244.3.3"]
+        at.communicate(timeout=10)
+
+
+_HOLD_LOCK = """
+import sys
+sys.path.insert(0, {library!r})
+from evio_cni.attachment_lock import AttachmentLock
+from evio_cni.cni_protocol import Call
+from evio_cni.netconf import parse_netconf
+with AttachmentLock(parse_netconf({conf}), Call("ADD", "at-work", "/", "eth0", "", {{}})):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_reservation_that_names_no_container_is_no_path(node: Node, tmp_path: Path) -> None:
+    node.add_and_lose()
+    victim = tmp_path / "state/victim:eth0"
+    victim.write_text("precious")
+    reserve(node, "10.244.3.3", "../victim")
+    reserve(node, "10.244.3.4", "../victim")
+    assert make_room(node)
+    assert node.reservations() == ["10.244.3.3", "10.244.3.4"]
+    with pytest.raises(PluginFailedError, match="not everything could be collected") as raised:
+        node.call("GC", **{"cni.dev/valid-attachments": []})
+    assert "'../victim'" in raised.value.answer["details"]
+    assert victim.read_text() == "precious"
+
+
+def test_other_ipam_plugins_keep_their_own_house(node: Node) -> None:
+    with own_ipam(node, "", status=0) as calls:
+        assert not make_room(node, str(calls.parent))
+        assert not calls.exists()
+
+
+@pytest.mark.parametrize("ranges", ["10.244.3.0/24", [["10.244.3.0/24"]], [[{"rangeStart": "10.244.3.2"}]], [[{}]]])
+def test_ranges_that_are_none_are_left_to_host_local_and_named_by_status(node: Node, ranges: object) -> None:
+    node.conf["ipam"]["ranges"] = ranges
+    assert not make_room(node)
+    with pytest.raises(PluginFailedError, match=r"ipam\.ranges: .* are no ranges of host-local") as raised:
+        node.call("STATUS")
+    assert raised.value.code == 7
+
+
+def test_ranges_of_the_runtime_and_of_old_configurations_count(node: Node) -> None:
+    node.add_and_lose()
+    one = {"subnet": "10.244.3.0/24", "rangeStart": "10.244.3.2", "rangeEnd": "10.244.3.2"}
+    node.conf["ipam"].pop("ranges")
+    for places in ({"ipam": node.conf["ipam"] | one}, {"runtimeConfig": {"ipRanges": [[one]]}}):
+        with pytest.raises(PluginFailedError, match=r"no address of 10\.244\.3\.0/24 is left") as raised:
+            node.call("STATUS", **places)
+        assert raised.value.code == 50
+
+
+def test_after_a_reboot_no_address_is_given_twice(node: Node, new_pod: NewPod) -> None:
+    """host-local's files and the journal outlive it, namespaces, switch and what is in /run do not."""
+    node.conf["ipam"]["ranges"] = [[{"subnet": "10.244.3.0/24", "rangeStart": "10.244.3.2", "rangeEnd": "10.244.3.9"}]]
+    lost = [node.add_and_lose() for _place in range(4)]
+    for pod in lost:
+        entry = node.directory / f"state/evio/{pod.container_id}:eth0"
+        entry.write_text(json.dumps({**json.loads(entry.read_text()), "boot": "another"}))
+    node.switch.stop()
+    node.switch.empty_database()
+    in_namespace(node.switch.netns, "nft", "flush", "ruleset")
+    node.switch.start()
+    living = [node.add(new_pod()) for _place in range(3)]
+    # The runtime finds out about its old sandboxes one by one, while new ones come.
+    for pod in lost:
+        node.call("DEL", pod, CNI_NETNS="")
+        living.append(node.add(new_pod()))
+    assert len({pod.address for pod in living}) == len(living)
+    assert node.reservations() == sorted(pod.address for pod in living)
+    assert all(living[0].pings(pod.address) for pod in living[1:])
