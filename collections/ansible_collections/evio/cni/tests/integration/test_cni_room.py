@@ -106,6 +106,15 @@ def test_pod_of_this_boot_whose_namespace_is_there_keeps_its_address(node: Node,
     assert node.reservations() == [pod.address]
 
 
+def test_living_pods_that_the_journal_has_forgotten_keep_theirs(node: Node, new_pod: NewPod) -> None:
+    pods = [node.add(new_pod()) for _place in range(3)]
+    for name in node.journal():
+        (node.directory / "state/evio" / name).unlink()
+    assert not make_room(node)
+    assert len(node.reservations()) == 3
+    assert pods[0].pings(pods[2].address)
+
+
 def test_pods_of_before_a_reboot_give_theirs_back(node: Node, new_pod: NewPod) -> None:
     lost = [node.add_and_lose() for _place in range(3)]
     for pod in lost:
