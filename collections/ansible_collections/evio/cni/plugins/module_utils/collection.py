@@ -17,7 +17,7 @@ from .netns import is_netns
 from .ovsdb_rpc import Ovsdb, SwitchError
 from .ownership import CONTAINER_ID, IFNAME_ID, NETWORK_ID, host_ifname
 from .port_guard import sweep
-from .reservations import HOST_LOCAL, Reservations
+from .reservations import HOST_LOCAL, NO_ROOM, Reservations
 from .rtnetlink import Netlink
 
 TYPE_CHECKING = False
@@ -66,13 +66,13 @@ def collect_except(call: Call, conf: NetConf, valid: set[tuple[str, str]]) -> li
     return failures
 
 
-def make_room(call: Call, conf: NetConf) -> bool:
-    """Give back what host-local keeps for the dead, where it has no address left; whether it has one then.
+def make_room(call: Call, conf: NetConf, refusal: CniError) -> bool:
+    """Give back what host-local keeps for the dead, if it refused an ADD for want of room; whether there is some now.
 
-    For an ADD that has been refused one: a node that was cut off from power, or whose runtime has lost its memory, is
+    A node that was cut off from power, or whose runtime has lost its memory, is
     never told of the pods that held them. Nothing is taken that another call is at work on.
     """
-    if conf.ipam_type != HOST_LOCAL:
+    if conf.ipam_type != HOST_LOCAL or NO_ROOM not in refusal.msg:
         return False
     reservations = Reservations(conf)
     try:

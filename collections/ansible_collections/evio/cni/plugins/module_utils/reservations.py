@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .netconf import NetConf
 
 HOST_LOCAL = "host-local"
+NO_ROOM = "no IP addresses available"
+"""In what it says where a range has no address left: it has no code for that."""
 _DATA_DIR = "/var/lib/cni/networks"
 
 

@@ -22,10 +22,11 @@ NewPod = Callable[[], Pod]
 _MAKE_ROOM = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from evio_cni.cni_protocol import Call
+from evio_cni.cni_protocol import Call, CniError
 from evio_cni.collection import make_room
 from evio_cni.netconf import parse_netconf
-print(make_room(Call("ADD", "new", "/", "eth0", sys.argv[2], {}), parse_netconf(sys.stdin.read())))
+call = Call("ADD", "new", "/", "eth0", sys.argv[2], {})
+print(make_room(call, parse_netconf(sys.stdin.read()), CniError(100, sys.argv[3])))
 """
 
 
@@ -42,11 +43,16 @@ def new_pod() -> Iterator[NewPod]:
         yield lambda: Pod(stack.enter_context(network_namespace("evp-")))
 
 
-def make_room(node: Node, path: str = CNI_PLUGINS) -> bool:
+_REFUSAL = (
+    "host-local ADD: failed to allocate for range 0: no IP addresses available in range set: 10.244.3.2-10.244.3.4"
+)
+
+
+def make_room(node: Node, path: str = CNI_PLUGINS, refusal: str = _REFUSAL) -> bool:
     """What an ADD that is refused an address would do, on the node."""
     enter = ["nsenter", f"--net=/run/netns/{node.switch.netns}"]
     done = subprocess.run(
-        [*enter, "/usr/bin/python3", "-ISE", "-c", _MAKE_ROOM, library(), path],
+        [*enter, "/usr/bin/python3", "-ISE", "-c", _MAKE_ROOM, library(), path, refusal],
         input=json.dumps(node.conf),
         env={"PATH": os.environ["PATH"]},
         capture_output=True,
@@ -78,6 +84,22 @@ def test_nothing_is_taken_while_there_is_room(node: Node) -> None:
     before = node.leftovers()
     assert make_room(node)
     assert node.leftovers() == before
+
+
+def test_nothing_is_taken_for_another_refusal(node: Node) -> None:
+    for _place in range(3):
+        node.add_and_lose()
+    before = node.leftovers()
+    assert not make_room(node, refusal="host-local ADD: requested IP address 10.244.3.2 is not available")
+    assert node.leftovers() == before
+
+
+def test_refusal_is_known_by_the_words_of_this_host_local(node: Node, new_pod: NewPod) -> None:
+    for _place in range(3):
+        node.add(new_pod())
+    with pytest.raises(PluginFailedError) as raised:
+        node.add(new_pod())
+    assert raised.value.answer["msg"] == _REFUSAL
 
 
 def test_range_that_the_living_fill_stays_full(node: Node, new_pod: NewPod) -> None:
