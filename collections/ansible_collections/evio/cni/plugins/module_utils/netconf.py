@@ -93,18 +93,22 @@ def _ipam_type(raw: dict[str, Any]) -> str:
 
 def _mtu(raw: dict[str, Any]) -> int | None:
     mtu = raw.get("mtu")
-    if mtu is None or (type(mtu) is int and mtu == 0):
+    if mtu is None:
         return None
-    if type(mtu) is not int or not 68 <= mtu <= 65535:
+    if not _is_integer(mtu) or (mtu != 0 and not 68 <= mtu <= 65535):
         raise CniError(INVALID_CONFIG, f"mtu: {mtu!r} is not between 68 and 65535 bytes")
-    return mtu
+    return mtu or None
 
 
 def _epoch(raw: dict[str, Any]) -> int:
-    epoch = raw.get("epoch", 0)
-    if type(epoch) is not int:
+    epoch: int = raw.get("epoch", 0)
+    if not _is_integer(epoch):
         raise CniError(INVALID_CONFIG, f"epoch: {epoch!r} is not a whole number")
     return epoch
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _mac(raw: dict[str, Any]) -> str | None:
