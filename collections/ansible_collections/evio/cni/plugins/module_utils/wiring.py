@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 
 from .cni_protocol import FAILED, INVALID_ENVIRONMENT, Call, CniError
-from .ipam import IpamCall
+from .ipam import IpamCall, start_ipam
 from .netconf import NetConf
 from .netlink import NetlinkError
 from .node_rules import rules_of
@@ -46,7 +46,7 @@ def wire(
             bridge = ready_bridge(conf, host, switch)
             mtu = conf.mtu or bridge.mtu
             _create_veth(host, name, host_mac, call.ifname, mac, netns, mtu)
-            answer = ipam.finish()
+            answer = _answer_of(ipam, call, conf)
             ips = addresses_of(answer)
             own_mac, own_ips = mac.hex(":"), [ip["address"] for ip in ips]
             # All that is to be said of the port in one change: vswitchd goes through all its ports at each.
@@ -77,6 +77,18 @@ def wire(
         {"name": call.ifname, "mac": own_mac, "mtu": mtu, "sandbox": call.netns},
     ]
     return result_of(conf, interfaces, ips, routes, answer)
+
+
+def _answer_of(ipam: IpamCall, call: Call, conf: NetConf) -> dict[str, Any]:
+    """IPAM's answer; where it has refused one for want of room, the dead give theirs back and it is asked again."""
+    try:
+        return ipam.finish()
+    except CniError as refusal:
+        from .collection import make_room
+
+        if not make_room(call, conf, refusal):
+            raise
+    return start_ipam("ADD", call, conf).finish()
 
 
 class _PodEnd:

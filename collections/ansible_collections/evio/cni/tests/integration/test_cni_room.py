@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,25 @@ def test_addresses_of_pods_whose_namespace_is_gone_are_given_back(node: Node, ne
     assert node.leftovers() == before
     assert living.pings("10.244.3.1")
     node.add(new_pod())
+
+
+def test_add_finds_room_where_only_the_dead_are(node: Node, new_pod: NewPod) -> None:
+    living = node.add(new_pod())
+    node.add_and_lose()
+    node.add_and_lose()
+    pod = node.add(new_pod())
+    assert node.reservations() == sorted([living.address, pod.address])
+    assert pod.pings(living.address)
+
+
+def test_adds_at_once_find_room_for_all(node: Node, new_pod: NewPod) -> None:
+    for _place in range(3):
+        node.add_and_lose()
+    pods = [new_pod() for _place in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(node.add, pods))
+    assert node.reservations() == sorted(pod.address for pod in pods)
+    assert len(set(node.reservations())) == 3
 
 
 def test_nothing_is_taken_while_there_is_room(node: Node) -> None:
