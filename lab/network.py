@@ -37,6 +37,8 @@ table inet filter {{
         type filter hook forward priority filter; policy drop;
         ct state established,related accept
         iifname "{lan}" oifname "{wan}" accept
+        # Where the kernel shows bridged packets to this hook (br_netfilter), the LAN's own are among them.
+        iifname "{lan}" oifname "{lan}" accept
     }}
 }}
 """
