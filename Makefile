@@ -59,8 +59,9 @@ scenarios: setup plugin  ## NATs that forget or change, relays that die, 2 to 8 
 	@lab/lab scenarios
 
 .PHONY: bench
-bench: setup plugin  ## Side by side with the peers, in one run
+bench: setup plugin  ## Side by side with the peers, in one run; and the registry in chaos, in full
 	@set -e; for benchmark in benchmarks/*_bench.py; do echo "== $$benchmark"; python $$benchmark; done
+	@pytest -m long --durations=0 $(COLLECTION)/tests/integration/test_registry_chaos.py
 
 .PHONY: long
 long: setup plugin  ## 10 000 pods, and the registry in chaos: a quarter of an hour, and what was found
