@@ -39,8 +39,12 @@ class AttachmentLock:
         """Raises CniError."""
         try:
             self._descriptor = self._open()
-            posix.set_inheritable(self._descriptor, True)
-            self._lock(monotonic() + self._longest_wait)
+            try:
+                posix.set_inheritable(self._descriptor, True)
+                self._lock(monotonic() + self._longest_wait)
+            except BaseException:
+                posix.close(self._descriptor)
+                raise
         except OSError as error:
             raise CniError(IO_FAILURE, f"cannot lock {self._directory}/{_FILE}: {error.strerror}") from None
 
@@ -63,7 +67,6 @@ class AttachmentLock:
                 return
             except BlockingIOError:
                 if monotonic() > deadline:
-                    posix.close(self._descriptor)
                     raise CniError(
                         TRY_AGAIN, f"another call for {self._what} has been at work for {self._longest_wait:g} s"
                     ) from None

@@ -15,6 +15,7 @@ from .plain_json import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 _AF_UNIX, _SOCK_STREAM, _SOCK_CLOEXEC = 1, 1, 0o2000000
@@ -50,10 +51,11 @@ class Switch:
         self.external_ids = external_ids
 
     @property
-    def closed(self) -> list[int]:
-        """The numbers of ports that were unplugged and whose flows are there yet."""
-        ids = self.external_ids or {}
-        return [int(key[len(CLOSED_PORT_ID) :]) for key in ids if key.startswith(CLOSED_PORT_ID) and key[-1].isdigit()]
+    def closed(self) -> dict[int, str]:
+        """Ports that were unplugged and whose flows may be there yet: by their numbers, their names."""
+        keys = [key for key in self.external_ids or {} if key.startswith(CLOSED_PORT_ID)]
+        numbers = {key: key[len(CLOSED_PORT_ID) :] for key in keys}
+        return {int(number): (self.external_ids or {})[key] for key, number in numbers.items() if number.isdigit()}
 
 
 class Ovsdb:
@@ -85,17 +87,12 @@ class Ovsdb:
         self.begin_port(bridge, name, external_ids)
         return self.finish_port(name)
 
-    def begin_port(self, bridge: str, name: str, external_ids: dict[str, str], closed: list[int] | None = None) -> None:
-        """Ask for a port, and for its number once vswitchd has given it one: ``finish_port`` must follow.
-
-        ``closed`` are numbers that the bridge is to forget: those whose flows the caller takes out.
-        """
+    def begin_port(self, bridge: str, name: str, external_ids: dict[str, str]) -> None:
+        """Ask for a port, and for its number once vswitchd has given it one: ``finish_port`` must follow."""
         ids = ["map", [[key, value] for key, value in external_ids.items()]]
         interface = {"name": name, "external_ids": ids}
         port = {"name": name, "interfaces": ["named-uuid", "interface"], "external_ids": ids}
-        mutations: list[Any] = [["ports", "insert", ["named-uuid", "port"]]]
-        if closed:
-            mutations.append(["external_ids", "delete", ["set", [f"{CLOSED_PORT_ID}{number}" for number in closed]]])
+        mutations = [["ports", "insert", ["named-uuid", "port"]]]
         self._insertion = self._begin(
             {"op": "insert", "table": "Interface", "row": interface, "uuid-name": "interface"},
             {"op": "insert", "table": "Port", "row": port, "uuid-name": "port"},
@@ -172,7 +169,7 @@ class Ovsdb:
     def delete_ports(self, names: list[str], *, guarded: bool) -> None:
         """Unplug those of these ports that are ours, in one transaction.
 
-        Where they were guarded, the bridge remembers their numbers (CLOSED_PORT_ID) until their flows have gone.
+        Where they were guarded, the bridge remembers them (CLOSED_PORT_ID) until their flows have gone.
         """
         owned = ["external_ids", "includes", ["map", [[OWNER_ID, OWNER]]]]
         selections: list[dict[str, Any]] = []
@@ -184,19 +181,19 @@ class Ovsdb:
             )
         found = self._transact(*selections)
         removals = []
-        for interfaces, ports in zip(found[::2], found[1::2], strict=True):
+        for name, interfaces, ports in zip(names, found[::2], found[1::2], strict=True):
             for interface, port in zip(interfaces["rows"], ports["rows"], strict=False):
                 mutations = [["ports", "delete", port["_uuid"]]]
                 if guarded and isinstance(interface["ofport"], int) and interface["ofport"] > 0:
-                    closed = [[f"{CLOSED_PORT_ID}{interface['ofport']}", ""]]
+                    closed = [[f"{CLOSED_PORT_ID}{interface['ofport']}", name]]
                     mutations.append(["external_ids", "insert", ["map", closed]])
                 where = [["ports", "includes", port["_uuid"]]]
                 removals.append({"op": "mutate", "table": "Bridge", "where": where, "mutations": mutations})
         if removals:
             self._transact(*removals)
 
-    def forget_closed(self, bridge: str, closed: list[int]) -> None:
-        """Drop these numbers from those that the bridge remembers: their flows have gone."""
+    def forget_closed(self, bridge: str, closed: Iterable[int]) -> None:
+        """Drop these ports from those that the bridge remembers: their flows have gone."""
         keys = [f"{CLOSED_PORT_ID}{number}" for number in closed]
         mutations = [["external_ids", "delete", ["set", keys]]]
         where = [["name", "==", bridge]]

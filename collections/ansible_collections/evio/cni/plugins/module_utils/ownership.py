@@ -19,8 +19,9 @@ MAC_ID = "attached-mac"
 INTERFACE_ID = "iface-id"
 
 CLOSED_PORT_ID = "evio-closed-"
-"""Of a bridge, with the number of a port behind it that a DEL has unplugged: its flows, which nothing matches any more,
-go with the next ADD, GC or repair. Waiting for vswitchd to take a device off would double the time of a DEL."""
+"""Of a bridge, with the number of a port behind it that a DEL has unplugged, and the port's name as value: its flows,
+which nothing matches any more, go with the next ADD, GC or repair, and the key after them. Waiting for vswitchd to take
+a device off would double the time of a DEL."""
 
 HOST_IFNAME = "evpod"
 """How the host's ends of all attachments begin, and no other interface of ours does."""

@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Guarding a pod's port on its bridge: the flows of port_security put in, looked for, and swept up by openflow.
 
-DEL does not wait for vswitchd, which takes a device off its datapath in a dozen milliseconds: it notes the port's
-number on the bridge (CLOSED_PORT_ID), and the flows, which match nothing any more, go with the next ADD, GC or repair.
+DEL does not wait for vswitchd, which takes a device off its datapath in a dozen milliseconds: it notes the port on the
+bridge (CLOSED_PORT_ID), and the flows, which match nothing any more, go with the next ADD, GC or repair.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 def guard(
-    conf: NetConf, name: str, ofport: int, mac: str, addresses: list[str], closed: list[int] | None = None
+    conf: NetConf, name: str, ofport: int, mac: str, addresses: list[str], closed: dict[int, str] | None = None
 ) -> None:
     """Let the port send only what is the pod's own; everything, where the network is without port security.
 
-    ``name`` is that of the host's end, ``ofport`` its OpenFlow number; ``closed`` are numbers of ports that are gone,
-    whose flows go as well. Raises OpenFlowError.
+    ``name`` is that of the host's end, ``ofport`` its OpenFlow number; ``closed`` are ports that are gone, whose flows
+    go as well. Raises OpenFlowError.
     """
     cookie = cookie_of(name)
     flows = flows_of(ofport, mac, addresses) if conf.port_security else []
     bridge = OpenFlow(conf.ovsdb, conf.bridge)
     try:
-        bridge.change([Selection(cookie), *_behind(closed or [])], cookie, flows)
+        bridge.change([Selection(cookie), *_behind(closed or {})], cookie, flows)
     finally:
         bridge.close()
 
@@ -60,8 +60,8 @@ def sweep(conf: NetConf) -> None:
         try:
             there = {port.ofport for port in ovsdb.ports(conf.bridge) if port.bridged}
             closed = ovsdb.switch(conf.bridge).closed
-            stale = sorted((matched | set(closed)) - there)
-            bridge.change(_behind(stale), OURS, [])
+            dead = [Selection(OURS, OURS_MASK, number) for number in sorted(matched - there)]
+            bridge.change([*dead, *_behind(closed)], OURS, [])
             if closed:
                 ovsdb.forget_closed(conf.bridge, closed)
         finally:
@@ -70,5 +70,6 @@ def sweep(conf: NetConf) -> None:
         bridge.close()
 
 
-def _behind(ports: list[int]) -> list[Selection]:
-    return [Selection(OURS, OURS_MASK, port) for port in ports]
+def _behind(closed: dict[int, str]) -> list[Selection]:
+    """By whose they were too: a vswitchd that was started anew may have given a number to another port by now."""
+    return [Selection(cookie_of(name), port=number) for number, name in closed.items()]

@@ -46,17 +46,18 @@ def wire(
             bridge = ready_bridge(conf, host, switch)
             mtu = conf.mtu or bridge.mtu
             _create_veth(host, name, host_mac, call.ifname, mac, netns, mtu)
-            answer = _answer_of(ipam, call, conf)
-            ips = addresses_of(answer)
-            own_mac, own_ips = mac.hex(":"), [ip["address"] for ip in ips]
-            # All that is to be said of the port in one change: vswitchd goes through all its ports at each.
-            ids = external_ids(call.container_id, call.ifname, conf.name, own_mac, own_ips)
-            ovsdb.begin_port(conf.bridge, name, ids, switch.closed)
-            routes = routes_of(conf, answer, ips)
-            pod = _PodEnd(netns, call.ifname, ips, routes)
+            pod = Netlink(netns)
             try:
+                answer = _answer_of(ipam, call, conf)
+                ips = addresses_of(answer)
+                routes = routes_of(conf, answer, ips)
+                own_mac, own_ips = mac.hex(":"), [ip["address"] for ip in ips]
+                # All that is to be said of the port in one change: vswitchd goes through all its ports at each.
+                ids = external_ids(call.container_id, call.ifname, conf.name, own_mac, own_ips)
+                ovsdb.begin_port(conf.bridge, name, ids)
                 try:
-                    pod.prepare(without_checksums=_needs_checksums(conf, switch.other_config))
+                    without_checksums = _needs_checksums(conf, switch.other_config)
+                    index = _address_pod(pod, netns, call.ifname, own_ips, without_checksums=without_checksums)
                     rules_of(conf, own_ips).ensure()
                     note({"mac": own_mac, "ips": own_ips})
                 finally:
@@ -64,7 +65,10 @@ def wire(
                     ofport = ovsdb.finish_port(name)
                 if conf.port_security:
                     guard(conf, name, ofport, own_mac, own_ips, switch.closed)
-                pod.open()
+                    if switch.closed:
+                        ovsdb.forget_closed(conf.bridge, switch.closed)
+                # Not before, or the first frame, which tells the neighbours of the address, would be lost.
+                _open_pod(pod, call.ifname, index, routes)
             finally:
                 pod.close()
         finally:
@@ -91,48 +95,37 @@ def _answer_of(ipam: IpamCall, call: Call, conf: NetConf) -> dict[str, Any]:
     return start_ipam("ADD", call, conf).finish()
 
 
-class _PodEnd:
-    """The pod's end of the pair: addressed while vswitchd takes the port up, and opened when the port is guarded.
+def _address_pod(pod: Netlink, netns: int, ifname: str, ips: list[str], *, without_checksums: bool) -> int:
+    """Give the pod's end its addresses, still down, and return its index.
 
-    So that the first frame, which tells the neighbours of the address, is not lost.
+    ``without_checksums``: it fills them in itself from now on.
     """
+    link = pod.link(ifname)
+    if link is None:
+        raise CniError(FAILED, f"{ifname} has gone from the pod while it was set up")
+    try:
+        if without_checksums:
+            from .offload import disable_tx_checksum
 
-    def __init__(self, netns: int, ifname: str, ips: list[dict[str, Any]], routes: list[dict[str, Any]]) -> None:
-        self._netns = netns
-        self._ifname = ifname
-        self._ips = ips
-        self._routes = routes
-        self._netlink = Netlink(netns)
-        self._index = 0
+            disable_tx_checksum(netns, link.index)
+        pod.give_addresses(link.index, [split_cidr(ip) for ip in ips])
+    except (NetlinkError, OSError) as error:
+        raise _pod_failure(ifname, error) from None
+    return link.index
 
-    def prepare(self, *, without_checksums: bool) -> None:
-        """Addresses; and that the pod fills in its checksums itself, where the datapath needs it."""
-        link = self._netlink.link(self._ifname)
-        if link is None:
-            raise CniError(FAILED, f"{self._ifname} has gone from the pod while it was set up")
-        self._index = link.index
-        try:
-            if without_checksums:
-                from .offload import disable_tx_checksum
 
-                disable_tx_checksum(self._netns, link.index)
-            self._netlink.give_addresses(link.index, [split_cidr(ip["address"]) for ip in self._ips])
-        except (NetlinkError, OSError) as error:
-            raise self._failure(error) from None
+def _open_pod(pod: Netlink, ifname: str, index: int, routes: list[dict[str, Any]]) -> None:
+    """Up, and then its routes."""
+    try:
+        pod.open_link(
+            index, [(*split_cidr(one["dst"]), packed(one["gw"]) if one.get("gw") else None) for one in routes]
+        )
+    except (NetlinkError, OSError) as error:
+        raise _pod_failure(ifname, error) from None
 
-    def open(self) -> None:
-        """Up, and then routes."""
-        try:
-            routes = [(*split_cidr(one["dst"]), packed(one["gw"]) if one.get("gw") else None) for one in self._routes]
-            self._netlink.open_link(self._index, routes)
-        except (NetlinkError, OSError) as error:
-            raise self._failure(error) from None
 
-    def close(self) -> None:
-        self._netlink.close()
-
-    def _failure(self, error: Exception) -> CniError:
-        return CniError(FAILED, f"cannot set up {self._ifname} in the pod: {error}")
+def _pod_failure(ifname: str, error: Exception) -> CniError:
+    return CniError(FAILED, f"cannot set up {ifname} in the pod: {error}")
 
 
 def _create_veth(host: Netlink, name: str, host_mac: bytes, ifname: str, mac: bytes, netns: int, mtu: int) -> None:

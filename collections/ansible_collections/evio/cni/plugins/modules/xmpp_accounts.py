@@ -139,6 +139,7 @@ class XmppAccounts:
                 path.unlink()
             if groups != before:
                 write_whole(self.groups_file, groups, mode=0o640)
+            if self.groups_file.stat().st_gid != gid:
                 os.chown(self.groups_file, -1, gid)
         changed = sorted([files[path].username for path in stale] + [path.stem for path in surplus])
         return {
@@ -149,16 +150,17 @@ class XmppAccounts:
         }
 
     def _is_good(self, path: Path, account: Account) -> bool:
+        """The server's own too: a run that was killed may have left it to root."""
         content = _read(path)
-        return content is not None and has_password(content, account.password)
+        return (
+            content is not None and path.stat().st_uid == self._owner()[0] and has_password(content, account.password)
+        )
 
     def _write(self, path: Path, content: str, uid: int, gid: int) -> None:
-        for directory in (path.parent.parent, path.parent):
-            if not directory.is_dir():
-                directory.mkdir(mode=0o750, parents=True)
-                os.chown(directory, uid, gid)
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         write_whole(path, content, mode=0o600)
-        os.chown(path, uid, gid)
+        for one in (path.parent.parent, path.parent, path):
+            os.chown(one, uid, gid)
 
     def _owner(self) -> tuple[int, int]:
         name = self.module.params["owner"]

@@ -176,6 +176,34 @@ def test_delete_takes_the_flows_of_the_pod_alone(node: Node, new_pod: NewPod) ->
     assert "evio-closed" not in node.switch.vsctl("get", "Bridge", "br-evio", "external_ids")
 
 
+def test_flows_of_a_live_pod_stay_though_its_number_was_another_ones(node: Node, new_pod: NewPod) -> None:
+    """A vswitchd that is started anew counts ports from the start again."""
+    pod = node.add(new_pod())
+    before = node.flows()
+    number = node.switch.vsctl("get", "Interface", node.ports()[0], "ofport")
+    node.switch.vsctl("set", "Bridge", "br-evio", f"external_ids:evio-closed-{number}=evpod0123456789")
+    other = node.add(new_pod())
+    assert set(before) <= set(node.flows())
+    assert "evio-closed" not in node.switch.vsctl("get", "Bridge", "br-evio", "external_ids")
+    node.switch.vsctl("set", "Bridge", "br-evio", f"external_ids:evio-closed-{number}=evpod0123456789")
+    valid = [{"containerID": one.container_id, "ifname": "eth0"} for one in (pod, other)]
+    node.call("GC", cniVersion="1.1.0", **{"cni.dev/valid-attachments": valid})
+    assert set(before) <= set(node.flows())
+
+
+@pytest.mark.parametrize("change", [{"portSecurity": False}, {"ipam": {"type": "nowhere"}}])
+def test_flows_of_a_deleted_pod_wait_for_an_add_that_takes_them(
+    node: Node, new_pod: NewPod, change: dict[str, object]
+) -> None:
+    node.delete(node.add(new_pod()))
+    with contextlib.suppress(PluginFailedError):
+        node.add(new_pod(), **change)
+    assert node.dead_flows()
+    assert "evio-closed" in node.switch.vsctl("get", "Bridge", "br-evio", "external_ids")
+    node.add(new_pod())
+    assert node.dead_flows() == []
+
+
 def test_pods_reach_the_node_by_its_bridge_alone(node: Node, new_pod: NewPod) -> None:
     """Where the datapath is vswitchd's, the node's kernel sees what pods send before Open vSwitch does."""
     pod = node.add(new_pod())

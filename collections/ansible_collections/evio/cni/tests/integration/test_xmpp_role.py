@@ -240,6 +240,18 @@ def test_secrets_are_for_their_servers_alone(site: Site) -> None:
         assert "secret" not in path.read_text()
 
 
+def test_what_a_killed_run_left_to_root_is_given_to_the_server(site: Site) -> None:
+    account_file = next((site.directory / "data").rglob("node1*pods.dat"))
+    groups = site.directory / "prosody/evio-groups.txt"
+    os.chown(account_file, 0, 0)
+    os.chown(account_file.parent, 0, 0)
+    os.chown(groups, 0, 0)
+    assert site.configure().returncode == 0
+    assert [one.owner() for one in (account_file, account_file.parent)] == ["prosody", "prosody"]
+    assert groups.group() == "prosody"
+    sign_in(site, "node1", "pods").close()
+
+
 def test_nodes_of_an_overlay_find_each_other_and_nobody_else(site: Site) -> None:
     for overlay in ("host", "pods"):
         session = sign_in(site, "node1", overlay)
