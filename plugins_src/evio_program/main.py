@@ -6,7 +6,21 @@ Only standard output and the exit status are this file's subject; what a verb do
 
 from __future__ import annotations
 
+import gc
 import posix
+
+from evio_cni.cni_protocol import (
+    FAILED,
+    SUPPORTED_VERSIONS,
+    CniError,
+    check_version,
+    parse_call,
+    shape_result,
+    version_result,
+)
+from evio_cni.errors import EvioError
+from evio_cni.netconf import NetConf, decode, version_of
+from evio_cni.plain_json import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +30,8 @@ if TYPE_CHECKING:
 def main() -> None:
     """Never returns: leaving the interpreter as it is saves a millisecond of every call."""
     if b"CNI_COMMAND" in posix.environ:
+        # Too short a life for anything to become garbage.
+        gc.disable()
         posix._exit(_serve_runtime())
     from evio_program.commands import run
 
@@ -24,9 +40,6 @@ def main() -> None:
 
 def _serve_runtime() -> int:
     """One call of a container runtime: one JSON object at most on standard output (SPEC.md section 2)."""
-    from evio_cni.cni_protocol import FAILED, UNDECODABLE, CniError
-    from evio_cni.errors import EvioError
-
     spoken = _Spoken()
     try:
         result = _answer(spoken)
@@ -34,8 +47,6 @@ def _serve_runtime() -> int:
         return _fail(error, spoken)
     except EvioError as error:
         return _fail(CniError(FAILED, str(error)), spoken)
-    except UnicodeDecodeError as error:
-        return _fail(CniError(UNDECODABLE, "the configuration on standard input is no UTF-8", str(error)), spoken)
     except Exception as error:
         import traceback
 
@@ -43,7 +54,7 @@ def _serve_runtime() -> int:
         _write(2, details)
         return _fail(CniError(FAILED, f"unexpected {type(error).__name__}: {error}", details), spoken)
     if result is not None:
-        _write_json(result)
+        _write(1, dumps(result) + "\n")
     return 0
 
 
@@ -54,21 +65,18 @@ class _Spoken:
 
 
 def _answer(spoken: _Spoken) -> dict[str, Any] | None:
-    from evio_cni import cni_protocol
-
-    call = cni_protocol.parse_call({_decode(key): _decode(value) for key, value in posix.environ.items()})
+    call = parse_call({_decode(key): _decode(value) for key, value in posix.environ.items()})
     if call.command == "VERSION":
-        return cni_protocol.version_result(_asked_version())
-    from evio_cni.netconf import parse_netconf
-
-    text = _read_stdin()
-    spoken.cni_version = _version_in(text) or spoken.cni_version
-    conf = parse_netconf(text)
-    cni_protocol.check_version(call.command, conf.cni_version)
+        return version_result(_asked_version())
+    raw = decode(_read_stdin())
+    version = version_of(raw)
+    spoken.cni_version = version
+    check_version(call.command, version)
+    conf = NetConf(raw)
     if call.command == "ADD":
         from evio_cni.attachment import add
 
-        return cni_protocol.shape_result(add(call, conf), conf.cni_version)
+        return shape_result(add(call, conf), version)
     if call.command == "DEL":
         from evio_cni.detachment import delete
 
@@ -90,37 +98,23 @@ def _answer(spoken: _Spoken) -> dict[str, Any] | None:
 
 def _asked_version() -> str:
     """VERSION answers without a configuration too: runtimes have been seen to send none."""
-    from evio_cni.cni_protocol import SUPPORTED_VERSIONS
-
-    return _version_in(_read_stdin()) or SUPPORTED_VERSIONS[-1]
-
-
-def _version_in(text: str) -> str | None:
-    from evio_cni.plain_json import loads
-
     try:
-        version = loads(text).get("cniVersion")
-    except (ValueError, AttributeError):
-        return None
-    return version if isinstance(version, str) else None
+        version = decode(_read_stdin()).get("cniVersion")
+    except CniError:
+        version = None
+    return version if isinstance(version, str) and version else SUPPORTED_VERSIONS[-1]
 
 
-def _fail(error: Any, spoken: _Spoken) -> int:
-    _write_json(error.to_json(spoken.cni_version))
+def _fail(error: CniError, spoken: _Spoken) -> int:
+    _write(1, dumps(error.to_json(spoken.cni_version)) + "\n")
     return 1
 
 
-def _read_stdin() -> str:
+def _read_stdin() -> bytes:
     text = b""
     while block := posix.read(0, 1 << 16):
         text += block
-    return text.decode()
-
-
-def _write_json(value: dict[str, Any]) -> None:
-    from evio_cni.plain_json import dumps
-
-    _write(1, dumps(value) + "\n")
+    return text
 
 
 def _write(descriptor: int, text: str) -> None:

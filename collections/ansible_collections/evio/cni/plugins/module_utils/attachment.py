@@ -11,13 +11,13 @@ from __future__ import annotations
 import posix
 
 from .attachment_lock import AttachmentLock
-from .cni_protocol import FAILED, Call, CniError
+from .cni_protocol import FAILED, TRY_AGAIN, Call, CniError
+from .errors import EvioError
 from .fence import refuse_if_fenced
 from .ipam import start_ipam
 from .journal import Journal, boot_id
 from .netconf import NetConf
-from .netns import open_netns
-from .ownership import host_ifname
+from .netns import has_interface, open_netns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,17 +36,22 @@ def add(call: Call, conf: NetConf) -> dict[str, Any]:
 
 
 def _add(call: Call, conf: NetConf, netns: int) -> dict[str, Any]:
-    journal, boot, attachment = Journal(conf.state_dir, conf.name), boot_id(), (call.container_id, call.ifname)
+    journal, attachment = Journal(conf.state_dir, conf.name), (call.container_id, call.ifname)
+    host, boot = journal.host_end(*attachment), boot_id()
     before = journal.read(*attachment)
-    if before is not None and (before.get("deleted") or before.get("boot") != boot):
-        # It speaks of what is over: a DEL that could not finish, or another boot of the host.
-        _undo(call, conf, journal)
-        before = journal.read(*attachment)
-    if before is not None:
+    if before is not None and (before.get("deleted") or not has_interface(host)):
+        # It speaks of what is over: a DEL or an ADD that could not finish, or another boot of the host.
+        failure = _undo(call, conf, journal)
+        if journal.read(*attachment) is not None:
+            reason = failure or f"the OVSDB at {conf.ovsdb} does not answer"
+            raise CniError(TRY_AGAIN, f"what is left of an earlier {call.ifname} cannot be taken away: {reason}")
+        host = journal.host_end(*attachment)
+    if has_interface(host):
+        # Whether or not the journal knows of it: nothing of a living pod is undone by an ADD that comes twice.
         raise CniError(FAILED, f"{call.container_id} has {call.ifname} already; DEL it before it is added again")
     entry = {
         "netns": call.netns,
-        "host": host_ifname(call.container_id, call.ifname),
+        "host": host,
         "bridge": conf.bridge,
         "ovsdb": conf.ovsdb,
         "config": {key: value for key, value in conf.raw.items() if key != "prevResult"},
@@ -70,8 +75,8 @@ def _add(call: Call, conf: NetConf, netns: int) -> dict[str, Any]:
     return result
 
 
-def _undo(call: Call, conf: NetConf, journal: Journal) -> None:
-    """What it cannot undo is left to the next DEL: the journal's entry stays."""
+def _undo(call: Call, conf: NetConf, journal: Journal) -> EvioError | None:
+    """What it cannot undo is left to the next DEL: the journal's entry stays. What went wrong."""
     from .detachment import detach
 
-    detach(call, conf, journal)
+    return detach(call, conf, journal)

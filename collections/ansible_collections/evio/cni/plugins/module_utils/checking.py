@@ -7,12 +7,13 @@ import posix
 
 from .cni_protocol import INVALID_ENVIRONMENT, NOT_AS_ATTACHED, TRY_AGAIN, Call, CniError
 from .ipam import start_ipam
+from .journal import Journal
 from .netconf import NetConf
 from .netns import open_netns
 from .node_rules import rules_of
 from .openflow import OpenFlowError
 from .ovsdb_rpc import Ovsdb, SwitchError
-from .ownership import ADDRESS_ID, MAC_ID, host_ifname
+from .ownership import ADDRESS_ID, MAC_ID
 from .port_guard import is_guarded
 from .ready_bridge import is_as_wanted
 from .rtnetlink import AF_INET, AF_INET6, Link, Netlink, packed, split_cidr
@@ -26,7 +27,7 @@ def check(call: Call, conf: NetConf) -> None:
     """Raise CniError for the first thing that is not as ADD has left it; TRY_AGAIN where that cannot be told now."""
     if conf.previous is None:
         raise CniError(INVALID_ENVIRONMENT, "CHECK needs the result of ADD: prevResult is not in the configuration")
-    name = host_ifname(call.container_id, call.ifname)
+    name = Journal(conf.state_dir, conf.name).host_end(call.container_id, call.ifname)
     ipam = start_ipam("CHECK", call, conf)
     try:
         _check_pod(call, conf)

@@ -13,12 +13,11 @@ from .detachment import delete, detach
 from .errors import EvioError
 from .ipam import NO_ATTACHMENT, IpamCall, is_too_old
 from .journal import Journal, boot_id
-from .netns import is_netns
+from .netns import has_interface, is_netns
 from .ovsdb_rpc import Ovsdb, SwitchError
-from .ownership import CONTAINER_ID, IFNAME_ID, NETWORK_ID, host_ifname
+from .ownership import CONTAINER_ID, IFNAME_ID, NETWORK_ID
 from .port_guard import sweep
 from .reservations import HOST_LOCAL, NO_ROOM, Reservations
-from .rtnetlink import Netlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def collect_except(call: Call, conf: NetConf, valid: set[tuple[str, str]]) -> li
     for container_id, ifname in sorted(_known(conf, failures) - valid):
         try:
             check_attachment(container_id, ifname)
-            if is_alive(container_id, ifname) and not _is_half_made(journal.read(container_id, ifname)):
+            if is_alive(journal, container_id, ifname) and not _is_half_made(journal.read(container_id, ifname)):
                 continue
             delete(Call("DEL", container_id, "", ifname, call.path, {}), conf)
         except EvioError as error:
@@ -98,7 +97,7 @@ def _release_if_dead(call: Call, conf: NetConf) -> None:
 
 def _is_dead(call: Call, journal: Journal) -> bool:
     """Neither the host's end is there nor, if the journal knows of a namespace of this boot, that namespace."""
-    if is_alive(call.container_id, call.ifname):
+    if is_alive(journal, call.container_id, call.ifname):
         return False
     entry = journal.read(call.container_id, call.ifname)
     return entry is None or entry.get("boot") != boot_id() or not is_netns(str(entry.get("netns")))
@@ -125,13 +124,9 @@ def _known(conf: NetConf, failures: list[str]) -> set[tuple[str, str]]:
     return known
 
 
-def is_alive(container_id: str, ifname: str) -> bool:
+def is_alive(journal: Journal, container_id: str, ifname: str) -> bool:
     """Whether the host's end of the attachment is there, and so the pod's namespace."""
-    host = Netlink()
-    try:
-        return host.link(host_ifname(container_id, ifname)) is not None
-    finally:
-        host.close()
+    return has_interface(journal.host_end(container_id, ifname))
 
 
 def _is_half_made(entry: dict[str, Any] | None) -> bool:

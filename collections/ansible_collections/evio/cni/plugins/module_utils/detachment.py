@@ -15,8 +15,6 @@ from .ipam import IpamCall, start_ipam
 from .journal import Journal
 from .netconf import NetConf
 from .netlink import NetlinkError
-from .ovsdb_rpc import Ovsdb, SwitchError
-from .ownership import host_ifname
 from .rtnetlink import Netlink
 
 
@@ -33,7 +31,7 @@ def detach(call: Call, conf: NetConf, journal: Journal) -> EvioError | None:
 
     An Open vSwitch that is down keeps its row, and the entry with it, for the next DEL, GC or repair.
     """
-    name = host_ifname(call.container_id, call.ifname)
+    name = journal.host_end(call.container_id, call.ifname)
     failure: EvioError | None = None
     ipam: IpamCall | None = None
     removal = _VethRemoval(name)
@@ -56,12 +54,12 @@ def detach(call: Call, conf: NetConf, journal: Journal) -> EvioError | None:
 
 def _unplug(conf: NetConf, name: str) -> bool:
     """Take the port off its bridge; False if the database cannot be asked now."""
+    # Read while the kernel is at work on the veth.
+    from .ovsdb_rpc import Ovsdb, SwitchError
+
     try:
-        connection = Ovsdb(conf.ovsdb)
-        try:
-            connection.delete_ports([name], guarded=conf.port_security)
-        finally:
-            connection.close()
+        with Ovsdb(conf.ovsdb) as ovsdb:
+            ovsdb.delete_ports([name], guarded=conf.port_security)
     except SwitchError:
         return False
     return True
@@ -87,11 +85,8 @@ class _VethRemoval:
 
     def _run(self) -> None:
         try:
-            host = Netlink()
-            try:
+            with Netlink() as host:
                 host.delete_link(self._name)
-            finally:
-                host.close()
         except NetlinkError as error:
             self._failure = error
         except Exception as error:

@@ -18,7 +18,6 @@ from .netlink import NetlinkError
 from .node_rules import FAMILY, HOST_ENDS, TABLE, rules_of
 from .openflow import OpenFlowError
 from .ovsdb_rpc import Ovsdb
-from .ownership import host_ifname
 from .port_guard import is_guarded
 from .ready_bridge import bridge_of
 from .rtnetlink import Link, Netlink, split_cidr
@@ -41,7 +40,7 @@ class Finding:
 def explain(networks: list[NetConf], pod: str) -> list[Finding]:
     """The chain of a pod, by the start of its container's id or by an address of its."""
     conf, container_id, ifname, entry = _find(networks, pod)
-    name = host_ifname(container_id, ifname)
+    name = Journal(conf.state_dir, conf.name).host_end(container_id, ifname)
     return [
         Finding(
             "attachment", True, f"{container_id} {ifname} of network {conf.name}, {', '.join(entry.get('ips', ()))}"

@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import bundle
+from . import stages
 from .errors import EvioError
 from .whole_file import write_whole
 
@@ -26,7 +26,7 @@ INTERPRETER = "/usr/bin/python3"
 PROGRAMS = {"evio": "evio_program.main", "evio-config-gen": "evio_config_gen.main"}
 """Each launcher's name, and the module whose ``main`` it calls."""
 
-_BUNDLED = "evio"
+_STAGED = "evio"
 """The one that is run for every pod."""
 
 LIBRARY = "evio_cni"
@@ -42,7 +42,7 @@ sys.path.insert(0, {directory!r})
 {preparation}from {module} import main
 main()
 """
-_BUNDLE = "import sys; sys.path.insert(0, sys.argv[1]); from evio_cni import bundle; bundle.write(*sys.argv[1:])"
+_STAGES = "import sys; sys.path.insert(0, sys.argv[1]); from evio_cni import stages; stages.write(*sys.argv[1:])"
 
 
 class InstallationError(EvioError):
@@ -117,7 +117,8 @@ def _compile(directory: Path, final: Path, interpreter: str) -> None:
     options = ["-q", "--invalidation-mode", "unchecked-hash", "-s", str(directory), "-p", str(final), str(directory)]
     _run([interpreter, "-ISE", "-m", "compileall", *options])
     if (directory / LIBRARY).is_dir():
-        _run([interpreter, "-ISE", "-c", _BUNDLE, str(directory), str(final)])
+        # Without the columns of tracebacks, which every call would have to read.
+        _run([interpreter, "-ISE", "-X", "no_debug_ranges", "-c", _STAGES, str(directory), str(final)])
 
 
 def _run(command: list[str]) -> None:
@@ -133,7 +134,7 @@ def _run(command: list[str]) -> None:
 
 
 def _launcher(directory: str, name: str, interpreter: str) -> str:
-    preparation = bundle.LAUNCH if name == _BUNDLED else ""
+    preparation = stages.LAUNCH if name == _STAGED else ""
     return _LAUNCHER.format(
         interpreter=interpreter, directory=directory, module=PROGRAMS[name], preparation=preparation
     )

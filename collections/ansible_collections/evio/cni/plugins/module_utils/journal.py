@@ -11,7 +11,8 @@ import posix
 from time import time
 
 from .attachment_lock import make_directories
-from .cni_protocol import IO_FAILURE, CniError
+from .cni_protocol import IO_FAILURE, CniError, is_ifname
+from .ownership import HOST_IFNAME, host_ifname
 from .plain_json import dumps, loads
 
 TYPE_CHECKING = False
@@ -34,6 +35,7 @@ class Journal:
     """The journal of one network."""
 
     def __init__(self, state_dir: str, network: str) -> None:
+        self._network = network
         self._directory = f"{state_dir}/{network}"
 
     def write(self, container_id: str, ifname: str, entry: dict[str, Any]) -> None:
@@ -85,6 +87,13 @@ class Journal:
         except ValueError:
             return {}
         return entry if isinstance(entry, dict) else {}
+
+    def host_end(self, container_id: str, ifname: str) -> str:
+        """The name of the host's end, as its ADD has noted it: an older version of ours may have named it otherwise."""
+        noted = (self.read(container_id, ifname) or {}).get("host")
+        if isinstance(noted, str) and noted.startswith(HOST_IFNAME) and is_ifname(noted):
+            return noted
+        return host_ifname(self._network, container_id, ifname)
 
     def remove(self, container_id: str, ifname: str) -> None:
         """Forget the attachment, and what a write that was killed has left of it."""

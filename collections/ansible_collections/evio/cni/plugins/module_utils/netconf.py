@@ -45,7 +45,7 @@ class NetConf:
     def __init__(self, raw: dict[str, Any]) -> None:
         """Raises CniError that names the key and the value."""
         self.raw = raw
-        self.cni_version: str = raw.get("cniVersion") or "0.1.0"
+        self.cni_version = version_of(raw)
         self.name = _text(raw, "name", "")
         check_network_name(self.name)
         self.bridge = _text(raw, "bridge", "br-evio")
@@ -72,15 +72,22 @@ class NetConf:
         self.previous = _previous(raw)
 
 
-def parse_netconf(text: str) -> NetConf:
-    """The configuration on standard input. Raises CniError."""
+def decode(text: bytes) -> dict[str, Any]:
+    """What is on standard input, as it is. Raises CniError for what is no JSON object."""
     try:
-        raw = loads(text)
+        raw = loads(text.decode())
+    except UnicodeDecodeError as error:
+        raise CniError(UNDECODABLE, "the configuration on standard input is no UTF-8", str(error)) from None
     except ValueError as error:
         raise CniError(UNDECODABLE, "the configuration on standard input is no JSON", str(error)) from None
     if not isinstance(raw, dict):
         raise CniError(UNDECODABLE, "the configuration on standard input is no JSON object")
-    return NetConf(raw)
+    return raw
+
+
+def version_of(raw: dict[str, Any]) -> str:
+    """The configuration's version of the specification: before 0.2.0 there was no key for it. Raises CniError."""
+    return _text(raw, "cniVersion", "") or "0.1.0"
 
 
 def _ipam_type(raw: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from .netns import inside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Self
 
 NETLINK_ROUTE, NETLINK_NETFILTER, NETLINK_GENERIC = 0, 12, 16
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
@@ -45,6 +45,12 @@ class NetlinkSocket:
     def __init__(self, protocol: int, netns: int | None = None) -> None:
         self._sequence = 0
         self._socket = _open(protocol) if netns is None else inside(netns, lambda: _open(protocol))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_what: object) -> None:
+        self.close()
 
     def close(self) -> None:
         self._socket.close()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import posix
+from _socket import if_nametoindex
 
 from .cni_protocol import INVALID_ENVIRONMENT, CniError
 
@@ -38,6 +39,14 @@ def is_netns(path: str) -> bool:
     """Whether a namespace is there: what is left of one that was unmounted is a file like any other."""
     try:
         return posix.stat(path).st_dev == posix.stat(_OWN).st_dev
+    except OSError:
+        return False
+
+
+def has_interface(name: str) -> bool:
+    """Whether there is a device of this name where the caller is."""
+    try:
+        return if_nametoindex(name) > 0
     except OSError:
         return False
 

@@ -11,7 +11,6 @@ from .errors import EvioError
 from .journal import Journal
 from .netconf import NetConf
 from .ovsdb_rpc import Ovsdb, Port
-from .ownership import host_ifname
 from .repair import DEFAULT_PATH, is_plugged
 from .reservations import HOST_LOCAL, Reservations
 from .status import check_status
@@ -63,8 +62,8 @@ def network_status(conf: NetConf) -> NetworkStatus:
     pods = []
     for container_id, ifname in sorted(journal.attachments()):
         entry = journal.read(container_id, ifname) or {}
-        plugged = is_plugged(ports.get(host_ifname(container_id, ifname)))
-        state = ("plugged in" if plugged else "not plugged in") if is_alive(container_id, ifname) else "gone"
+        plugged = is_plugged(ports.get(journal.host_end(container_id, ifname)))
+        state = ("plugged in" if plugged else "not plugged in") if is_alive(journal, container_id, ifname) else "gone"
         pods.append(PodStatus(container_id, ifname, tuple(entry.get("ips", ())), state))
     reserved = Reservations(conf).count() if conf.ipam_type == HOST_LOCAL else 0
     return NetworkStatus(conf.name, conf.bridge, tuple(conf.gateways), conf.epoch, verdict, reserved, tuple(pods))

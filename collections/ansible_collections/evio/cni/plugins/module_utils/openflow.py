@@ -79,6 +79,12 @@ class OpenFlow:
                 f"the bridge {bridge} takes no flows at {path} ({error.strerror}): is ovs-vswitchd running?"
             ) from None
 
+    def __enter__(self) -> OpenFlow:
+        return self
+
+    def __exit__(self, *_what: object) -> None:
+        self.close()
+
     def close(self) -> None:
         self._socket.close()
 

@@ -11,7 +11,7 @@ from _struct import pack
 
 from .errors import EvioError
 from .ownership import CLOSED_PORT_ID, OWNER, OWNER_ID
-from .plain_json import dumps, loads
+from .plain_json import dumps, first_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ class Ovsdb:
         limit = pack("=qq", timeout, 0)
         self._socket.setsockopt(_SOL_SOCKET, _SO_RCVTIMEO, limit)
         self._socket.setsockopt(_SOL_SOCKET, _SO_SNDTIMEO, limit)
-        self._identifier = self._insertion = self._number = 0
+        self._identifier = 0
+        self._answers: dict[int, Any] = {}
         self._unread = b""
         try:
             self._socket.connect(ovsdb[5:])
@@ -79,27 +80,33 @@ class Ovsdb:
                 f"the OVSDB at {ovsdb} does not answer ({error.strerror}): is ovsdb-server running?"
             ) from None
 
+    def __enter__(self) -> Ovsdb:
+        return self
+
+    def __exit__(self, *_what: object) -> None:
+        self.close()
+
     def close(self) -> None:
         self._socket.close()
 
     def add_port(self, bridge: str, name: str, external_ids: dict[str, str]) -> int:
         """Plug a device into the bridge and return its number, awaited. Raises SwitchError, undone, if it gets none."""
-        self.begin_port(bridge, name, external_ids)
-        return self.finish_port(name)
+        with self.begin_port(bridge, name, external_ids) as port:
+            return port.finish()
 
-    def begin_port(self, bridge: str, name: str, external_ids: dict[str, str]) -> None:
-        """Ask for a port, and for its number once vswitchd has given it one: ``finish_port`` must follow."""
-        ids = ["map", [[key, value] for key, value in external_ids.items()]]
+    def begin_port(self, bridge: str, name: str, external_ids: dict[str, str]) -> NewPort:
+        """Ask for a port, and for its number once vswitchd has given it one."""
+        ids = _map(external_ids)
         interface = {"name": name, "external_ids": ids}
         port = {"name": name, "interfaces": ["named-uuid", "interface"], "external_ids": ids}
         mutations = [["ports", "insert", ["named-uuid", "port"]]]
-        self._insertion = self._begin(
+        insertion = self._begin(
             {"op": "insert", "table": "Interface", "row": interface, "uuid-name": "interface"},
             {"op": "insert", "table": "Port", "row": port, "uuid-name": "port"},
             {"op": "mutate", "table": "Bridge", "where": [["name", "==", bridge]], "mutations": mutations},
         )
         where = [["name", "==", name]]
-        self._number = self._begin(
+        number = self._begin(
             {
                 "op": "wait",
                 "table": "Interface",
@@ -111,18 +118,34 @@ class Ovsdb:
             },
             {"op": "select", "table": "Interface", "where": where, "columns": ["ofport", "error"]},
         )
+        return NewPort(self, name, insertion, number)
 
-    def finish_port(self, name: str) -> int:
-        """The port's number. Raises SwitchError, undone, if it gets none."""
-        self._finish(self._insertion)
+    def finish_port(self, name: str, insertion: int, number: int) -> int:
+        """What ``begin_port`` has asked for."""
+        self.finish(insertion)
         try:
-            return self._await_number(name)
+            return self._await_number(name, number)
         except SwitchError:
             self.delete_ports([name], guarded=False)
             raise
 
-    def _await_number(self, name: str) -> int:
-        answer = self._finish(self._number, errors=False)
+    def begin_ids(self, name: str, external_ids: dict[str, str]) -> int:
+        """Say more of a port; ``finish`` must follow. It costs vswitchd nothing, which does not listen for that."""
+        more = {"where": [["name", "==", name]], "mutations": [["external_ids", "insert", _map(external_ids)]]}
+        return self._begin(*({"op": "mutate", "table": table, **more} for table in ("Interface", "Port")))
+
+    def finish(self, identifier: int, *, errors: bool = True) -> list[Any]:
+        """The results of a transaction, one an operation. Raises SwitchError, if not told otherwise for a refusal."""
+        result: list[Any] = self._result(identifier)
+        failures = [one for one in result if one and one.get("error")]
+        if failures and errors:
+            raise SwitchError(
+                f"the OVSDB at {self._ovsdb} refuses: {failures[0]['error']} {failures[0].get('details', '')}".rstrip()
+            )
+        return result
+
+    def _await_number(self, name: str, number: int) -> int:
+        answer = self.finish(number, errors=False)
         if len(answer) < 2 or answer[0].get("error"):
             raise SwitchError(f"Open vSwitch has not taken up the port {name} within 5 s: is ovs-vswitchd running?")
         if not answer[1]["rows"]:
@@ -218,20 +241,11 @@ class Ovsdb:
         return not answer["locked"]
 
     def _transact(self, *operations: dict[str, Any]) -> list[Any]:
-        return self._finish(self._begin(*operations))
+        return self.finish(self._begin(*operations))
 
     def _begin(self, *operations: dict[str, Any]) -> int:
-        """Send a transaction: several may be under way, and are answered in their order."""
+        """Send a transaction: several may be under way, and one that waits is overtaken by later ones."""
         return self._send("transact", ["Open_vSwitch", *operations])
-
-    def _finish(self, identifier: int, *, errors: bool = True) -> list[Any]:
-        result: list[Any] = self._result(identifier)
-        failures = [one for one in result if one and one.get("error")]
-        if failures and errors:
-            raise SwitchError(
-                f"the OVSDB at {self._ovsdb} refuses: {failures[0]['error']} {failures[0].get('details', '')}".rstrip()
-            )
-        return result
 
     def _send(self, method: str, parameters: list[Any]) -> int:
         self._identifier += 1
@@ -245,14 +259,15 @@ class Ovsdb:
     def _result(self, identifier: int) -> Any:
         """The result of a request; what the server says unasked is passed over, but for its echoes."""
         try:
-            while True:
-                message = loads(self._read_message())
+            while identifier not in self._answers:
+                message = self._read_message()
                 if message.get("method") == "echo":
                     self._socket.sendall(dumps({"id": message["id"], "result": [], "error": None}).encode())
-                elif message.get("id") == identifier:
-                    break
+                elif isinstance(message.get("id"), int):
+                    self._answers[message["id"]] = message
         except OSError as error:
             raise self._broken(error) from None
+        message = self._answers.pop(identifier)
         if message.get("error"):
             raise SwitchError(f"the OVSDB at {self._ovsdb} refuses: {message['error']}")
         return message["result"]
@@ -262,30 +277,47 @@ class Ovsdb:
             return SwitchError(f"the OVSDB at {self._ovsdb} does not answer in time")
         return SwitchError(f"the OVSDB at {self._ovsdb} broke off: {error.strerror}")
 
-    def _read_message(self) -> str:
-        """One JSON text: messages follow each other without a separator, so braces are counted outside strings."""
-        depth, at, quoted, escaped = 0, 0, False, False
+    def _read_message(self) -> dict[str, Any]:
+        """One JSON object: they follow each other without a separator, so what is there is read until it is one."""
         while True:
-            while at < len(self._unread):
-                byte = self._unread[at]
-                at += 1
-                if escaped:
-                    escaped = False
-                elif quoted:
-                    escaped, quoted = byte == 0x5C, byte != 0x22
-                elif byte == 0x22:
-                    quoted = True
-                elif byte == 0x7B:
-                    depth += 1
-                elif byte == 0x7D:
-                    depth -= 1
-                    if depth == 0:
-                        text, self._unread = self._unread[:at], self._unread[at:]
-                        return text.decode()
-            received = self._socket.recv(1 << 16)
+            if self._unread.endswith(b"}"):
+                value, self._unread = first_of(self._unread)
+                if isinstance(value, dict):
+                    return value
+            received = self._socket.recv(1 << 20)
             if not received:
                 raise OSError(104, "Connection reset by peer")
             self._unread += received
+
+
+class NewPort:
+    """A port that was asked for, and is awaited whatever happens, so that what undoes it comes after it."""
+
+    __slots__ = ("_arguments", "_is_finished", "_ovsdb")
+
+    def __init__(self, ovsdb: Ovsdb, *arguments: Any) -> None:
+        self._ovsdb = ovsdb
+        self._arguments = arguments
+        self._is_finished = False
+
+    def finish(self) -> int:
+        """The port's number. Raises SwitchError, undone, if it gets none."""
+        self._is_finished = True
+        return self._ovsdb.finish_port(*self._arguments)
+
+    def __enter__(self) -> NewPort:
+        return self
+
+    def __exit__(self, *_what: object) -> None:
+        if not self._is_finished:
+            try:
+                self.finish()
+            except SwitchError:
+                return  # Whoever has not asked for the number has failed already, and says why.
+
+
+def _map(pairs: dict[str, str]) -> list[Any]:
+    return ["map", [[key, value] for key, value in pairs.items()]]
 
 
 def _uuids(value: list[Any]) -> list[str]:

@@ -33,13 +33,13 @@ def bridge_mac(gateway: bytes) -> str:
     return (prefix + gateway[-4:]).hex(":")
 
 
-def host_ifname(container_id: str, ifname: str) -> str:
+def host_ifname(network: str, container_id: str, ifname: str) -> str:
     """The host's end of an attachment, 15 characters: it follows from what every DEL knows."""
-    return HOST_IFNAME + short_hash(f"{container_id}:{ifname}")[:10]
+    return HOST_IFNAME + short_hash(f"{network}/{container_id}:{ifname}")[:10]
 
 
-def external_ids(container_id: str, ifname: str, network: str, mac: str, addresses: list[str]) -> dict[str, str]:
-    """By what a pod's port says whose it is; addresses may have their prefix lengths."""
+def external_ids(container_id: str, ifname: str, network: str, mac: str) -> dict[str, str]:
+    """By what a pod's port says whose it is from the first."""
     return {
         OWNER_ID: OWNER,
         CONTAINER_ID: container_id,
@@ -47,8 +47,12 @@ def external_ids(container_id: str, ifname: str, network: str, mac: str, address
         NETWORK_ID: network,
         INTERFACE_ID: f"{container_id}:{ifname}",
         MAC_ID: mac,
-        ADDRESS_ID: ",".join(address.partition("/")[0] for address in addresses),
     }
+
+
+def address_ids(addresses: list[str]) -> dict[str, str]:
+    """What it says besides once IPAM has answered; addresses may have their prefix lengths."""
+    return {ADDRESS_ID: ",".join(address.partition("/")[0] for address in addresses)}
 
 
 def short_hash(content: str) -> str:

@@ -34,6 +34,16 @@ def loads(text: str) -> Any:
         raise ValueError("the document is nested too deeply") from None
 
 
+def first_of(text: bytes) -> tuple[Any, bytes]:
+    """The first of several documents that follow each other, and what comes behind it; None, all if it breaks off."""
+    try:
+        characters = text.decode()
+        value, end = _first(characters)
+    except (StopIteration, SystemError, ValueError):
+        return None, text
+    return value, characters[end:].encode()
+
+
 def dumps(value: Any) -> str:
     """The document without white space, in ASCII."""
     try:
@@ -48,25 +58,29 @@ def dumps(value: Any) -> str:
 
 
 def _scan(text: str) -> Any:
-    try:
-        from _json import make_scanner
-    except ImportError:
-        return _loads_slowly(text)
     stripped = text.strip(" \t\n\r")
-    context: Any = _Context
     try:
-        value, end = make_scanner(context)(stripped, 0)
+        value, end = _first(stripped)
     except (StopIteration, SystemError):
         end = -1  # The scanner cannot raise its own error unless json is loaded; json tells it.
     if end != len(stripped):
-        return _loads_slowly(text)
+        import json
+
+        return json.loads(text, parse_constant=_Context.parse_constant)
     return value
 
 
-def _loads_slowly(text: str) -> Any:
-    import json
+def _first(text: str) -> tuple[Any, int]:
+    """The value that the text begins with, and where it ends. Raises StopIteration, SystemError or ValueError."""
+    context: Any = _Context
+    try:
+        from _json import make_scanner
+    except ImportError:
+        import json
 
-    return json.loads(text, parse_constant=_Context.parse_constant)
+        return json.JSONDecoder(parse_constant=context.parse_constant).raw_decode(text)
+    value, end = make_scanner(context)(text, 0)
+    return value, end
 
 
 def _refuse(value: object) -> object:

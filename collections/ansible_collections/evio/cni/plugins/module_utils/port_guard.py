@@ -25,21 +25,15 @@ def guard(
     """
     cookie = cookie_of(name)
     flows = flows_of(ofport, mac, addresses) if conf.port_security else []
-    bridge = OpenFlow(conf.ovsdb, conf.bridge)
-    try:
+    with OpenFlow(conf.ovsdb, conf.bridge) as bridge:
         bridge.change([Selection(cookie), *_behind(closed or {})], cookie, flows)
-    finally:
-        bridge.close()
 
 
 def is_guarded(conf: NetConf, name: str, ofport: int, mac: str, addresses: list[str]) -> bool:
     """Whether the port has as many flows as it shall. Raises OpenFlowError."""
     wanted = flows_of(ofport, mac, addresses) if conf.port_security else []
-    bridge = OpenFlow(conf.ovsdb, conf.bridge)
-    try:
+    with OpenFlow(conf.ovsdb, conf.bridge) as bridge:
         return bridge.count(cookie_of(name)) == len(wanted)
-    finally:
-        bridge.close()
 
 
 def sweep(conf: NetConf) -> None:
@@ -53,21 +47,16 @@ def sweep(conf: NetConf) -> None:
         bridge = OpenFlow(conf.ovsdb, conf.bridge)
     except OpenFlowError:
         return
-    try:
+    with bridge:
         matched = bridge.ports(Selection(OURS, OURS_MASK))
         # After the flows: a port is there before its flows are.
-        ovsdb = Ovsdb(conf.ovsdb)
-        try:
+        with Ovsdb(conf.ovsdb) as ovsdb:
             there = {port.ofport for port in ovsdb.ports(conf.bridge) if port.bridged}
             closed = ovsdb.switch(conf.bridge).closed
             dead = [Selection(OURS, OURS_MASK, number) for number in sorted(matched - there)]
             bridge.change([*dead, *_behind(closed)], OURS, [])
             if closed:
                 ovsdb.forget_closed(conf.bridge, closed)
-        finally:
-            ovsdb.close()
-    finally:
-        bridge.close()
 
 
 def _behind(closed: dict[int, str]) -> list[Selection]:

@@ -20,7 +20,7 @@ from .journal import Journal, boot_id
 from .netconf import NetConf
 from .node_rules import rules_of
 from .ovsdb_rpc import Ovsdb, Port
-from .ownership import external_ids, host_ifname
+from .ownership import address_ids, external_ids
 from .port_guard import guard, is_guarded, sweep
 from .ready_bridge import bridge_of
 from .reservations import HOST_LOCAL, Reservations
@@ -99,7 +99,7 @@ def _remove_dead(conf: NetConf, journal: Journal, repair: Repair) -> None:
         entry = journal.read(container_id, ifname) or {}
         if entry.get("boot") == this_boot and not entry.get("deleted"):
             continue
-        if is_alive(container_id, ifname):
+        if is_alive(journal, container_id, ifname):
             continue
         call = Call("DEL", container_id, "", ifname, entry.get("path") or DEFAULT_PATH, {})
         try:
@@ -113,7 +113,8 @@ def _put_rules(conf: NetConf, journal: Journal) -> bool:
     """Whether rules had to be put there: the network's own, or without a gateway those of its pods' subnets."""
     if conf.gateways:
         return rules_of(conf, []).ensure()
-    entries = [journal.read(*attachment) or {} for attachment in journal.attachments() if is_alive(*attachment)]
+    living = [attachment for attachment in journal.attachments() if is_alive(journal, *attachment)]
+    entries = [journal.read(*attachment) or {} for attachment in living]
     return True in {rules_of(conf, entry["ips"]).ensure() for entry in entries if entry.get("ips")}
 
 
@@ -124,13 +125,13 @@ def _plug_in(conf: NetConf, journal: Journal, repair: Repair) -> None:
         ports = {port.name: port for port in ovsdb.ports(conf.bridge)}
         for container_id, ifname in journal.attachments():
             entry = journal.read(container_id, ifname) or {}
-            if not entry.get("ips") or not is_alive(container_id, ifname):
+            if not entry.get("ips") or not is_alive(journal, container_id, ifname):
                 continue
-            pod, port = f"{container_id} {ifname}", ports.get(host_ifname(container_id, ifname))
+            name, pod = journal.host_end(container_id, ifname), f"{container_id} {ifname}"
             try:
                 if reservations is not None:
                     _refuse_address_of_another(reservations, container_id, entry["ips"])
-                _bring_back(host, ovsdb, conf, (container_id, ifname), entry, port, repair)
+                _bring_back(host, ovsdb, conf, (container_id, ifname), entry, name, ports.get(name), repair)
             except EvioError as error:
                 repair.failures.append(f"{pod}: {error}")
     finally:
@@ -144,16 +145,17 @@ def _bring_back(
     conf: NetConf,
     attachment: tuple[str, str],
     entry: dict[str, Any],
+    name: str,
     port: Port | None,
     repair: Repair,
 ) -> None:
-    name, pod = host_ifname(*attachment), " ".join(attachment)
+    pod = " ".join(attachment)
     link = host.link(name)
     if link is not None and not link.is_up:
         host.raise_link(name)
         repair.raised.append(pod)
     if port is None or not is_plugged(port):
-        _plug(ovsdb, conf, *attachment, entry)
+        _plug(ovsdb, conf, attachment, entry, name)
         repair.plugged.append(pod)
     elif not is_guarded(conf, name, port.ofport, entry["mac"], entry["ips"]):
         guard(conf, name, port.ofport, entry["mac"], entry["ips"])
@@ -168,11 +170,10 @@ def _refuse_address_of_another(reservations: Reservations, container_id: str, ip
             raise RepairError(f"its address {address} has been given to {holder[0]}; remove this pod")
 
 
-def _plug(ovsdb: Ovsdb, conf: NetConf, container_id: str, ifname: str, entry: dict[str, Any]) -> None:
+def _plug(ovsdb: Ovsdb, conf: NetConf, attachment: tuple[str, str], entry: dict[str, Any], name: str) -> None:
     """Away with what is left of the port, then anew: two transactions, or vswitchd does not open the device again."""
-    name = host_ifname(container_id, ifname)
     ovsdb.delete_ports([name], guarded=conf.port_security)
-    ids = external_ids(container_id, ifname, conf.name, entry["mac"], entry["ips"])
+    ids = external_ids(*attachment, conf.name, entry["mac"]) | address_ids(entry["ips"])
     guard(conf, name, ovsdb.add_port(conf.bridge, name, ids), entry["mac"], entry["ips"])
 
 

@@ -29,7 +29,7 @@ _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTM_NEWADDR, _RTM_GETADDR = 20, 22
 _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
 
-_IFF_UP = 0x1
+_IFF_UP, _IFF_PROMISC = 0x1, 0x100
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 1, 3, 4, 18, 26, 28
 _IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS = 29, 8
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER, _IFLA_INET_CONF = 1, 2, 1, 1
@@ -122,7 +122,8 @@ class Netlink(NetlinkSocket):
             [
                 (_RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, here),
                 (_RTM_NEWLINK, 0, _by_name(name) + closed),
-                (_RTM_NEWLINK, 0, _up(name)),
+                # As vswitchd would make it itself, and then look at all its links and routes once more.
+                (_RTM_NEWLINK, 0, _up(name, _IFF_PROMISC)),
             ],
         )
 
@@ -172,8 +173,8 @@ def _by_name(name: str) -> bytes:
     return pack("=BxHiII", 0, 0, 0, 0, 0) + text(_IFLA_IFNAME, name)
 
 
-def _up(name: str) -> bytes:
-    return pack("=BxHiII", 0, 0, 0, _IFF_UP, _IFF_UP) + text(_IFLA_IFNAME, name)
+def _up(name: str, more: int = 0) -> bytes:
+    return pack("=BxHiII", 0, 0, 0, _IFF_UP | more, _IFF_UP | more) + text(_IFLA_IFNAME, name)
 
 
 def _address(index: int, address: bytes, prefix_length: int) -> bytes:

@@ -25,9 +25,9 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from evio_cni.cni_protocol import Call, CniError
 from evio_cni.collection import make_room
-from evio_cni.netconf import parse_netconf
+from evio_cni.netconf import NetConf, decode
 call = Call("ADD", "new", "/", "eth0", sys.argv[2], {})
-print(make_room(call, parse_netconf(sys.stdin.read()), CniError(100, sys.argv[3])))
+print(make_room(call, NetConf(decode(sys.stdin.buffer.read())), CniError(100, sys.argv[3])))
 """
 
 
@@ -172,7 +172,7 @@ def test_one_that_another_call_is_at_work_on_is_left_to_it(node: Node, new_pod: 
     node.add(new_pod())
     reserve(node, "10.244.3.3", "at-work")
     reserve(node, "10.244.3.4", "lost")
-    lock = _HOLD_LOCK.format(library=library(), conf=json.dumps(json.dumps(node.conf)))
+    lock = _HOLD_LOCK.format(library=library(), conf=node.conf)
     with subprocess.Popen(
         ["/usr/bin/python3", "-ISE", "-c", lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as at:
@@ -188,8 +188,8 @@ import sys
 sys.path.insert(0, {library!r})
 from evio_cni.attachment_lock import AttachmentLock
 from evio_cni.cni_protocol import Call
-from evio_cni.netconf import parse_netconf
-with AttachmentLock(parse_netconf({conf}), Call("ADD", "at-work", "/", "eth0", "", {{}})):
+from evio_cni.netconf import NetConf
+with AttachmentLock(NetConf({conf}), Call("ADD", "at-work", "/", "eth0", "", {{}})):
     print("held", flush=True)
     sys.stdin.read()
 """

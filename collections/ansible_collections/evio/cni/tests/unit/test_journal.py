@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.cni_protocol import IO_FAILURE, CniError
 from ansible_collections.evio.cni.plugins.module_utils.journal import Journal
+from ansible_collections.evio.cni.plugins.module_utils.ownership import host_ifname
 
 ENTRY = {"host": "evio0", "ips": ["10.244.3.2/24"], "config": {"name": "evio", "note": "\u00e9" * 3000}}
 
@@ -142,3 +143,12 @@ def test_state_directory_that_is_a_file_is_an_error_in_words(
     with pytest.raises(CniError, match=r"journal.*Not a directory") as raised:
         call(journal)
     assert raised.value.code == IO_FAILURE
+
+
+def test_hosts_end_is_the_one_that_was_noted(tmp_path: Path) -> None:
+    """An older version of the plugin may have named it otherwise."""
+    journal, ours = Journal(str(tmp_path), "evio"), host_ifname("evio", "0a1b", "eth0")
+    assert journal.host_end("0a1b", "eth0") == ours
+    for noted, name in (("evpod05ee4e8ba7", "evpod05ee4e8ba7"), ("eth0", ours), ("evpod/../../x", ours), (7, ours)):
+        journal.write("0a1b", "eth0", {"host": noted})
+        assert journal.host_end("0a1b", "eth0") == name

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils import paths
 from ansible_collections.evio.cni.plugins.module_utils.cni_protocol import INVALID_CONFIG, UNDECODABLE, CniError
-from ansible_collections.evio.cni.plugins.module_utils.netconf import NetConf, parse_netconf
+from ansible_collections.evio.cni.plugins.module_utils.netconf import NetConf, decode
 
 LEAST: dict[str, Any] = {"cniVersion": "1.0.0", "name": "evio", "type": "evio", "ipam": {"type": "host-local"}}
 
 
 def conf(**changes: Any) -> NetConf:
-    return parse_netconf(json.dumps({**LEAST, **changes}))
+    return NetConf(json.loads(json.dumps({**LEAST, **changes})))
 
 
 def test_least_configuration_gets_the_defaults() -> None:
@@ -198,7 +198,7 @@ def test_bad_value_inside_another_is_named(changes: dict[str, Any], words: str) 
 @pytest.mark.parametrize("text", ["", " ", "{", "[]", "null", "7", '"evio"', '{"name": "evio"} {}', "[" * 100_000])
 def test_what_is_no_object_is_undecodable(text: str) -> None:
     with pytest.raises(CniError) as raised:
-        parse_netconf(text)
+        decode(text.encode())
     assert raised.value.code == UNDECODABLE
 
 

