@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gc
 import posix
+import select
+import sys
 
 from evio_cni.cni_protocol import (
     FAILED,
@@ -19,23 +21,31 @@ from evio_cni.cni_protocol import (
     version_result,
 )
 from evio_cni.errors import EvioError
-from evio_cni.netconf import NetConf, decode, version_of
+from evio_cni.netconf import NetConf, conf_for_removal, decode, version_of
 from evio_cni.plain_json import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+_PATIENCE_MS = 200
+"""For a configuration that is not needed; libcni writes it at once."""
+
 
 def main() -> None:
     """Never returns: leaving the interpreter as it is saves a millisecond of every call."""
-    if b"CNI_COMMAND" in posix.environ:
+    if _is_called_by_runtime():
         # Too short a life for anything to become garbage.
         gc.disable()
         posix._exit(_serve_runtime())
     from evio_program.commands import run
 
     posix._exit(run())
+
+
+def _is_called_by_runtime() -> bool:
+    """A person gives arguments; a runtime sets variables, even one that forgets to say what it wants."""
+    return b"CNI_COMMAND" in posix.environ or (len(sys.argv) == 1 and any(one[:4] == b"CNI_" for one in posix.environ))
 
 
 def _serve_runtime() -> int:
@@ -65,23 +75,28 @@ class _Spoken:
 
 
 def _answer(spoken: _Spoken) -> dict[str, Any] | None:
-    call = parse_call({_decode(key): _decode(value) for key, value in posix.environ.items()})
+    try:
+        call = parse_call({_decode(key): _decode(value) for key, value in posix.environ.items()})
+    except CniError:
+        spoken.cni_version = _version_if_said() or spoken.cni_version
+        raise
     if call.command == "VERSION":
-        return version_result(_asked_version())
+        return version_result(_version_if_said() or SUPPORTED_VERSIONS[-1])
     raw = decode(_read_stdin())
     version = version_of(raw)
     spoken.cni_version = version
     check_version(call.command, version)
+    if call.command == "DEL":
+        from evio_cni.detachment import delete
+
+        delete(call, conf_for_removal(raw))
+        return None
     conf = NetConf(raw)
     if call.command == "ADD":
         from evio_cni.attachment import add
 
         return shape_result(add(call, conf), version)
-    if call.command == "DEL":
-        from evio_cni.detachment import delete
-
-        delete(call, conf)
-    elif call.command == "CHECK":
+    if call.command == "CHECK":
         from evio_cni.checking import check
 
         check(call, conf)
@@ -96,13 +111,18 @@ def _answer(spoken: _Spoken) -> dict[str, Any] | None:
     return None
 
 
-def _asked_version() -> str:
-    """VERSION answers without a configuration too: runtimes have been seen to send none."""
+def _version_if_said() -> str | None:
+    """That of a configuration that need not be there: runtimes have been seen to send none, and to keep the pipe."""
+    poll = select.poll()
+    poll.register(0, select.POLLIN)
+    text = b""
     try:
-        version = decode(_read_stdin()).get("cniVersion")
-    except CniError:
-        version = None
-    return version if isinstance(version, str) and version else SUPPORTED_VERSIONS[-1]
+        while poll.poll(_PATIENCE_MS) and (block := posix.read(0, 1 << 16)):
+            text += block
+        version = decode(text).get("cniVersion")
+    except (CniError, OSError):
+        return None
+    return version if isinstance(version, str) and version else None
 
 
 def _fail(error: CniError, spoken: _Spoken) -> int:

@@ -12,7 +12,7 @@ import posix
 
 from .attachment_lock import AttachmentLock
 from .cni_protocol import FAILED, TRY_AGAIN, Call, CniError
-from .errors import EvioError
+from .errors import EvioError, NothingBegunError
 from .fence import refuse_if_fenced
 from .ipam import start_ipam
 from .journal import Journal, boot_id
@@ -69,14 +69,14 @@ def _add(call: Call, conf: NetConf, netns: int) -> dict[str, Any]:
             if not ipam.is_finished:
                 ipam.finish_quietly()
         journal.commit(*attachment)
-    except BaseException:
-        _undo(call, conf, journal)
+    except BaseException as error:
+        _undo(call, conf, journal, is_plugged=not isinstance(error, NothingBegunError))
         raise
     return result
 
 
-def _undo(call: Call, conf: NetConf, journal: Journal) -> EvioError | None:
+def _undo(call: Call, conf: NetConf, journal: Journal, *, is_plugged: bool = True) -> EvioError | None:
     """What it cannot undo is left to the next DEL: the journal's entry stays. What went wrong."""
     from .detachment import detach
 
-    return detach(call, conf, journal)
+    return detach(call, conf, journal, is_plugged=is_plugged)

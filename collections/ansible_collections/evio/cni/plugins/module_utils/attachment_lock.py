@@ -21,18 +21,22 @@ if TYPE_CHECKING:
 
 _FILE = ".lock"
 _LONGEST_WAIT = 60.0
-"""Seconds; longer than any ADD takes: IPAM has 30, Open vSwitch 5."""
+"""Seconds; longer than any ADD takes: IPAM has 20, and as many when it is undone, Open vSwitch 5."""
 _PAUSE = 0.005
 
 
 class AttachmentLock:
     """Held from ``with`` to its end, or to that of the last process that has inherited it; awaited so many seconds."""
 
-    def __init__(self, conf: NetConf, call: Call, longest_wait: float = _LONGEST_WAIT) -> None:
+    def __init__(
+        self, conf: NetConf, call: Call, longest_wait: float = _LONGEST_WAIT, *, is_needed: bool = True
+    ) -> None:
+        """``is_needed``: an error where the state directory takes no lock; else it is done without."""
         self._directory = conf.state_dir
         self._byte = int(short_hash(f"{conf.name}/{call.container_id}:{call.ifname}"), 16)
         self._what = f"{call.container_id} {call.ifname}"
         self._longest_wait = longest_wait
+        self._is_needed = is_needed
         self._descriptor = -1
 
     def __enter__(self) -> None:
@@ -46,10 +50,14 @@ class AttachmentLock:
                 posix.close(self._descriptor)
                 raise
         except OSError as error:
+            self._descriptor = -1
+            if not self._is_needed:
+                return
             raise CniError(IO_FAILURE, f"cannot lock {self._directory}/{_FILE}: {error.strerror}") from None
 
     def __exit__(self, *_what: object) -> None:
-        posix.close(self._descriptor)
+        if self._descriptor >= 0:
+            posix.close(self._descriptor)
 
     def _open(self) -> int:
         path, flags = f"{self._directory}/{_FILE}", posix.O_RDWR | posix.O_CREAT | posix.O_NOFOLLOW

@@ -101,14 +101,18 @@ def parse_call(environment: Mapping[str, str]) -> Call:
 
 def check_attachment(container_id: str, ifname: str) -> None:
     """Raise CniError unless both are of the specification, and so fit to be a file's name."""
-    well_begun = container_id[:1] in _LETTERS and _NAME.issuperset(container_id)
-    if not well_begun or len(container_id) > _LONGEST_NAME:
+    if not is_name(container_id) or len(container_id) > _LONGEST_NAME:
         raise CniError(
             INVALID_ENVIRONMENT,
             f"CNI_CONTAINERID {container_id!r}: letters, digits, '_', '.', '-', a letter or digit first",
         )
     if not is_ifname(ifname):
         raise CniError(INVALID_ENVIRONMENT, f"CNI_IFNAME {ifname!r} is not the name of an interface")
+
+
+def is_name(text: str) -> bool:
+    """Section 1: a letter or digit, then those and '_', '.', '-'. Whatever the length."""
+    return text[:1] in _LETTERS and _NAME.issuperset(text)
 
 
 def is_ifname(name: str) -> bool:
@@ -136,7 +140,7 @@ def check_version(command: str, cni_version: str) -> None:
 
 def check_network_name(name: str) -> None:
     """Section 1: the name of a network, which becomes a directory. Raises CniError."""
-    if not name or name[0] not in _LETTERS or not _NAME.issuperset(name) or len(name) > _LONGEST_NAME:
+    if not is_name(name) or len(name) > _LONGEST_NAME:
         raise CniError(
             INVALID_CONFIG, f"name: {name!r} is not the name of a network; use letters, digits, '_', '.', '-'"
         )

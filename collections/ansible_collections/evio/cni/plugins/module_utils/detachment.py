@@ -20,22 +20,24 @@ from .rtnetlink import Netlink
 
 def delete(call: Call, conf: NetConf) -> None:
     """Leave nothing of the attachment. Raises CniError where IPAM cannot release it."""
-    with AttachmentLock(conf, call):
+    # A disk that is full or read-only keeps no pod from being removed; that its entry stays is told at the end.
+    with AttachmentLock(conf, call, is_needed=False):
         failure = detach(call, conf, Journal(conf.state_dir, conf.name))
     if failure is not None:
         raise failure
 
 
-def detach(call: Call, conf: NetConf, journal: Journal) -> EvioError | None:
+def detach(call: Call, conf: NetConf, journal: Journal, *, is_plugged: bool = True) -> EvioError | None:
     """Port, veth, reservation, and last the journal's entry: it goes only when all the rest has. What went wrong.
 
-    An Open vSwitch that is down keeps its row, and the entry with it, for the next DEL, GC or repair.
+    An Open vSwitch that is down keeps its row, and the entry with it, for the next DEL, GC or repair; ``is_plugged``:
+    there may be such a row.
     """
     name = journal.host_end(call.container_id, call.ifname)
     failure: EvioError | None = None
     ipam: IpamCall | None = None
     removal = _VethRemoval(name)
-    unplugged = _unplug(conf, name)
+    unplugged = not is_plugged or _unplug(conf, name)
     try:
         ipam = start_ipam("DEL", call, conf)
     except CniError as error:

@@ -10,3 +10,7 @@ from __future__ import annotations
 
 class EvioError(Exception):
     """A failure whose message is meant for the user."""
+
+
+class NothingBegunError(EvioError):
+    """What is needed first is not there: nothing has been asked of it yet, and nothing of that need be undone."""

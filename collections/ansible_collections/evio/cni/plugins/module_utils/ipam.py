@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .netconf import NetConf
 
-_TIMEOUT_SECONDS = 30.0
+_TIMEOUT_SECONDS = 20.0
 _OLD_VERBS = ("ADD", "DEL", "CHECK")
 _LATEST_VERSION = "1.0.0"
 """What IPAM plugins are asked these in at most: distributions have older ones, and 1.1.0 changed nothing of them."""
@@ -51,7 +51,28 @@ def is_too_old(error: CniError) -> bool:
 def start_ipam(command: str, call: Call, conf: NetConf) -> IpamCall:
     """Ask the network's IPAM plugin about the attachment. Raises CniError."""
     variables = {"CNI_CONTAINERID": call.container_id, "CNI_IFNAME": call.ifname, "CNI_NETNS": call.netns}
-    return IpamCall(command, conf.ipam_type, call.path, conf.raw, variables)
+    arguments = posix.environ.get(b"CNI_ARGS", b"").decode("utf-8", "surrogateescape")
+    config, variables["CNI_ARGS"] = _asked_once(conf.raw, arguments)
+    if command == "DEL" and arguments and "IgnoreUnknown=" not in arguments:
+        # What an ADD may refuse must not keep a pod from being removed.
+        variables["CNI_ARGS"] = f"IgnoreUnknown=1;{variables['CNI_ARGS']}".rstrip(";")
+    return IpamCall(command, conf.ipam_type, call.path, config, variables)
+
+
+def _asked_once(raw: dict[str, Any], arguments: str) -> tuple[dict[str, Any], str]:
+    """Configuration and CNI_ARGS with the pod's wanted addresses in the place that ranks highest alone.
+
+    ``runtimeConfig`` over ``args.cni`` over CNI_ARGS (CONVENTIONS.md); host-local would give it those of all three.
+    """
+    asked = raw.get("args")
+    wanted = asked.get("cni") if isinstance(asked, dict) else None
+    by_runtime = bool((raw.get("runtimeConfig") or {}).get("ips"))
+    if not by_runtime and not (isinstance(wanted, dict) and wanted.get("ips")):
+        return raw, arguments
+    if by_runtime and isinstance(asked, dict) and isinstance(wanted, dict):
+        others = {key: value for key, value in wanted.items() if key != "ips"}
+        raw = {**raw, "args": {**asked, "cni": others}}
+    return raw, ";".join(pair for pair in arguments.split(";") if not pair.startswith("IP="))
 
 
 class IpamCall:
@@ -62,8 +83,8 @@ class IpamCall:
         self._what = f"{name} {command}"
         self.is_finished = False
         program = find_plugin(name, path)
-        environment = {**posix.environ, b"CNI_COMMAND": command.encode(), b"CNI_PATH": path.encode()}
-        environment.update((key.encode(), value.encode()) for key, value in call.items())
+        environment = {**posix.environ, b"CNI_COMMAND": command.encode(), b"CNI_PATH": _encode(path)}
+        environment.update((key.encode(), _encode(value)) for key, value in call.items())
         theirs_in, ours_in = posix.pipe()
         ours_out, theirs_out = posix.pipe()
         try:
@@ -72,6 +93,8 @@ class IpamCall:
                 [name],
                 environment,
                 file_actions=[(posix.POSIX_SPAWN_DUP2, theirs_in, 0), (posix.POSIX_SPAWN_DUP2, theirs_out, 1)],
+                # Of its own, so that what it has started can be ended with it.
+                setpgroup=0,
             )
         except OSError as error:
             posix.close(ours_in)
@@ -81,14 +104,11 @@ class IpamCall:
             posix.close(theirs_in)
             posix.close(theirs_out)
         self._output = ours_out
+        self._deadline = monotonic() + _TIMEOUT_SECONDS
         if command in _OLD_VERBS and config.get("cniVersion", "") > _LATEST_VERSION:
             config = {**config, "cniVersion": _LATEST_VERSION}
-        text = dumps(config).encode()
         try:
-            while text:
-                text = text[posix.write(ours_in, text) :]
-        except BrokenPipeError:
-            pass  # It has ended without reading; finish tells how.
+            self._write(ours_in, dumps(config).encode())
         finally:
             posix.close(ours_in)
 
@@ -97,7 +117,7 @@ class IpamCall:
         self.is_finished = True
         output, in_time = self._read()
         if not in_time:
-            posix.kill(self._process, _SIGKILL)
+            posix.killpg(self._process, _SIGKILL)
         _pid, status = posix.waitpid(self._process, 0)
         if not in_time:
             raise CniError(FAILED, f"the IPAM plugin's {self._what} did not end within {_TIMEOUT_SECONDS:g} s")
@@ -121,13 +141,25 @@ class IpamCall:
             return error
         return None
 
+    def _write(self, descriptor: int, text: bytes) -> None:
+        """What it has not read when it ends, or when its time is over, is lost; ``finish`` tells how it went."""
+        posix.set_blocking(descriptor, False)
+        poll = select.poll()
+        poll.register(descriptor, select.POLLOUT)
+        while text and (remaining := self._deadline - monotonic()) > 0:
+            try:
+                text = text[posix.write(descriptor, text) :]
+            except BrokenPipeError:
+                return
+            except BlockingIOError:
+                poll.poll(remaining * 1000)
+
     def _read(self) -> tuple[bytes, bool]:
-        deadline = monotonic() + _TIMEOUT_SECONDS
         poll = select.poll()
         poll.register(self._output, select.POLLIN)
         output = b""
         try:
-            while (remaining := deadline - monotonic()) > 0:
+            while (remaining := self._deadline - monotonic()) > 0:
                 if poll.poll(remaining * 1000):
                     block = posix.read(self._output, 1 << 16)
                     if not block:
@@ -136,3 +168,8 @@ class IpamCall:
             return output, False
         finally:
             posix.close(self._output)
+
+
+def _encode(value: str) -> bytes:
+    """The environment's bytes, as they came."""
+    return value.encode("utf-8", "surrogateescape")

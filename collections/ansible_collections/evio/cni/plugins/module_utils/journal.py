@@ -11,7 +11,7 @@ import posix
 from time import time
 
 from .attachment_lock import make_directories
-from .cni_protocol import IO_FAILURE, CniError, is_ifname
+from .cni_protocol import IO_FAILURE, CniError, is_ifname, is_name
 from .ownership import HOST_IFNAME, host_ifname
 from .plain_json import dumps, loads
 
@@ -29,6 +29,14 @@ def boot_id() -> str:
         return posix.read(descriptor, 64).decode().strip()
     finally:
         posix.close(descriptor)
+
+
+def networks(state_dir: str) -> list[str]:
+    """The networks that have a journal on this node."""
+    try:
+        return sorted(name for name in posix.listdir(state_dir) if is_name(name))
+    except OSError:
+        return []
 
 
 class Journal:

@@ -6,15 +6,15 @@ Pure, and without an import that a plugin's call would have to wait for. How the
 
 from __future__ import annotations
 
-from _socket import AF_INET, AF_INET6, inet_pton
+from _socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from . import paths
-from .cni_protocol import INVALID_CONFIG, UNDECODABLE, CniError, check_network_name, is_ifname
+from .cni_protocol import INVALID_CONFIG, UNDECODABLE, CniError, check_network_name, is_ifname, is_name
 from .plain_json import loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeGuard
 
 
 class NetConf:
@@ -31,7 +31,6 @@ class NetConf:
         "ip_masq",
         "ipam_type",
         "is_default_gateway",
-        "is_gateway",
         "mac",
         "mtu",
         "name",
@@ -49,11 +48,13 @@ class NetConf:
         self.name = _text(raw, "name", "")
         check_network_name(self.name)
         self.bridge = _text(raw, "bridge", "br-evio")
-        if not is_ifname(self.bridge):
+        if not is_ifname(self.bridge) or not is_name(self.bridge):
             raise CniError(INVALID_CONFIG, f"bridge: {self.bridge!r} is not the name of a bridge")
-        self.gateways = _cidrs(raw, "gateway" if "gateway" in raw else "bridgeIPv4")
+        self.ipam_type = _ipam_type(raw)
+        self.gateways = _gateways(raw)
         self.is_default_gateway = _flag(raw, "isDefaultGateway", False)
-        self.is_gateway = _flag(raw, "isGateway", False) or self.is_default_gateway
+        if (self.is_default_gateway or _flag(raw, "isGateway", False)) and not self.gateways:
+            self.gateways = _gateways_of_ranges(raw)
         self.ip_masq = _flag(raw, "ipMasq" if "ipMasq" in raw else "isIPMasq", False)
         self.cluster_cidrs = _cidrs(raw, "clusterCIDRs")
         self.mtu = _mtu(raw)
@@ -62,14 +63,42 @@ class NetConf:
             raise CniError(INVALID_CONFIG, f"datapathType: {self.datapath_type!r} is neither system nor netdev")
         self.ovsdb = _text(raw, "ovsdb", paths.OVSDB)
         self.state_dir = _text(raw, "stateDir", paths.STATE_DIR)
+        if not self.ovsdb.startswith("unix:/"):
+            raise CniError(
+                INVALID_CONFIG,
+                f"ovsdb: {self.ovsdb!r} is not the path of a socket, as in unix:/run/openvswitch/db.sock",
+            )
         if not self.state_dir.startswith("/"):
             raise CniError(INVALID_CONFIG, f"stateDir: {self.state_dir!r} is not an absolute path")
         self.port_security = _flag(raw, "portSecurity", True)
         self.epoch = _epoch(raw)
         self.dns = _object(raw, "dns")
-        self.ipam_type = _ipam_type(raw)
         self.mac = _mac(raw)
         self.previous = _previous(raw)
+
+
+def conf_for_removal(raw: dict[str, Any]) -> NetConf:
+    """As far as DEL needs it: a pod must not stay because something else was made wrong since its ADD."""
+    needed = ("cniVersion", "name", "ovsdb", "stateDir", "portSecurity", "ipam")
+    conf = NetConf({key: raw[key] for key in needed if key in raw})
+    conf.raw = raw
+    return conf
+
+
+def range_sets(raw: dict[str, Any]) -> list[Any]:
+    """host-local's, as it puts them together: the runtime's, the one of before there were sets, and the sets."""
+    ipam, asked = raw["ipam"], (raw.get("runtimeConfig") or {}).get("ipRanges")
+    return [*(asked or []), *([[ipam]] if ipam.get("subnet") else []), *(ipam.get("ranges") or [])]
+
+
+def is_cidr(text: object) -> TypeGuard[str]:
+    """Whether it is an address with a prefix length, as ``10.244.3.1/24``."""
+    address, _slash, length = text.partition("/") if isinstance(text, str) else ("", "", "")
+    try:
+        packed = inet_pton(AF_INET6 if ":" in address else AF_INET, address)
+    except (OSError, ValueError):
+        return False
+    return length.isascii() and length.isdecimal() and int(length) <= len(packed) * 8
 
 
 def decode(text: bytes) -> dict[str, Any]:
@@ -93,7 +122,7 @@ def version_of(raw: dict[str, Any]) -> str:
 def _ipam_type(raw: dict[str, Any]) -> str:
     ipam = raw.get("ipam")
     kind = ipam.get("type") if isinstance(ipam, dict) else None
-    if not isinstance(kind, str) or not kind or "/" in kind:
+    if not isinstance(kind, str) or not is_name(kind):
         raise CniError(INVALID_CONFIG, f"ipam.type: {kind!r} is not the name of an IPAM plugin")
     return kind
 
@@ -108,7 +137,7 @@ def _mtu(raw: dict[str, Any]) -> int | None:
 
 
 def _epoch(raw: dict[str, Any]) -> int:
-    epoch: int = raw.get("epoch", 0)
+    epoch: int = 0 if raw.get("epoch") is None else raw["epoch"]
     if not _is_integer(epoch):
         raise CniError(INVALID_CONFIG, f"epoch: {epoch!r} is not a whole number")
     return epoch
@@ -131,16 +160,53 @@ def _previous(raw: dict[str, Any]) -> dict[str, Any] | None:
     if raw.get("prevResult") is None:
         return None
     previous = _object(raw, "prevResult")
-    for key, needed in (("interfaces", "name"), ("ips", "address"), ("routes", "dst")):
+    for key, needed, other in (("interfaces", "name", "mac"), ("ips", "address", "gateway"), ("routes", "dst", "gw")):
         values = previous.get(key) or []
         if not isinstance(values, list) or not all(isinstance(one, dict) and needed in one for one in values):
             raise CniError(
                 INVALID_CONFIG, f"prevResult.{key}: {values!r} is not a list of objects, each with its {needed}"
             )
         for one in values:
-            _text(one, needed, "")
+            text = _text(one, needed, "")
+            _text(one, other, "")
+            if needed != "name" and not is_cidr(text):
+                raise CniError(INVALID_CONFIG, f"prevResult.{key}: {text!r} is not an address with a prefix length")
     _object(previous, "dns")
     return previous
+
+
+def _gateways(raw: dict[str, Any]) -> list[str]:
+    """The bridge's addresses, one a family at most."""
+    key = "gateway" if "gateway" in raw else "bridgeIPv4"
+    gateways = _cidrs(raw, key)
+    if len({":" in gateway for gateway in gateways}) != len(gateways):
+        raise CniError(INVALID_CONFIG, f"{key}: {gateways!r} are more than one of a family")
+    for gateway in gateways:
+        address, _slash, length = gateway.partition("/")
+        packed = inet_pton(AF_INET6 if ":" in address else AF_INET, address)
+        hosts = len(packed) * 8 - int(length)
+        if hosts > 1 and int.from_bytes(packed, "big") & ((1 << hosts) - 1) == 0:
+            raise CniError(INVALID_CONFIG, f"{key}: {gateway!r} is a network, not the address of a gateway in it")
+    return gateways
+
+
+def _gateways_of_ranges(raw: dict[str, Any]) -> list[str]:
+    """Those that host-local names to the pods: a range's own, or the first address of its subnet."""
+    gateways: dict[bool, str] = {}
+    try:
+        for one in (ranges[0] for ranges in range_sets(raw)):
+            network, _slash, length = one["subnet"].partition("/")
+            family = AF_INET6 if ":" in network else AF_INET
+            first = int.from_bytes(inet_pton(family, network), "big") + 1
+            address = one.get("gateway") or inet_ntop(family, first.to_bytes(16 if family == AF_INET6 else 4, "big"))
+            gateways.setdefault(family == AF_INET6, f"{address}/{length}")
+    except (AttributeError, IndexError, KeyError, OSError, OverflowError, TypeError):
+        gateways.clear()
+    if not gateways:
+        raise CniError(
+            INVALID_CONFIG, "gateway: missing; isGateway and isDefaultGateway need it, or ranges of host-local"
+        )
+    return _cidrs({"ipam.ranges": list(gateways.values())}, "ipam.ranges")
 
 
 def _object(raw: dict[str, Any], key: str) -> dict[str, Any]:
@@ -153,7 +219,9 @@ def _object(raw: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _text(raw: dict[str, Any], key: str, default: str) -> str:
-    value = raw.get(key, default)
+    value = raw.get(key)
+    if value is None:
+        return default
     if not isinstance(value, str):
         raise CniError(INVALID_CONFIG, f"{key}: {value!r} is not a string")
     return value
@@ -168,22 +236,15 @@ def _cidrs(raw: dict[str, Any], key: str) -> list[str]:
     if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
         raise CniError(INVALID_CONFIG, f"{key}: {value!r} is neither a string nor a list of strings")
     for one in values:
-        if not _is_cidr(one):
+        if not is_cidr(one):
             raise CniError(INVALID_CONFIG, f"{key}: {one!r} is not an address with a prefix length")
     return values
 
 
-def _is_cidr(text: str) -> bool:
-    address, _slash, length = text.partition("/")
-    try:
-        packed = inet_pton(AF_INET6 if ":" in address else AF_INET, address)
-    except (OSError, ValueError):
-        return False
-    return length.isascii() and length.isdecimal() and int(length) <= len(packed) * 8
-
-
 def _flag(raw: dict[str, Any], key: str, default: bool) -> bool:
-    value = raw.get(key, default)
+    value = raw.get(key)
+    if value is None:
+        return default
     if not isinstance(value, bool):
         raise CniError(INVALID_CONFIG, f"{key}: {value!r} is neither true nor false")
     return value

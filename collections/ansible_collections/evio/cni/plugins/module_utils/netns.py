@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import posix
 from _socket import if_nametoindex
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     Result = TypeVar("Result")
 
 _CLONE_NEWNET = 0x40000000
+_NS_GET_NSTYPE = 0xB703
+"""linux/nsfs.h."""
 _OWN = "/proc/thread-self/ns/net"
 
 _OWN_PROCESS: Any = None
@@ -25,14 +28,26 @@ _OWN_PROCESS: Any = None
 def open_netns(path: str) -> int:
     """The descriptor of a pod's namespace. Raises CniError for what is none, and for the host's own."""
     try:
-        netns = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    except OSError as error:
-        raise CniError(INVALID_ENVIRONMENT, f"CNI_NETNS {path!r} cannot be opened: {error.strerror}") from None
+        # Without waiting for a writer, should it be a pipe.
+        netns = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CniError(INVALID_ENVIRONMENT, f"CNI_NETNS {path!r} cannot be opened: {reason}") from None
+    if not _is_network(netns):
+        posix.close(netns)
+        raise CniError(INVALID_ENVIRONMENT, f"CNI_NETNS {path!r} is no network namespace")
     there, here = posix.fstat(netns), posix.stat(_OWN)
     if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino):
         posix.close(netns)
         raise CniError(INVALID_ENVIRONMENT, f"CNI_NETNS {path!r} is the host's own network, not a pod's")
     return netns
+
+
+def _is_network(descriptor: int) -> bool:
+    try:
+        return fcntl.ioctl(descriptor, _NS_GET_NSTYPE) == _CLONE_NEWNET
+    except OSError:
+        return False
 
 
 def is_netns(path: str) -> bool:

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-from .cni_protocol import FAILED, CniError
+from .cni_protocol import FAILED, INVALID_CONFIG, CniError
 from .errors import EvioError
+from .netns import has_interface
 from .ownership import EPOCH_ID, OWNER, OWNER_ID, bridge_mac
 from .rtnetlink import Link, Netlink, split_cidr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .bridge_spec import BridgeSpec
     from .netconf import NetConf
     from .ovsdb_rpc import Switch
@@ -41,6 +44,8 @@ def _mend(conf: NetConf) -> None:
     """The rare path, with the libraries that modules use: they are the host's own, which -S has hidden."""
     import sys
 
+    _refuse_bridge_of_another(conf)
+
     sys.path.append("/usr/lib/python3/dist-packages")
     from .bridge import ensure_bridge
 
@@ -48,6 +53,33 @@ def _mend(conf: NetConf) -> None:
         ensure_bridge(bridge_of(conf), ovsdb=conf.ovsdb)
     except EvioError as error:
         raise CniError(FAILED, str(error)) from None
+
+
+def _refuse_bridge_of_another(conf: NetConf) -> None:
+    """Two networks may share a bridge, but not take each other's gateway from it."""
+    from .journal import Journal, networks
+
+    for other in networks(conf.state_dir) if conf.gateways else ():
+        journal = Journal(conf.state_dir, other)
+        for attachment in journal.attachments() if other != conf.name else ():
+            entry = journal.read(*attachment) or {}
+            if entry.get("bridge") == conf.bridge and has_interface(journal.host_end(*attachment)):
+                gateways = _gateways_in(entry)
+                if gateways and gateways != conf.gateways:
+                    raise CniError(
+                        INVALID_CONFIG,
+                        f"gateway: the bridge {conf.bridge} is the gateway {', '.join(gateways)} of network {other}'s "
+                        "pods; give this network a bridge of its own",
+                    )
+
+
+def _gateways_in(entry: dict[str, Any]) -> list[str]:
+    from .netconf import NetConf
+
+    try:
+        return NetConf(entry["config"]).gateways
+    except (CniError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def bridge_of(conf: NetConf) -> BridgeSpec:

@@ -7,6 +7,8 @@ Pure, in the newest shape of the specification; cni_protocol has it in older one
 from __future__ import annotations
 
 from .cni_protocol import FAILED, CniError
+from .netconf import is_cidr
+from .rtnetlink import split_cidr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,25 +19,35 @@ if TYPE_CHECKING:
 _DEFAULT_ROUTE = {4: "0.0.0.0/0", 6: "::/0"}
 
 
-def addresses_of(answer: dict[str, Any]) -> list[dict[str, Any]]:
-    """The pod's addresses, as IPAM has given them. Raises CniError where there is none."""
-    ips = answer.get("ips")
-    if not isinstance(ips, list) or not ips:
+def addresses_of(conf: NetConf, answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """The pod's addresses, as IPAM has given them, each with its gateway. Raises CniError for what makes no sense.
+
+    The gateway is the bridge's own where its subnet has the address: IPAM may name another, which nobody has.
+    """
+    ips = []
+    for ip in _list_of_objects(answer, "ips"):
+        address = ip.get("address")
+        if not is_cidr(address):
+            raise _senseless("ips", ip)
+        gateway = next((one.partition("/")[0] for one in conf.gateways if _has(one, address)), ip.get("gateway"))
+        if address.partition("/")[0] in [one.partition("/")[0] for one in conf.gateways]:
+            raise CniError(FAILED, f"the IPAM plugin has given the pod {address}, the address of its gateway")
+        ips.append({"interface": 2, "address": address, **({"gateway": gateway} if gateway else {})})
+    if not ips:
         raise CniError(FAILED, "the IPAM plugin has given no address")
-    return [
-        {"interface": 2, "address": ip["address"], **({"gateway": ip["gateway"]} if ip.get("gateway") else {})}
-        for ip in ips
-    ]
+    return ips
 
 
 def routes_of(conf: NetConf, answer: dict[str, Any], ips: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """IPAM's routes, and the default route of each family that has an address and none yet."""
+    """IPAM's routes, and the default route of each family that has an address and none yet. Raises CniError."""
     gateways = {_family(gateway): gateway.partition("/")[0] for gateway in conf.gateways}
     for ip in ips:
         if ip.get("gateway"):
             gateways[_family(ip["address"])] = ip["gateway"]
     routes = []
-    for route in answer.get("routes") or ():
+    for route in _list_of_objects(answer, "routes"):
+        if not is_cidr(route.get("dst")):
+            raise _senseless("routes", route)
         gateway = route.get("gw") or gateways.get(_family(route["dst"]))
         routes.append({**route, **({"gw": gateway} if gateway else {})})
     if conf.is_default_gateway:
@@ -62,6 +74,24 @@ def result_of(
         "routes": [*(before.get("routes") or ()), *routes],
         "dns": conf.dns or answer.get("dns") or before.get("dns") or {},
     }
+
+
+def _list_of_objects(answer: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    values = answer.get(key) or []
+    if not isinstance(values, list) or not all(isinstance(one, dict) for one in values):
+        raise _senseless(key, values)
+    return values
+
+
+def _senseless(key: str, value: object) -> CniError:
+    return CniError(FAILED, f"the IPAM plugin's answer makes no sense: {key} has {value!r}")
+
+
+def _has(gateway: str, address: str) -> bool:
+    """Whether the address lies in the gateway's subnet."""
+    (ours, length), (its, _length) = split_cidr(gateway), split_cidr(address)
+    hosts = len(ours) * 8 - length
+    return len(ours) == len(its) and int.from_bytes(ours, "big") >> hosts == int.from_bytes(its, "big") >> hosts
 
 
 def _family(address: str) -> int:

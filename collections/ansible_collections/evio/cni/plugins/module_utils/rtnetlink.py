@@ -12,6 +12,7 @@ from _struct import pack, unpack_from
 
 from .netlink import (
     NETLINK_ROUTE,
+    NLM_F_APPEND,
     NLM_F_CREATE,
     NLM_F_DUMP,
     NLM_F_EXCL,
@@ -36,7 +37,11 @@ _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER, _IFLA_INET_CONF = 1, 2, 1, 1
 _IFLA_INET6_ADDR_GEN_MODE, _ADDR_GEN_NONE = 8, 1
 
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_F_NODAD = 1, 2, 4, 0x02
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 4, 5, 6
+_IP6_RT_PRIO_USER = 1024
+"""linux/ipv6_route.h."""
+_FIRST_INDEX = 2
+"""That of the first interface of a namespace but lo."""
 _RT_TABLE_MAIN, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RTN_UNICAST = 254, 3, 0, 253, 1
 
 # linux/ip.h, IPV4_DEVCONF_*
@@ -154,7 +159,8 @@ class Netlink(NetlinkSocket):
     def open_link(self, index: int, routes: list[tuple[bytes, int, bytes | None]]) -> None:
         """The device up, then routes (destination, length, gateway), in one batch."""
         batch = [(_RTM_NEWLINK, 0, pack("=BxHiII", 0, 0, index, _IFF_UP, _IFF_UP))]
-        batch += [(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, _route(index, *route)) for route in routes]
+        # Behind those of another interface of the pod's that lead to the same place.
+        batch += [(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, _route(index, *route)) for route in routes]
         self.talk("routes of the pod", batch)
 
 
@@ -197,6 +203,9 @@ def _route(index: int, destination: bytes, prefix_length: int, gateway: bytes | 
         body += attribute(_RTA_DST, destination)
     if gateway:
         body += attribute(_RTA_GATEWAY, gateway)
+    if family == AF_INET6:
+        # Two of one priority would become one with two ways. The first interface's is the kernel's own default.
+        body += attribute(_RTA_PRIORITY, pack("=I", _IP6_RT_PRIO_USER + max(0, index - _FIRST_INDEX)))
     return body + attribute(_RTA_OIF, pack("=I", index))
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import posix
 
-from .cni_protocol import FAILED, INVALID_ENVIRONMENT, Call, CniError
+from .cni_protocol import FAILED, INVALID_CONFIG, INVALID_ENVIRONMENT, Call, CniError
+from .errors import NothingBegunError
 from .ipam import IpamCall, start_ipam
 from .netconf import NetConf
 from .netlink import NetlinkError
+from .netns import inside
 from .node_rules import rules_of
-from .ovsdb_rpc import Ovsdb
+from .ovsdb_rpc import Ovsdb, SwitchError
 from .ownership import address_ids, external_ids, host_ifname
 from .port_guard import guard
 from .ready_bridge import ready_bridge
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_EEXIST = 17
+_EACCES, _EEXIST = 13, 17
 _USERSPACE_TSO = "userspace-tso-enable"
 
 
@@ -40,7 +42,7 @@ def wire(
     name = host_ifname(conf.name, call.container_id, call.ifname)
     mac, host_mac = _pod_mac(call, conf), _random_mac()
     own_mac = mac.hex(":")
-    with Netlink() as host, Ovsdb(conf.ovsdb) as ovsdb:
+    with Netlink() as host, _connect(conf.ovsdb) as ovsdb:
         switch = ovsdb.switch(conf.bridge)
         bridge = ready_bridge(conf, host, switch)
         mtu = conf.mtu or bridge.mtu
@@ -49,11 +51,11 @@ def wire(
         with ovsdb.begin_port(conf.bridge, name, ids) as port, Netlink(netns) as pod:
             index = _prepare_pod(pod, netns, call.ifname, without_checksums=_needs_checksums(conf, switch.other_config))
             answer = _answer_of(ipam, call, conf)
-            ips = addresses_of(answer)
+            ips = addresses_of(conf, answer)
             routes = routes_of(conf, answer, ips)
             own_ips = [ip["address"] for ip in ips]
             noted = ovsdb.begin_ids(name, address_ids(own_ips))
-            _address_pod(pod, call.ifname, index, own_ips)
+            _address_pod(pod, netns, call.ifname, index, own_ips)
             rules_of(conf, own_ips).ensure()
             note({"mac": own_mac, "ips": own_ips})
             ofport = port.finish()
@@ -70,6 +72,13 @@ def wire(
         {"name": call.ifname, "mac": own_mac, "mtu": mtu, "sandbox": call.netns},
     ]
     return result_of(conf, interfaces, ips, routes, answer)
+
+
+def _connect(ovsdb: str) -> Ovsdb:
+    try:
+        return Ovsdb(ovsdb)
+    except SwitchError as error:
+        raise NothingBegunError(str(error)) from None
 
 
 def _answer_of(ipam: IpamCall, call: Call, conf: NetConf) -> dict[str, Any]:
@@ -99,9 +108,19 @@ def _prepare_pod(pod: Netlink, netns: int, ifname: str, *, without_checksums: bo
     return link.index
 
 
-def _address_pod(pod: Netlink, ifname: str, index: int, ips: list[str]) -> None:
+def _address_pod(pod: Netlink, netns: int, ifname: str, index: int, ips: list[str]) -> None:
+    addresses = [split_cidr(ip) for ip in ips]
     try:
-        pod.give_addresses(index, [split_cidr(ip) for ip in ips])
+        try:
+            pod.give_addresses(index, addresses)
+        except NetlinkError as error:
+            if error.errno != _EACCES:
+                raise
+            # IPv6 was switched off where the interface came to be; IPAM has given it an address all the same.
+            from .sysctls import write_sysctls
+
+            inside(netns, lambda: write_sysctls({f"net/ipv6/conf/{ifname}/disable_ipv6": "0"}))
+            pod.give_addresses(index, [one for one in addresses if len(one[0]) == 16])
     except (NetlinkError, OSError) as error:
         raise _pod_failure(ifname, error) from None
 
@@ -137,8 +156,9 @@ def _pod_mac(call: Call, conf: NetConf) -> bytes:
         mac = bytes.fromhex(wanted.replace(":", ""))
     except ValueError:
         mac = b""
-    if len(mac) != 6 or mac[0] & 1:
-        raise CniError(INVALID_ENVIRONMENT, f"mac: {wanted!r} is not the address of one interface")
+    if len(mac) != 6 or mac[0] & 1 or not any(mac):
+        code = INVALID_CONFIG if conf.mac else INVALID_ENVIRONMENT
+        raise CniError(code, f"mac: {wanted!r} is not the address of one interface")
     return mac
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils import paths
 from ansible_collections.evio.cni.plugins.module_utils.cni_protocol import INVALID_CONFIG, UNDECODABLE, CniError
-from ansible_collections.evio.cni.plugins.module_utils.netconf import NetConf, decode
+from ansible_collections.evio.cni.plugins.module_utils.netconf import NetConf, conf_for_removal, decode
 
 LEAST: dict[str, Any] = {"cniVersion": "1.0.0", "name": "evio", "type": "evio", "ipam": {"type": "host-local"}}
 
@@ -22,12 +22,7 @@ def test_least_configuration_gets_the_defaults() -> None:
     least = conf()
     assert (least.name, least.cni_version, least.ipam_type) == ("evio", "1.0.0", "host-local")
     assert (least.bridge, least.gateways, least.cluster_cidrs, least.mtu) == ("br-evio", [], [], None)
-    assert (least.is_gateway, least.is_default_gateway, least.ip_masq, least.port_security) == (
-        False,
-        False,
-        False,
-        True,
-    )
+    assert (least.is_default_gateway, least.ip_masq, least.port_security) == (False, False, True)
     assert (least.datapath_type, least.ovsdb, least.state_dir) == ("system", paths.OVSDB, paths.STATE_DIR)
     assert (least.epoch, least.dns, least.mac, least.previous) == (0, {}, None, None)
 
@@ -54,9 +49,26 @@ def test_upstreams_names_are_taken_and_ours_win() -> None:
     assert (ours.gateways, ours.ip_masq) == (["10.244.3.1/24"], False)
 
 
-def test_default_gateway_is_a_gateway() -> None:
-    assert conf(isDefaultGateway=True).is_gateway
-    assert not conf(isDefaultGateway=False).is_gateway
+@pytest.mark.parametrize("key", ["isGateway", "isDefaultGateway"])
+def test_gateway_that_is_not_named_is_host_locals(key: str) -> None:
+    ranges = [[{"subnet": "10.244.3.0/24"}], [{"subnet": "fd00:10:244:3::/64", "gateway": "fd00:10:244:3::fe"}]]
+    told = ["10.244.3.1/24", "fd00:10:244:3::fe/64"]
+    assert conf(ipam={"type": "host-local", "ranges": ranges}, **{key: True}).gateways == told
+    assert conf(ipam={"type": "host-local", "subnet": "10.9.0.0/16"}, **{key: True}).gateways == ["10.9.0.1/16"]
+    assert conf(ipam={"type": "host-local", "ranges": ranges}, **{key: False}).gateways == []
+
+
+@pytest.mark.parametrize("ipam", [{"type": "dhcp"}, {"type": "host-local", "ranges": 5}, {"type": "x", "ranges": [[]]}])
+def test_gateway_that_nobody_names_is_missed(ipam: dict[str, Any]) -> None:
+    with pytest.raises(CniError, match="gateway: missing") as raised:
+        conf(ipam=ipam, isGateway=True)
+    assert raised.value.code == INVALID_CONFIG
+
+
+def test_removal_needs_no_more_than_it_uses() -> None:
+    raw = {**LEAST, "mtu": "x", "gateway": 5, "dns": [], "prevResult": 7, "bridge": None}
+    kept = conf_for_removal(raw)
+    assert (kept.name, kept.ipam_type, kept.raw) == ("evio", "host-local", raw)
 
 
 @pytest.mark.parametrize("mtu", [68, 1420, 65535])
@@ -94,7 +106,10 @@ def test_what_a_previous_result_leaves_out_may_be_null(previous: dict[str, Any])
 
 @pytest.mark.parametrize(
     "key",
-    ["gateway", "clusterCIDRs", "mtu", "dns", "args", "runtimeConfig", "prevResult"],
+    [
+        *("bridge", "clusterCIDRs", "datapathType", "epoch", "gateway", "ipMasq", "isGateway", "mtu", "ovsdb"),
+        *("portSecurity", "stateDir", "args", "dns", "prevResult", "runtimeConfig"),
+    ],
 )
 def test_null_is_as_if_it_were_not_there(key: str) -> None:
     null, least = conf(**{key: None}), conf()
@@ -116,6 +131,7 @@ def test_null_is_as_if_it_were_not_there(key: str) -> None:
         ("bridge", ".."),
         ("bridge", "\ud800"),
         ("bridge", ["br-evio"]),
+        ("bridge", 'br"evio'),
         ("gateway", "10.244.3.1"),
         ("gateway", "10.244.3/24"),
         ("gateway", "10.244.3.1/33"),
@@ -125,6 +141,8 @@ def test_null_is_as_if_it_were_not_there(key: str) -> None:
         ("gateway", "fd00::g/64"),
         ("gateway", "10.244.3.1\0/24"),
         ("gateway", "here/24"),
+        ("gateway", "10.244.3.0/24"),
+        ("gateway", "fd00::/64"),
         ("gateway", 7),
         ("gateway", False),
         ("gateway", {}),
@@ -134,7 +152,6 @@ def test_null_is_as_if_it_were_not_there(key: str) -> None:
         ("clusterCIDRs", [None]),
         ("isGateway", "yes"),
         ("isDefaultGateway", 1),
-        ("ipMasq", None),
         ("isIPMasq", "true"),
         ("portSecurity", 0),
         ("mtu", 67),
@@ -146,8 +163,8 @@ def test_null_is_as_if_it_were_not_there(key: str) -> None:
         ("mtu", False),
         ("mtu", ""),
         ("datapathType", "dpdk"),
-        ("datapathType", None),
         ("ovsdb", 6640),
+        ("ovsdb", "/run/openvswitch/db.sock"),
         ("stateDir", "relative"),
         ("stateDir", ""),
         ("stateDir", []),
@@ -204,3 +221,25 @@ def test_what_is_no_object_is_undecodable(text: str) -> None:
 
 def test_configuration_without_a_version_is_of_the_first() -> None:
     assert NetConf({key: value for key, value in LEAST.items() if key != "cniVersion"}).cni_version == "0.1.0"
+
+
+def test_bridge_has_one_gateway_a_family() -> None:
+    assert conf(gateway=["10.244.3.1/24", "fd00::1/64"]).gateways == ["10.244.3.1/24", "fd00::1/64"]
+    with pytest.raises(CniError, match=r"gateway: .* more than one of a family"):
+        conf(gateway=["10.244.3.1/24", "10.244.4.1/24"])
+
+
+@pytest.mark.parametrize(
+    ("key", "one"),
+    [
+        ("interfaces", {"name": "eth0", "mac": 5}),
+        ("ips", {"address": "10.244.3.2"}),
+        ("ips", {"address": "10.244.3.2/24", "gateway": 5}),
+        ("routes", {"dst": "x/y"}),
+        ("routes", {"dst": "0.0.0.0/0", "gw": []}),
+    ],
+)
+def test_previous_result_that_makes_no_sense_is_refused(key: str, one: dict[str, Any]) -> None:
+    with pytest.raises(CniError) as raised:
+        conf(prevResult={key: [one]})
+    assert raised.value.code == INVALID_CONFIG
