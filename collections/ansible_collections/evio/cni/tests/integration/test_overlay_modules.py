@@ -235,7 +235,7 @@ def evio_config(tmp_path: Path, **further: Any) -> dict[str, Any]:
         "node_ids": {"n1": "", "n2": "", "n3": ""},
         "host_overlay": {"id": "HOSTOVL", "username": "n2-h@x", "password": "hush-1", "address": "10.10.0.2/16"},
         "pod_overlay": {"id": "PODOVL", "username": "n2-p@x", "password": "hush-2"},
-        "xmpp_host": "xmpp.example",
+        "xmpp_host": "localhost",
         "turn": [{"address": "turn.example:3478", "user": "evio", "password": "hush-3"}],
         "path": str(tmp_path / "opt/evio/config.json"),
         **further,
@@ -262,4 +262,16 @@ def test_evio_configuration_that_would_be_misread_is_refused(tmp_path: Path) -> 
     assert "SwitchProtocol: 'none'; Evio hangs on it" in returned["msg"]
     twins = {"n1": "0" * 31 + "1", "n2": "0" * 31 + "2"}
     assert "same 10 characters" in run_module("evio_config", **evio_config(tmp_path, node_ids=twins))["msg"]
+    # RFC 6761 section 6.4: no such name is ever there.
+    nowhere = run_module("evio_config", **evio_config(tmp_path, xmpp_host="xmpp.invalid"))
+    assert "'xmpp.invalid' does not resolve on this node" in nowhere["msg"]
+    assert "Evio makes no bridge until it does" in nowhere["msg"]
     assert not (tmp_path / "opt").exists()
+
+
+def test_secrets_among_overrides_are_in_no_output(tmp_path: Path) -> None:
+    overrides = {"LinkManager": {"Turn": [{"Address": "turn.example:3478", "User": "x", "Password": "hush-4"}]}}
+    returned = run_module("evio_config", **evio_config(tmp_path, overrides=overrides), _ansible_diff=True)
+    assert returned["changed"] is True
+    assert "hush" not in json.dumps(returned)
+    assert "hush-4" in (tmp_path / "opt/evio/config.json").read_text()
