@@ -12,6 +12,7 @@ description:
   - Pings every other node's host overlay address with packets of the overlay's full MTU that may not be fragmented,
     until all that must answer have done so.
   - Fails naming the pairs that do not reach each other, and whether smaller packets do.
+  - Warns of a C(wireguard-go) that is from before segmentation offload.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -84,6 +85,7 @@ from ..module_utils.overlay_config import INTERFACE, MTU
 from ..module_utils.overlay_links import link_exists
 from ..module_utils.overlay_state import OverlayState, read_state
 from ..module_utils.reachability import ping_all
+from ..module_utils.wireguard import USERSPACE, userspace_is_slow
 
 CHECK_MODE_TIMEOUT = 3.0
 SMALL_PACKET_TIMEOUT = 2.0
@@ -118,6 +120,8 @@ class OverlayReady:
             [self.addresses[name] for name in self.required],
         )
         state = self._state()
+        if state is not None and state.device == USERSPACE and (slow := userspace_is_slow()):
+            self.module.warn(f"{slow} is 5 times slower than v0.0.20230223 and newer: see evio_wireguard_go_package")
         ways = {peer.name: peer.path for peer in state.peers} if state is not None else {}
         peers = [self._peer(name, answers[address], ways.get(name)) for name, address in self.addresses.items()]
         silent = [name for name in self.required if answers[self.addresses[name]] is None]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from .overlay_lab import COLLECTIONS, Namespace, Node, OverlayLab
+from .overlay_lab import COLLECTIONS, Namespace, Node, OverlayLab, wait_until
 
 pytestmark = pytest.mark.root
 
@@ -226,6 +226,19 @@ def test_readiness_is_measured_and_names_who_is_missing(lab: OverlayLab) -> None
     assert "first does not reach second (10.10.0.3) at all" in missing["msg"]
     assert "does not reach relay" not in missing["msg"]
     assert ready(lab, first, timeout=30, required=["relay"])["changed"] is False
+
+
+def test_slow_wireguard_go_is_said(lab: OverlayLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = lab.public_node("node")
+    lab.start()
+    wait_until(lambda: bool(node.state()), 5, "the agent's state", lab)
+    program = tmp_path / "wireguard-go"
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for version, is_slow in (("v0.0.20220316", True), ("v0.0.20230223", False)):
+        program.write_text(f"#!/bin/sh\necho wireguard-go {version}\n")
+        program.chmod(0o755)
+        warnings = json.dumps(ready(lab, node).get("warnings", []))
+        assert ("wireguard-go v0.0.20220316 is 5 times slower" in warnings) is is_slow
 
 
 def evio_config(tmp_path: Path, **further: Any) -> dict[str, Any]:
