@@ -25,7 +25,7 @@ nodes: "{{ groups['evio_nodes'] | map('extract', hostvars) | map('evio.cni.node_
 
 RETURN = r"""
 _value:
-  description: The host's name, host overlay address and public endpoint.
+  description: The host's name, host overlay address, public endpoint, and with EdgeVPN.io its accounts' names and id.
   type: dict
 """
 
@@ -34,12 +34,19 @@ from typing import Any
 
 
 def node_description(variables: Mapping[str, Any]) -> dict[str, str]:
-    """Name, host overlay address and public endpoint; an empty string where the inventory gives none."""
+    """Name, host overlay address, public endpoint, accounts' names and id; empty where the inventory gives none."""
     return {
         "name": str(variables["inventory_hostname"]),
         "host_overlay_address": str(variables.get("evio_host_overlay_address") or ""),
         "public_endpoint": str(variables.get("evio_public_endpoint") or ""),
+        "host_account": _username(variables.get("evio_xmpp_host_account")),
+        "pod_account": _username(variables.get("evio_xmpp_pod_account")),
+        "evio_node_id": str(variables.get("evio_node_id") or ""),
     }
+
+
+def _username(account: Any) -> str:
+    return str(account.get("username") or "") if isinstance(account, Mapping) else ""
 
 
 class FilterModule:

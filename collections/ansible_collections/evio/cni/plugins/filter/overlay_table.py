@@ -37,7 +37,7 @@ from typing import Any
 def overlay_table(hosts: Iterable[Mapping[str, Any]]) -> list[str]:
     """A line a pair: from, to, the way, the round trip; "not measured" where the overlay is not up (check mode)."""
     rows = [
-        (str(host["inventory_hostname"]), peer["name"], *_way(peer))
+        (str(host["inventory_hostname"]), peer["name"], _way(peer), _answer(peer))
         for host in hosts
         for peer in host.get("evio_overlay_reached", {}).get("peers", [])
     ]
@@ -45,16 +45,21 @@ def overlay_table(hosts: Iterable[Mapping[str, Any]]) -> list[str]:
         return ["not measured"]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return [
-        f"{source:{widths[0]}} -> {target:{widths[1]}}  {way:{widths[2]}}  {rtt:>{widths[3]}}"
-        for source, target, way, rtt in rows
+        f"{source:{widths[0]}} -> {target:{widths[1]}}  {way:{widths[2]}}  {answer:>{widths[3]}}"
+        for source, target, way, answer in rows
     ]
 
 
-def _way(peer: Mapping[str, Any]) -> tuple[str, str]:
-    if not peer["reachable"]:
-        return ("no answer", "")
-    way = {None: "reached", "direct": "direct"}.get(peer["path"], f"by relay {peer['path']}")
-    return (way, f"{peer['rtt_ms']:.1f} ms")
+def _way(peer: Mapping[str, Any]) -> str:
+    if peer["path"] is None:
+        return "reached" if peer["reachable"] else "no way"
+    return "direct" if peer["path"] == "direct" else f"by relay {peer['path']}"
+
+
+def _answer(peer: Mapping[str, Any]) -> str:
+    if peer["reachable"]:
+        return f"{peer['rtt_ms']:.1f} ms"
+    return "NO ANSWER TO LARGE PACKETS" if peer["small_only"] else "NO ANSWER"
 
 
 class FilterModule:

@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """A cluster's description as the inventory gives it: checked as a whole before anything is changed anywhere.
 
-Pure. Subnet arithmetic is left to subnets; what a backend makes of the description to the overlay rooms.
+Pure. Subnet arithmetic is left to subnets; what a backend makes of the description to evio_config and overlay_config.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from .errors import EvioError
+from .evio_config import check_node_ids, check_overlay_ids, node_id
 from .subnets import parse_pools, refuse_overlaps
 
 OVERLAYS = ("evio", "wireguard", "external")
@@ -28,6 +29,28 @@ class ClusterError(EvioError):
 
 
 @dataclass(frozen=True)
+class EvioMember:
+    """What EdgeVPN.io needs to know of one host. Empty is what the inventory does not give."""
+
+    host_account: str = ""
+    pod_account: str = ""
+    """Usernames on the signalling server, one for each overlay."""
+    node_id: str = ""
+    """Made from the names where it is empty."""
+
+
+@dataclass(frozen=True)
+class EvioSite:
+    """What all hosts have in common with EdgeVPN.io."""
+
+    xmpp_host: str = ""
+    overlay_ids: tuple[str, ...] = ()
+    """The host overlay's and the pod overlay's."""
+    signalling: tuple[str, ...] = ()
+    """Hosts that the role xmpp makes signalling servers of."""
+
+
+@dataclass(frozen=True)
 class Node:
     """One host of the inventory."""
 
@@ -35,6 +58,7 @@ class Node:
     host_overlay_address: str | None
     public_endpoint: str | None = None
     """Address or address:port under which anybody reaches the node; None behind a NAT."""
+    evio: EvioMember = EvioMember()
 
 
 @dataclass(frozen=True)
@@ -52,6 +76,8 @@ class Cluster:
     mtu: int = 1420
     reserved_cidrs: tuple[str, ...] = ()
     control_plane: tuple[str, ...] = ()
+    evio: EvioSite = EvioSite()
+    """Of no interest with another overlay."""
 
 
 def check_cluster(cluster: Cluster) -> None:
@@ -69,6 +95,8 @@ def check_cluster(cluster: Cluster) -> None:
             )
     _check_addresses(cluster.nodes, host_overlay)
     _check_relays(cluster)
+    if cluster.overlay == "evio":
+        _check_evio(cluster, host_overlay)
 
 
 def check_leaving(cluster: Cluster, leaving: Sequence[str]) -> None:
@@ -89,6 +117,12 @@ def check_leaving(cluster: Cluster, leaving: Sequence[str]) -> None:
         raise ClusterError(
             f"evio_node: {', '.join(leaving)} would take the last relay, and the others would lose each other; "
             "give another node an evio_public_endpoint and run bootstrap.yml first"
+        )
+    signalling = cluster.evio.signalling
+    if cluster.overlay == "evio" and signalling and not set(signalling) - set(leaving):
+        raise ClusterError(
+            f"evio_node: {', '.join(leaving)} would take the last host out of evio_signalling, and others would not "
+            "find each other any more; have another signalling host and evio_xmpp_host, and run bootstrap.yml first"
         )
 
 
@@ -167,6 +201,30 @@ def _check_relays(cluster: Cluster) -> None:
             "evio_public_endpoint: no node has one; nodes behind NATs find each other through at least one "
             "node that all can reach"
         )
+
+
+def _check_evio(cluster: Cluster, host_overlay: IPv4Network | IPv6Network) -> None:
+    if host_overlay.version != 4:
+        raise ClusterError(f"evio_host_overlay_cidr: {host_overlay}; EdgeVPN.io gives its bridges IPv4 addresses alone")
+    if not cluster.evio.xmpp_host:
+        raise ClusterError("evio_xmpp_host: not given; EdgeVPN.io's nodes meet on a signalling server")
+    check_overlay_ids(cluster.evio.overlay_ids)
+    owner: dict[str, str] = {}
+    for node in cluster.nodes:
+        accounts = {
+            "evio_xmpp_host_account": node.evio.host_account,
+            "evio_xmpp_pod_account": node.evio.pod_account,
+        }
+        for variable, account in accounts.items():
+            if not account:
+                raise ClusterError(f"{variable}: {node.name} has none; each node has one for each overlay")
+            # RFC 7622 section 3.3: the server takes names in any case for the same.
+            other = owner.setdefault(account.lower(), f"{variable} of {node.name}")
+            if other != f"{variable} of {node.name}":
+                raise ClusterError(
+                    f"{variable}: {account} of {node.name} is also the {other}; Evio would mix what is said to either"
+                )
+    check_node_ids({node.name: node.evio.node_id or node_id(cluster.name, node.name) for node in cluster.nodes})
 
 
 def _check_endpoint(name: str, endpoint: str) -> None:

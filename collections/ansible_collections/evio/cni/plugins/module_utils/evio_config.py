@@ -33,6 +33,8 @@ TAP_NODE_CHARACTERS = 10
 """A tunnel's TAP = the overlay id's first 5 characters + the peer's NodeId's first 10."""
 
 SWITCH_PROTOCOLS = ("BF", "STP")
+BRIDGE_PROVIDER = "OVS"
+"""Evio's default. With its others there is no bridge that pods could plug into."""
 
 IGNORED_INTERFACES = ("lo", "docker0", "cni0", "flannel.1", "kube-ipvs0", "nodelocaldns", "ovs-system", "ovs-netdev")
 """Addresses of these are no candidates for tunnels: they would lead through the overlay itself, or nowhere."""
@@ -122,6 +124,7 @@ def build_evio_config(node: EvioNode) -> dict[str, Any]:
         config["BridgeController"]["BoundedFlood"] = {"Overlays": {overlay.id: {} for overlay in overlays}}
     config = merge(config, node.overrides)
     check_evio_config(config)
+    _check_kept(config, node)
     return config
 
 
@@ -130,13 +133,47 @@ def check_evio_config(config: Mapping[str, Any]) -> None:
     overlays = _dictionary(config, "Broker").get("Overlays")
     if not isinstance(overlays, list) or not overlays:
         raise EvioConfigError("Broker.Overlays: no overlay in it; Evio would end with a KeyError")
-    _check_ids(overlays)
+    check_overlay_ids(overlays)
     _check_node_id(_dictionary(config, "Broker").get("NodeId"))
     for section in SECTIONS:
         _check_section(section, _dictionary(_dictionary(config, section), "Overlays", section), overlays)
+    if not config["Signal"].get("NetCheckHostName"):
+        raise EvioConfigError(
+            "Signal.NetCheckHostName: not given; Evio would wait for the name of a public STUN server, and make no "
+            "bridge where that does not resolve"
+        )
     _check_accounts(config["Signal"]["Overlays"])
     for overlay, settings in config["BridgeController"]["Overlays"].items():
         _check_bridges(overlay, settings, config["BridgeController"])
+    if _dictionary(config, "UsageReport").get("Enabled", True) is not False:
+        raise EvioConfigError("UsageReport.Enabled: not false; Evio would report to its makers every hour")
+
+
+def names_to_resolve(config: Mapping[str, Any]) -> list[str]:
+    """The names that Evio looks up before it makes anything, over and over until they are found."""
+    signal = config["Signal"]
+    hosts = [overlay["HostAddress"] for overlay in signal["Overlays"].values()]
+    return list(dict.fromkeys(str(name) for name in (signal["NetCheckHostName"], *hosts)))
+
+
+def check_overlay_ids(overlays: Iterable[Any]) -> None:
+    """Raise EvioConfigError for an id that would be cut in the bridges' names, or two that make tunnels of one name."""
+    heads: dict[str, str] = {}
+    for overlay in overlays:
+        if not isinstance(overlay, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", overlay):
+            raise EvioConfigError(f"overlay id {overlay!r}: use letters, digits, '-' and '_'")
+        longest = BRIDGE_NAME_LENGTH - PREFIX_LENGTH
+        if len(overlay) > longest:
+            raise EvioConfigError(
+                f"overlay id {overlay!r}: {len(overlay)} characters; over {longest} Evio cuts it in the bridges' names"
+            )
+        head = overlay[:TAP_OVERLAY_CHARACTERS]
+        if head in heads:
+            raise EvioConfigError(
+                f"overlay ids {heads[head]!r} and {overlay!r} begin with the same {TAP_OVERLAY_CHARACTERS} characters; "
+                "their tunnels would have the same names"
+            )
+        heads[head] = overlay
 
 
 def check_node_ids(node_ids: Mapping[str, str]) -> None:
@@ -211,23 +248,24 @@ def _bridges(node: EvioNode, overlay: EvioOverlay) -> dict[str, Any]:
     }
 
 
-def _check_ids(overlays: Iterable[Any]) -> None:
-    heads: dict[str, str] = {}
-    for overlay in overlays:
-        if not isinstance(overlay, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", overlay):
-            raise EvioConfigError(f"overlay id {overlay!r}: use letters, digits, '-' and '_'")
-        longest = BRIDGE_NAME_LENGTH - PREFIX_LENGTH
-        if len(overlay) > longest:
+def _check_kept(config: Mapping[str, Any], node: EvioNode) -> None:
+    """Raise EvioConfigError where the site's own changes move what other roles, or other nodes, were told already."""
+    if config["Broker"]["NodeId"] != node.node_id:
+        raise EvioConfigError("overrides: Broker.NodeId: set evio_node_id, which is compared with the other nodes'")
+    for overlay in (node.host_overlay, node.pod_overlay):
+        where = f"overrides: BridgeController.Overlays.{overlay.id}.NetDevice"
+        if overlay.id not in config["Broker"]["Overlays"]:
+            raise EvioConfigError(f"overrides: Broker.Overlays: {overlay.id!r} is missing; the cluster needs both")
+        device = config["BridgeController"]["Overlays"][overlay.id]["NetDevice"]
+        if device["MTU"] != node.mtu:
+            raise EvioConfigError(f"{where}.MTU: set evio_mtu, which pods have too")
+        if bridge_name(device["AppBridge"].get("NamePrefix", APP_PREFIX), overlay.id) != overlay.bridge:
+            raise EvioConfigError(f"{where}.AppBridge.NamePrefix: the roles look for {overlay.bridge}")
+        address = str(ip_interface(overlay.address)) if overlay.address is not None else None
+        if app_bridge_address(config, overlay.id) != address:
             raise EvioConfigError(
-                f"overlay id {overlay!r}: {len(overlay)} characters; over {longest} Evio cuts it in the bridges' names"
+                f"{where}.AppBridge.IP4: the address is {address or 'not known yet'}, by inventory and claim"
             )
-        head = overlay[:TAP_OVERLAY_CHARACTERS]
-        if head in heads:
-            raise EvioConfigError(
-                f"overlay ids {heads[head]!r} and {overlay!r} begin with the same {TAP_OVERLAY_CHARACTERS} characters; "
-                "their tunnels would have the same names"
-            )
-        heads[head] = overlay
 
 
 def _check_node_id(identity: Any) -> None:
@@ -257,7 +295,8 @@ def _check_accounts(overlays: Mapping[str, Mapping[str, Any]]) -> None:
         for key in ("HostAddress", "Port", *needed):
             if not signal.get(key):
                 raise EvioConfigError(f"{where}.{key}: not given; Evio's signalling would end, or ask the terminal")
-        account = str(signal["CertFile"] if x509 else signal["Username"])
+        # RFC 7622 section 3.3: the server takes names in any case for the same.
+        account = str(signal["CertFile"]) if x509 else str(signal["Username"]).lower()
         if account in owner:
             raise EvioConfigError(
                 f"{where}: {account!r} is also the account of {owner[account]!r}; messages of both overlays would go "
@@ -281,14 +320,30 @@ def _check_bridges(overlay: str, settings: Mapping[str, Any], controller: Mappin
     for part, place in ((device, where), (app, f"{where}.AppBridge")):
         if part.get("AutoDelete", True):
             raise EvioConfigError(f"{place}.AutoDelete: not false; each restart would cut every pod off")
+        if part.get("BridgeProvider", BRIDGE_PROVIDER) != BRIDGE_PROVIDER:
+            raise EvioConfigError(
+                f"{place}.BridgeProvider: {part['BridgeProvider']!r}; pods plug into {BRIDGE_PROVIDER} bridges alone"
+            )
     if ("IP4" in app) != ("PrefixLen" in app):
         raise EvioConfigError(f"{where}.AppBridge: IP4 and PrefixLen go together; Evio would set neither")
+    if "IP4" in app and not _is_ipv4(app):
+        raise EvioConfigError(
+            f"{where}.AppBridge.IP4: {app['IP4']}/{app['PrefixLen']} is no IPv4 address with its prefix length; Evio "
+            "gives its bridges no others"
+        )
     protocol = device.get("SwitchProtocol", "BF")
     if protocol is not None and protocol not in SWITCH_PROTOCOLS:
         raise EvioConfigError(f"{where}.SwitchProtocol: {protocol!r}; Evio hangs on it. Use BF, STP, or null for none")
     flooding = controller.get("BoundedFlood", {}).get("Overlays", {})
     if protocol == "BF" and overlay not in flooding:
         raise EvioConfigError(f"BridgeController.BoundedFlood.Overlays: {overlay!r} is missing; nothing would forward")
+
+
+def _is_ipv4(app: Mapping[str, Any]) -> bool:
+    try:
+        return ip_interface(f"{app['IP4']}/{app['PrefixLen']}").version == 4
+    except ValueError:
+        return False
 
 
 def _dictionary(parent: Mapping[str, Any], key: str, where: str = "") -> Mapping[str, Any]:

@@ -47,6 +47,7 @@ from .wireguard import (
     PeerChange,
     change_peers,
     create_device,
+    end_replaced_userspace,
     read_device,
     read_public_key,
     set_device,
@@ -263,6 +264,8 @@ class OverlayAgent:
         is_watched = self._device_kind == KERNEL or self._pidfd is not None
         if is_watched and now < self._next_device_check:
             return
+        if self._pidfd is not None and end_replaced_userspace(self._config.interface):
+            _log.info("%s was replaced: making way for the new one", USERSPACE)
         device = read_device(self._config.interface)
         if device is None:
             device = self._make_device(now)
@@ -281,7 +284,7 @@ class OverlayAgent:
             remove_link(interface)
         self._device_kind = create_device(interface)
         if self._device_kind == USERSPACE and (slow := userspace_is_slow()):
-            _log.warning("%s is 5 times slower than v0.0.20230223 and newer: see Debian 13's package", slow)
+            _log.warning("%s is 5 times slower than v0.0.20230223 and newer: see evio_wireguard_go_package", slow)
         set_device(interface, self._files.key, self._config.listen_port)
         self._paths.restarted(now)
         self._next_link_check = 0.0

@@ -11,7 +11,9 @@ import contextlib
 import errno
 import os
 import re
+import select
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -127,6 +129,25 @@ def userspace_pid(interface: str) -> int | None:
         credentials = control.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         pid: int = struct.unpack("3i", credentials)[0]
         return pid
+
+
+def end_replaced_userspace(interface: str) -> bool:
+    """End the interface's wireguard-go if its file was replaced since it was started, as a new package does."""
+    pid = userspace_pid(interface)
+    if pid is None:
+        return False
+    try:
+        if not os.readlink(f"/proc/{pid}/exe").endswith(" (deleted)"):
+            return False
+        process = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+        select.select([process], [], [], _TIMEOUT)
+    finally:
+        os.close(process)
+    return True
 
 
 def userspace_is_slow() -> str | None:

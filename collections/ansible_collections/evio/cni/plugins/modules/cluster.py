@@ -77,6 +77,28 @@ options:
       public_endpoint:
         description: The host's C(evio_public_endpoint), where it has one.
         type: str
+      host_account:
+        description: The name of the host's C(evio_xmpp_host_account), with EdgeVPN.io.
+        type: str
+      pod_account:
+        description: The name of the host's C(evio_xmpp_pod_account), with EdgeVPN.io.
+        type: str
+      evio_node_id:
+        description: The host's C(evio_node_id), with EdgeVPN.io, where it has one.
+        type: str
+  xmpp_host:
+    description: EdgeVPN.io's signalling server.
+    type: str
+  overlay_ids:
+    description: EdgeVPN.io's ids of the host overlay and of the pod overlay.
+    type: list
+    elements: str
+    default: []
+  signalling:
+    description: The hosts of the group C(evio_signalling).
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -109,7 +131,7 @@ relays:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.cluster import Cluster, Node, check_cluster, check_leaving
+from ..module_utils.cluster import Cluster, EvioMember, EvioSite, Node, check_cluster, check_leaving
 from ..module_utils.errors import EvioError
 
 
@@ -133,14 +155,25 @@ def main() -> None:
                     "name": {"type": "str", "required": True},
                     "host_overlay_address": {"type": "str"},
                     "public_endpoint": {"type": "str"},
+                    "host_account": {"type": "str"},
+                    "pod_account": {"type": "str"},
+                    "evio_node_id": {"type": "str"},
                 },
             },
+            "xmpp_host": {"type": "str"},
+            "overlay_ids": {"type": "list", "elements": "str", "default": []},
+            "signalling": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
     params = module.params
     nodes = tuple(
-        Node(node["name"], node["host_overlay_address"] or None, node["public_endpoint"] or None)
+        Node(
+            node["name"],
+            node["host_overlay_address"] or None,
+            node["public_endpoint"] or None,
+            EvioMember(node["host_account"] or "", node["pod_account"] or "", node["evio_node_id"] or ""),
+        )
         for node in params["nodes"]
     )
     cluster = Cluster(
@@ -153,6 +186,7 @@ def main() -> None:
         mtu=params["mtu"],
         reserved_cidrs=tuple(params["reserved_cidrs"]),
         control_plane=tuple(params["control_plane"]),
+        evio=EvioSite(params["xmpp_host"] or "", tuple(params["overlay_ids"]), tuple(params["signalling"])),
     )
     try:
         check_cluster(cluster)

@@ -10,7 +10,8 @@ short_description: The configuration of EdgeVPN.io on a node
 version_added: 0.1.0
 description:
   - Writes the C(config.json) of EdgeVPN.io 24.x for both overlays, readable by root alone.
-  - Refuses what its controller would silently misread, also where it comes from O(overrides).
+  - Refuses what its controller would silently misread, also where it comes from O(overrides), and names that do not
+    resolve on the node, for which the controller would wait without end.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -110,7 +111,10 @@ options:
     elements: str
     default: []
   overrides:
-    description: Merged over the file, dictionaries key by key; whatever else EdgeVPN.io knows. No place for secrets.
+    description:
+      - Merged over the file, dictionaries key by key; whatever else EdgeVPN.io knows. What other roles or nodes are
+        told of, as addresses, MTU and ids, has options of its own and cannot be changed here.
+      - What is called C(Password) in it is kept out of logs.
     type: dict
     default: {}
   path:
@@ -161,7 +165,8 @@ node_id:
 
 import contextlib
 import json
-import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -178,10 +183,14 @@ from ..module_utils.evio_config import (
     app_bridge_address,
     build_evio_config,
     check_node_ids,
+    names_to_resolve,
     node_id,
 )
+from ..module_utils.whole_file import write_whole
 
 MODE = 0o600
+SECRET_KEY = "Password"
+"""What EdgeVPN.io calls its secrets, wherever they stand."""
 
 
 class EvioConfig:
@@ -190,12 +199,14 @@ class EvioConfig:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.params: dict[str, Any] = module.params
+        module.no_log_values.update(_secrets(self.params["overrides"]))
         self.path = Path(self.params["path"])
         self.before = self._read()
 
     def run(self) -> dict[str, Any]:
         node = self._node()
         wanted = build_evio_config(node)
+        _check_names(wanted)
         text = _text(wanted)
         changed = self.before != text or self.path.stat().st_mode & 0o777 != MODE
         if changed and not self.module.check_mode:
@@ -257,28 +268,41 @@ class EvioConfig:
             raise EvioConfigError(f"cannot read {self.path}: {error}") from error
 
     def _write(self, text: str) -> None:
-        temporary = self.path.parent / f".{self.path.name}.{os.getpid()}.tmp"
         try:
-            self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, MODE)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(temporary, self.path)
+            write_whole(self.path, text, mode=MODE)
         except OSError as error:
             raise EvioConfigError(f"cannot write {self.path}: {error.strerror}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def _text(config: dict[str, Any]) -> str:
     return json.dumps(config, indent=2) + "\n"
 
 
+def _check_names(config: dict[str, Any]) -> None:
+    for name in names_to_resolve(config):
+        try:
+            socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise EvioConfigError(
+                f"{name!r} does not resolve on this node: {error}; Evio makes no bridge until it does"
+            ) from error
+
+
+def _secrets(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key == SECRET_KEY and isinstance(item, str):
+                yield item
+            else:
+                yield from _secrets(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _secrets(item)
+
+
 def _without_secrets(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: "(secret)" if key == "Password" else _without_secrets(item) for key, item in value.items()}
+        return {key: "(secret)" if key == SECRET_KEY else _without_secrets(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_without_secrets(item) for item in value]
     return value

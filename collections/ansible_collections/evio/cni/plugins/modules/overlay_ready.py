@@ -12,6 +12,7 @@ description:
   - Pings every other node's host overlay address with packets of the overlay's full MTU that may not be fragmented,
     until all that must answer have done so.
   - Fails naming the pairs that do not reach each other, and whether smaller packets do.
+  - Warns of a C(wireguard-go) that is from before segmentation offload.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -65,13 +66,36 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+ready:
+  description: Whether all that must answer have done so.
+  returned: always
+  type: bool
 peers:
   description: The other nodes and how they are reached.
   returned: always
   type: list
   elements: dict
+  contains:
+    name:
+      description: The node's name.
+      type: str
+    address:
+      description: Its address in the host overlay.
+      type: str
+    reachable:
+      description: Whether it has answered.
+      type: bool
+    small_only:
+      description: Whether it answers to smaller packets though not to those of the full MTU.
+      type: bool
+    path:
+      description: V(direct), or the name of the relay; null where it is not known or there is none.
+      type: str
+    rtt_ms:
+      description: The round trip in ms.
+      type: float
   sample:
-    - {name: node2, address: 10.10.0.2, reachable: true, path: direct, rtt_ms: 0.8}
+    - {name: node2, address: 10.10.0.2, reachable: true, small_only: false, path: direct, rtt_ms: 0.8}
 """
 
 from typing import Any
@@ -84,6 +108,7 @@ from ..module_utils.overlay_config import INTERFACE, MTU
 from ..module_utils.overlay_links import link_exists
 from ..module_utils.overlay_state import OverlayState, read_state
 from ..module_utils.reachability import ping_all
+from ..module_utils.wireguard import USERSPACE, userspace_is_slow
 
 CHECK_MODE_TIMEOUT = 3.0
 SMALL_PACKET_TIMEOUT = 2.0
@@ -109,7 +134,7 @@ class OverlayReady:
                 self.module.warn(
                     f"{self.params['interface']} is not there yet: whether nodes reach each other is not known"
                 )
-                return {"changed": False, "peers": []}
+                return {"changed": False, "ready": False, "peers": []}
             timeout = min(timeout, CHECK_MODE_TIMEOUT)
         answers = ping_all(
             self.addresses.values(),
@@ -118,31 +143,35 @@ class OverlayReady:
             [self.addresses[name] for name in self.required],
         )
         state = self._state()
+        if state is not None and state.device == USERSPACE and (slow := userspace_is_slow()):
+            self.module.warn(f"{slow} is 5 times slower than v0.0.20230223 and newer: see evio_wireguard_go_package")
         ways = {peer.name: peer.path for peer in state.peers} if state is not None else {}
-        peers = [self._peer(name, answers[address], ways.get(name)) for name, address in self.addresses.items()]
         silent = [name for name in self.required if answers[self.addresses[name]] is None]
+        small = ping_all([self.addresses[name] for name in silent], SMALL_PACKET, SMALL_PACKET_TIMEOUT)
+        peers = [
+            {
+                "name": name,
+                "address": address,
+                "reachable": answers[address] is not None,
+                "small_only": small.get(address) is not None,
+                "path": ways.get(name),
+                "rtt_ms": None if (rtt := answers[address]) is None else round(rtt, 2),
+            }
+            for name, address in self.addresses.items()
+        ]
+        result = {"changed": False, "ready": not silent, "peers": peers}
         if silent and self.module.check_mode:
-            self.module.warn(self._why(silent))
+            self.module.warn(self._why(silent, small))
         elif silent:
-            self.module.fail_json(msg=self._why(silent), peers=peers)
-        return {"changed": False, "peers": peers}
-
-    def _peer(self, name: str, rtt: float | None, way: str | None) -> dict[str, Any]:
-        return {
-            "name": name,
-            "address": self.addresses[name],
-            "reachable": rtt is not None,
-            "path": way,
-            "rtt_ms": round(rtt, 2) if rtt is not None else None,
-        }
+            self.module.fail_json(msg=self._why(silent, small), **result)
+        return result
 
     def _state(self) -> OverlayState | None:
         state = read_state(self.params["state_file"]) if self.params["state_file"] else None
         return state if state is not None and state.is_fresh() else None
 
-    def _why(self, silent: list[str]) -> str:
+    def _why(self, silent: list[str], small: dict[str, float | None]) -> str:
         mtu = self.params["mtu"]
-        small = ping_all([self.addresses[name] for name in silent], SMALL_PACKET, SMALL_PACKET_TIMEOUT)
         words = []
         for name in silent:
             address = self.addresses[name]

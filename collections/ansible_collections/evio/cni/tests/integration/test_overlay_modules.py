@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from .overlay_lab import COLLECTIONS, Namespace, Node, OverlayLab
+from .overlay_lab import COLLECTIONS, Namespace, Node, OverlayLab, wait_until
 
 pytestmark = pytest.mark.root
 
@@ -228,6 +228,19 @@ def test_readiness_is_measured_and_names_who_is_missing(lab: OverlayLab) -> None
     assert ready(lab, first, timeout=30, required=["relay"])["changed"] is False
 
 
+def test_slow_wireguard_go_is_said(lab: OverlayLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = lab.public_node("node")
+    lab.start()
+    wait_until(lambda: bool(node.state()), 5, "the agent's state", lab)
+    program = tmp_path / "wireguard-go"
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for version, is_slow in (("v0.0.20220316", True), ("v0.0.20230223", False)):
+        program.write_text(f"#!/bin/sh\necho wireguard-go {version}\n")
+        program.chmod(0o755)
+        warnings = json.dumps(ready(lab, node).get("warnings", []))
+        assert ("wireguard-go v0.0.20220316 is 5 times slower" in warnings) is is_slow
+
+
 def evio_config(tmp_path: Path, **further: Any) -> dict[str, Any]:
     return {
         "cluster": "kubernetes",
@@ -235,7 +248,7 @@ def evio_config(tmp_path: Path, **further: Any) -> dict[str, Any]:
         "node_ids": {"n1": "", "n2": "", "n3": ""},
         "host_overlay": {"id": "HOSTOVL", "username": "n2-h@x", "password": "hush-1", "address": "10.10.0.2/16"},
         "pod_overlay": {"id": "PODOVL", "username": "n2-p@x", "password": "hush-2"},
-        "xmpp_host": "xmpp.example",
+        "xmpp_host": "localhost",
         "turn": [{"address": "turn.example:3478", "user": "evio", "password": "hush-3"}],
         "path": str(tmp_path / "opt/evio/config.json"),
         **further,
@@ -262,4 +275,16 @@ def test_evio_configuration_that_would_be_misread_is_refused(tmp_path: Path) -> 
     assert "SwitchProtocol: 'none'; Evio hangs on it" in returned["msg"]
     twins = {"n1": "0" * 31 + "1", "n2": "0" * 31 + "2"}
     assert "same 10 characters" in run_module("evio_config", **evio_config(tmp_path, node_ids=twins))["msg"]
+    # RFC 6761 section 6.4: no such name is ever there.
+    nowhere = run_module("evio_config", **evio_config(tmp_path, xmpp_host="xmpp.invalid"))
+    assert "'xmpp.invalid' does not resolve on this node" in nowhere["msg"]
+    assert "Evio makes no bridge until it does" in nowhere["msg"]
     assert not (tmp_path / "opt").exists()
+
+
+def test_secrets_among_overrides_are_in_no_output(tmp_path: Path) -> None:
+    overrides = {"LinkManager": {"Turn": [{"Address": "turn.example:3478", "User": "x", "Password": "hush-4"}]}}
+    returned = run_module("evio_config", **evio_config(tmp_path, overrides=overrides), _ansible_diff=True)
+    assert returned["changed"] is True
+    assert "hush" not in json.dumps(returned)
+    assert "hush-4" in (tmp_path / "opt/evio/config.json").read_text()

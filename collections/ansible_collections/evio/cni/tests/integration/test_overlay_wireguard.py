@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import time
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ansible_collections.evio.cni.plugins.module_utils.wireguard import KERNEL, USERSPACE, create_device
 
 from .overlay_lab import PORT_PRESERVING, SYMMETRIC, Node, OverlayLab, wait_until
 
@@ -41,6 +43,8 @@ def test_nated_pair_is_punched_and_carries_the_full_mtu(lab: OverlayLab) -> None
     lab.wait_path(first, second, DIRECT)
     lab.wait_path(second, first, DIRECT)
     lab.wait_reachable()
+    # This kernel has no WireGuard of its own, as a probe finds.
+    assert first.state()["device"] == USERSPACE
     for source, target in lab.pairs():
         for address in (target.address, target.pod_gateway):
             assert source.pings(address, "-M", "do", "-s", str(lab.mtu - 28), wait="1"), (source.name, address)
@@ -98,6 +102,26 @@ def test_killed_wireguard_go_is_made_anew(lab: OverlayLab) -> None:
         wait_until(lambda: victim.wireguard_pids() not in ([], [before]), 2, "another wireguard-go", lab)  # noqa: B023
         lab.wait_reachable(10)
     lab.wait_path(first, second, DIRECT, 10)
+
+
+def test_replaced_wireguard_go_makes_way_for_the_new_one(
+    lab: OverlayLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, new = tmp_path / "bin/wireguard-go", tmp_path / "bin/.new"
+    program.parent.mkdir()
+    for path in (program, new):
+        shutil.copy(str(shutil.which("wireguard-go")), path)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    relay, first, second = three_nodes(lab)
+    lab.start()
+    lab.wait_path(first, second, DIRECT)
+    before = {node.name: node.wireguard_pids() for node in (relay, first, second)}
+    new.rename(program)
+    for node in (relay, first, second):
+        wait_until(lambda: node.wireguard_pids() not in ([], before[node.name]), 10, "the new one", lab)  # noqa: B023
+    lab.wait_reachable(15)
+    lab.wait_path(first, second, DIRECT, 15)
+    assert "failed" not in first.log.read_text()
 
 
 def test_killed_agent_leaves_the_overlay_up_and_the_next_takes_it_over(lab: OverlayLab) -> None:
@@ -256,6 +280,26 @@ def test_relay_whose_firewall_drops_forwarded_packets_still_relays(lab: OverlayL
     relay.namespace.run("nft", "add chain inet site ward { type filter hook forward priority 10; policy drop; }")
     complaint = "inet site ward drops forwarded packets"
     wait_until(lambda: complaint in relay.log.read_text(), 15, "a foreign firewall is named", lab)
+
+
+def test_kernels_wireguard_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    class KernelWithWireGuard:
+        """Stands for rtnetlink of a kernel that has the module, which this one has not."""
+
+        def __enter__(self) -> KernelWithWireGuard:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def link(self, verb: str, **properties: str) -> None:
+            made.append((verb, properties))
+
+    monkeypatch.setattr("pyroute2.IPRoute", KernelWithWireGuard)
+    assert create_device("evw0") == KERNEL
+    assert made == [("add", {"ifname": "evw0", "kind": "wireguard"})]
 
 
 def test_interface_of_another_kind_is_left_alone_and_said(lab: OverlayLab) -> None:

@@ -83,6 +83,13 @@ class ControllerModel:
                 forwarding.add((str(device.get("NamePrefix", "evi"))[:3] + overlay)[:15])
         return forwarding
 
+    def pods_bridge(self, overlay: str) -> Bridge | None:
+        """The application bridge, if it is Open vSwitch's, into which alone pods can be plugged."""
+        device = self.config["BridgeController"]["Overlays"][overlay]["NetDevice"]
+        if {part.get("BridgeProvider", "OVS") for part in (device, device["AppBridge"])} != {"OVS"}:
+            return None
+        return self.bridges.get(self._bridge(overlay, device["AppBridge"], "app").name)
+
     def sessions(self) -> dict[str, str]:
         """The overlay whose messages each XMPP account gets: with one account for two, those of the first."""
         owners: dict[str, str] = {}
@@ -90,7 +97,7 @@ class ControllerModel:
             signal = self.config["Signal"]["Overlays"][overlay]
             if "Username" not in signal:
                 raise ControllerError("No username is provided in evio configuration file.")
-            owners.setdefault(signal["Username"], overlay)
+            owners.setdefault(signal["Username"].lower(), overlay)
         return owners
 
     def tap(self, overlay: str, peer_node_id: str) -> str:
@@ -101,6 +108,10 @@ class ControllerModel:
         """The name that must resolve before anything is made."""
         name: str = self.config["Signal"].get("NetCheckHostName", "stun.l.google.com")
         return name
+
+    def waits_for_others(self) -> list[str]:
+        """The names that must resolve before an overlay's signalling begins."""
+        return [signal["HostAddress"] for signal in self.config["Signal"]["Overlays"].values()]
 
     def reports_home(self) -> bool:
         return bool(self.config.get("UsageReport", {}).get("Enabled", True))

@@ -8,12 +8,15 @@ from dataclasses import replace
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.cluster import (
     Cluster,
+    EvioMember,
+    EvioSite,
     Node,
     check_cluster,
     check_leaving,
     split_endpoint,
 )
 from ansible_collections.evio.cni.plugins.module_utils.errors import EvioError
+from ansible_collections.evio.cni.plugins.module_utils.evio_config import node_id
 
 GOOD = Cluster(
     name="kubernetes",
@@ -23,6 +26,22 @@ GOOD = Cluster(
     nodes=(Node("node1", "10.10.0.1", "198.51.100.11"), Node("node2", "10.10.0.2")),
     control_plane=("node1",),
 )
+
+EVIO = replace(
+    GOOD,
+    overlay="evio",
+    nodes=(
+        Node("node1", "10.10.0.1", evio=EvioMember("n1-hosts@x", "n1-pods@x")),
+        Node("node2", "10.10.0.2", evio=EvioMember("n2-hosts@x", "n2-pods@x", "0" * 32)),
+    ),
+    evio=EvioSite("xmpp.example", ("HOSTOVL", "PODOVL"), ("node1",)),
+)
+
+
+def with_evio(**settings: str) -> Cluster:
+    """EVIO with another second node."""
+    first, second = EVIO.nodes
+    return replace(EVIO, nodes=(first, replace(second, evio=replace(second.evio, **settings))))
 
 
 def nodes(count: int) -> tuple[Node, ...]:
@@ -38,7 +57,8 @@ def nodes(count: int) -> tuple[Node, ...]:
         GOOD,
         replace(GOOD, nodes=(Node("node1", "10.10.0.1"),)),
         replace(GOOD, pod_cidr="10.244.0.0/16,fd00:10:244::/48", node_bits="8,16"),
-        replace(GOOD, overlay="evio", nodes=(Node("node1", "10.10.0.1"), Node("node2", "10.10.0.2"))),
+        replace(GOOD, overlay="external", nodes=(Node("node1", "10.10.0.1"), Node("node2", "10.10.0.2"))),
+        EVIO,
         replace(GOOD, nodes=(Node("node1", "10.10.0.1", "node1.example.org:51821"), Node("node2", "10.10.0.2"))),
         replace(GOOD, reserved_cidrs=("10.96.0.0/12",)),
     ],
@@ -75,6 +95,22 @@ def test_descriptions_that_work(cluster: Cluster) -> None:
         (replace(GOOD, mtu=100), ["evio_mtu", "100"]),
         (replace(GOOD, pod_cidr="fd00::/48", node_bits="16", mtu=1000), ["evio_mtu", "1000", "1280"]),
         (replace(GOOD, reserved_cidrs=("10.96/12",)), ["evio_reserved_cidrs[0]", "10.96/12"]),
+        (replace(EVIO, evio=replace(EVIO.evio, xmpp_host="")), ["evio_xmpp_host", "not given"]),
+        (replace(EVIO, evio=replace(EVIO.evio, overlay_ids=("EVIO1H", "EVIO1P"))), ["'EVIO1H'", "'EVIO1P'", "same 5"]),
+        (
+            replace(
+                EVIO,
+                host_overlay_cidr="fd00:10::/64",
+                nodes=(replace(EVIO.nodes[0], host_overlay_address="fd00:10::1"),),
+            ),
+            ["evio_host_overlay_cidr", "fd00:10::/64", "IPv4"],
+        ),
+        (with_evio(host_account=""), ["evio_xmpp_host_account", "node2 has none"]),
+        (with_evio(pod_account=""), ["evio_xmpp_pod_account", "node2 has none"]),
+        (with_evio(pod_account="n2-hosts@x"), ["n2-hosts@x of node2", "evio_xmpp_host_account of node2"]),
+        (with_evio(pod_account="N1-Pods@x"), ["N1-Pods@x of node2", "evio_xmpp_pod_account of node1"]),
+        (with_evio(node_id="2"), ["NodeId", "'2'"]),
+        (with_evio(node_id=node_id("kubernetes", "node1")), ["node1 and node2", "same 10 characters"]),
     ],
 )
 def test_descriptions_that_cannot_work_are_named(cluster: Cluster, words: list[str]) -> None:
@@ -111,6 +147,7 @@ def test_node_that_others_can_do_without_may_leave() -> None:
         (GOOD, ["node9"], "'node9' is not in evio_nodes, which has node1, node2"),
         (GOOD, ["node1"], "the last node out of evio_control_plane"),
         (replace(GOOD, control_plane=("node1", "node2")), ["node1"], "take the last relay"),
+        (replace(EVIO, control_plane=("node2",)), ["node1"], "the last host out of evio_signalling"),
     ],
 )
 def test_node_that_others_need_may_not_leave(cluster: Cluster, leaving: list[str], words: str) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import ip_interface
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from ansible_collections.evio.cni.plugins.module_utils.evio_config import (
     build_evio_config,
     check_evio_config,
     check_node_ids,
+    names_to_resolve,
     node_id,
 )
 from ansible_collections.evio.cni.tests.unit.evio_controller_model import CONTROLLERS, ControllerError, ControllerModel
@@ -34,6 +36,10 @@ NODE = EvioNode(
     stun=("stun.example:3478",),
     turn=(TurnServer("turn.example:3478", "evio", "secret-3"),),
 )
+
+
+def pod_device(settings: dict[str, Any]) -> dict[str, Any]:
+    return {"BridgeController": {"Overlays": {"PODOVL": {"NetDevice": settings}}}}
 
 
 def test_controller_makes_both_overlays_whole() -> None:
@@ -55,7 +61,8 @@ def test_pods_survive_a_restart_of_the_controller() -> None:
 def test_each_overlay_has_its_own_session_and_nothing_reports_home() -> None:
     model = ControllerModel(build_evio_config(NODE))
     assert model.sessions() == {"node3-host@xmpp.example": "HOSTOVL", "node3-pods@xmpp.example": "PODOVL"}
-    assert model.waits_for() == "xmpp.example"
+    assert [model.waits_for(), *model.waits_for_others()] == ["xmpp.example"] * 3
+    assert names_to_resolve(model.config) == ["xmpp.example"]
     assert not model.reports_home()
 
 
@@ -76,12 +83,22 @@ def test_overrides_are_merged_key_by_key_and_checked() -> None:
     config = build_evio_config(replace(NODE, overrides={"Topology": {"Overlays": {"PODOVL": {"MaxSuccessors": 3}}}}))
     assert config["Topology"]["Overlays"] == {"HOSTOVL": {}, "PODOVL": {"MaxSuccessors": 3}}
     with pytest.raises(EvioConfigError, match="AutoDelete"):
-        build_evio_config(
-            replace(
-                NODE,
-                overrides={"BridgeController": {"Overlays": {"PODOVL": {"NetDevice": {"AutoDelete": True}}}}},
-            )
-        )
+        build_evio_config(replace(NODE, overrides=pod_device({"AutoDelete": True})))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"Broker": {"NodeId": node_id("kubernetes", "node4")}}, "set evio_node_id"),
+        ({"Broker": {"Overlays": ["HOSTOVL"]}}, "'PODOVL' is not in Broker.Overlays"),
+        (pod_device({"MTU": 1300, "AppBridge": {"MTU": 1300}}), "set evio_mtu"),
+        (pod_device({"AppBridge": {"IP4": "10.244.9.1"}}), "the address is 10.244.3.1/24, by inventory and claim"),
+        (pod_device({"AppBridge": {"NamePrefix": "pod"}}), "the roles look for appPODOVL"),
+    ],
+)
+def test_overrides_do_not_move_what_others_were_told(overrides: dict[str, Any], words: str) -> None:
+    with pytest.raises(EvioConfigError, match=words):
+        build_evio_config(replace(NODE, overrides=overrides))
 
 
 def test_secrets_do_not_show_in_a_traceback() -> None:
@@ -98,6 +115,13 @@ def without(section: str) -> Callable[[dict[str, Any]], None]:
 def device(**settings: Any) -> Callable[[dict[str, Any]], None]:
     def change(config: dict[str, Any]) -> None:
         config["BridgeController"]["Overlays"]["PODOVL"]["NetDevice"].update(settings)
+
+    return change
+
+
+def app_bridge(**settings: Any) -> Callable[[dict[str, Any]], None]:
+    def change(config: dict[str, Any]) -> None:
+        config["BridgeController"]["Overlays"]["PODOVL"]["NetDevice"]["AppBridge"].update(settings)
 
     return change
 
@@ -120,9 +144,12 @@ def is_whole(config: dict[str, Any]) -> bool:
             and len({bridge.mtu for bridge in model.bridges.values()}) == 1
             and all(bridge.survives_restart for bridge in model.bridges.values())
             and len(model.forwarding_bridges()) == 2
-            and bool(model.bridges["appPODOVL"].address)
+            and model.pods_bridge("PODOVL") is not None
+            and ip_interface(str(model.bridges["appPODOVL"].address)).version == 4
+            and model.waits_for() == "xmpp.example"
+            and not model.reports_home()
         )
-    except (ControllerError, KeyError):
+    except (ControllerError, KeyError, ValueError):
         return False
 
 
@@ -136,7 +163,14 @@ def is_whole(config: dict[str, Any]) -> bool:
         (device(NamePrefix="app"), "both bridges"),
         (device(AppBridge={"MTU": 1400, "AutoDelete": False, "IP4": "10.244.3.1"}), "IP4 and PrefixLen"),
         (device(AppBridge={"MTU": 1400, "IP4": "10.244.3.1", "PrefixLen": 24}), "AppBridge.AutoDelete"),
+        (device(BridgeProvider="LXBR"), "BridgeProvider: 'LXBR'"),
+        (app_bridge(BridgeProvider="VNIC"), "AppBridge.BridgeProvider: 'VNIC'"),
+        (app_bridge(IP4="fd00::1", PrefixLen=64), "IP4: fd00::1/64 is no IPv4 address"),
         (signal(Username="node3-host@xmpp.example"), "also the account"),
+        (signal(Username="Node3-Host@XMPP.example"), "also the account"),
+        (lambda config: config["Signal"].pop("NetCheckHostName"), "NetCheckHostName: not given"),
+        (lambda config: config["UsageReport"].update(Enabled=True), "UsageReport.Enabled: not false"),
+        (lambda config: config["UsageReport"].clear(), "UsageReport.Enabled: not false"),
         (lambda config: config["Signal"]["Overlays"]["PODOVL"].pop("Username"), "Username: not given"),
         (lambda config: config["BridgeController"].pop("BoundedFlood"), "BoundedFlood"),
         (lambda config: config.pop("Topology"), "Topology"),
