@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from .errors import EvioError
+from .overlay_config import OverlayError, parse_endpoint
 from .subnets import parse_pools, refuse_overlaps
 
 OVERLAYS = ("evio", "wireguard", "external")
@@ -160,35 +161,13 @@ def _check_addresses(nodes: Sequence[Node], host_overlay: IPv4Network | IPv6Netw
 def _check_relays(cluster: Cluster) -> None:
     for node in cluster.nodes:
         if node.public_endpoint is not None:
-            _check_endpoint(node.name, node.public_endpoint)
+            try:
+                parse_endpoint(node.public_endpoint)
+            except OverlayError as error:
+                raise ClusterError(f"{node.name}: {error}") from error
     needs_relay = cluster.overlay == "wireguard" and len(cluster.nodes) > 1
     if needs_relay and not any(node.public_endpoint for node in cluster.nodes):
         raise ClusterError(
             "evio_public_endpoint: no node has one; nodes behind NATs find each other through at least one "
             "node that all can reach"
         )
-
-
-def _check_endpoint(name: str, endpoint: str) -> None:
-    address, port = split_endpoint(endpoint, 1)
-    try:
-        ip_address(address)
-    except ValueError:
-        # RFC 1123 section 2.1: a host name is fine too, it is resolved on the nodes.
-        if not re.match(r"^(?!-)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*\.?$", address) or address[-1:].isdigit():
-            raise ClusterError(
-                f"evio_public_endpoint: {name} has {endpoint!r}, neither an address nor a host name"
-            ) from None
-    if not 1 <= port <= 65535:
-        raise ClusterError(f"evio_public_endpoint: {name} has {endpoint!r}, whose port is not between 1 and 65535")
-
-
-def split_endpoint(endpoint: str, default_port: int) -> tuple[str, int]:
-    """``address``, ``address:port``, ``[v6]:port`` or a bare v6 address, as address and port."""
-    bracketed = re.match(r"^\[([^\]]+)\](?::(\d+))?$", endpoint)
-    if bracketed:
-        return bracketed[1], int(bracketed[2] or default_port)
-    if endpoint.count(":") == 1:
-        address, _colon, port = endpoint.partition(":")
-        return address, int(port) if port.isdigit() else 0
-    return endpoint, default_port
