@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from .errors import EvioError
-from .overlay_config import OverlayError, parse_endpoint
+from .overlay_config import IPV6_LOWEST_MTU, OverlayError, parse_endpoint
 from .subnets import parse_pools, refuse_overlaps
 
 OVERLAYS = ("evio", "wireguard", "external")
 
 _CLUSTER_NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")
 _LOWEST_MTU = 576
-_LOWEST_MTU_IPV6 = 1280
-"""RFC 8200 section 5: no link that carries IPv6 may have less."""
 _HIGHEST_MTU = 9000
 
 
@@ -50,7 +48,8 @@ class Cluster:
     """One number, or one for each CIDR of pod_cidr."""
     nodes: tuple[Node, ...]
     overlay: str = "wireguard"
-    mtu: int = 1420
+    mtu: int | None = None
+    """None: the backend finds it out."""
     reserved_cidrs: tuple[str, ...] = ()
     control_plane: tuple[str, ...] = ()
 
@@ -128,8 +127,8 @@ def _network(variable: str, value: str) -> IPv4Network | IPv6Network:
 
 
 def _check_mtu(cluster: Cluster, networks: Sequence[IPv4Network | IPv6Network]) -> None:
-    lowest = _LOWEST_MTU_IPV6 if any(network.version == 6 for network in networks) else _LOWEST_MTU
-    if not lowest <= cluster.mtu <= _HIGHEST_MTU:
+    lowest = IPV6_LOWEST_MTU if any(network.version == 6 for network in networks) else _LOWEST_MTU
+    if cluster.mtu is not None and not lowest <= cluster.mtu <= _HIGHEST_MTU:
         raise ClusterError(f"evio_mtu: {cluster.mtu} is not between {lowest} and {_HIGHEST_MTU} bytes")
 
 

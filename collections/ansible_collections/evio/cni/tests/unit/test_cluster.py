@@ -39,6 +39,7 @@ def nodes(count: int) -> tuple[Node, ...]:
         replace(GOOD, pod_cidr="10.244.0.0/16,fd00:10:244::/48", node_bits="8,16"),
         replace(GOOD, overlay="evio", nodes=(Node("node1", "10.10.0.1"), Node("node2", "10.10.0.2"))),
         replace(GOOD, nodes=(Node("node1", "10.10.0.1", "[2001:db8::1]:51821"), Node("node2", "10.10.0.2"))),
+        replace(GOOD, mtu=1200),
         replace(GOOD, reserved_cidrs=("10.96.0.0/12",)),
     ],
 )
