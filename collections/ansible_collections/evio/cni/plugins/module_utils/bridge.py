@@ -53,7 +53,7 @@ def ensure_bridge(spec: BridgeSpec, *, ovsdb: str = paths.OVSDB, timeout: float 
             database.await_switch()
             _await_device(database, spec)
             _set_up_link(spec)
-            write_sysctls(spec.sysctls)
+            write_sysctls({**spec.node_sysctls, **_of_link(spec)})
             if spec.gateways:
                 accept_forwarding(spec.name)
         except EvioError:
@@ -104,9 +104,17 @@ def _state(database: Database, spec: BridgeSpec) -> BridgeState | None:
         spanning_tree=row.stp_enable or row.rstp_enable,
         addresses=link.addresses if link else frozenset(),
         is_up=bool(link and link.is_up),
-        sysctls=read_sysctls(spec.sysctls) if link else {},
+        sysctls={**spec.link_sysctls, **read_sysctls(spec.sysctls)} if link else {},
         is_forwarded=is_accepted(spec.name),
     )
+
+
+def _of_link(spec: BridgeSpec) -> dict[str, str]:
+    """Those of the link's settings that the kernel has for it.
+
+    It has none where there is no IPv6, as on every link of less than IPv6's 1280 bytes: that one listens to no router.
+    """
+    return {name: spec.link_sysctls[name] for name in read_sysctls(spec.link_sysctls)}
 
 
 def _write(database: Database, spec: BridgeSpec) -> bool:

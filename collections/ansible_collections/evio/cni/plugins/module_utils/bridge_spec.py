@@ -60,10 +60,15 @@ class BridgeSpec:
         return {_FORWARDING[version]: "1" for version in sorted(versions)}
 
     @property
+    def link_sysctls(self) -> dict[str, str]:
+        """What the bridge's own link must be told where it has IPv6: that no pod may advertise itself as the node's
+        router (CVE-2020-10749)."""
+        return {f"net/ipv6/conf/{self.name}/accept_ra": "0"}
+
+    @property
     def sysctls(self) -> dict[str, str]:
-        """All that the kernel must be told: node_sysctls, and that no pod may advertise itself as the node's router
-        (CVE-2020-10749)."""
-        return {**self.node_sysctls, f"net/ipv6/conf/{self.name}/accept_ra": "0"}
+        """All that the kernel must be told."""
+        return {**self.node_sysctls, **self.link_sysctls}
 
 
 @dataclass(frozen=True)

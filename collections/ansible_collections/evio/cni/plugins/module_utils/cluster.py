@@ -13,14 +13,13 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from .errors import EvioError
 from .evio_config import check_node_ids, check_overlay_ids, node_id
+from .overlay_config import IPV6_LOWEST_MTU, OverlayError, parse_endpoint
 from .subnets import parse_pools, refuse_overlaps
 
 OVERLAYS = ("evio", "wireguard", "external")
 
 _CLUSTER_NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")
 _LOWEST_MTU = 576
-_LOWEST_MTU_IPV6 = 1280
-"""RFC 8200 section 5: no link that carries IPv6 may have less."""
 _HIGHEST_MTU = 9000
 
 
@@ -73,7 +72,8 @@ class Cluster:
     """One number, or one for each CIDR of pod_cidr."""
     nodes: tuple[Node, ...]
     overlay: str = "wireguard"
-    mtu: int = 1420
+    mtu: int | None = None
+    """None: the backend finds it out."""
     reserved_cidrs: tuple[str, ...] = ()
     control_plane: tuple[str, ...] = ()
     evio: EvioSite = EvioSite()
@@ -161,8 +161,8 @@ def _network(variable: str, value: str) -> IPv4Network | IPv6Network:
 
 
 def _check_mtu(cluster: Cluster, networks: Sequence[IPv4Network | IPv6Network]) -> None:
-    lowest = _LOWEST_MTU_IPV6 if any(network.version == 6 for network in networks) else _LOWEST_MTU
-    if not lowest <= cluster.mtu <= _HIGHEST_MTU:
+    lowest = IPV6_LOWEST_MTU if any(network.version == 6 for network in networks) else _LOWEST_MTU
+    if cluster.mtu is not None and not lowest <= cluster.mtu <= _HIGHEST_MTU:
         raise ClusterError(f"evio_mtu: {cluster.mtu} is not between {lowest} and {_HIGHEST_MTU} bytes")
 
 
@@ -194,7 +194,10 @@ def _check_addresses(nodes: Sequence[Node], host_overlay: IPv4Network | IPv6Netw
 def _check_relays(cluster: Cluster) -> None:
     for node in cluster.nodes:
         if node.public_endpoint is not None:
-            _check_endpoint(node.name, node.public_endpoint)
+            try:
+                parse_endpoint(node.public_endpoint)
+            except OverlayError as error:
+                raise ClusterError(f"{node.name}: {error}") from error
     needs_relay = cluster.overlay == "wireguard" and len(cluster.nodes) > 1
     if needs_relay and not any(node.public_endpoint for node in cluster.nodes):
         raise ClusterError(
@@ -225,28 +228,3 @@ def _check_evio(cluster: Cluster, host_overlay: IPv4Network | IPv6Network) -> No
                     f"{variable}: {account} of {node.name} is also the {other}; Evio would mix what is said to either"
                 )
     check_node_ids({node.name: node.evio.node_id or node_id(cluster.name, node.name) for node in cluster.nodes})
-
-
-def _check_endpoint(name: str, endpoint: str) -> None:
-    address, port = split_endpoint(endpoint, 1)
-    try:
-        ip_address(address)
-    except ValueError:
-        # RFC 1123 section 2.1: a host name is fine too, it is resolved on the nodes.
-        if not re.match(r"^(?!-)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*\.?$", address) or address[-1:].isdigit():
-            raise ClusterError(
-                f"evio_public_endpoint: {name} has {endpoint!r}, neither an address nor a host name"
-            ) from None
-    if not 1 <= port <= 65535:
-        raise ClusterError(f"evio_public_endpoint: {name} has {endpoint!r}, whose port is not between 1 and 65535")
-
-
-def split_endpoint(endpoint: str, default_port: int) -> tuple[str, int]:
-    """``address``, ``address:port``, ``[v6]:port`` or a bare v6 address, as address and port."""
-    bracketed = re.match(r"^\[([^\]]+)\](?::(\d+))?$", endpoint)
-    if bracketed:
-        return bracketed[1], int(bracketed[2] or default_port)
-    if endpoint.count(":") == 1:
-        address, _colon, port = endpoint.partition(":")
-        return address, int(port) if port.isdigit() else 0
-    return endpoint, default_port

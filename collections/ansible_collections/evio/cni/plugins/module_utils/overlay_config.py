@@ -24,8 +24,12 @@ LISTEN_PORT = 51820
 PROBE_PORT = 51821
 """UDP port of the agents' talk, on the probe addresses of the overlay interface only."""
 
-MTU = 1420
-"""1500 less what WireGuard adds on an IPv6 underlay: 40 IP + 8 UDP + 16 header + 16 tag."""
+OVERHEAD = 80
+"""Bytes that WireGuard adds to a packet on an IPv6 underlay: 40 IP + 8 UDP + 16 header + 16 tag. On IPv4, 20 less."""
+MTU = 1500 - OVERHEAD
+"""The most that the overlay has unless told otherwise: more than Ethernet's 1500 is nowhere to be counted on."""
+IPV6_LOWEST_MTU = 1280
+"""RFC 8200 section 5: no link that carries IPv6 may have less."""
 
 _NODE_NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$")
 _INTERFACE_NAME = re.compile(r"^[A-Za-z0-9_.-]{1,15}$")
@@ -236,7 +240,7 @@ def check_overlay(config: OverlayConfig, source: str = "overlay.json") -> None:
         network = ip_network(config.host_cidr)
     except ValueError as error:
         raise OverlayError(f"{source}: host_cidr {config.host_cidr!r}: {error}") from error
-    lowest = 576 if network.version == 4 else 1280
+    lowest = 576 if network.version == 4 else IPV6_LOWEST_MTU
     if not lowest <= config.mtu <= 9000:
         raise OverlayError(f"{source}: mtu {config.mtu} is not between {lowest} and 9000 bytes")
     own = OverlayPeer(config.node, config.public_key, config.address, config.endpoint)

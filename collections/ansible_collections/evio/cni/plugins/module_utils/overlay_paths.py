@@ -35,6 +35,8 @@ SIGHTING_LIFETIME = 3 * TABLE_REFRESH
 HOLD_SECONDS = (0.0, 2.0, 5.0, 15.0, 60.0)
 """How long a path that died young is not taken again, by how often that happened in a row."""
 YOUNG = 30.0
+SETTLE = 5.0
+"""How long such a path waits at most once one end was seen to have moved: what died went to another place."""
 
 DIRECT = "direct"
 
@@ -267,7 +269,10 @@ class OverlayPaths:
     # Relays' tables
 
     def _announcements(self, now: float, whole_for: _Session | None = None) -> list[Outgoing]:
-        """What this node, if it relays, tells its direct peers about each other: what changed, at times all."""
+        """What this node, if it relays, tells its direct peers about each other: what changed, at times all.
+
+        Who has moved is told all: what was sent to where it was is lost.
+        """
         if not self._config.is_relay:
             return []
         current = {
@@ -281,6 +286,11 @@ class OverlayPaths:
             for address, sighting in self._announced.items()
             if address not in current and address in self._sessions
         ]
+        moved = {
+            address
+            for address, sighting in current.items()
+            if address in self._announced and _has_moved(self._announced[address], sighting)
+        }
         self._announced = current
         if now >= self._next_table:
             self._next_table = now + TABLE_REFRESH
@@ -288,14 +298,19 @@ class OverlayPaths:
         outgoing = []
         for session in self._sessions.values():
             if session.state == UP:
-                rows = list(current.values()) if session is whole_for else changed
+                is_told_all = session is whole_for or session.peer.address in moved
+                rows = list(current.values()) if is_told_all else changed
                 outgoing += [Outgoing(session.peer, table) for table in Table.split(rows)]
         return outgoing
 
     def _learn(self, relay: OverlayPeer, table: Table, now: float) -> Actions:
         for sighting in table.sightings:
             if sighting.address == self._config.address:
+                own = self._own_sightings.get(relay.address)
                 self._own_sightings[relay.address] = (sighting, now)
+                if own is not None and _has_moved(own[0], sighting):
+                    for other in self._sessions.values():
+                        self._try_anew(other, now)
                 continue
             session = self._sessions.get(sighting.address)
             if session is None:
@@ -305,10 +320,19 @@ class OverlayPaths:
             if known is None or known[0].is_up != sighting.is_up:
                 self.revision += 1
             session.sightings[relay.address] = (sighting, now)
-            if not session.is_heard(now) and set(self._candidates(session, now)) - set(before):
+            if known is not None and _has_moved(known[0], sighting):
+                self._try_anew(session, now)
+            elif not session.is_heard(now) and set(self._candidates(session, now)) - set(before):
                 session.attempts = 0
                 session.next_attempt = now
         return Actions()
+
+    def _try_anew(self, session: _Session, now: float) -> None:
+        """One end of this pair is elsewhere, or its NAT is another: both ends are told, and both try at once."""
+        session.hold_until = min(session.hold_until, now + SETTLE)
+        if not session.is_heard(now):
+            session.attempts = 0
+            session.next_attempt = now
 
     # The choice
 
@@ -337,6 +361,11 @@ class OverlayPaths:
         elif session.state == UP:
             path = DIRECT
         return PathState(session.peer, path, session.rtt_ms if session.state == UP else None, session.state)
+
+
+def _has_moved(before: Sighting, now: Sighting) -> bool:
+    """Whether a relay sees a node at another endpoint than before."""
+    return now.endpoint is not None and before.endpoint not in (None, now.endpoint)
 
 
 def _milliseconds(seconds: float) -> int:

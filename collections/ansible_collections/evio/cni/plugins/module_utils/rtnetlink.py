@@ -35,6 +35,8 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_AF_SPEC, _IFLA_NET
 _IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS = 29, 8
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER, _IFLA_INET_CONF = 1, 2, 1, 1
 _IFLA_INET6_ADDR_GEN_MODE, _ADDR_GEN_NONE = 8, 1
+_LEAST_MTU_IPV6 = 1280
+"""RFC 8200 section 5: a device of less has no IPv6, and the kernel refuses to be told how it should be."""
 
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_F_NODAD = 1, 2, 4, 0x02
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 4, 5, 6
@@ -120,8 +122,10 @@ class Netlink(NetlinkSocket):
         there += attribute(_IFLA_NET_NS_FD, pack("=I", netns))
         pair = text(_IFLA_INFO_KIND, "veth") + nested(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, there))
         here = _by_name(name) + attribute(_IFLA_ADDRESS, mac) + size + nested(_IFLA_LINKINFO, pair)
-        closed = nested(AF_INET6, attribute(_IFLA_INET6_ADDR_GEN_MODE, pack("=B", _ADDR_GEN_NONE)))
-        closed = nested(_IFLA_AF_SPEC, _inet_conf({_ARP_IGNORE: 8}) + closed)
+        closed = _inet_conf({_ARP_IGNORE: 8})
+        if mtu is None or mtu >= _LEAST_MTU_IPV6:
+            closed += nested(AF_INET6, attribute(_IFLA_INET6_ADDR_GEN_MODE, pack("=B", _ADDR_GEN_NONE)))
+        closed = nested(_IFLA_AF_SPEC, closed)
         self.talk(
             f"veth pair {name} and {peer}",
             [

@@ -44,9 +44,8 @@ options:
     type: str
     required: true
   mtu:
-    description: The variable C(evio_mtu), in bytes.
+    description: The variable C(evio_mtu), in bytes, where it is given.
     type: int
-    required: true
   reserved_cidrs:
     description: The variable C(evio_reserved_cidrs).
     type: list
@@ -109,7 +108,6 @@ EXAMPLES = r"""
     pod_cidr: 10.244.0.0/16
     node_bits: 8
     overlay: wireguard
-    mtu: 1420
     control_plane: [node1]
     nodes:
       - name: node1
@@ -143,7 +141,7 @@ def main() -> None:
             "pod_cidr": {"type": "str", "required": True},
             "node_bits": {"type": "str", "required": True},
             "overlay": {"type": "str", "required": True},
-            "mtu": {"type": "int", "required": True},
+            "mtu": {"type": "int"},
             "reserved_cidrs": {"type": "list", "elements": "str", "default": []},
             "control_plane": {"type": "list", "elements": "str", "required": True},
             "leaving": {"type": "list", "elements": "str"},

@@ -234,6 +234,17 @@ def test_bridge_without_gateways_keeps_the_addresses_it_has(ovs: OpenVSwitch) ->
 
 
 @pytest.mark.usefixtures("inside")
+def test_bridge_too_narrow_for_ipv6_is_made_and_one_that_is_widened_listens_to_no_router(ovs: OpenVSwitch) -> None:
+    narrow = replace(SPEC, mtu=1200)
+    assert ensure_bridge(narrow, ovsdb=ovs.ovsdb).changed
+    assert (device(ovs)["mtu"], addresses(ovs)) == (1200, ["10.244.3.1/24"])
+    assert not compare_bridge(narrow, ovsdb=ovs.ovsdb).changed
+    ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
+    assert in_namespace(ovs.netns, "sysctl", "-n", "net.ipv6.conf.br-evio.accept_ra").stdout == "0\n"
+    assert not compare_bridge(SPEC, ovsdb=ovs.ovsdb).changed
+
+
+@pytest.mark.usefixtures("inside")
 def test_second_family_is_added_and_forwarded(ovs: OpenVSwitch) -> None:
     ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
     dual_stack = replace(SPEC, gateways=("10.244.3.1/24", "fd00:10:244:3::1/64"))

@@ -275,6 +275,16 @@ def test_dual_stack_has_a_gateway_a_family(node: Node, new_pod: NewPod) -> None:
     assert one.pings(other.result["ips"][1]["address"].partition("/")[0])
 
 
+def test_pod_too_narrow_for_ipv6_talks(node: Node, new_pod: NewPod) -> None:
+    one, other = node.add(new_pod(), mtu=1200), node.add(new_pod(), mtu=1200)
+    [link] = json.loads(one.run("ip", "-j", "address", "show", "dev", "eth0"))
+    assert (link["mtu"], [address["family"] for address in link["addr_info"]]) == (1200, ["inet"])
+    assert one.pings(other.address)
+    assert one.pings("10.244.3.1")
+    node.call("CHECK", one, mtu=1200, prevResult=one.result)
+    node.delete(one, mtu=1200)
+
+
 def test_mac_and_address_can_be_asked_for(node: Node, new_pod: NewPod) -> None:
     arguments = "IgnoreUnknown=1;K8S_POD_NAME=web;MAC=02:11:22:33:44:55;IP=10.244.3.77"
     pod = node.add(new_pod(), CNI_ARGS=arguments)

@@ -13,7 +13,6 @@ from ansible_collections.evio.cni.plugins.module_utils.cluster import (
     Node,
     check_cluster,
     check_leaving,
-    split_endpoint,
 )
 from ansible_collections.evio.cni.plugins.module_utils.errors import EvioError
 from ansible_collections.evio.cni.plugins.module_utils.evio_config import node_id
@@ -59,7 +58,8 @@ def nodes(count: int) -> tuple[Node, ...]:
         replace(GOOD, pod_cidr="10.244.0.0/16,fd00:10:244::/48", node_bits="8,16"),
         replace(GOOD, overlay="external", nodes=(Node("node1", "10.10.0.1"), Node("node2", "10.10.0.2"))),
         EVIO,
-        replace(GOOD, nodes=(Node("node1", "10.10.0.1", "node1.example.org:51821"), Node("node2", "10.10.0.2"))),
+        replace(GOOD, nodes=(Node("node1", "10.10.0.1", "[2001:db8::1]:51821"), Node("node2", "10.10.0.2"))),
+        replace(GOOD, mtu=1200),
         replace(GOOD, reserved_cidrs=("10.96.0.0/12",)),
     ],
 )
@@ -87,6 +87,10 @@ def test_descriptions_that_work(cluster: Cluster) -> None:
         (replace(GOOD, nodes=(Node("node1", "10.10.0.1"), GOOD.nodes[1])), ["evio_public_endpoint"]),
         (replace(GOOD, nodes=(Node("node1", "10.10.0.1", "1.2.3"), GOOD.nodes[1])), ["evio_public_endpoint", "1.2.3"]),
         (replace(GOOD, nodes=(Node("node1", "10.10.0.1", "h:0"), GOOD.nodes[1])), ["evio_public_endpoint", "h:0"]),
+        (
+            replace(GOOD, nodes=(Node("node1", "10.10.0.1", "node1.example.org"), GOOD.nodes[1])),
+            ["node1: evio_public_endpoint", "'node1.example.org' is not address"],
+        ),
         (replace(GOOD, nodes=()), ["evio_nodes"]),
         (replace(GOOD, control_plane=()), ["evio_control_plane"]),
         (replace(GOOD, control_plane=("node9",)), ["evio_control_plane", "node9"]),
@@ -119,21 +123,6 @@ def test_descriptions_that_cannot_work_are_named(cluster: Cluster, words: list[s
     for word in words:
         assert word in str(raised.value)
     assert "\n" not in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "parts"),
-    [
-        ("198.51.100.11", ("198.51.100.11", 51820)),
-        ("198.51.100.11:1234", ("198.51.100.11", 1234)),
-        ("cloud1.example.org", ("cloud1.example.org", 51820)),
-        ("2001:db8::1", ("2001:db8::1", 51820)),
-        ("[2001:db8::1]:1234", ("2001:db8::1", 1234)),
-        ("[2001:db8::1]", ("2001:db8::1", 51820)),
-    ],
-)
-def test_endpoint_with_and_without_port(endpoint: str, parts: tuple[str, int]) -> None:
-    assert split_endpoint(endpoint, 51820) == parts
 
 
 def test_node_that_others_can_do_without_may_leave() -> None:

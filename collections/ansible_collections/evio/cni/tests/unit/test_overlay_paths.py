@@ -14,7 +14,13 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay_config import (
     probe_address,
 )
 from ansible_collections.evio.cni.plugins.module_utils.overlay_messages import decode, encode
-from ansible_collections.evio.cni.plugins.module_utils.overlay_paths import DETECTION, Actions, Outgoing, OverlayPaths
+from ansible_collections.evio.cni.plugins.module_utils.overlay_paths import (
+    DETECTION,
+    SETTLE,
+    Actions,
+    Outgoing,
+    OverlayPaths,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -46,13 +52,32 @@ class Network:
             )
             for p in self.peers
         }
-        self.tried: set[tuple[str, str]] = set()
+        self.endpoints = {p.address: p.endpoint or f"203.0.113.{p.name[1:]}:51820" for p in self.peers}
+        """Under which address and port the internet sees each node."""
+        self.devices: dict[tuple[str, str], str] = {}
+        """Where the WireGuard of the first sends what is for the second."""
+        self.opened: set[tuple[str, str]] = set()
+        """Pairs of which the first has sent something to where the second is: answers get in."""
         self.cut: set[tuple[str, str]] = set()
         """Pairs (from, to) between which nothing passes; one way, if only that way is in it."""
 
     def cut_pair(self, first: int, second: int) -> None:
         a, b = self.peers[first].address, self.peers[second].address
         self.cut |= {(a, b), (b, a)}
+
+    def move(self, index: int, endpoint: str) -> None:
+        """The internet sees a node elsewhere from now on, and its NAT has forgotten whom it had sent to."""
+        address = self.peers[index].address
+        self.endpoints[address] = endpoint
+        self.opened = {(source, target) for source, target in self.opened if source != address}
+
+    def seconds_until(self, source: int, target: int, way: list[str], at_most: float) -> float:
+        """Until both ends have it so."""
+        start = self.now
+        while self.route(source, target) != way or self.route(target, source) != [*way[:-1][::-1], f"n{source + 1}"]:
+            self.run(0.5)
+            assert self.now - start <= at_most
+        return self.now - start
 
     def run(self, seconds: float) -> None:
         end = self.now + seconds
@@ -83,16 +108,18 @@ class Network:
         return way
 
     def _seen(self, observer: str, target: OverlayPeer) -> str | None:
-        number = target.address.rpartition(".")[2]
-        return f"203.0.113.{number}:51820" if (target.address, observer) in self.tried else None
+        return self.devices.get((observer, target.address))
 
     def _carry(self, sender: str, actions: Actions) -> None:
         for attempt in actions.attempts:
-            self.tried.add((sender, attempt.peer.address))
+            self.devices[sender, attempt.peer.address] = attempt.endpoint
         queue = [(sender, outgoing) for outgoing in actions.outgoing]
         while queue:
             source, outgoing = queue.pop(0)
+            if self.devices.get((source, outgoing.peer.address)) == self.endpoints[outgoing.peer.address]:
+                self.opened.add((source, outgoing.peer.address))
             if self._passes(source, outgoing):
+                self.devices[outgoing.peer.address, source] = self.endpoints[source]
                 node = self.nodes[outgoing.peer.address]
                 answer = node.receive(probe_address(source), decode(encode(outgoing.message)), self.now)
                 queue += [(outgoing.peer.address, further) for further in answer.outgoing]
@@ -101,8 +128,7 @@ class Network:
         target = outgoing.peer
         if (source, target.address) in self.cut:
             return False
-        is_open = (source, target.address) in self.tried
-        is_open_back = (target.address, source) in self.tried
+        is_open, is_open_back = (source, target.address) in self.opened, (target.address, source) in self.opened
         source_is_public = any(p.endpoint for p in self.peers if p.address == source)
         return (is_open and is_open_back) or (is_open and target.is_relay) or (is_open_back and source_is_public)
 
@@ -155,6 +181,59 @@ def test_path_that_keeps_dying_young_is_left_alone_for_longer_and_longer() -> No
             network.run(0.5)
         waits.append(network.now - start)
     assert waits[0] < waits[1] < waits[2]
+
+
+@pytest.mark.parametrize("seconds", [5, 8, 13, 20, 200])
+def test_pair_goes_direct_as_soon_as_relays_see_it_where_it_was_before(seconds: float) -> None:
+    network = Network(public=1, nated=2)
+    network.run(60)
+    # Symmetric from now on: a relay sees them at other ports, and they reach each other at none.
+    network.cut_pair(1, 2)
+    for index in (1, 2):
+        network.move(index, f"203.0.113.{index + 1}:4000{index}")
+    network.run(seconds)
+    assert network.route(1, 2) == ["n1", "n3"]
+    network.cut.clear()
+    for index in (1, 2):
+        network.move(index, f"203.0.113.{index + 1}:51820")
+    assert network.seconds_until(1, 2, ["n3"], at_most=3) <= 3
+
+
+def test_pair_of_which_one_end_moved_is_tried_by_both_at_once() -> None:
+    network = Network(public=1, nated=2)
+    network.cut_pair(1, 2)
+    network.run(200)
+    network.cut.clear()
+    network.move(1, "203.0.113.77:51820")
+    assert network.seconds_until(1, 2, ["n3"], at_most=4) <= 4
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.5, 1.0, 1.5])
+@pytest.mark.parametrize("first", [1, 2])
+def test_node_that_moved_hears_what_it_missed_meanwhile(first: int, offset: float) -> None:
+    network = Network(public=1, nated=2)
+    network.cut_pair(1, 2)
+    network.run(200)
+    network.cut.clear()
+    # What the relay says of the first is sent to where the second was, if that has moved by then.
+    network.move(first, "203.0.113.77:51820")
+    network.run(offset)
+    network.move(3 - first, "203.0.113.78:51820")
+    assert network.seconds_until(1, 2, ["n3"], at_most=3) <= 3
+
+
+def test_path_that_kept_dying_young_is_taken_again_soon_after_one_end_moved() -> None:
+    network = Network(public=1, nated=2)
+    for _round in range(6):
+        network.cut.clear()
+        network.seconds_until(1, 2, ["n3"], at_most=70)
+        network.cut_pair(1, 2)
+        network.run(DETECTION + 1)
+    network.cut.clear()
+    network.run(10)
+    assert network.route(1, 2) == ["n1", "n3"]
+    network.move(1, "203.0.113.77:51820")
+    assert network.seconds_until(1, 2, ["n3"], at_most=SETTLE + 4) >= SETTLE
 
 
 def test_second_relay_is_taken_by_both_ends_and_left_when_the_first_is_back() -> None:
