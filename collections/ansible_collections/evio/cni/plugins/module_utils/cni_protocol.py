@@ -28,6 +28,9 @@ LIMITED_CONNECTIVITY = 51
 FAILED = 100
 NOT_AS_ATTACHED = 101
 
+ROUTE_NUMBERS = ("mtu", "advmss", "priority", "table", "scope")
+"""What a route may say besides where it leads, since 1.1.0."""
+
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _NAME = _LETTERS | frozenset("_.-")
 _LONGEST_NAME = 200
@@ -159,8 +162,7 @@ def shape_result(result: dict[str, Any], cni_version: str) -> dict[str, Any]:
     if cni_version < "1.0.0":
         for ip in shaped["ips"]:
             ip["version"] = "6" if ":" in ip["address"] else "4"
-    younger = ("mtu", "advmss", "priority", "table", "scope")
-    shaped["routes"] = [_older(route, younger, cni_version) for route in result.get("routes", ())]
+    shaped["routes"] = [_older(route, ROUTE_NUMBERS, cni_version) for route in result.get("routes", ())]
     if result.get("dns"):
         shaped["dns"] = result["dns"]
     return shaped

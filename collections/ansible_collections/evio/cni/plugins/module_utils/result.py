@@ -6,7 +6,7 @@ Pure, in the newest shape of the specification; cni_protocol has it in older one
 
 from __future__ import annotations
 
-from .cni_protocol import FAILED, CniError
+from .cni_protocol import FAILED, ROUTE_NUMBERS, CniError
 from .netconf import is_cidr
 from .rtnetlink import split_cidr
 
@@ -46,7 +46,7 @@ def routes_of(conf: NetConf, answer: dict[str, Any], ips: list[dict[str, Any]]) 
             gateways[_family(ip["address"])] = ip["gateway"]
     routes = []
     for route in _list_of_objects(answer, "routes"):
-        if not is_cidr(route.get("dst")):
+        if not is_cidr(route.get("dst")) or not all(_is_number(route.get(key)) for key in ROUTE_NUMBERS):
             raise _senseless("routes", route)
         gateway = route.get("gw") or gateways.get(_family(route["dst"]))
         routes.append({**route, **({"gw": gateway} if gateway else {})})
@@ -81,6 +81,11 @@ def _list_of_objects(answer: dict[str, Any], key: str) -> list[dict[str, Any]]:
     if not isinstance(values, list) or not all(isinstance(one, dict) for one in values):
         raise _senseless(key, values)
     return values
+
+
+def _is_number(value: object) -> bool:
+    """Whether a route may say it: a number of the kernel's size, or nothing."""
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 32)
 
 
 def _senseless(key: str, value: object) -> CniError:

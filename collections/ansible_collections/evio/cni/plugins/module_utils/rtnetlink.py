@@ -39,11 +39,13 @@ _LEAST_MTU_IPV6 = 1280
 """RFC 8200 section 5: a device of less has no IPv6, and the kernel refuses to be told how it should be."""
 
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_F_NODAD = 1, 2, 4, 0x02
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 4, 5, 6
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_METRICS, _RTA_TABLE = 1, 4, 5, 6, 8, 15
+_RTAX_MTU, _RTAX_ADVMSS = 2, 8
 _IP6_RT_PRIO_USER = 1024
 """linux/ipv6_route.h."""
 _FIRST_INDEX = 2
 """That of the first interface of a namespace but lo."""
+_RT_TABLE_UNSPEC = 0
 _RT_TABLE_MAIN, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RTN_UNICAST = 254, 3, 0, 253, 1
 
 # linux/ip.h, IPV4_DEVCONF_*
@@ -61,6 +63,21 @@ class Link:
         self.name = name
         self.mtu = mtu
         self.mac = mac
+
+
+class Route:
+    """A route of a pod's interface: destination and gateway packed, and what CNI 1.1 has besides, None by default."""
+
+    __slots__ = ("advmss", "destination", "gateway", "length", "mtu", "priority", "scope", "table")
+
+    def __init__(self, destination: str, gateway: str | None, **more: int | None) -> None:
+        self.destination, self.length = split_cidr(destination)
+        self.gateway = packed(gateway) if gateway else None
+        self.mtu = more.get("mtu")
+        self.advmss = more.get("advmss")
+        self.priority = more.get("priority")
+        self.table = more.get("table")
+        self.scope = more.get("scope")
 
 
 class Netlink(NetlinkSocket):
@@ -160,11 +177,11 @@ class Netlink(NetlinkSocket):
         batch += [(_RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, _address(index, *address)) for address in addresses]
         self.talk("addresses of the pod", batch)
 
-    def open_link(self, index: int, routes: list[tuple[bytes, int, bytes | None]]) -> None:
-        """The device up, then routes (destination, length, gateway), in one batch."""
+    def open_link(self, index: int, routes: list[Route]) -> None:
+        """The device up, then its routes, in one batch."""
         batch = [(_RTM_NEWLINK, 0, pack("=BxHiII", 0, 0, index, _IFF_UP, _IFF_UP))]
         # Behind those of another interface of the pod's that lead to the same place.
-        batch += [(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, _route(index, *route)) for route in routes]
+        batch += [(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, _route(index, route)) for route in routes]
         self.talk("routes of the pod", batch)
 
 
@@ -199,17 +216,27 @@ def _address(index: int, address: bytes, prefix_length: int) -> bytes:
     return body
 
 
-def _route(index: int, destination: bytes, prefix_length: int, gateway: bytes | None) -> bytes:
-    family = AF_INET if len(destination) == 4 else AF_INET6
-    scope = _RT_SCOPE_UNIVERSE if gateway else _RT_SCOPE_LINK
-    body = pack("=BBBBBBBBI", family, prefix_length, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, scope, _RTN_UNICAST, 0)
-    if prefix_length:
-        body += attribute(_RTA_DST, destination)
-    if gateway:
-        body += attribute(_RTA_GATEWAY, gateway)
-    if family == AF_INET6:
+def _route(index: int, route: Route) -> bytes:
+    family = AF_INET if len(route.destination) == 4 else AF_INET6
+    scope, priority, table = route.scope, route.priority, route.table or _RT_TABLE_MAIN
+    if scope is None:
+        scope = _RT_SCOPE_UNIVERSE if route.gateway else _RT_SCOPE_LINK
+    if priority is None and family == AF_INET6:
         # Two of one priority would become one with two ways. The first interface's is the kernel's own default.
-        body += attribute(_RTA_PRIORITY, pack("=I", _IP6_RT_PRIO_USER + max(0, index - _FIRST_INDEX)))
+        priority = _IP6_RT_PRIO_USER + max(0, index - _FIRST_INDEX)
+    narrow = table if table < 256 else _RT_TABLE_UNSPEC
+    body = pack("=BBBBBBBBI", family, route.length, 0, 0, narrow, _RTPROT_BOOT, scope, _RTN_UNICAST, 0)
+    if route.length:
+        body += attribute(_RTA_DST, route.destination)
+    if route.gateway:
+        body += attribute(_RTA_GATEWAY, route.gateway)
+    if priority is not None:
+        body += attribute(_RTA_PRIORITY, pack("=I", priority))
+    if table >= 256:
+        body += attribute(_RTA_TABLE, pack("=I", table))
+    metrics = ((_RTAX_MTU, route.mtu), (_RTAX_ADVMSS, route.advmss))
+    if known := b"".join(attribute(kind, pack("=I", value)) for kind, value in metrics if value is not None):
+        body += nested(_RTA_METRICS, known)
     return body + attribute(_RTA_OIF, pack("=I", index))
 
 

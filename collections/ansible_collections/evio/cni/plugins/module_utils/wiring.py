@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posix
 
-from .cni_protocol import FAILED, INVALID_CONFIG, INVALID_ENVIRONMENT, Call, CniError
+from .cni_protocol import FAILED, INVALID_CONFIG, INVALID_ENVIRONMENT, ROUTE_NUMBERS, Call, CniError
 from .errors import NothingBegunError
 from .ipam import IpamCall, start_ipam
 from .netconf import NetConf
@@ -21,7 +21,7 @@ from .ownership import address_ids, external_ids, host_ifname
 from .port_guard import guard
 from .ready_bridge import ready_bridge
 from .result import addresses_of, result_of, routes_of
-from .rtnetlink import Netlink, packed, split_cidr
+from .rtnetlink import Netlink, Route, split_cidr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _open_pod(pod: Netlink, ifname: str, index: int, routes: list[dict[str, Any]
     """Up, and then its routes."""
     try:
         pod.open_link(
-            index, [(*split_cidr(one["dst"]), packed(one["gw"]) if one.get("gw") else None) for one in routes]
+            index, [Route(one["dst"], one.get("gw"), **{key: one.get(key) for key in ROUTE_NUMBERS}) for one in routes]
         )
     except (NetlinkError, OSError) as error:
         raise _pod_failure(ifname, error) from None

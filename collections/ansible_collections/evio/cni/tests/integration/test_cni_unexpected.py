@@ -249,6 +249,22 @@ def test_answer_of_ipam_that_makes_no_sense_is_said_to_be_ipams(node: Node, new_
     assert (node.veths(), node.journal()) == ([], [])
 
 
+@pytest.mark.parametrize("table", [100, 1000])
+def test_all_that_ipam_says_of_a_route_is_in_the_kernel(node: Node, new_pod: NewPod, table: int) -> None:
+    routes = [
+        {"dst": "198.18.0.0/15", "gw": "10.244.3.1", "mtu": 1300, "advmss": 1200, "priority": 7, "table": table},
+        {"dst": "198.51.100.0/24", "gw": "10.244.3.1", "mtu": 1280},
+    ]
+    answer = json.dumps({"ips": [{"address": "10.244.3.9/24"}], "routes": routes})
+    path = ipam_plugin(node, f"cat > /dev/null; [ $CNI_COMMAND != ADD ] || echo '{answer}'")
+    pod = node.add(new_pod(), CNI_PATH=path)
+    assert pod.result["routes"][:2] == routes
+    said = " ".join(pod.run("ip", "route", "show", "table", str(table)).split())
+    assert said == "198.18.0.0/15 via 10.244.3.1 dev eth0 metric 7 mtu 1300 advmss 1200"
+    assert "198.51.100.0/24 via 10.244.3.1 dev eth0 mtu 1280" in pod.run("ip", "route")
+    node.delete(pod, CNI_PATH=path)
+
+
 def test_bytes_that_are_no_utf_8_in_the_environment_pass(node: Node, new_pod: NewPod) -> None:
     path = os.fsdecode(b"/opt/\xff:") + CNI_PLUGINS
     node.delete(node.add(new_pod(), CNI_PATH=path), CNI_PATH=path, CNI_NETNS=os.fsdecode(b"/run/\xff"))
