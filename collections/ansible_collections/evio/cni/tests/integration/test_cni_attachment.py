@@ -345,7 +345,7 @@ def test_parallel_adds_get_addresses_of_their_own(node: Node, new_pod: NewPod) -
         ({"ipam": {}}, 7, "ipam.type"),
         ({"gateway": "10.244.3.1"}, 7, "10.244.3.1"),
         ({"datapathType": "dpdk"}, 7, "dpdk"),
-        ({"runtimeConfig": {"mac": "zz"}}, 4, "zz"),
+        ({"runtimeConfig": {"mac": "zz"}}, 7, "zz"),
         ({"stateDir": "relative"}, 7, "stateDir"),
     ],
 )
