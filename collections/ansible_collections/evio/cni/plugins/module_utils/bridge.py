@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address, ip_interface
 from typing import Any
 
@@ -17,9 +17,9 @@ from . import paths
 from .bridge_spec import BridgeError, BridgeSpec, BridgeState, check_spec, compare
 from .differences import Differences
 from .errors import EvioError
-from .forwarding import accept_forwarding, is_accepted
+from .forwarding import accept_forwarding, is_accepted, withdraw_forwarding
 from .ovsdb import Database, OvsdbAbsentError, OvsdbError, assign, connect
-from .ownership import OWNER, OWNER_ID
+from .ownership import EPOCH_ID, OWNER, OWNER_ID
 from .sysctls import read_sysctls, write_sysctls
 
 _IFA_F_NODAD = 0x02
@@ -65,20 +65,59 @@ def ensure_bridge(spec: BridgeSpec, *, ovsdb: str = paths.OVSDB, timeout: float 
         return differences
 
 
-def remove_bridge(name: str, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, dry_run: bool = False) -> bool:
-    """Remove a bridge of ours; False where there is none. Raises BridgeError for one that is somebody else's."""
+def remove_bridge(
+    name: str, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, dry_run: bool = False, only_ours: bool = True
+) -> bool:
+    """Remove a bridge; False where there is none. Raises BridgeError for one that is somebody else's, if only_ours."""
     with connect(ovsdb, timeout) as database:
         row = _bridge(database, name)
         if row is None:
             return False
-        if row.external_ids.get(OWNER_ID) != OWNER:
+        if only_ours and not _is_ours(row):
             raise BridgeError(
                 f"bridge {name} was not made by {OWNER} (external_ids:{OWNER_ID} is not set); it is left alone"
             )
         if not dry_run:
             _delete(database, name)
             database.await_switch()
+            withdraw_forwarding(name)
         return True
+
+
+def release_bridge(name: str, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, dry_run: bool = False) -> bool:
+    """Give back a bridge that somebody else has made: our gateways and marks go, it stays with all that is plugged in.
+
+    False where there is no such bridge, or none that has anything of ours.
+    """
+    with connect(ovsdb, timeout) as database:
+        row = _bridge(database, name)
+        if row is None or not _is_ours(row):
+            return False
+        if not dry_run:
+            _clear_addresses(name)
+            database.commit(lambda _transaction: _clear_marks(_bridge(database, name)))
+            withdraw_forwarding(name)
+        return True
+
+
+def unplug(
+    names: Iterable[str], *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, dry_run: bool = False
+) -> list[str]:
+    """Take ports of these names off whichever bridges have them; those that were there. Devices stay."""
+    wanted = set(names)
+
+    def fill(_transaction: Any) -> None:
+        for row in database.tables["Bridge"].rows.values():
+            if any(port.name in wanted for port in row.ports):
+                assign(row, "ports", [port for port in row.ports if port.name not in wanted])
+
+    with connect(ovsdb, timeout) as database:
+        bridges = database.tables["Bridge"].rows.values()
+        found = sorted(port.name for row in bridges for port in row.ports if port.name in wanted)
+        if found and not dry_run:
+            database.commit(fill)
+            database.await_switch()
+        return found
 
 
 def _refuse_foreign_link(name: str) -> None:
@@ -169,6 +208,16 @@ def _delete(database: Database, name: str) -> None:
     database.commit(fill)
 
 
+def _is_ours(row: Any) -> bool:
+    return bool(row.external_ids.get(OWNER_ID) == OWNER)
+
+
+def _clear_marks(row: Any) -> None:
+    if row is not None:
+        marks = (OWNER_ID, EPOCH_ID)
+        assign(row, "external_ids", {key: value for key, value in row.external_ids.items() if key not in marks})
+
+
 def _bridge(database: Database, name: str) -> Any:
     return next((row for row in database.tables["Bridge"].rows.values() if row.name == name), None)
 
@@ -256,6 +305,18 @@ def _set_up_link(spec: BridgeSpec) -> None:
                 _change_address(netlink, "del", link.index, address)
         except _netlink_error() as error:
             raise BridgeError(f"cannot set up the addresses of bridge {spec.name}: {error}") from error
+
+
+def _clear_addresses(name: str) -> None:
+    """All that were given: ensure_bridge has let none stand but ours."""
+    link = _read_link(name)
+    if link is not None:
+        with _netlink() as netlink:
+            try:
+                for address in sorted(link.addresses):
+                    _change_address(netlink, "del", link.index, address)
+            except _netlink_error() as error:
+                raise BridgeError(f"cannot take the addresses off bridge {name}: {error}") from error
 
 
 def _change_address(netlink: Any, command: str, index: int, address: str) -> None:

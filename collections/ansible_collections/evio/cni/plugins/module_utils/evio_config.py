@@ -200,6 +200,23 @@ def bridge_name(prefix: str, overlay: str) -> str:
     return (prefix[:PREFIX_LENGTH] + overlay)[:BRIDGE_NAME_LENGTH]
 
 
+def tunnel_name(overlay: str, peer: str) -> str:
+    """The name of the TAP, which is the bridge's port too, of the tunnel to the node of that NodeId."""
+    return overlay[:TAP_OVERLAY_CHARACTERS] + peer[:TAP_NODE_CHARACTERS]
+
+
+def configured_bridges(config: Mapping[str, Any]) -> list[str]:
+    """The bridges that Evio makes of a file that is there already, and leaves behind when it ends."""
+    names = []
+    controller = config.get("BridgeController", {})
+    for overlay in config.get("Broker", {}).get("Overlays", []):
+        device = controller.get("Overlays", {}).get(overlay, {}).get("NetDevice", {})
+        names.append(bridge_name(device.get("NamePrefix", OVERLAY_PREFIX), overlay))
+        if "AppBridge" in device:
+            names.append(bridge_name(device["AppBridge"].get("NamePrefix", APP_PREFIX), overlay))
+    return names
+
+
 def app_bridge_address(config: Mapping[str, Any], overlay: str) -> str | None:
     """Address and prefix length of the overlay's application bridge in a file that is there already; None if unset."""
     try:

@@ -14,6 +14,7 @@ from typing import Any
 
 COMMENT = "evio.cni"
 
+_KEYS = ("iifname", "oifname")
 _TIMEOUT = 10.0
 
 
@@ -24,6 +25,17 @@ def accept_forwarding(interface: str) -> list[str]:
         for chain in _dropping_chains()
         if not _is_iptables(chain) or not _insert_accepts(chain, interface)
     ]
+
+
+def withdraw_forwarding(interface: str) -> None:
+    """Take our accepts for the interface out of the firewall again."""
+    comments = {_comment(key, interface) for key in _KEYS}
+    for family in ("ip", "ip6"):
+        location = [family, "filter", "FORWARD"]
+        for item in _nft_json("--handle", "list", "chain", *location):
+            rule = item.get("rule", {})
+            if rule.get("comment") in comments:
+                _nft("delete", "rule", *location, "handle", str(rule["handle"]))
 
 
 def is_accepted(interface: str) -> bool:
@@ -48,7 +60,7 @@ def _missing_accepts(chain: dict[str, Any], interface: str) -> list[str]:
     """Which of ours are not in the chain: by incoming interface, by outgoing."""
     rules = _nft_json("list", "chain", *_location(chain))
     comments = {item["rule"].get("comment") for item in rules if "rule" in item}
-    return [key for key in ("iifname", "oifname") if _comment(key, interface) not in comments]
+    return [key for key in _KEYS if _comment(key, interface) not in comments]
 
 
 def _insert_accepts(chain: dict[str, Any], interface: str) -> bool:

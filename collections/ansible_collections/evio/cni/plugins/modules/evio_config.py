@@ -9,7 +9,7 @@ module: evio_config
 short_description: The configuration of EdgeVPN.io on a node
 version_added: 0.1.0
 description:
-  - Writes the C(config.json) of EdgeVPN.io 24.x for both overlays, readable by root alone.
+  - Writes the C(config.json) of EdgeVPN.io 24.x for both overlays, readable by root alone, or removes it.
   - Refuses what its controller would silently misread, also where it comes from O(overrides), and names that do not
     resolve on the node, for which the controller would wait without end.
 author:
@@ -24,25 +24,30 @@ attributes:
     details: Passwords are left out.
   idempotent:
     support: full
+requirements:
+  - python3-openvswitch, for O(state=absent)
 options:
+  state:
+    description:
+      - Whether the file is there. V(absent) also removes the bridges that EdgeVPN.io has made of it and leaves behind
+        when it is stopped, which it must have been.
+    type: str
+    choices: [present, absent]
+    default: present
   cluster:
-    description: The cluster's name, from which ids of nodes are made.
+    description: The cluster's name, from which ids of nodes are made. Required with O(state=present).
     type: str
-    required: true
   node:
-    description: This node's name in O(node_ids).
+    description: This node's name in O(node_ids). Required with O(state=present).
     type: str
-    required: true
   node_ids:
     description:
-      - All nodes' ids by their names, 32 hexadecimal digits in lower case.
+      - All nodes' ids by their names, 32 hexadecimal digits in lower case. Required with O(state=present).
       - An empty one is made from the names of cluster and node, and stays.
     type: dict
-    required: true
   host_overlay:
-    description: The overlay between the nodes.
+    description: The overlay between the nodes. Required with O(state=present).
     type: dict
-    required: true
     suboptions: &suboptions
       id:
         description: Its id, at most 12 characters; bridges are named after it.
@@ -61,14 +66,12 @@ options:
           Address and prefix length on the overlay's application bridge. Without one, what is in the file already stays.
         type: str
   pod_overlay:
-    description: The overlay between the pods.
+    description: The overlay between the pods. Required with O(state=present).
     type: dict
-    required: true
     suboptions: *suboptions
   xmpp_host:
-    description: Name or address of the signalling server.
+    description: Name or address of the signalling server. Required with O(state=present).
     type: str
-    required: true
   xmpp_port:
     description: Its port.
     type: int
@@ -121,6 +124,10 @@ options:
     description: The file.
     type: path
     default: /etc/opt/evio/config.json
+  ovsdb:
+    description: Socket of the OVSDB server.
+    type: str
+    default: unix:/var/run/openvswitch/db.sock
 """
 
 EXAMPLES = r"""
@@ -149,18 +156,23 @@ path:
   sample: /etc/opt/evio/config.json
 pod_bridge:
   description: The bridge that pods plug into.
-  returned: always
+  returned: when O(state=present)
   type: str
   sample: appPODOVL
 host_bridge:
   description: The bridge that has the node's host overlay address.
-  returned: always
+  returned: when O(state=present)
   type: str
   sample: appHOSTOVL
 node_id:
   description: The node's id.
-  returned: always
+  returned: when O(state=present)
   type: str
+bridges:
+  description: The bridges that were removed, or would be.
+  returned: when O(state=absent)
+  type: list
+  elements: str
 """
 
 import contextlib
@@ -172,6 +184,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils import paths
+from ..module_utils.bridge import remove_bridge
 from ..module_utils.errors import EvioError
 from ..module_utils.evio_config import (
     CONFIG_PATH,
@@ -183,6 +197,7 @@ from ..module_utils.evio_config import (
     app_bridge_address,
     build_evio_config,
     check_node_ids,
+    configured_bridges,
     names_to_resolve,
     node_id,
 )
@@ -199,11 +214,12 @@ class EvioConfig:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.params: dict[str, Any] = module.params
+        # Not known to the argument_spec, as those of its own options are.
         module.no_log_values.update(_secrets(self.params["overrides"]))
         self.path = Path(self.params["path"])
         self.before = self._read()
 
-    def run(self) -> dict[str, Any]:
+    def present(self) -> dict[str, Any]:
         node = self._node()
         wanted = build_evio_config(node)
         _check_names(wanted)
@@ -212,16 +228,32 @@ class EvioConfig:
         if changed and not self.module.check_mode:
             self._write(text)
         return {
-            "changed": changed,
-            "path": str(self.path),
+            **self._result(changed, _text(_without_secrets(wanted))),
             "pod_bridge": node.pod_overlay.bridge,
             "host_bridge": node.host_overlay.bridge,
             "node_id": node.node_id,
+        }
+
+    def absent(self) -> dict[str, Any]:
+        """The file goes last: it tells which bridges there are."""
+        removed = [
+            name
+            for name in configured_bridges(self._existing())
+            if remove_bridge(name, ovsdb=self.params["ovsdb"], dry_run=self.module.check_mode, only_ours=False)
+        ]
+        if not self.module.check_mode:
+            self.path.unlink(missing_ok=True)
+        return {**self._result(self.before is not None, ""), "bridges": removed}
+
+    def _result(self, changed: bool, after: str) -> dict[str, Any]:
+        return {
+            "changed": changed,
+            "path": str(self.path),
             "diff": {
                 "before_header": str(self.path),
                 "after_header": str(self.path),
                 "before": _text(_without_secrets(self._existing())) if self.before else "",
-                "after": _text(_without_secrets(wanted)),
+                "after": after,
             },
         }
 
@@ -311,7 +343,6 @@ def _without_secrets(value: Any) -> Any:
 def main() -> None:
     overlay = {
         "type": "dict",
-        "required": True,
         "options": {
             "id": {"type": "str", "required": True},
             "username": {"type": "str", "required": True},
@@ -321,12 +352,13 @@ def main() -> None:
     }
     module = AnsibleModule(
         argument_spec={
-            "cluster": {"type": "str", "required": True},
-            "node": {"type": "str", "required": True},
-            "node_ids": {"type": "dict", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "cluster": {"type": "str"},
+            "node": {"type": "str"},
+            "node_ids": {"type": "dict"},
             "host_overlay": overlay,
             "pod_overlay": overlay,
-            "xmpp_host": {"type": "str", "required": True},
+            "xmpp_host": {"type": "str"},
             "xmpp_port": {"type": "int", "default": 5222},
             "mtu": {"type": "int", "default": 1410},
             "stun": {"type": "list", "elements": "str", "default": []},
@@ -344,11 +376,16 @@ def main() -> None:
             "ignored_interfaces": {"type": "list", "elements": "str", "default": []},
             "overrides": {"type": "dict", "default": {}},
             "path": {"type": "path", "default": CONFIG_PATH},
+            "ovsdb": {"type": "str", "default": paths.OVSDB},
         },
+        required_if=[
+            ("state", "present", ["cluster", "node", "node_ids", "host_overlay", "pod_overlay", "xmpp_host"]),
+        ],
         supports_check_mode=True,
     )
     try:
-        result = EvioConfig(module).run()
+        config = EvioConfig(module)
+        result = config.present() if module.params["state"] == "present" else config.absent()
     except EvioError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)

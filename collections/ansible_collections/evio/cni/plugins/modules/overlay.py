@@ -31,7 +31,7 @@ requirements:
   - python3-pyroute2, for O(state=absent)
 options:
   state:
-    description: Whether the node is in the overlay. V(absent) removes the files and the interface.
+    description: Whether the node is in the overlay. V(absent) removes the files and the interface that they name.
     type: str
     choices: [present, absent]
     default: present
@@ -97,6 +97,10 @@ options:
     description: The pod routes' file.
     type: path
     default: /etc/evio/pod-routes.json
+  state_file:
+    description: Where the agent says which way it goes; removed with O(state=absent).
+    type: path
+    default: /run/evio-cni/overlay.json
 """
 
 EXAMPLES = r"""
@@ -135,7 +139,6 @@ files:
 """
 
 import contextlib
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -144,6 +147,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
 from ..module_utils.errors import EvioError
+from ..module_utils.forwarding import withdraw_forwarding
 from ..module_utils.overlay_config import (
     INTERFACE,
     LISTEN_PORT,
@@ -163,6 +167,7 @@ from ..module_utils.overlay_config import (
     render_pod_routes,
 )
 from ..module_utils.overlay_links import link_exists, remove_link
+from ..module_utils.whole_file import write_whole
 
 PENDING_KEY = "(made by this run)"
 
@@ -191,11 +196,16 @@ class Overlay:
         return {**result, **self._result()}
 
     def absent(self) -> dict[str, Any]:
-        for path in (self.config_path, self.routes_path):
+        known = self._existing_overlay()
+        interface = known.interface if known else self.params["interface"]
+        had_link = link_exists(interface)
+        if not self.module.check_mode:
+            if had_link:
+                remove_link(interface)
+            withdraw_forwarding(interface)
+        # Its agent has ended; what it said last would be taken for an overlay that is down.
+        for path in (Path(self.params["state_file"]), self.routes_path, self.config_path):
             self._put(path, None)
-        had_link = link_exists(self.params["interface"])
-        if had_link and not self.module.check_mode:
-            remove_link(self.params["interface"])
         return {**self._result(), "changed": bool(self.files) or had_link}
 
     def _result(self) -> dict[str, Any]:
@@ -282,7 +292,8 @@ class Overlay:
             if text is None:
                 path.unlink()
             else:
-                _write(path, text)
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                write_whole(path, text, mode=0o600)
         except OSError as error:
             raise OverlayError(f"cannot write {path}: {error.strerror}") from error
 
@@ -294,21 +305,6 @@ def _read(path: Path) -> str | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise OverlayError(f"cannot read {path}: {error}") from error
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
 
 
 def main() -> None:
@@ -335,6 +331,7 @@ def main() -> None:
             "pod_cidrs": {"type": "list", "elements": "str"},
             "pod_subnets": {"type": "dict"},
             "config": {"type": "path", "default": paths.OVERLAY_CONFIG},
+            "state_file": {"type": "path", "default": paths.OVERLAY_STATE},
             "pod_routes": {"type": "path", "default": paths.POD_ROUTES_CONFIG},
         },
         required_by={"nodes": ["node", "host_cidr"], "pod_subnets": ["pod_cidrs"]},

@@ -33,9 +33,11 @@ options:
     type: str
     required: true
   state:
-    description: Whether the bridge is there. Only a bridge that this collection has made is removed.
+    description:
+      - Whether the bridge is there. Only a bridge that this collection has made is removed with V(absent).
+      - V(released) gives a bridge back to who has made it. Gateways and marks of this collection go, the bridge stays.
     type: str
-    choices: [present, absent]
+    choices: [present, absent, released]
     default: present
   gateways:
     description:
@@ -98,12 +100,13 @@ mac:
   sample: 0a:58:0a:f4:03:01
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
-from ..module_utils.bridge import compare_bridge, ensure_bridge, remove_bridge
+from ..module_utils.bridge import compare_bridge, ensure_bridge, release_bridge, remove_bridge
 from ..module_utils.bridge_spec import OWNER, OWNER_ID, BridgeSpec, compare
 from ..module_utils.differences import Differences
 from ..module_utils.errors import EvioError
@@ -131,8 +134,14 @@ def present(module: AnsibleModule) -> dict[str, Any]:
 
 def absent(module: AnsibleModule) -> dict[str, Any]:
     bridge = Differences()
-    bridge.compare("bridge", None, module.params["name"] if remove(module) else None)
+    bridge.compare("bridge", None, module.params["name"] if take_off(module, remove_bridge) else None)
     return as_result(bridge, keep_sysctls(module, {}))
+
+
+def released(module: AnsibleModule) -> dict[str, Any]:
+    owner = Differences()
+    owner.compare("owner", None, OWNER if take_off(module, release_bridge) else None)
+    return as_result(owner, keep_sysctls(module, {}))
 
 
 def ensure(module: AnsibleModule, spec: BridgeSpec) -> Differences:
@@ -146,12 +155,10 @@ def ensure(module: AnsibleModule, spec: BridgeSpec) -> Differences:
         return compare(spec, None)
 
 
-def remove(module: AnsibleModule) -> bool:
+def take_off(module: AnsibleModule, how: Callable[..., bool]) -> bool:
     params = module.params
     try:
-        return remove_bridge(
-            params["name"], ovsdb=params["ovsdb"], timeout=params["timeout"], dry_run=module.check_mode
-        )
+        return how(params["name"], ovsdb=params["ovsdb"], timeout=params["timeout"], dry_run=module.check_mode)
     except OvsdbAbsentError as error:
         if not module.check_mode:
             raise
@@ -182,7 +189,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "absent", "released"], "default": "present"},
             "gateways": {"type": "list", "elements": "str", "default": []},
             "mtu": {"type": "int"},
             "mac": {"type": "str"},
@@ -195,7 +202,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        result = present(module) if module.params["state"] == "present" else absent(module)
+        result = {"present": present, "absent": absent, "released": released}[module.params["state"]](module)
     except EvioError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)

@@ -11,7 +11,8 @@ version_added: 0.1.0
 description:
   - Each node has one account for each overlay, and finds the others of that overlay in its roster.
   - Accounts of the domain that are not given are removed.
-  - prosody reads accounts at each sign-in, but groups only when it is started.
+  - prosody reads an account at each sign-in, and groups when it is started. Sessions of an account that was changed or
+    removed stand until then.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:

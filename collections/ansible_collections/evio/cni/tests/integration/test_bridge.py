@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.bridge import compare_bridge, ensure_bridge, remove_bridge
+from ansible_collections.evio.cni.plugins.module_utils.bridge import (
+    compare_bridge,
+    ensure_bridge,
+    release_bridge,
+    remove_bridge,
+)
 from ansible_collections.evio.cni.plugins.module_utils.bridge_spec import BridgeSpec
 from ansible_collections.evio.cni.plugins.module_utils.errors import EvioError
 from ansible_collections.evio.cni.plugins.module_utils.ownership import OWNER, OWNER_ID
@@ -177,6 +182,23 @@ def test_only_our_own_bridge_is_removed(ovs: OpenVSwitch) -> None:
     assert remove_bridge("br-evio", ovsdb=ovs.ovsdb)
     assert not remove_bridge("br-evio", ovsdb=ovs.ovsdb)
     assert ovs.vsctl("list-br") == "br-other"
+    assert remove_bridge("br-other", ovsdb=ovs.ovsdb, only_ours=False)
+    assert ovs.vsctl("list-br") == ""
+
+
+@pytest.mark.usefixtures("inside")
+def test_somebody_elses_bridge_is_given_back_without_what_is_ours(ovs: OpenVSwitch) -> None:
+    ovs.vsctl("add-br", "br-evio", "--", "set", "Bridge", "br-evio", "datapath_type=netdev", "external_ids:owner=site")
+    assert not release_bridge("br-evio", ovsdb=ovs.ovsdb)
+    ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
+    ovs.vsctl("add-port", "br-evio", "uplink", "--", "set", "Interface", "uplink", "type=internal")
+    assert release_bridge("br-evio", ovsdb=ovs.ovsdb, dry_run=True)
+    assert addresses(ovs) == ["10.244.3.1/24"]
+    assert release_bridge("br-evio", ovsdb=ovs.ovsdb)
+    assert not release_bridge("br-evio", ovsdb=ovs.ovsdb)
+    assert addresses(ovs) == []
+    assert ovs.vsctl("get", "Bridge", "br-evio", "external_ids") == "{owner=site}"
+    assert ovs.vsctl("list-ports", "br-evio") == "uplink"
 
 
 @pytest.mark.usefixtures("inside")
@@ -274,6 +296,8 @@ def test_firewall_that_drops_forwarded_packets_lets_the_pods_through(ovs: OpenVS
     assert rules[0] == "-P FORWARD DROP"
     assert sorted(rule.split()[2:4] for rule in rules[1:]) == [["-i", "br-evio"], ["-o", "br-evio"]]
     assert not ensure_bridge(SPEC, ovsdb=ovs.ovsdb).changed
+    remove_bridge("br-evio", ovsdb=ovs.ovsdb)
+    assert in_namespace(ovs.netns, "iptables", "-S", "FORWARD").stdout.splitlines() == ["-P FORWARD DROP"]
 
 
 def test_one_bridge_when_many_make_it_at_once(ovs: OpenVSwitch) -> None:

@@ -129,6 +129,28 @@ def test_removed_node_goes_from_both_files_whatever_is_to_be_kept(
     assert json.loads(Path(overlay["pod_routes"]).read_text())["subnets"] == {"n1": routes["n1"]}
 
 
+def test_overlay_is_taken_away_with_what_its_agent_said_last(lab: OverlayLab) -> None:
+    node = lab.public_node("node")
+    node.namespace.run("iptables", "-P", "FORWARD", "DROP")
+    lab.start()
+    wait_until(lambda: bool(node.state()), 5, "the agent's state", lab)
+    node.stop()
+    files = {
+        name: str(node.directory / f"{file}.json")
+        for name, file in (("config", "overlay"), ("pod_routes", "pod-routes"), ("state_file", "state"))
+    }
+    foretold, done, again = (
+        run_module("overlay", node.namespace, state="absent", **files, _ansible_check_mode=check)
+        for check in (True, False, False)
+    )
+    assert [one["changed"] for one in (foretold, done, again)] == [True, True, False]
+    assert foretold["files"] == done["files"]
+    assert not list(node.directory.glob("*.json"))
+    assert "evio0" not in node.namespace.run("ip", "link").stdout
+    assert node.wireguard_pids() == []
+    assert node.namespace.run("iptables", "-S", "FORWARD").stdout.splitlines() == ["-P FORWARD DROP"]
+
+
 def test_check_mode_describes_nodes_whose_keys_are_not_made_yet(tmp_path: Path, members: list[dict[str, str]]) -> None:
     nodes = [{**member, "public_key": None} for member in members]
     foretold = run_module("overlay", **host_overlay(tmp_path, nodes), _ansible_check_mode=True)

@@ -52,6 +52,13 @@ def test_bridge_is_removed_with_what_was_kept_for_it(ovs: OpenVSwitch, bridge: d
     assert not Path(bridge["sysctl_file"]).exists()
 
 
+def test_bridge_is_released_with_what_was_kept_for_it(ovs: OpenVSwitch, bridge: dict[str, Any]) -> None:
+    run_module("ovs_bridge", **bridge)
+    check_do_again("ovs_bridge", **{**bridge, "state": "released"})
+    assert ovs.vsctl("list-br") == "br-evio"
+    assert not Path(bridge["sysctl_file"]).exists()
+
+
 def test_check_mode_foretells_the_bridge_of_a_node_without_open_vswitch(
     ovs: OpenVSwitch, bridge: dict[str, Any]
 ) -> None:

@@ -62,8 +62,9 @@ class Site:
             (directory / name).mkdir()
             shutil.chown(directory / name, owner, owner)
 
-    def configure(self) -> subprocess.CompletedProcess[str]:
+    def configure(self, *removed: str) -> subprocess.CompletedProcess[str]:
         variables = {
+            "evio_xmpp_removed_nodes": removed,
             "ansible_connection": "local",
             "ansible_python_interpreter": "/usr/bin/python3",
             "evio_overlay": "evio",
@@ -131,6 +132,15 @@ class Site:
             assert all(server.poll() is None for server in self._servers), logs
             time.sleep(0.1)
 
+    def restart_xmpp(self) -> None:
+        """As systemd does where the role says so."""
+        server = self._servers[0]
+        server.terminate()
+        server.wait(timeout=10)
+        self._run("prosody", "prosody", "--config", str(self.directory / "prosody/prosody.cfg.lua"), "-F")
+        self._servers[0] = self._servers.pop()
+        self._await(self.xmpp_port)
+
     def stop(self) -> None:
         for server in self._servers:
             server.terminate()
@@ -194,6 +204,14 @@ class Session:
 
     def hear(self, text: str) -> str:
         return self._read(f"<body>{text}</body>")
+
+    def is_alive(self) -> bool:
+        """Whether the server still answers; this asks it for a ping (XEP-0199)."""
+        try:
+            self._ask("<ping xmlns='urn:xmpp:ping'/>", "get")
+        except (OSError, AssertionError):
+            return False
+        return True
 
     def close(self) -> None:
         self._socket.close()
@@ -297,6 +315,32 @@ def test_changed_password_and_removed_node_count_at_once(site: Site) -> None:
     finally:
         site.nodes = before
         site.configure()
+
+
+def test_node_that_is_removed_is_out_though_it_stands_in_the_inventory(site: Site) -> None:
+    sessions = [sign_in(site, "node1", overlay) for overlay in ("host", "pods")]
+    other = sign_in(site, "node2", "pods")
+    try:
+        assert other.roster() == {f"node1-pods@{DOMAIN}"}
+        assert site.configure("node1").returncode == 0
+        left = [str(path.relative_to(site.directory / "data")) for path in (site.directory / "data").rglob("node1*")]
+        assert left == []
+        assert "node1" not in (site.directory / "prosody/evio-groups.txt").read_text()
+        for overlay in ("host", "pods"):
+            gone = account("node1", overlay)
+            assert not Session(site, gone["username"], gone["password"]).is_in
+        # Why the role has it started anew: a session asks for no password any more.
+        assert all(session.is_alive() for session in sessions)
+        site.restart_xmpp()
+        assert not any(session.is_alive() for session in sessions)
+        again = sign_in(site, "node2", "pods")
+        assert again.roster() == set()
+        again.close()
+    finally:
+        for session in (*sessions, other):
+            session.close()
+        site.configure()
+        site.restart_xmpp()
 
 
 def test_two_nodes_with_one_account_are_refused_before_anything_is_changed(site: Site) -> None:

@@ -20,8 +20,10 @@ from ansible_collections.evio.cni.plugins.module_utils.evio_config import (
     build_evio_config,
     check_evio_config,
     check_node_ids,
+    configured_bridges,
     names_to_resolve,
     node_id,
+    tunnel_name,
 )
 from ansible_collections.evio.cni.tests.unit.evio_controller_model import CONTROLLERS, ControllerError, ControllerModel
 from hypothesis import given
@@ -51,6 +53,7 @@ def test_controller_makes_both_overlays_whole() -> None:
     assert {bridge.mtu for bridge in model.bridges.values()} == {1400}
     assert model.forwarding_bridges() == {"eviHOSTOVL", "eviPODOVL"}
     assert NODE.pod_overlay.bridge in model.bridges
+    assert set(configured_bridges(model.config)) == set(model.bridges)
 
 
 def test_pods_survive_a_restart_of_the_controller() -> None:
@@ -214,4 +217,6 @@ def test_made_node_ids_never_share_a_tunnels_name(names: set[str]) -> None:
     identities = {name: node_id("kubernetes", name) for name in names}
     check_node_ids(identities)
     model = ControllerModel(build_evio_config(NODE))
-    assert len({model.tap("PODOVL", identity) for identity in identities.values()}) == len(names)
+    taps = {identity: model.tap("PODOVL", identity) for identity in identities.values()}
+    assert len(set(taps.values())) == len(names)
+    assert taps == {identity: tunnel_name("PODOVL", identity) for identity in taps}

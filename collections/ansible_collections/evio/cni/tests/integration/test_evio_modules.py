@@ -1,0 +1,72 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What EdgeVPN.io leaves in a real Open vSwitch, and how it is taken away: its bridges, and tunnels to removed nodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.evio.cni.plugins.module_utils.evio_config import node_id, tunnel_name
+
+from .ansible_module import check_do_again, run_module
+from .ovs_daemons import OpenVSwitch, in_namespace
+
+pytestmark = pytest.mark.root
+
+BRIDGES = ["appHOSTOVL", "appPODOVL", "eviHOSTOVL", "eviPODOVL"]
+
+
+@pytest.fixture
+def config(ovs: OpenVSwitch, tmp_path: Path) -> dict[str, Any]:
+    return {
+        "netns": ovs.netns,
+        "cluster": "kubernetes",
+        "node": "n2",
+        "node_ids": {"n1": "", "n2": ""},
+        "host_overlay": {"id": "HOSTOVL", "username": "n2-h@x", "password": "hush-1", "address": "10.10.0.2/16"},
+        "pod_overlay": {"id": "PODOVL", "username": "n2-p@x", "password": "hush-2"},
+        "xmpp_host": "localhost",
+        "path": str(tmp_path / "opt/evio/config.json"),
+        "ovsdb": ovs.ovsdb,
+    }
+
+
+def make_bridges(ovs: OpenVSwitch, *names: str) -> None:
+    """As EdgeVPN.io does: with nobody's mark on them."""
+    for name in names:
+        ovs.vsctl("--may-exist", "add-br", name, "--", "set", "Bridge", name, "datapath_type=netdev")
+
+
+def test_configuration_goes_and_the_bridges_that_were_made_of_it(ovs: OpenVSwitch, config: dict[str, Any]) -> None:
+    run_module("evio_config", **config)
+    make_bridges(ovs, *BRIDGES, "br-site")
+    done = check_do_again("evio_config", netns=ovs.netns, state="absent", path=config["path"], ovsdb=ovs.ovsdb)[1]
+    assert sorted(done["bridges"]) == BRIDGES
+    assert "hush" not in str(done)
+    assert ovs.vsctl("list-br") == "br-site"
+    assert not Path(config["path"]).exists()
+
+
+def test_removal_that_was_cut_off_is_made_good(ovs: OpenVSwitch, config: dict[str, Any]) -> None:
+    run_module("evio_config", **config)
+    make_bridges(ovs, "appPODOVL")
+    done = run_module("evio_config", netns=ovs.netns, state="absent", path=config["path"], ovsdb=ovs.ovsdb)
+    assert (done["changed"], done["bridges"]) == (True, ["appPODOVL"])
+
+
+def test_tunnels_to_a_removed_node_are_cut_and_no_others(ovs: OpenVSwitch) -> None:
+    make_bridges(ovs, "eviHOSTOVL", "eviPODOVL")
+    tunnels = {
+        name: [tunnel_name(overlay, node_id("kubernetes", name)) for overlay in ("HOSTOVL", "PODOVL")]
+        for name in ("n1", "n3")
+    }
+    for name, (host_tunnel, pod_tunnel) in tunnels.items():
+        for bridge, tunnel in (("eviHOSTOVL", host_tunnel), ("eviPODOVL", pod_tunnel)):
+            in_namespace(ovs.netns, "ip", "link", "add", tunnel, "type", "veth", "peer", "name", f"{name}{bridge[-8:]}")
+            ovs.vsctl("add-port", bridge, tunnel)
+    arguments = {"cluster": "kubernetes", "overlays": ["HOSTOVL", "PODOVL"], "ovsdb": ovs.ovsdb}
+    done = check_do_again("evio_tunnels", netns=ovs.netns, removed={"n3": ""}, **arguments)[1]
+    assert sorted(done["tunnels"]) == sorted(tunnels["n3"])
+    left = {bridge: ovs.vsctl("list-ports", bridge) for bridge in ("eviHOSTOVL", "eviPODOVL")}
+    assert list(left.values()) == tunnels["n1"]

@@ -1,0 +1,69 @@
+"""Makes the package that stands for EdgeVPN.io's, laid out like its own: unit, start script, controller, example."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TARGET = REPOSITORY / "build/evio-stand-in"
+MODEL = REPOSITORY / "collections/ansible_collections/evio/cni/tests/unit/evio_controller_model.py"
+
+CONTROL = """\
+Package: evio
+Version: 24.0.0
+Architecture: all
+Maintainer: The evio.cni authors
+Depends: python3, iproute2, openvswitch-switch
+Description: stands for EdgeVPN.io's controller in the lab
+"""
+# Like the real one: it starts in the background, and systemd takes it for active whatever becomes of it.
+UNIT = """\
+[Unit]
+Description=EdgeVPN.io (stands for it)
+After=network.target
+
+[Service]
+Type=oneshot
+ExecStart=/opt/evio/evio-start
+RemainAfterExit=true
+
+[Install]
+WantedBy=multi-user.target
+"""
+START = """\
+#!/bin/sh
+/usr/bin/python3 -B /opt/evio/controller.py /etc/opt/evio/config.json &
+"""
+POSTINST = """\
+#!/bin/sh
+systemctl daemon-reload
+systemctl enable evio
+"""
+FILES = {
+    "DEBIAN/control": (CONTROL, 0o644),
+    "DEBIAN/conffiles": ("/etc/opt/evio/config.json\n", 0o644),
+    "DEBIAN/postinst": (POSTINST, 0o755),
+    "etc/systemd/system/evio.service": (UNIT, 0o644),
+    "etc/opt/evio/config.json": ("{}\n", 0o644),
+    "opt/evio/evio-start": (START, 0o755),
+    "opt/evio/controller.py": (Path(__file__).with_name("controller.py").read_text(), 0o644),
+    "opt/evio/evio_controller_model.py": (MODEL.read_text(), 0o644),
+}
+
+
+def main() -> None:
+    tree = TARGET / "tree"
+    shutil.rmtree(tree, ignore_errors=True)
+    for name, (content, mode) in FILES.items():
+        path = tree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        path.chmod(mode)
+    package = str(TARGET / "evio.deb")
+    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", "-Znone", str(tree), package], check=True)
+
+
+if __name__ == "__main__":
+    main()

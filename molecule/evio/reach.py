@@ -1,0 +1,50 @@
+#!/usr/bin/env python3
+"""Whether every pod of the lab reaches every other, and its gateway, with packets of the full MTU, within some time.
+
+EdgeVPN.io's tunnels, or what is put right after a fault, may be on their way.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from itertools import permutations
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lab"))
+
+import nodes
+import pods
+from commands import attempt
+from places import Lab
+from pods import Pod
+
+IP_AND_ICMP_HEADERS = 28
+PATIENCE = 90.0
+
+
+def main() -> int:
+    lab, mtu = Lab(), int(sys.argv[1])
+    topology = lab.topology()
+
+    def reaches(source: Pod, address: str) -> bool:
+        ping = ["ping", "-n", "-q", "-c", "1", "-W", "1", "-M", "do", "-s", str(mtu - IP_AND_ICMP_HEADERS), address]
+        inside = ["nsenter", f"--net=/proc/{source.pid}/ns/net", *ping]
+        return attempt(*nodes.command(lab, topology.node(source.node), inside)).returncode == 0
+
+    running = pods.running(lab)
+    pairs = [(source, target.address) for source, target in permutations(running, 2)]
+    pairs += [(pod, pod.address.rpartition(".")[0] + ".1") for pod in running]
+    deadline = time.monotonic() + PATIENCE
+    began = time.monotonic()
+    while missing := [(source, address) for source, address in pairs if not reaches(source, address)]:
+        if time.monotonic() > deadline:
+            break
+    for source, address in missing:
+        print(f"{source.name} ({source.address}) does not reach {address}")
+    print(f"{len(pairs) - len(missing)} of {len(pairs)} ways, after {time.monotonic() - began:.1f} s")
+    return 1 if missing or len(running) < 2 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
