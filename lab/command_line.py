@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
 
     scenarios = verbs.add_parser("scenarios", help="what life does to labs, and how long pods are cut off")
     scenarios.add_argument(
-        "names", nargs="*", metavar="NAME", help="two, three, relays, eight (default: all)"
+        "names", nargs="*", metavar="NAME", help="two, three, relays, eight, mtu1280, ipv6 (default: all)"
     )
     scenarios.set_defaults(verb=_scenarios)
 
@@ -196,8 +196,9 @@ def _scenarios(lab: Lab, arguments: argparse.Namespace) -> None:
 
     outcomes = scenarios.run_all(lab, arguments.names)
     print(scenarios.as_text(outcomes), end="")
-    if any(outcome.seconds is None for outcome in outcomes):
-        raise LabError("in some scenarios pods never talked again")
+    bad = [outcome.scenario for outcome in outcomes if not outcome.is_good]
+    if bad:
+        raise LabError(f"not as it shall be after: {'; '.join(bad)}")
 
 
 def _tour(lab: Lab, arguments: argparse.Namespace) -> None:
