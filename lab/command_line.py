@@ -16,7 +16,7 @@ import nodes
 import survey
 from commands import LabError
 from places import REPOSITORY, Lab
-from topology import NAT_TYPES, plan
+from topology import ETHERNET_MTU, NAT_TYPES, plan
 
 
 def main(argv: Sequence[str]) -> int:
@@ -44,6 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("nodes", nargs="?", type=int, default=3, metavar="N", help="how many (default: 3)")
     up.add_argument("--public", type=int, default=1, metavar="P", help="how many of them are public (default: 1)")
     up.add_argument("--per-router", type=int, default=1, metavar="K", help="nodes behind one router (default: 1)")
+    up.add_argument("--mtu", type=int, default=ETHERNET_MTU, help="of the public segment (default: %(default)s)")
+    up.add_argument("--ipv6", action="store_true", help="an underlay of IPv6: sites with prefixes behind firewalls")
     up.set_defaults(verb=_up)
 
     verbs.add_parser("down", help="take everything away").set_defaults(verb=_down)
@@ -73,20 +75,23 @@ def _parser() -> argparse.ArgumentParser:
     for name, run, help_text in (
         ("cut", _cut, "let nothing pass between a node's site and the public segment"),
         ("heal", _heal, "undo a cut"),
-        ("nat-forget", _nat_forget, "make a node's router lose its translations"),
+        ("nat-forget", _nat_forget, "make a node's router lose its connections and translations"),
+        ("readdress", _readdress, "give a node's site another public address, with IPv6 another prefix"),
         ("reboot", _reboot, "stop a node and start it again"),
     ):
         fault = verbs.add_parser(name, help=help_text)
         fault.add_argument("node")
         fault.set_defaults(verb=run)
 
-    nat_type = verbs.add_parser("nat-type", help="make a node's router translate ports in another way")
+    nat_type = verbs.add_parser("nat-type", help="make a node's router translate in another way; none: IPv6's firewall")
     nat_type.add_argument("node")
     nat_type.add_argument("nat", choices=NAT_TYPES)
     nat_type.set_defaults(verb=_nat_type)
 
     scenarios = verbs.add_parser("scenarios", help="what life does to labs, and how long pods are cut off")
-    scenarios.add_argument("names", nargs="*", metavar="NAME", help="two, three, relays, eight (default: all)")
+    scenarios.add_argument(
+        "names", nargs="*", metavar="NAME", help="two, three, relays, eight, mtu1280, ipv6 (default: all)"
+    )
     scenarios.set_defaults(verb=_scenarios)
 
     verbs.add_parser("tour", help="what to look at, and how").set_defaults(verb=_tour)
@@ -98,7 +103,13 @@ def _add_json(verb: argparse.ArgumentParser) -> None:
 
 
 def _up(lab: Lab, arguments: argparse.Namespace) -> None:
-    topology = plan(arguments.nodes, public=arguments.public, per_router=arguments.per_router)
+    topology = plan(
+        arguments.nodes,
+        public=arguments.public,
+        per_router=arguments.per_router,
+        version=6 if arguments.ipv6 else 4,
+        mtu=arguments.mtu,
+    )
     with lab.changed_by_one():
         life_cycle.up(lab, topology)
 
@@ -167,9 +178,16 @@ def _nat_type(lab: Lab, arguments: argparse.Namespace) -> None:
         faults.switch_nat(lab, topology, topology.node(arguments.node), arguments.nat)
 
 
+def _readdress(lab: Lab, arguments: argparse.Namespace) -> None:
+    with lab.changed_by_one():
+        topology = lab.topology()
+        faults.readdress(lab, topology, topology.node(arguments.node))
+
+
 def _reboot(lab: Lab, arguments: argparse.Namespace) -> None:
     with lab.changed_by_one():
-        faults.reboot(lab, lab.topology().node(arguments.node))
+        topology = lab.topology()
+        faults.reboot(lab, topology, topology.node(arguments.node))
 
 
 def _scenarios(lab: Lab, arguments: argparse.Namespace) -> None:
@@ -178,8 +196,9 @@ def _scenarios(lab: Lab, arguments: argparse.Namespace) -> None:
 
     outcomes = scenarios.run_all(lab, arguments.names)
     print(scenarios.as_text(outcomes), end="")
-    if any(outcome.seconds is None for outcome in outcomes):
-        raise LabError("in some scenarios pods never talked again")
+    bad = [outcome.scenario for outcome in outcomes if not outcome.is_good]
+    if bad:
+        raise LabError(f"not as it shall be after: {'; '.join(bad)}")
 
 
 def _tour(lab: Lab, arguments: argparse.Namespace) -> None:

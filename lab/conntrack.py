@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Makes a router forget its translations: run as a program inside the router's network namespace.
+"""Makes a router forget its connections and translations: run as a program inside the router's network namespace.
 
 One ctnetlink message, so that the machine needs no conntrack tool.
 """
@@ -18,8 +18,8 @@ _HEADER = struct.Struct("=IHHII")
 
 
 def forget_all() -> None:
-    """Delete every IPv4 entry of this namespace's conntrack table; deadline 5 s. Raises OSError."""
-    body = struct.pack("=BBH", socket.AF_INET, 0, 0)
+    """Delete every entry of this namespace's conntrack table, of IPv4 and IPv6; deadline 5 s. Raises OSError."""
+    body = struct.pack("=BBH", socket.AF_UNSPEC, 0, 0)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netfilter:
         netfilter.settimeout(5.0)
         netfilter.send(_HEADER.pack(_HEADER.size + len(body), _DELETE, _REQUEST_ACK, 1, 0) + body)

@@ -22,7 +22,10 @@ def heal(lab: Lab, node: Node) -> None:
 
 
 def forget(lab: Lab, topology: Topology, node: Node) -> None:
-    """Make the node's router lose its translations, as its restart does. Raises LabError if the node has no router."""
+    """Make the node's router lose its connections and translations, as its restart does.
+
+    Raises LabError if the node has no router.
+    """
     router = _router(topology, node)
     conntrack = str(Path(__file__).with_name("conntrack.py"))
     run(*in_netns(lab.netns(router.name), ["/usr/bin/python3", conntrack]))
@@ -31,22 +34,22 @@ def forget(lab: Lab, topology: Topology, node: Node) -> None:
 def switch_nat(lab: Lab, topology: Topology, node: Node, nat: str) -> None:
     """Make the node's router translate in another way from now on (topology.NAT_TYPES), old translations forgotten."""
     changed = topology.with_nat(_router(topology, node), nat)
-    network.set_nat(lab.prefix, _router(changed, node))
+    network.set_nat(lab.prefix, changed, _router(changed, node))
     forget(lab, changed, node)
     lab.write(changed, is_complete=True)
 
 
 def readdress(lab: Lab, topology: Topology, node: Node) -> None:
-    """Give the node's router another public address, as a provider does over night."""
+    """Give the node's site another public address, with IPv6 another prefix, as a provider does over night."""
     router = _router(topology, node)
-    changed = topology.with_address(router, topology.free_public_address())
-    network.readdress(lab.prefix, _router(changed, node))
+    changed = topology.with_other_address(router)
+    network.readdress(lab.prefix, topology, changed, router.name)
     lab.write(changed, is_complete=True)
 
 
-def reboot(lab: Lab, node: Node) -> None:
+def reboot(lab: Lab, topology: Topology, node: Node) -> None:
     """Stop a node and start it again: its files stay, its processes and the state of its network do not."""
-    nodes.reboot(lab, node)
+    nodes.reboot(lab, topology, node)
 
 
 def _router(topology: Topology, node: Node) -> Router:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -29,10 +30,13 @@ def body(marker: bytes, size: int = BODY_BYTES) -> bytes:
     return lines[:size]
 
 
-def start(netns_command: list[str], log: Path) -> None:
-    """Start the server in its namespace, and return when it answers there; deadline 10 s. Raises TimeoutError."""
+def start(netns_command: list[str], log: Path, *, version: int) -> None:
+    """Start the server in its namespace, for one IP version, and return when it answers there; deadline 10 s.
+
+    Raises TimeoutError.
+    """
     process = subprocess.Popen(
-        [*netns_command, "/usr/bin/python3", __file__, str(log)],
+        [*netns_command, "/usr/bin/python3", __file__, str(log), str(version)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -93,12 +97,13 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing on stderr: _write_down has it all."""
 
 
-def _serve(log: Path) -> None:
+def _serve(log: Path, version: int) -> None:
     _Handler.log = log
-    with ThreadingHTTPServer(("0.0.0.0", PORT), _Handler) as server:
+    ThreadingHTTPServer.address_family = socket.AF_INET if version == 4 else socket.AF_INET6
+    with ThreadingHTTPServer(("", PORT), _Handler) as server:
         log.touch()
         server.serve_forever()
 
 
 if __name__ == "__main__":
-    _serve(Path(sys.argv[1]))
+    _serve(Path(sys.argv[1]), int(sys.argv[2]))

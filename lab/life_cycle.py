@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import internet
@@ -38,9 +39,10 @@ def up(lab: Lab, topology: Topology) -> None:
     started = time.monotonic()
     base = rootfs.prepare(lab)
     lab.write(topology, is_complete=False)
-    print(f"== network: a public segment, {len(topology.routers)} NAT routers, {len(topology.nodes)} nodes")
+    segment = f"a public segment of IPv{topology.version}, MTU {topology.mtu}"
+    print(f"== network: {segment}; {len(topology.routers)} routers, {len(topology.nodes)} nodes")
     network.build(lab.prefix, topology)
-    internet.start(in_netns(lab.netns(network.INTERNET), []), lab.internet_log)
+    internet.start(in_netns(lab.netns(network.INTERNET), []), lab.internet_log, version=topology.version)
     print("== nodes: systemd, each in its namespace", flush=True)
     nodes.start_all(lab, topology.nodes, base)
     inventory.write(lab, topology)
@@ -80,8 +82,11 @@ def _remove(lab: Lab) -> None:
 
 def _same_places(one: Topology, other: Topology) -> bool:
     """Whether two labs have the same nodes in the same places; how their routers translate may have been switched."""
-    places = [[(router.name, router.wan_address) for router in lab.routers] for lab in (one, other)]
-    return one.nodes == other.nodes and places[0] == places[1]
+
+    def places(topology: Topology) -> Topology:
+        return replace(topology, routers=tuple(replace(router, nat="") for router in topology.routers))
+
+    return places(one) == places(other)
 
 
 def _kill(lab: Lab) -> None:

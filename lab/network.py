@@ -10,7 +10,7 @@ from pathlib import Path
 
 import mounts
 from commands import NETNS_DIR, attempt, in_netns, run
-from topology import INTERNET_ADDRESS, LAN_PREFIX, Node, Router, Topology
+from topology import ETHERNET_MTU, Node, Router, Topology
 
 SEGMENT = "pub"
 """The namespace of the public segment; its bridge has this name and carries every packet that leaves a site."""
@@ -19,22 +19,27 @@ INTERNET = "internet"
 _LAN_BRIDGE = "lan0"
 _WAN = "wan0"
 
-_ROUTER_RULES = """\
-table ip nat {{
+_NAT_RULES = """\
+table {family} nat {{
     chain postrouting {{
         type nat hook postrouting priority srcnat; policy accept;
         oifname "{wan}" masquerade{how}
     }}
 }}
+"""
+_FILTER_RULES = """\
 table inet filter {{
     # A packet that nobody asked for is dropped before conntrack confirms it: a router that accepted it would have
     # its port taken, and translate the node's own packets to another one.
     chain input {{
         type filter hook input priority filter; policy accept;
+        # Neighbours are found by these, which conntrack knows nothing of.
+        icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
         iifname "{wan}" ct state != {{ established, related }} drop
     }}
     chain forward {{
         type filter hook forward priority filter; policy drop;
+        {own_prefix_only}
         ct state established,related accept
         iifname "{lan}" oifname "{wan}" accept
         # Where the kernel shows bridged packets to this hook (br_netfilter), the LAN's own are among them.
@@ -42,25 +47,29 @@ table inet filter {{
     }}
 }}
 """
+_OWN_PREFIX_ONLY = 'iifname "{lan}" oifname "{wan}" ip6 saddr != {prefix} drop'
+"""RFC 6092 REC-5; it is what makes an address of a prefix that the site has no more worthless at once."""
+_DEPRECATED = ("preferred_lft", "0", "valid_lft", "7200")
+"""A host's address whose prefix is taken back: for no new connections, and two hours more (RFC 4862 section 5.5.3)."""
 
 
 def build(prefix: str, topology: Topology) -> None:
     """Make every namespace and link of the topology; names of namespaces start with the prefix."""
     _add_netns(f"{prefix}-{SEGMENT}")
     _add_bridge(f"{prefix}-{SEGMENT}", SEGMENT)
-    _add_netns(f"{prefix}-{INTERNET}")
-    _plug(prefix, INTERNET, "eth0", f"{INTERNET_ADDRESS}/24", segment=SEGMENT)
+    _build_internet(prefix, topology)
     for router in topology.routers:
-        _build_router(prefix, router)
+        _build_router(prefix, topology, router)
     for node in topology.nodes:
-        build_node(prefix, node)
+        build_node(prefix, topology, node)
 
 
-def build_node(prefix: str, node: Node) -> None:
+def build_node(prefix: str, topology: Topology, node: Node) -> None:
     """Make one node's namespace, with eth0 on its segment and a default route, and nothing else in it."""
     _add_netns(f"{prefix}-{node.name}")
-    _plug(prefix, node.name, "eth0", node.address, segment=node.router or SEGMENT)
-    run("ip", "-n", f"{prefix}-{node.name}", "route", "add", "default", "via", node.gateway)
+    mtu = topology.mtu if node.router is None else ETHERNET_MTU
+    _plug(prefix, node.name, "eth0", node.address, segment=node.router or SEGMENT, mtu=mtu)
+    _set_default_route(f"{prefix}-{node.name}", node.gateway, "eth0")
 
 
 def remove_node(prefix: str, node: Node) -> None:
@@ -69,19 +78,39 @@ def remove_node(prefix: str, node: Node) -> None:
     _remove_netns(f"{prefix}-{node.name}")
 
 
-def set_nat(prefix: str, router: Router) -> None:
+def set_nat(prefix: str, topology: Topology, router: Router) -> None:
     """Put the router's rules in place of those it has."""
-    how = " random,fully-random" if router.nat == "symmetric" else ""
-    rules = _ROUTER_RULES.format(wan=_WAN, lan=_LAN_BRIDGE, how=how)
-    run(*in_netns(f"{prefix}-{router.name}", ["nft", "-f", "-"]), stdin="flush ruleset\n" + rules)
+    names = {"wan": _WAN, "lan": _LAN_BRIDGE}
+    own_prefix_only = _OWN_PREFIX_ONLY.format(**names, prefix=router.prefix) if topology.version == 6 else ""
+    rules = "flush ruleset\n" + _FILTER_RULES.format(**names, own_prefix_only=own_prefix_only)
+    if router.nat != "none":
+        family = "ip" if topology.version == 4 else "ip6"
+        how = " random,fully-random" if router.nat == "symmetric" else ""
+        rules += _NAT_RULES.format(**names, family=family, how=how)
+    run(*in_netns(f"{prefix}-{router.name}", ["nft", "-f", "-"]), stdin=rules)
 
 
-def readdress(prefix: str, router: Router) -> None:
-    """Give the router its public address in place of the one it has; what went out by that one is forgotten."""
-    netns = f"{prefix}-{router.name}"
-    run("ip", "-n", netns, "address", "flush", "dev", _WAN)
-    run("ip", "-n", netns, "address", "add", f"{router.wan_address}/24", "dev", _WAN)
-    run("ip", "-n", netns, "route", "replace", "default", "via", INTERNET_ADDRESS)
+def readdress(prefix: str, before: Topology, after: Topology, name: str) -> None:
+    """Give a router its public address of `after`; what went out by the one of `before` is forgotten.
+
+    With IPv6 its nodes get theirs of the new prefix. They keep those of the old one, which nobody routes to any more,
+    as addresses that nothing new shall use: so routers leave them that lost a prefix over night (RFC 8978).
+    """
+    old, new = (next(router for router in each.routers if router.name == name) for each in (before, after))
+    netns = f"{prefix}-{name}"
+    run("ip", "-n", netns, "address", "flush", "dev", _WAN, "scope", "global")
+    _add_address(netns, f"{new.wan_address}/{after.public_length}", _WAN)
+    _set_default_route(netns, after.internet_address, _WAN)
+    if after.version == 4:
+        return
+    run("ip", "-n", netns, "address", "del", old.lan_address, "dev", _LAN_BRIDGE)
+    _add_address(netns, new.lan_address, _LAN_BRIDGE)
+    set_nat(prefix, after, new)
+    run("ip", "-n", f"{prefix}-{INTERNET}", "route", "del", old.prefix)
+    _route_to_site(prefix, new)
+    for was, node in zip(before.nodes_of(old), after.nodes_of(new), strict=True):
+        _add_address(f"{prefix}-{node.name}", node.address, "eth0")
+        run("ip", "-n", f"{prefix}-{node.name}", "address", "change", was.address, "dev", "eth0", *_DEPRECATED)
 
 
 def set_uplink(prefix: str, port: str, *, is_up: bool) -> None:
@@ -120,15 +149,43 @@ def remove(prefix: str) -> None:
         attempt("rmdir", NETNS_DIR)
 
 
-def _build_router(prefix: str, router: Router) -> None:
+def _build_internet(prefix: str, topology: Topology) -> None:
+    netns = f"{prefix}-{INTERNET}"
+    _add_netns(netns)
+    address = f"{topology.internet_address}/{topology.public_length}"
+    _plug(prefix, INTERNET, "eth0", address, segment=SEGMENT, mtu=topology.mtu)
+    if topology.version == 6:
+        run(*in_netns(netns, ["sysctl", "-qw", "net.ipv6.conf.all.forwarding=1"]))
+
+
+def _build_router(prefix: str, topology: Topology, router: Router) -> None:
     netns = f"{prefix}-{router.name}"
     _add_netns(netns)
     _add_bridge(netns, _LAN_BRIDGE)
-    run("ip", "-n", netns, "address", "add", f"{LAN_PREFIX}1/24", "dev", _LAN_BRIDGE)
-    _plug(prefix, router.name, _WAN, f"{router.wan_address}/24", segment=SEGMENT)
-    run("ip", "-n", netns, "route", "add", "default", "via", INTERNET_ADDRESS)
-    run(*in_netns(netns, ["sysctl", "-qw", "net.ipv4.ip_forward=1"]))
-    set_nat(prefix, router)
+    _add_address(netns, router.lan_address, _LAN_BRIDGE)
+    wan_address = f"{router.wan_address}/{topology.public_length}"
+    _plug(prefix, router.name, _WAN, wan_address, segment=SEGMENT, mtu=topology.mtu)
+    forwarding = "net.ipv4.ip_forward=1"
+    if topology.version == 6:
+        gateway = next(node.gateway for node in topology.nodes_of(router))
+        _add_address(netns, f"{gateway}/64", _LAN_BRIDGE)
+        _route_to_site(prefix, router)
+        forwarding = "net.ipv6.conf.all.forwarding=1"
+    run(*in_netns(netns, ["sysctl", "-qw", forwarding]))
+    _set_default_route(netns, topology.internet_address, _WAN)
+    set_nat(prefix, topology, router)
+
+
+def _route_to_site(prefix: str, router: Router) -> None:
+    run("ip", "-n", f"{prefix}-{INTERNET}", "route", "add", router.prefix, "via", router.wan_address)
+
+
+def _set_default_route(netns: str, gateway: str, ifname: str) -> None:
+    run("ip", "-n", netns, "route", "replace", "default", "via", gateway, "dev", ifname)
+
+
+def _add_address(netns: str, address: str, ifname: str) -> None:
+    run("ip", "-n", netns, "address", "add", address, "dev", ifname)
 
 
 def _add_netns(name: str) -> None:
@@ -138,16 +195,24 @@ def _add_netns(name: str) -> None:
 
 def _add_bridge(netns: str, name: str) -> None:
     run("ip", "-n", netns, "link", "add", name, "type", "bridge")
-    run("ip", "-n", netns, "link", "set", name, "up")
+    _set_up(netns, name)
 
 
-def _plug(prefix: str, host: str, ifname: str, address: str, *, segment: str) -> None:
+def _plug(prefix: str, host: str, ifname: str, address: str, *, segment: str, mtu: int) -> None:
     """Give a host an interface with an address on a segment; the segment's port has the host's name."""
     segment_netns, netns = f"{prefix}-{segment}", f"{prefix}-{host}"
     bridge = SEGMENT if segment == SEGMENT else _LAN_BRIDGE
-    run("ip", "-n", segment_netns, "link", "add", host, "type", "veth", "peer", "name", ifname, "netns", netns)
+    ends = [host, "mtu", str(mtu), "type", "veth", "peer", "name", ifname, "mtu", str(mtu), "netns", netns]
+    run("ip", "-n", segment_netns, "link", "add", *ends)
     run("ip", "-n", segment_netns, "link", "set", host, "master", bridge, "up")
-    run("ip", "-n", netns, "address", "add", address, "dev", ifname)
+    _set_up(netns, ifname)
+    _add_address(netns, address, ifname)
+
+
+def _set_up(netns: str, ifname: str) -> None:
+    """Its IPv6 addresses can be used at once: the lab knows that none is there twice, nobody need look (RFC 4862)."""
+    settings = [f"net.ipv6.conf.{which}.accept_dad=0" for which in ("all", ifname)]
+    run(*in_netns(netns, ["sysctl", "-qw", *settings]))
     run("ip", "-n", netns, "link", "set", ifname, "up")
 
 

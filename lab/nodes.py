@@ -20,7 +20,7 @@ import network
 from commands import NETNS_DIR, LabError, attempt, run
 from places import Lab, write_file
 from rootfs import INIT_PATH
-from topology import Node
+from topology import Node, Topology
 
 BOOT_TIMEOUT = 60.0
 """Seconds from the first process to systemd's word that all units are up."""
@@ -49,11 +49,11 @@ def start_all(lab: Lab, nodes: Iterable[Node], rootfs: Path) -> None:
     _at_once(lambda node: _await_boot(lab, node), nodes)
 
 
-def reboot(lab: Lab, node: Node) -> None:
+def reboot(lab: Lab, topology: Topology, node: Node) -> None:
     """Stop a node as its power button does (it has 3 s), take its interfaces, routes and rules away, and start it."""
     _podman(lab, "stop", "--time=3", lab.netns(node.name))
     network.remove_node(lab.prefix, node)
-    network.build_node(lab.prefix, node)
+    network.build_node(lab.prefix, topology, node)
     _podman(lab, "start", lab.netns(node.name))
     _await_boot(lab, node)
 

@@ -19,7 +19,7 @@ import tunnels
 from commands import LabError
 from places import Lab
 from pods import Pod
-from questions import MtuCheck, View
+from questions import Answer, MtuCheck, View
 from topology import Topology
 from tunnels import Path
 from wire import Capture, Secret, Sighting, inner_header
@@ -37,10 +37,12 @@ class Check:
 class Proof:
     """Everything that was seen, and what it had to be.
 
-    `seen_as` has, for each pod, the addresses the internet saw it under; `expected_as` the one its node's site has.
+    Pods were asked about the internet or, where that is of another IP version than they are, `nodes` were. `seen_as`
+    has, for each of those, the addresses the internet saw it under; `expected_as` the one that it shall be.
     """
 
     views: tuple[View, ...]
+    nodes: dict[str, Answer]
     seen_as: dict[str, tuple[str, ...]]
     expected_as: dict[str, str]
     paths: tuple[Path, ...]
@@ -70,12 +72,15 @@ def prove(lab: Lab) -> Proof:
     capture = Capture(lab)
     with capture:
         views = questions.ask_all(lab, running)
+        nodes = questions.ask_nodes(lab, topology) if topology.version != 4 else {}
         mtus = _check_mtus(lab, views, first_pods)
     requests = internet.requests_since(lab.internet_log, log_offset)
+    node_of = {name: name for name in nodes} or {pod.name: pod.node for pod in running}
     return Proof(
         views=views,
-        seen_as={pod.name: _clients(requests, pod) for pod in running},
-        expected_as={pod.name: topology.public_address(topology.node(pod.node)) for pod in running},
+        nodes=nodes,
+        seen_as={name: _clients(requests, name) for name in node_of},
+        expected_as={name: topology.public_address(topology.node(node)) for name, node in node_of.items()},
         paths=_paths(lab, topology, first_pods),
         tunnel_mtus={pod.node: tunnels.mtu(lab, topology.node(pod.node)) for pod in first_pods},
         mtus=mtus,
@@ -109,8 +114,8 @@ def _check_mtus(lab: Lab, views: Sequence[View], first_pods: Sequence[Pod]) -> t
         return tuple(workers.map(check, first_pods, ring))
 
 
-def _clients(requests: Sequence[dict[str, object]], pod: Pod) -> tuple[str, ...]:
-    return tuple(sorted({str(one["client"]) for one in requests if one["path"] == questions.path_for(pod)}))
+def _clients(requests: Sequence[dict[str, object]], name: str) -> tuple[str, ...]:
+    return tuple(sorted({str(one["client"]) for one in requests if one["path"] == questions.path_for(name)}))
 
 
 def _paths(lab: Lab, topology: Topology, first_pods: Sequence[Pod]) -> tuple[Path, ...]:
@@ -130,10 +135,11 @@ def _secrets(running: Sequence[Pod]) -> Iterator[Secret]:
 
 
 def _reach(proof: Proof) -> Iterator[Check]:
+    asked = [(view.pod.name, answer) for view in proof.views for answer in (*view.peers, view.internet) if answer]
+    for name, answer in (*asked, *proof.nodes.items()):
+        yield Check(f"{name} gets a ping back from {answer.target}", answer.rtt_ms is not None)
+        yield Check(f"{name} gets 1 MiB unharmed from {answer.target}", answer.is_body_right)
     for view in proof.views:
-        for answer in (*view.peers, view.internet):
-            yield Check(f"{view.pod.name} gets a ping back from {answer.target}", answer.rtt_ms is not None)
-            yield Check(f"{view.pod.name} gets 1 MiB unharmed from {answer.target}", answer.is_body_right)
         yield Check(f"{view.pod.name} gets a ping back from its gateway", view.gateway.rtt_ms is not None)
 
 
@@ -161,6 +167,7 @@ def _wire(proof: Proof) -> Iterator[Check]:
     yield Check("the capture can be read: what the internet served is in it", wire.control_read)
     yield Check(f"nothing of the pods is readable on the public segment (found: {read})", not wire.read)
     yield Check(f"only public addresses are on the public segment (found: {strangers})", not wire.strangers)
+    yield Check(f"no packet on the public segment had to be taken apart ({wire.fragments} were)", not wire.fragments)
     nodes_of = Counter(view.pod.node for view in proof.views)
     between_nodes = sum(count * (len(proof.views) - count) for count in nodes_of.values())
     expected, seen = between_nodes * internet.BODY_BYTES, sum(wire.encrypted_bytes.values())

@@ -17,11 +17,11 @@ def render(proof: Proof) -> str:
 
 def _table(proof: Proof) -> str:
     names = [view.pod.name for view in proof.views]
-    columns = [*names, "gateway", "internet"]
+    columns = [*names, "gateway", *(["internet"] if not proof.nodes else [])]
     lines = ["Every pod to every pod: ms of a ping's round trip, and +1M if 1 MiB over TCP came unharmed", ""]
     lines.append(f"{'from':10} {'address':14}" + "".join(f"{name:>13}" for name in columns))
     for view in proof.views:
-        answers = {answer.target: answer for answer in (*view.peers, view.gateway, view.internet)}
+        answers = {answer.target: answer for answer in (*view.peers, view.gateway, view.internet) if answer}
         cells = "".join(f"{_cell(answers.get(name)):>13}" for name in columns)
         lines.append(f"{view.pod.name:10} {view.pod.address:14}{cells}")
     return "\n".join(lines) + "\n"
@@ -37,6 +37,11 @@ def _cell(answer: Answer | None) -> str:
 
 
 def _internet(proof: Proof) -> str:
+    if proof.nodes:
+        lines = ["The internet saw nodes as (pods have no IPv6 address): ms of a ping's round trip, +1M as above"]
+        for name, answer in proof.nodes.items():
+            lines.append(f"  {name:10} {', '.join(proof.seen_as[name]) or 'nobody':20} {_cell(answer):>10}")
+        return "\n".join(lines) + "\n"
     lines = ["The internet saw pods as"]
     for view in proof.views:
         name = view.pod.name
@@ -70,6 +75,7 @@ def _wire(proof: Proof) -> str:
     lines = [f"On the public segment, {wire.frames} frames meanwhile ({wire.dropped} missed)"]
     for (source, destination), count in sorted(wire.encrypted_bytes.items()):
         lines.append(f"  {source} > {destination}: {count / (1 << 20):.1f} MiB encrypted")
+    lines.append(f"  packets that had to be taken apart: {wire.fragments or 'none'}")
     lines.append(f"  pods' addresses, headers or contents readable: {'; '.join(wire.read) or 'none'}")
     return "\n".join(lines) + "\n"
 

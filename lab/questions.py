@@ -1,11 +1,13 @@
 """What the pods are asked, from inside: whom they reach, whole bodies and not only pings, and how long a packet may be.
 
-What the answers should be is proof.py's to know.
+Pods have IPv4 addresses: where the internet is one of IPv6, nodes are asked about it in their place. What the answers
+should be is proof.py's to know.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from commands import LabError, attempt
 from cri import ExecResult
 from places import Lab
 from pods import Pod
-from topology import INTERNET_ADDRESS
+from topology import Node, Topology
 
 _BODY_TIMEOUT = 20
 """Seconds that one body of 1 MiB may take while all the others are under way."""
@@ -46,10 +48,16 @@ ask() {{
 wait
 """
 
+_FETCH = """\
+import hashlib, sys, urllib.request
+with urllib.request.urlopen(sys.argv[1], timeout=float(sys.argv[2])) as answer:
+    print(hashlib.sha256(answer.read()).hexdigest())
+"""
+
 
 @dataclass(frozen=True)
 class Answer:
-    """What a pod got of one target: the round trip in ms (None: no answer), and whether its 1 MiB came unharmed.
+    """What somebody got of one target: the round trip in ms (None: no answer), and whether its 1 MiB came unharmed.
 
     A gateway serves no body.
     """
@@ -61,12 +69,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class View:
-    """The network as one pod sees it; `mtu` in bytes is what its eth0 has."""
+    """The network as one pod sees it; `mtu` in bytes is what its eth0 has; `internet` is None if it was not asked."""
 
     pod: Pod
     peers: tuple[Answer, ...]
     gateway: Answer
-    internet: Answer
+    internet: Answer | None
     mtu: int
 
 
@@ -82,11 +90,20 @@ class MtuCheck:
 
 
 def ask_all(lab: Lab, running: Sequence[Pod]) -> tuple[View, ...]:
-    """Ask every pod about every other, its gateway and the internet, all at the same time."""
+    """Ask every pod about every other, its gateway and an internet of its own protocol, all at the same time."""
+    topology = lab.topology()
+    internet_address = topology.internet_address if topology.version == 4 else None
     with ThreadPoolExecutor(max_workers=32) as workers:
-        pinged = list(workers.map(lambda pod: _ping(lab, pod, running), running))
-        fetched = list(workers.map(lambda pod: _fetch(lab, pod, running), running))
+        pinged = list(workers.map(lambda pod: _ping(lab, pod, running, internet_address), running))
+        fetched = list(workers.map(lambda pod: _fetch(lab, pod, running, internet_address), running))
     return tuple(_view(*seen, running) for seen in zip(running, pinged, fetched, strict=True))
+
+
+def ask_nodes(lab: Lab, topology: Topology) -> dict[str, Answer]:
+    """What each node itself gets of the internet, by the nodes' names."""
+    with ThreadPoolExecutor(max_workers=16) as workers:
+        answers = workers.map(lambda node: _ask_node(lab, node, topology.internet_address), topology.nodes)
+        return {node.name: answer for node, answer in zip(topology.nodes, answers, strict=True)}
 
 
 def check_mtu(lab: Lab, source: Pod, target: Pod, mtu: int) -> MtuCheck:
@@ -101,20 +118,31 @@ def check_mtu(lab: Lab, source: Pod, target: Pod, mtu: int) -> MtuCheck:
     return MtuCheck(source.name, target.name, mtu, passes(mtu), passes(mtu + 1))
 
 
-def path_for(pod: Pod) -> str:
-    """What a pod asks the internet for: the internet's log then tells whose request it was."""
-    return f"/body?{pod.name}"
+def path_for(name: str) -> str:
+    """What a pod or a node asks the internet for: the internet's log then tells whose request it was."""
+    return f"/body?{name}"
 
 
-def _ping(lab: Lab, pod: Pod, running: Sequence[Pod]) -> dict[str, str]:
-    targets = {**{peer.name: peer.address for peer in running if peer != pod}, "internet": INTERNET_ADDRESS}
+def _ask_node(lab: Lab, node: Node, internet_address: str) -> Answer:
+    ping = attempt(*nodes.command(lab, node, ["ping", "-c", "3", "-i", "0.2", "-W", "2", "-q", internet_address]))
+    rtt = re.search(r" = [0-9.]+/([0-9.]+)/", ping.stdout)
+    url = f"http://[{internet_address}]{path_for(node.name)}"
+    fetch = attempt(*nodes.command(lab, node, ["python3", "-c", _FETCH, url, str(_BODY_TIMEOUT)]))
+    return Answer("internet", float(rtt[1]) if rtt else None, fetch.stdout.strip() == _INTERNET_BODY_SHA256)
+
+
+def _ping(lab: Lab, pod: Pod, running: Sequence[Pod], internet_address: str | None) -> dict[str, str]:
+    targets = {peer.name: peer.address for peer in running if peer != pod}
+    if internet_address:
+        targets["internet"] = internet_address
     heard = _ask(lab, pod, _PING_SCRIPT.format(questions=_questions(targets)))
     return _complete(pod, heard, {*targets, "gateway", "mtu"})
 
 
-def _fetch(lab: Lab, pod: Pod, running: Sequence[Pod]) -> dict[str, str]:
+def _fetch(lab: Lab, pod: Pod, running: Sequence[Pod], internet_address: str | None) -> dict[str, str]:
     targets = {peer.name: f"http://{peer.address}:{pods.PORT}/body" for peer in running if peer != pod}
-    targets["internet"] = f"http://{INTERNET_ADDRESS}{path_for(pod)}"
+    if internet_address:
+        targets["internet"] = f"http://{internet_address}{path_for(pod.name)}"
     heard = _ask(lab, pod, _BODY_SCRIPT.format(questions=_questions(targets), timeout=_BODY_TIMEOUT))
     return _complete(pod, heard, {*targets})
 
@@ -145,6 +173,6 @@ def _view(pod: Pod, pinged: dict[str, str], fetched: dict[str, str], running: Se
         pod=pod,
         peers=tuple(answer(peer.name, peer.body_sha256) for peer in running if peer != pod),
         gateway=answer("gateway", ""),
-        internet=answer("internet", _INTERNET_BODY_SHA256),
+        internet=answer("internet", _INTERNET_BODY_SHA256) if "internet" in pinged else None,
         mtu=int(pinged["mtu"]),
     )

@@ -20,16 +20,24 @@ Look around:
   ssh -F {configuration} node2
   ip netns exec {segment} tcpdump -ni {bridge}   what the internet sees
 Break it, and run lab/lab prove again:
-  lab/lab nat-type node3 symmetric        no hole can be punched: the public node relays
+  lab/lab nat-type node3 symmetric        no hole can be punched: the public node relays (and back: preserving, none)
   lab/lab nat-forget node2                its router restarts
+  lab/lab readdress node2                 its site gets another public address, or prefix
   lab/lab reboot node2; lab/lab cut node2; lab/lab heal node2
 Take it away: make demo-down
 """
 
 
+_TRANSLATION = {"preserving": "preserving", "symmetric": "symmetric", "none": "firewall"}
+"""What a person calls a router that translates in this way (topology.NAT_TYPES)."""
+
+
 @dataclass(frozen=True)
 class NodeSurvey:
-    """One node as it is now; `nat` and `router` are None for a public node, `pid` is None if it does not run."""
+    """One node as it is now; `nat` and `router` are None for a public node, `pid` is None if it does not run.
+
+    `uplink` says whether its site's link passes anything, `mtu` how many bytes of an IP packet.
+    """
 
     name: str
     address: str
@@ -37,6 +45,7 @@ class NodeSurvey:
     router: str | None
     nat: str | None
     uplink: str
+    mtu: int
     pid: int | None
 
 
@@ -54,6 +63,7 @@ def survey(lab: Lab) -> list[NodeSurvey]:
                 router=node.router,
                 nat=router.nat if router else None,
                 uplink="up" if network.uplink_is_up(lab.prefix, network.uplink_port(node)) else "cut",
+                mtu=topology.mtu,
                 pid=nodes.pid(lab, node) if nodes.is_running(lab, node) else None,
             )
         )
@@ -67,11 +77,12 @@ def as_json(surveyed: list[NodeSurvey]) -> dict[str, object]:
 
 def as_text(surveyed: list[NodeSurvey]) -> str:
     """For people: one line a node."""
-    lines = [f"{'NODE':9} {'ADDRESS':18} {'INTERNET SEES':15} {'ROUTER':20} {'UPLINK':7} STATE\n"]
+    lines = [f"{'NODE':9} {'ADDRESS':20} {'INTERNET SEES':17} {'ROUTER':20} {'UPLINK':7} {'MTU':>4}  STATE\n"]
     for node in surveyed:
-        router = f"{node.router}, {node.nat}" if node.router else "none: public"
+        router = f"{node.router}, {_TRANSLATION[node.nat]}" if node.router and node.nat else "none: public"
         state = f"runs, pid {node.pid}" if node.pid else "DOWN"
-        lines.append(f"{node.name:9} {node.address:18} {node.public_address:15} {router:20} {node.uplink:7} {state}\n")
+        address = f"{node.address:20} {node.public_address:17}"
+        lines.append(f"{node.name:9} {address} {router:20} {node.uplink:7} {node.mtu:>4}  {state}\n")
     return "".join(lines)
 
 

@@ -25,7 +25,7 @@ class Path:
 
 @dataclass(frozen=True)
 class Peer:
-    """One peer of an interface: address:port it is sent to, and the networks that are sent to it."""
+    """One peer of an interface: address:port it is sent to ([address]:port with IPv6), and the networks sent to it."""
 
     endpoint: str
     allowed: tuple[ipaddress.IPv4Network, ...]
@@ -37,8 +37,8 @@ def path(lab: Lab, topology: Topology, source: Node, target: Node, pod_address: 
     peer = peer_for(ipaddress.IPv4Address(pod_address), peers_of(dump))
     if peer is None:
         raise LabError(f"{source.name}: no peer of {INTERFACE} has {pod_address} ({target.name}) in its allowed IPs")
-    address = peer.endpoint.rsplit(":", 1)[0]
-    if address in (topology.public_address(target), target.address.split("/")[0]):
+    address = host_of(peer.endpoint)
+    if address in (topology.public_address(target), target.host):
         return Path(source.name, target.name, peer.endpoint, None)
     for node in topology.nodes:
         if topology.public_address(node) == address:
@@ -59,6 +59,11 @@ def peers_of(dump: str) -> list[Peer]:
         networks = [] if allowed == "(none)" else [ipaddress.ip_network(cidr) for cidr in allowed.split(",")]
         peers.append(Peer(endpoint, tuple(net for net in networks if isinstance(net, ipaddress.IPv4Network))))
     return peers
+
+
+def host_of(endpoint: str) -> str:
+    """The address of an endpoint."""
+    return endpoint.rpartition(":")[0].strip("[]")
 
 
 def peer_for(address: ipaddress.IPv4Address, peers: list[Peer]) -> Peer | None:

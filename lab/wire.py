@@ -10,21 +10,25 @@ import signal
 import struct
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import network
 from commands import LabError, in_netns
 from places import Lab
-from topology import PUBLIC_PREFIX
+from topology import PUBLIC_NETWORKS
 
 _PCAP_HEADER = struct.Struct("<IHHiIII")
 _PCAP_MAGIC = 0xA1B2C3D4
 _PACKET_HEADER = struct.Struct("<IIII")
-_ETHERNET_BYTES, _IPV4, _UDP = 14, b"\x08\x00", 17
-_WIREGUARD_DATA = b"\x04\x00\x00\x00"
-"""First bytes of WireGuard's transport data message (its whitepaper, section 5.4.6)."""
+_ETHERNET_BYTES, _IPV4, _IPV6 = 14, b"\x08\x00", b"\x86\xdd"
+_UDP, _IPV6_FRAGMENT = 17, 44
+_WIREGUARD_DATA, _WIREGUARD_HEADER_BYTES = b"\x04\x00\x00\x00", 16
+"""Of WireGuard's transport data message (its whitepaper, section 5.4.6); the header has the receiver and a counter."""
+
+
+_Address: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
 
 
 @dataclass(frozen=True)
@@ -39,15 +43,17 @@ class Secret:
 class Sighting:
     """What a capture shows.
 
-    `encrypted_bytes` counts WireGuard's data messages between two public addresses, `strangers` are IPv4 addresses that
-    are none of the public segment's, `read` names the secrets that were found, `dropped` the frames tcpdump missed;
-    `control_read` says whether something was found that must be readable, so that the search is known to work.
+    `encrypted_bytes` counts WireGuard's data messages between two public addresses, `strangers` are addresses that are
+    none of the lab's internet, `fragments` are IP packets that somebody had to take apart, `read` names the secrets
+    that were found, `dropped` the frames tcpdump missed; `control_read` says whether something was found that must be
+    readable, so that the search is known to work.
     """
 
     frames: int
     dropped: int
     encrypted_bytes: dict[tuple[str, str], int]
     strangers: tuple[str, ...]
+    fragments: int
     read: tuple[str, ...]
     control_read: bool
 
@@ -97,18 +103,30 @@ class Capture:
 
     def search(self, secrets: Iterable[Secret], *, control: bytes) -> Sighting:
         """Look through all that was captured; call it when the context has ended."""
-        encrypted: Counter[tuple[str, str]] = Counter()
+        encrypted: dict[tuple[str, str], dict[bytes, int]] = {}
         strangers: set[str] = set()
         content = self._path.read_bytes()
-        frames = 0
+        frames = fragments = 0
         for frame in _frames(content):
             frames += 1
-            addresses = _ipv4_addresses(frame)
-            if addresses:
-                strangers.update(address for address in addresses if not _is_of_segment(address))
-                encrypted[addresses] += _wireguard_bytes(frame)
-        read = tuple(secret.name for secret in secrets if secret.pattern in content)
-        return Sighting(frames, self._dropped(), dict(+encrypted), tuple(sorted(strangers)), read, control in content)
+            packet = _packet(frame)
+            if packet is None:
+                continue
+            strangers.update(str(address) for address in packet.addresses if not _is_public(address))
+            fragments += packet.is_fragment
+            if message := _wireguard_message(packet):
+                # Between sites that have prefixes it crosses the segment twice: to the provider and from it.
+                source, destination = map(str, packet.addresses)
+                encrypted.setdefault((source, destination), {})[message[:_WIREGUARD_HEADER_BYTES]] = len(message)
+        return Sighting(
+            frames,
+            self._dropped(),
+            {pair: sum(sizes.values()) for pair, sizes in encrypted.items()},
+            tuple(sorted(strangers)),
+            fragments,
+            tuple(secret.name for secret in secrets if secret.pattern in content),
+            control in content,
+        )
 
     def _stop(self) -> None:
         self._process.send_signal(signal.SIGINT)
@@ -143,21 +161,38 @@ def _frames(content: bytes) -> Iterator[bytes]:
         offset += captured
 
 
-def _ipv4_addresses(frame: bytes) -> tuple[str, str] | None:
-    if frame[12:14] != _IPV4 or len(frame) < _ETHERNET_BYTES + 20:
-        return None
-    source, destination = frame[_ETHERNET_BYTES + 12 : _ETHERNET_BYTES + 16], frame[_ETHERNET_BYTES + 16 :][:4]
-    return str(ipaddress.IPv4Address(source)), str(ipaddress.IPv4Address(destination))
+@dataclass(frozen=True)
+class _Packet:
+    """An IP packet: its two addresses, and what its header is followed by."""
+
+    addresses: tuple[_Address, _Address]
+    protocol: int
+    payload: bytes
+    is_fragment: bool
 
 
-def _wireguard_bytes(frame: bytes) -> int:
-    """Bytes of a WireGuard data message in an IPv4 frame; 0 if it is something else."""
-    header = (frame[_ETHERNET_BYTES] & 0xF) * 4
-    payload = frame[_ETHERNET_BYTES + header + 8 :]
-    if frame[_ETHERNET_BYTES + 9] != _UDP or not payload.startswith(_WIREGUARD_DATA):
-        return 0
-    return len(payload)
+def _packet(frame: bytes) -> _Packet | None:
+    """The IP packet of an Ethernet frame; None if it has none."""
+    kind, packet = frame[12:14], frame[_ETHERNET_BYTES:]
+    if kind == _IPV4 and len(packet) >= 20:
+        addresses = ipaddress.IPv4Address(packet[12:16]), ipaddress.IPv4Address(packet[16:20])
+        (offset,) = struct.unpack_from(">H", packet, 6)
+        # All but DF: more fragments, or an offset (RFC 791).
+        return _Packet(addresses, packet[9], packet[(packet[0] & 0xF) * 4 :], bool(offset & 0x3FFF))
+    if kind == _IPV6 and len(packet) >= 40:
+        both = ipaddress.IPv6Address(packet[8:24]), ipaddress.IPv6Address(packet[24:40])
+        return _Packet(both, packet[6], packet[40:], packet[6] == _IPV6_FRAGMENT)
+    return None
 
 
-def _is_of_segment(address: str) -> bool:
-    return address.startswith(PUBLIC_PREFIX)
+def _wireguard_message(packet: _Packet) -> bytes:
+    """The WireGuard data message in a packet; empty if it is something else."""
+    message = packet.payload[8:]
+    return message if packet.protocol == _UDP and message.startswith(_WIREGUARD_DATA) else b""
+
+
+def _is_public(address: _Address) -> bool:
+    """Whether it is of the lab's internet; so count those by which neighbours on a link find each other (RFC 4861)."""
+    if address.version == 6 and (address.is_link_local or address.is_multicast or address.is_unspecified):
+        return True
+    return address in PUBLIC_NETWORKS[address.version]

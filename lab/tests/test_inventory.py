@@ -17,6 +17,11 @@ def test_inventories_lab_describes_the_default_lab() -> None:
     assert written == inventory.describe(plan(3), ssh_config=ssh_config)
 
 
+def test_relays_of_an_ipv6_lab_have_ipv6_endpoints() -> None:
+    hosts = inventory.describe(plan(3, version=6), ssh_config="")["all"]["children"]["evio_nodes"]["hosts"]
+    assert hosts["node1"] == {"evio_host_overlay_address": "10.10.0.1", "evio_public_endpoint": "2001:db8::11"}
+
+
 def test_inventory_of_another_lab_has_the_same_variables(tmp_path: Path) -> None:
     lab = Lab(state=tmp_path)
     inventory.write(lab, plan(5, public=2))

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import access
 import faults
+import internet
 import life_cycle
 import network
 import nodes
 import pytest
+import questions
 from commands import NETNS_DIR, LabError, attempt, run
 from places import Lab
 from topology import plan
@@ -39,7 +41,7 @@ def test_nodes_are_bare_hosts_that_answer_ssh_and_leave_the_machine_s_kernel_alo
 
     node = topology.node("node2")
     run(*nodes.command(lab, node, ["sh", "-c", "echo kept >/root/file; ip link add gone0 type dummy; nft add table t"]))
-    faults.reboot(lab, node)
+    faults.reboot(lab, topology, node)
     assert run(*nodes.command(lab, node, ["cat", "/root/file"])) == "kept\n"
     assert attempt(*nodes.command(lab, node, ["ip", "link", "show", "gone0"])).returncode != 0
     assert run(*nodes.command(lab, node, ["nft", "list", "tables"])) == ""
@@ -51,6 +53,24 @@ def test_nodes_are_bare_hosts_that_answer_ssh_and_leave_the_machine_s_kernel_alo
         life_cycle.up(lab, plan(3))
     life_cycle.down(lab)
     assert life_cycle.leftovers(lab) == []
+
+
+def test_nodes_of_an_ipv6_lab_reach_its_internet_and_nothing_by_ipv4(lab: Lab) -> None:
+    life_cycle.up(lab, plan(2, version=6, mtu=1280))
+    topology = lab.topology()
+    answers = questions.ask_nodes(lab, topology)
+    assert [(answer.rtt_ms is not None, answer.is_body_right) for answer in answers.values()] == [(True, True)] * 2
+    clients = {request["path"]: request["client"] for request in internet.requests_since(lab.internet_log, 0)}
+    assert clients == {"/body?node1": "2001:db8::11", "/body?node2": "2001:db8:22::10"}
+    node = topology.node("node2")
+    assert run(*nodes.command(lab, node, ["ip", "-4", "-brief", "address", "show", "eth0"])).split()[2:] == []
+    faults.readdress(lab, topology, node)
+    topology = lab.topology()
+    faults.reboot(lab, topology, topology.node("node2"))
+    assert "2001:db8:1::10/64" in run(*nodes.command(lab, node, ["ip", "-brief", "address", "show", "eth0"]))
+    assert questions.ask_nodes(lab, topology)["node2"].is_body_right
+    with pytest.raises(LabError, match="another lab is up"):
+        life_cycle.up(lab, plan(2, version=6))
 
 
 def test_down_without_podman_s_memory_finds_every_process_and_mount(lab: Lab) -> None:

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,17 +17,26 @@ import network
 import pytest
 from commands import NETNS_DIR, LabError
 from places import Lab
-from topology import INTERNET_ADDRESS, Topology, plan
+from topology import Topology, plan
 
 pytestmark = pytest.mark.root
 
+INTERNET_ADDRESS = "198.51.100.254"
+
+_IP_MTU = {4: (socket.IPPROTO_IP, 14), 6: (socket.IPPROTO_IPV6, 24)}
+_DONT_FRAGMENT = {4: (socket.IPPROTO_IP, 10, 2), 6: (socket.IPPROTO_IPV6, 23, 2)}
+"""include/uapi/linux/in.h, in6.h: what the kernel knows of a path; and MTU_DISCOVER, whose PMTUDISC_DO sets DF."""
+
 Result = TypeVar("Result")
+
+both_versions = pytest.mark.parametrize("topology", [plan(3), plan(3, version=6)], indirect=True, ids=["IPv4", "IPv6"])
+ipv6 = pytest.mark.parametrize("topology", [plan(3, version=6)], indirect=True, ids=["IPv6"])
 
 
 @pytest.fixture
-def topology(lab: Lab) -> Topology:
-    """The default lab's network, without its nodes' insides."""
-    planned = plan(3)
+def topology(lab: Lab, request: pytest.FixtureRequest) -> Topology:
+    """A lab's network without its nodes' insides: the default lab's, or that of a given plan."""
+    planned: Topology = getattr(request, "param", plan(3))
     lab.write(planned, is_complete=True)
     network.build(lab.prefix, planned)
     return planned
@@ -38,7 +48,8 @@ def udp(lab: Lab, topology: Topology) -> Iterator[Callable[[str, int], socket.so
     sockets: list[socket.socket] = []
 
     def make(host: str, port: int) -> socket.socket:
-        made = _inside(lab, host, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        family = socket.AF_INET if topology.version == 4 else socket.AF_INET6
+        made = _inside(lab, host, lambda: socket.socket(family, socket.SOCK_DGRAM))
         made.settimeout(1.0)
         made.bind(("", port))
         sockets.append(made)
@@ -84,6 +95,13 @@ def _is_heard(sender: socket.socket, address: tuple[str, int], receiver: socket.
     return True
 
 
+def _await(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 3
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_internet_sees_the_router_and_the_node_s_own_port(udp: Callable[[str, int], socket.socket]) -> None:
     outside, inside = udp("internet", 4000), udp("node2", 51820)
     inside.sendto(b"?", (INTERNET_ADDRESS, 4000))
@@ -101,22 +119,67 @@ def test_nodes_with_the_same_address_are_two_to_the_internet(udp: Callable[[str,
         assert inside.recvfrom(16)[0] == b"!"
 
 
+@both_versions
 def test_what_nobody_asked_for_reaches_neither_node_nor_router(
-    lab: Lab, udp: Callable[[str, int], socket.socket]
+    topology: Topology, udp: Callable[[str, int], socket.socket]
 ) -> None:
-    outside, node, router = udp("internet", 4000), udp("node2", 51820), udp("nat2", 51821)
-    assert not _is_heard(outside, ("198.51.100.22", 51820), node)
-    assert not _is_heard(outside, ("198.51.100.22", 51821), router)
-    assert _is_heard(outside, ("198.51.100.11", 4001), udp("node1", 4001))
+    node1, node2, _ = topology.nodes
+    router = topology.routers[0]
+    outside, inside, at_router = udp("internet", 4000), udp("node2", 51820), udp(router.name, 51821)
+    assert not _is_heard(outside, (topology.public_address(node2), 51820), inside)
+    assert not _is_heard(outside, (router.wan_address, 51821), at_router)
+    assert _is_heard(outside, (node1.host, 4001), udp("node1", 4001))
 
 
-def test_two_nodes_behind_preserving_routers_punch_a_hole(udp: Callable[[str, int], socket.socket]) -> None:
+@both_versions
+def test_two_nodes_behind_routers_that_keep_ports_punch_a_hole(
+    topology: Topology, udp: Callable[[str, int], socket.socket]
+) -> None:
+    _, node2, node3 = topology.nodes
     one, other = udp("node2", 51820), udp("node3", 51820)
-    assert not _is_heard(one, ("198.51.100.23", 51820), other)
-    assert _is_heard(other, ("198.51.100.22", 51820), one)
-    assert _is_heard(one, ("198.51.100.23", 51820), other)
+    assert not _is_heard(one, (topology.public_address(node3), 51820), other)
+    assert _is_heard(other, (topology.public_address(node2), 51820), one)
+    assert _is_heard(one, (topology.public_address(node3), 51820), other)
 
 
+@ipv6
+def test_internet_sees_the_address_of_a_node_behind_a_firewall(
+    topology: Topology, udp: Callable[[str, int], socket.socket]
+) -> None:
+    outside, inside = udp("internet", 4000), udp("node2", 51820)
+    inside.sendto(b"?", (topology.internet_address, 4000))
+    assert outside.recvfrom(16)[1][:2] == ("2001:db8:22::10", 51820)
+
+
+@ipv6
+def test_site_with_another_prefix_gets_nothing_out_under_the_old_one(
+    lab: Lab, topology: Topology, udp: Callable[[str, int], socket.socket]
+) -> None:
+    faults.readdress(lab, topology, topology.node("node2"))
+    outside, inside = udp("internet", 4000), udp("node2", 51820)
+    inside.sendto(b"?", (topology.internet_address, 4000))
+    assert outside.recvfrom(16)[1][:2] == ("2001:db8:1::10", 51820)
+    assert lab.topology().node("node2").host == "2001:db8:1::10"
+    with _inside(lab, "node2", lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)) as stale:
+        stale.bind(("2001:db8:22::10", 4001))
+        assert not _is_heard(stale, (topology.internet_address, 4000), outside)
+
+
+@pytest.mark.parametrize(
+    "topology", [plan(3, mtu=1280), plan(3, version=6, mtu=1280)], indirect=True, ids=["IPv4", "IPv6"]
+)
+def test_node_behind_a_narrow_uplink_is_told_by_its_router_only(
+    topology: Topology, udp: Callable[[str, int], socket.socket]
+) -> None:
+    node, version = udp("node2", 51820), topology.version
+    node.setsockopt(*_DONT_FRAGMENT[version])
+    node.connect((topology.internet_address, 4000))
+    assert node.getsockopt(*_IP_MTU[version]) == 1500
+    node.send(b"?" * (1281 - 8 - (20 if version == 4 else 40)))
+    _await(lambda: node.getsockopt(*_IP_MTU[version]) == 1280)
+
+
+@both_versions
 def test_symmetric_router_has_another_port_for_each_destination(
     lab: Lab, topology: Topology, udp: Callable[[str, int], socket.socket]
 ) -> None:
@@ -125,20 +188,23 @@ def test_symmetric_router_has_another_port_for_each_destination(
     node = udp("node2", 51820)
     seen = set()
     for destination in destinations:
-        node.sendto(b"?", (INTERNET_ADDRESS, destination.getsockname()[1]))
-        seen.add(destination.recvfrom(16)[1][1])
-    assert len(seen) == len(destinations)
+        node.sendto(b"?", (topology.internet_address, destination.getsockname()[1]))
+        seen.add(destination.recvfrom(16)[1][:2])
+    assert len({port for _, port in seen}) == len(destinations)
+    assert {address for address, _ in seen} == {topology.routers[0].wan_address}
     assert lab.topology().routers[0].nat == "symmetric"
 
 
+@both_versions
 def test_router_that_forgets_lets_no_more_answers_in(
     lab: Lab, topology: Topology, udp: Callable[[str, int], socket.socket]
 ) -> None:
     outside, node = udp("internet", 4000), udp("node2", 51820)
-    assert _is_heard(node, (INTERNET_ADDRESS, 4000), outside)
-    assert _is_heard(outside, ("198.51.100.22", 51820), node)
+    seen_as = topology.public_address(topology.node("node2"))
+    assert _is_heard(node, (topology.internet_address, 4000), outside)
+    assert _is_heard(outside, (seen_as, 51820), node)
     faults.forget(lab, topology, topology.node("node2"))
-    assert not _is_heard(outside, ("198.51.100.22", 51820), node)
+    assert not _is_heard(outside, (seen_as, 51820), node)
 
 
 def test_public_node_has_no_router_to_forget_anything(lab: Lab, topology: Topology) -> None:
@@ -162,12 +228,14 @@ def test_cut_node_hears_nothing_and_keeps_its_carrier_until_it_is_healed(
     assert _is_heard(inside, (INTERNET_ADDRESS, 4000), outside)
 
 
-def test_machine_s_own_namespace_stays_as_it_was(lab: Lab) -> None:
+@pytest.mark.parametrize("planned", [plan(3), plan(3, version=6)], ids=["IPv4", "IPv6"])
+def test_machine_s_own_namespace_stays_as_it_was(lab: Lab, planned: Topology) -> None:
     def own() -> tuple[object, ...]:
-        settings = [Path(f"/proc/sys/net/ipv4/{name}").read_text() for name in ("ip_forward", "conf/all/rp_filter")]
+        names = ("ipv4/ip_forward", "ipv4/conf/all/rp_filter", "ipv6/conf/all/forwarding")
+        settings = [Path(f"/proc/sys/net/{name}").read_text() for name in names]
         rules = subprocess.run(["nft", "list", "ruleset"], capture_output=True, check=True).stdout
         return sorted(os.listdir("/sys/class/net")), settings, rules
 
     before = own()
-    network.build(lab.prefix, plan(3))
+    network.build(lab.prefix, planned)
     assert own() == before

@@ -24,18 +24,35 @@ def _view(pod: Pod, peer: Pod) -> View:
 
 GOOD = Proof(
     views=(_view(A, B), _view(B, A)),
+    nodes={},
     seen_as={A.name: ("198.51.100.11",), B.name: ("198.51.100.22",)},
     expected_as={A.name: "198.51.100.11", B.name: "198.51.100.22"},
     paths=(Path("node1", "node2", "198.51.100.22:51820", None), Path("node2", "node1", "198.51.100.11:51820", "node3")),
     tunnel_mtus={"node1": 1420, "node2": 1420},
     mtus=(MtuCheck(A.name, B.name, 1420, passes=True, one_more_passes=False),),
-    wire=Sighting(100, 0, {("198.51.100.11", "198.51.100.22"): 2 * internet.BODY_BYTES}, (), (), control_read=True),
+    wire=Sighting(100, 0, {("198.51.100.11", "198.51.100.22"): 2 * internet.BODY_BYTES}, (), 0, (), control_read=True),
 )
 
 
 def test_a_network_as_it_should_be_is_proven() -> None:
     assert GOOD.failures == ()
-    assert proof_table.render(GOOD).endswith("20 of 20 checks hold\n")
+    assert proof_table.render(GOOD).endswith("21 of 21 checks hold\n")
+
+
+def test_nodes_stand_for_their_pods_on_an_internet_of_another_version() -> None:
+    views = tuple(replace(view, internet=None) for view in GOOD.views)
+    seen = {"node1": ("2001:db8::11",), "node2": ("2001:db8:22::10",)}
+    proof = replace(
+        GOOD,
+        views=views,
+        nodes={name: Answer("internet", 0.5, True) for name in seen},
+        seen_as=seen,
+        expected_as={name: address for name, (address,) in seen.items()},
+    )
+    assert proof.failures == ()
+    assert "  node2      2001:db8:22::10         0.5 +1M\n" in proof_table.render(proof)
+    silent = replace(proof, nodes={**proof.nodes, "node1": Answer("internet", None, True)})
+    assert silent.failures == ("node1 gets a ping back from internet",)
 
 
 def _with_view(**changed: object) -> Proof:
@@ -73,6 +90,7 @@ def _with_wire(**changed: object) -> Proof:
         (_with_wire(control_read=False), "the capture can be read: what the internet served is in it"),
         (_with_wire(read=("what node1-a says",)), "nothing of the pods is readable on the public segment (found: what"),
         (_with_wire(strangers=("10.244.0.2",)), "only public addresses are on the public segment (found: 10.244.0.2)"),
+        (_with_wire(fragments=3), "no packet on the public segment had to be taken apart (3 were)"),
         (_with_wire(encrypted_bytes={}), "2097152 bytes went from node to node, and 0 encrypted ones were captured"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,18 @@ def _ipv4(source: str, destination: str, protocol: int, payload: bytes) -> bytes
 
 
 def _udp(source: str, destination: str, payload: bytes) -> bytes:
-    return _ipv4(source, destination, 17, struct.pack(">HHHH", 51820, 51820, 8 + len(payload), 0) + payload)
+    packet = struct.pack(">HHHH", 51820, 51820, 8 + len(payload), 0) + payload
+    return _ipv6(source, destination, 17, packet) if ":" in source else _ipv4(source, destination, 17, packet)
+
+
+def _ipv6(source: str, destination: str, protocol: int, payload: bytes) -> bytes:
+    addresses = ipaddress.IPv6Address(source).packed + ipaddress.IPv6Address(destination).packed
+    return b"\0" * 12 + b"\x86\xdd" + struct.pack(">IHBB", 6 << 28, len(payload), protocol, 64) + addresses + payload
+
+
+def _data(counter: int, size: int) -> bytes:
+    """A WireGuard data message of this size."""
+    return b"\x04\0\0\0\0\0\0\7" + counter.to_bytes(8, "little") + b"x" * (size - 16)
 
 
 @pytest.fixture
@@ -40,13 +52,38 @@ def capture_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     return make
 
 
-def test_encrypted_bytes_are_counted_for_each_way(capture_of: Callable[..., Capture]) -> None:
-    data = b"\x04\0\0\0" + b"x" * 96
-    handshake = _udp(NODE, ROUTER, b"\x01\0\0\0" + b"x" * 144)
-    capture = capture_of(_udp(NODE, ROUTER, data), _udp(NODE, ROUTER, data), _udp(ROUTER, NODE, data + data), handshake)
-    sighting = capture.search([], control=b"x")
-    assert sighting.encrypted_bytes == {(NODE, ROUTER): 200, (ROUTER, NODE): 200}
+@pytest.mark.parametrize(("one", "other"), [(NODE, ROUTER), ("2001:db8:22::10", "2001:db8:23::10")])
+def test_encrypted_bytes_are_counted_for_each_way(capture_of: Callable[..., Capture], one: str, other: str) -> None:
+    handshake = _udp(one, other, b"\x01\0\0\0" + b"x" * 144)
+    messages = [_udp(one, other, _data(1, 100)), _udp(one, other, _data(2, 100)), _udp(other, one, _data(1, 200))]
+    sighting = capture_of(*messages, handshake).search([], control=b"x")
+    assert sighting.encrypted_bytes == {(one, other): 200, (other, one): 200}
     assert (sighting.frames, sighting.dropped, sighting.strangers) == (4, 7, ())
+
+
+def test_a_message_that_a_router_passes_on_over_the_same_segment_counts_once(
+    capture_of: Callable[..., Capture],
+) -> None:
+    message = _udp("2001:db8:22::10", "2001:db8:23::10", _data(1, 100))
+    assert capture_of(message, message).search([], control=b"").encrypted_bytes == {
+        ("2001:db8:22::10", "2001:db8:23::10"): 100
+    }
+
+
+def test_what_had_to_be_taken_apart_is_counted(capture_of: Callable[..., Capture]) -> None:
+    whole = _ipv4(NODE, ROUTER, 17, b"")
+    not_to_be_taken_apart, first, last = (
+        whole[:20] + struct.pack(">H", flags_and_offset) + whole[22:] for flags_and_offset in (0x4000, 0x2000, 0x00A0)
+    )
+    sixth = _ipv6("2001:db8:22::10", "2001:db8::11", 44, b"")
+    assert capture_of(whole, not_to_be_taken_apart).search([], control=b"").fragments == 0
+    assert capture_of(first, last, sixth).search([], control=b"").fragments == 3
+
+
+def test_neighbours_that_look_for_each_other_are_no_strangers(capture_of: Callable[..., Capture]) -> None:
+    asking = _ipv6("fe80::1", "ff02::1:ff00:11", 58, b"")
+    private = _ipv6("fd00::1", "2001:db8::11", 58, b"")
+    assert capture_of(asking, private).search([], control=b"").strangers == ("fd00::1",)
 
 
 def test_a_pod_address_outside_a_tunnel_is_a_stranger(capture_of: Callable[..., Capture]) -> None:
