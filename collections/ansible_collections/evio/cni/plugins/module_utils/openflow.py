@@ -94,9 +94,9 @@ class OpenFlow:
         messages += [(_FLOW_MOD, _addition(cookie, flow)) for flow in flows]
         self._talk([*messages, (_BARRIER_REQUEST, b"")])
 
-    def count(self, cookie: int) -> int:
-        """How many flows of the cookie the bridge has."""
-        [answer] = self._talk([(_MULTIPART_REQUEST, _statistics(_AGGREGATE, Selection(cookie)))])
+    def count(self, selection: Selection) -> int:
+        """How many of the flows the bridge has."""
+        [answer] = self._talk([(_MULTIPART_REQUEST, _statistics(_AGGREGATE, selection))])
         return int(unpack_from("!I", answer, 8 + 16)[0])
 
     def ports(self, selection: Selection) -> set[int]:

@@ -29,9 +29,11 @@ class SwitchError(EvioError):
 class Port:
     """One of our ports as the database has it."""
 
-    __slots__ = ("bridged", "error", "external_ids", "name", "ofport")
+    __slots__ = ("bridged", "error", "external_ids", "name", "ofport", "tag")
 
-    def __init__(self, name: str, external_ids: dict[str, str], ofport: int, error: str, bridged: bool) -> None:
+    def __init__(
+        self, name: str, external_ids: dict[str, str], ofport: int, error: str, bridged: bool, tag: int | None
+    ) -> None:
         self.name = name
         self.external_ids = external_ids
         self.ofport = ofport
@@ -39,6 +41,8 @@ class Port:
         self.error = error
         self.bridged = bridged
         """Whether it is a port of the bridge that was asked for."""
+        self.tag = tag
+        """The VLAN into which somebody has put it: none of ours is in one, nor is their gateway."""
 
 
 class Switch:
@@ -49,6 +53,11 @@ class Switch:
     def __init__(self, other_config: dict[str, str], external_ids: dict[str, str] | None) -> None:
         self.other_config = other_config
         self.external_ids = external_ids
+
+    @property
+    def has_userspace_tso(self) -> bool:
+        """Whether vswitchd's own datapath fills in the checksums of what it passes on."""
+        return self.other_config.get("userspace-tso-enable") == "true"
 
     @property
     def closed(self) -> dict[int, str]:
@@ -167,12 +176,12 @@ class Ovsdb:
                 "columns": ["_uuid", "name", "external_ids", "ofport", "error"],
             },
             {"op": "select", "table": "Bridge", "where": [["name", "==", bridge]], "columns": ["ports"]},
-            {"op": "select", "table": "Port", "where": [], "columns": ["_uuid", "interfaces"]},
+            {"op": "select", "table": "Port", "where": [], "columns": ["_uuid", "interfaces", "tag"]},
         )
         members = {uuid for row in answer[1]["rows"] for uuid in _uuids(row["ports"])}
-        bridged = {
-            uuid for row in answer[2]["rows"] if row["_uuid"][1] in members for uuid in _uuids(row["interfaces"])
-        }
+        carriers = {uuid: row for row in answer[2]["rows"] for uuid in _uuids(row["interfaces"])}
+        bridged = {uuid for uuid, row in carriers.items() if row["_uuid"][1] in members}
+        tags = {uuid: row["tag"] for uuid, row in carriers.items() if isinstance(row["tag"], int)}
         return [
             Port(
                 row["name"],
@@ -180,6 +189,7 @@ class Ovsdb:
                 row["ofport"] if isinstance(row["ofport"], int) else 0,
                 row["error"] if isinstance(row["error"], str) else "",
                 row["_uuid"][1] in bridged,
+                tags.get(row["_uuid"][1]),
             )
             for row in answer[0]["rows"]
         ]
@@ -232,6 +242,12 @@ class Ovsdb:
         other_config = dict(rows[0]["other_config"][1]) if rows else {}
         found = answer[1]["rows"]
         return Switch(other_config, dict(found[0]["external_ids"][1]) if found else None)
+
+    def has_controller(self, bridge: str) -> bool:
+        """Whether a controller was set for the bridge, which has its flows in hand then."""
+        where = [["name", "==", bridge]]
+        [answer] = self._transact({"op": "select", "table": "Bridge", "where": where, "columns": ["controller"]})
+        return any(_uuids(row["controller"]) for row in answer["rows"])
 
     def has_daemon(self) -> bool:
         """Whether a vswitchd serves the database: it holds the lock of its name (RFC 7047 section 4.1.8)."""

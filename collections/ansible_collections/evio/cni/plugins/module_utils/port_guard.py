@@ -1,5 +1,6 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Guarding a pod's port on its bridge: the flows of port_security put in, looked for, and swept up by openflow.
+"""The flows of a pod bridge: those of port_security that guard a pod's port, put in, looked for and swept up, and the
+one behind them by which the bridge switches.
 
 DEL does not wait for vswitchd, which takes a device off its datapath in a dozen milliseconds: it notes the port on the
 bridge (CLOSED_PORT_ID), and the flows, which match nothing any more, go with the next ADD, GC or repair.
@@ -7,12 +8,16 @@ bridge (CLOSED_PORT_ID), and the flows, which match nothing any more, go with th
 
 from __future__ import annotations
 
-from .openflow import OpenFlow, OpenFlowError, Selection
+from .openflow import Flow, OpenFlow, OpenFlowError, Selection
 from .port_security import OURS, OURS_MASK, cookie_of, flows_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .netconf import NetConf
+    from .ovsdb_rpc import Ovsdb
+
+_ALL = Selection(0, 0)
+_OURS = Selection(OURS, OURS_MASK)
 
 
 def guard(
@@ -33,7 +38,26 @@ def is_guarded(conf: NetConf, name: str, ofport: int, mac: str, addresses: list[
     """Whether the port has as many flows as it shall. Raises OpenFlowError."""
     wanted = flows_of(ofport, mac, addresses) if conf.port_security else []
     with OpenFlow(conf.ovsdb, conf.bridge) as bridge:
-        return bridge.count(cookie_of(name)) == len(wanted)
+        return bridge.count(Selection(cookie_of(name))) == len(wanted)
+
+
+def is_silenced(conf: NetConf, ovsdb: Ovsdb) -> bool:
+    """Whether the bridge passes nothing on: the flow that vswitchd gives a bridge was deleted, and no controller of its
+    puts in others. Raises OpenFlowError and SwitchError.
+    """
+    if ovsdb.has_controller(conf.bridge):
+        return False
+    with OpenFlow(conf.ovsdb, conf.bridge) as bridge:
+        return bridge.count(_ALL) == bridge.count(_OURS)
+
+
+def give_voice(conf: NetConf, ovsdb: Ovsdb) -> bool:
+    """Let such a bridge switch frames again as one that was just made; False if it does. Raises as ``is_silenced``."""
+    if not is_silenced(conf, ovsdb):
+        return False
+    with OpenFlow(conf.ovsdb, conf.bridge) as bridge:
+        bridge.change([], 0, [Flow(0, [], may_pass=True)])
+    return True
 
 
 def sweep(conf: NetConf) -> None:
@@ -48,7 +72,7 @@ def sweep(conf: NetConf) -> None:
     except OpenFlowError:
         return
     with bridge:
-        matched = bridge.ports(Selection(OURS, OURS_MASK))
+        matched = bridge.ports(_OURS)
         # After the flows: a port is there before its flows are.
         with Ovsdb(conf.ovsdb) as ovsdb:
             there = {port.ofport for port in ovsdb.ports(conf.bridge) if port.bridged}
