@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posix
 
-from .cni_protocol import INVALID_ENVIRONMENT, NOT_AS_ATTACHED, TRY_AGAIN, Call, CniError
+from .cni_protocol import INVALID_CONFIG, NOT_AS_ATTACHED, TRY_AGAIN, Call, CniError
 from .ipam import start_ipam
 from .journal import Journal
 from .netconf import NetConf
@@ -33,7 +33,7 @@ _MAIN_TABLE = (None, 0, 254)
 def check(call: Call, conf: NetConf) -> None:
     """Raise CniError for the first thing that is not as ADD has left it; TRY_AGAIN where that cannot be told now."""
     if conf.previous is None:
-        raise CniError(INVALID_ENVIRONMENT, "CHECK needs the result of ADD: prevResult is not in the configuration")
+        raise CniError(INVALID_CONFIG, "CHECK needs the result of ADD: prevResult is not in the configuration")
     name = Journal(conf.state_dir, conf.name).host_end(call.container_id, call.ifname)
     ipam = start_ipam("CHECK", call, conf)
     try:

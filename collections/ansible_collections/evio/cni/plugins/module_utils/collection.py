@@ -35,7 +35,7 @@ _PATIENCE = 1.0
 def collect(call: Call, conf: NetConf) -> None:
     """The verb. Goes on past failures, and raises CniError with all of them at the end."""
     valid = _valid_attachments(conf.raw)
-    failures = collect_except(call, conf, valid)
+    _removed, failures = collect_except(call, conf, valid)
     try:
         IpamCall("GC", conf.ipam_type, call.path, conf.raw, NO_ATTACHMENT).finish()
     except CniError as error:
@@ -45,24 +45,25 @@ def collect(call: Call, conf: NetConf) -> None:
         raise CniError(FAILED, "not everything could be collected", "; ".join(failures))
 
 
-def collect_except(call: Call, conf: NetConf, valid: set[tuple[str, str]]) -> list[str]:
-    """Leave nothing of attachments that are neither valid nor alive; what could not be done, in words."""
+def collect_except(call: Call, conf: NetConf, valid: set[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    """Leave nothing of attachments that are neither valid nor alive. Returns which have gone, and what has failed."""
+    removed: list[str] = []
     failures: list[str] = []
     journal = Journal(conf.state_dir, conf.name)
     for container_id, ifname in sorted(_known(conf, failures) - valid):
         try:
-            check_attachment(container_id, ifname)
             if is_alive(journal, container_id, ifname) and not _is_half_made(journal.read(container_id, ifname)):
                 continue
             delete(Call("DEL", container_id, "", ifname, call.path, {}), conf)
+            removed.append(f"{container_id} {ifname}")
         except EvioError as error:
             failures.append(f"{container_id} {ifname}: {error}")
-    if not failures:
-        try:
-            sweep(conf)
-        except EvioError as error:
+    try:
+        sweep(conf)
+    except EvioError as error:
+        if str(error) not in failures:
             failures.append(str(error))
-    return failures
+    return removed, failures
 
 
 def make_room(call: Call, conf: NetConf, refusal: CniError) -> bool:
@@ -82,29 +83,44 @@ def make_room(call: Call, conf: NetConf, refusal: CniError) -> bool:
         return False  # The configuration is none of host-local's, as it has said itself.
 
 
+def living(conf: NetConf, reservations: Reservations) -> list[str]:
+    """The addresses that ``make_room`` would not give back."""
+    journal = Journal(conf.state_dir, conf.name)
+    holders = {address: reservations.holder(address) for address in reservations.addresses()}
+    return [address for address, holder in holders.items() if holder is None or not _is_given_back(journal, *holder)]
+
+
+def _is_given_back(journal: Journal, container_id: str, ifname: str) -> bool:
+    return is_attachment(container_id, ifname or "eth0") and _is_dead(journal, container_id, ifname or "eth0")
+
+
 def _release_if_dead(call: Call, conf: NetConf) -> None:
     """Looked at again once nobody else is at work on it: an ADD has its address before it has written a word."""
     journal = Journal(conf.state_dir, conf.name)
+    if not is_attachment(call.container_id, call.ifname):
+        return
     try:
-        check_attachment(call.container_id, call.ifname)
-        if _is_dead(call, journal):
+        if _is_dead(journal, call.container_id, call.ifname):
             with AttachmentLock(conf, call, _PATIENCE):
-                if _is_dead(call, journal):
+                if _is_dead(journal, call.container_id, call.ifname):
                     detach(call, conf, journal)
     except EvioError:
         return  # One address the less; the others may do.
 
 
-def _is_dead(call: Call, journal: Journal) -> bool:
+def _is_dead(journal: Journal, container_id: str, ifname: str) -> bool:
     """Neither the host's end is there nor, if the journal knows of a namespace of this boot, that namespace."""
-    if is_alive(journal, call.container_id, call.ifname):
+    if is_alive(journal, container_id, ifname):
         return False
-    entry = journal.read(call.container_id, call.ifname)
+    entry = journal.read(container_id, ifname)
     return entry is None or entry.get("boot") != boot_id() or not is_netns(str(entry.get("netns")))
 
 
 def _known(conf: NetConf, failures: list[str]) -> set[tuple[str, str]]:
-    """Every attachment that has left a trace: in the journal, at host-local, or on the switch."""
+    """Every attachment that has left a trace: in the journal, at host-local, or on the switch.
+
+    What names none, as a file that somebody has put there, is no trace of ours.
+    """
     known = set(Journal(conf.state_dir, conf.name).attachments())
     if conf.ipam_type == HOST_LOCAL:
         known |= {(container_id, ifname or "eth0") for container_id, ifname in Reservations(conf).holders()}
@@ -116,12 +132,21 @@ def _known(conf: NetConf, failures: list[str]) -> set[tuple[str, str]]:
             ovsdb.close()
     except SwitchError as error:
         failures.append(str(error))
-        return known
+        ports = []
     for port in ports:
         ids = port.external_ids
         if ids.get(NETWORK_ID) == conf.name and CONTAINER_ID in ids and IFNAME_ID in ids:
             known.add((ids[CONTAINER_ID], ids[IFNAME_ID]))
-    return known
+    return {attachment for attachment in known if is_attachment(*attachment)}
+
+
+def is_attachment(container_id: str, ifname: str) -> bool:
+    """Whether an ADD can have been for it."""
+    try:
+        check_attachment(container_id, ifname)
+    except CniError:
+        return False
+    return True
 
 
 def is_alive(journal: Journal, container_id: str, ifname: str) -> bool:
@@ -143,6 +168,9 @@ def _valid_attachments(raw: dict[str, Any]) -> set[tuple[str, str]]:
     if not isinstance(listed, list):
         raise CniError(INVALID_CONFIG, f"{_VALID} is not in the configuration; without it GC would collect everything")
     try:
-        return {(one["containerID"], one["ifname"]) for one in listed}
+        valid = {(one["containerID"], one["ifname"]) for one in listed}
     except (KeyError, TypeError):
-        raise CniError(INVALID_CONFIG, f"{_VALID}: each entry has a containerID and an ifname") from None
+        valid = {(None, None)}
+    if not all(isinstance(name, str) for attachment in valid for name in attachment):
+        raise CniError(INVALID_CONFIG, f"{_VALID}: each entry has a containerID and an ifname")
+    return valid

@@ -86,7 +86,7 @@ def collect_network(conf: NetConf) -> list[str]:
     """
     journal = Journal(conf.state_dir, conf.name)
     call = Call("GC", "", "", "", DEFAULT_PATH, {})
-    return collect_except(call, conf, journal.younger_than(_ADD_SECONDS))
+    return collect_except(call, conf, journal.younger_than(_ADD_SECONDS))[1]
 
 
 def _remove_dead(conf: NetConf, journal: Journal, repair: Repair) -> None:

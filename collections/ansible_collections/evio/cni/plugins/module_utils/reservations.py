@@ -10,13 +10,12 @@ from __future__ import annotations
 import posix
 
 from .cni_protocol import INVALID_CONFIG, CniError
+from .netconf import NetConf, range_sets
 from .rtnetlink import packed, split_cidr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-    from .netconf import NetConf
 
 HOST_LOCAL = "host-local"
 NO_ROOM = "no IP addresses available"
@@ -28,13 +27,13 @@ class Reservations:
     """The reservations of one network."""
 
     def __init__(self, conf: NetConf) -> None:
-        self._ipam: dict[str, Any] = conf.raw["ipam"]
-        self._range_sets = _range_sets(conf.raw)
-        self._directory = f"{self._ipam.get('dataDir') or _DATA_DIR}/{conf.name}"
+        self._raw = conf.raw
+        self._gateways = conf.gateways
+        self._directory = f"{conf.raw['ipam'].get('dataDir') or _DATA_DIR}/{conf.name}"
 
     def holders(self) -> set[tuple[str, str]]:
         """Container id and interface of every reservation; an empty interface in files of before CNI 0.7."""
-        return {holder for address in self._addresses() if (holder := self.holder(address))}
+        return {holder for address in self.addresses() if (holder := self.holder(address))}
 
     def holder(self, address: str) -> tuple[str, str] | None:
         """Whose an address is, in the form of ``holders``; None if nobody's."""
@@ -42,29 +41,34 @@ class Reservations:
         return (lines[0], lines[1] if len(lines) > 1 else "") if lines else None
 
     def count(self) -> int:
-        return len(self._addresses())
+        return len(self.addresses())
 
-    def exhausted(self) -> str | None:
-        """The first set of ranges with no address left; an ADD needs one of each set. Raises CniError."""
-        taken = [packed(address) for address in self._addresses()]
+    def exhausted(self, taken: list[str] | None = None) -> str | None:
+        """The first set of ranges with no address left; an ADD needs one of each set. Raises CniError.
+
+        ``taken`` are the addresses that count as given out: all that are, if nothing else is said.
+        """
+        numbers = [packed(address) for address in (self.addresses() if taken is None else taken)]
         try:
-            for ranges in self._range_sets:
-                bounds = [_Range(one) for one in ranges]
-                used = sum(any(address in one for one in bounds) for address in taken)
+            for ranges in range_sets(self._raw):
+                bounds = [_Range(one, self._gateways) for one in ranges]
+                used = sum(any(number in one for one in bounds) for number in numbers)
                 room = sum(one.room for one in bounds)
                 if used >= room:
                     return ", ".join(str(one["subnet"]) for one in ranges)
         except (AttributeError, KeyError, OSError, TypeError, ValueError):
-            raise CniError(INVALID_CONFIG, f"ipam.ranges: {self._range_sets!r} are no ranges of host-local") from None
+            ranges = self._raw["ipam"].get("ranges")
+            raise CniError(INVALID_CONFIG, f"ipam.ranges: {ranges!r} are no ranges of host-local") from None
         return None
 
-    def _addresses(self) -> list[str]:
+    def addresses(self) -> list[str]:
+        """All that are given out; what else lies there is nobody's."""
         try:
             names = posix.listdir(self._directory)
         except OSError:
             return []
         # On file systems that take no ':', host-local writes '_' in IPv6 addresses.
-        return [name.replace("_", ":") for name in names if name[:1].isalnum() and not name.startswith("l")]
+        return [address for name in names if _is_address(address := name.replace("_", ":"))]
 
     def _read(self, address: str) -> str:
         for name in (address, address.replace(":", "_")):
@@ -79,16 +83,17 @@ class Reservations:
         return ""
 
 
-def _range_sets(raw: dict[str, Any]) -> list[Any]:
-    """As host-local puts them together: the runtime's, the one of before there were sets, and the sets."""
-    ipam, asked = raw["ipam"], (raw.get("runtimeConfig") or {}).get("ipRanges")
-    return [*(asked or []), *([[ipam]] if ipam.get("subnet") else []), *(ipam.get("ranges") or [])]
+def _is_address(name: str) -> bool:
+    try:
+        return bool(packed(name))
+    except (OSError, ValueError):
+        return False
 
 
 class _Range:
-    """One range as host-local counts it: what is between its ends, without the gateway."""
+    """One range as host-local counts it: what is between its ends, without its gateway, nor the bridge's."""
 
-    def __init__(self, one: dict[str, Any]) -> None:
+    def __init__(self, one: dict[str, Any], gateways: list[str]) -> None:
         network, length = split_cidr(one["subnet"])
         self._size = len(network)
         base, hosts = int.from_bytes(network, "big"), (1 << (self._size * 8 - length)) - 1
@@ -98,15 +103,19 @@ class _Range:
             self._first = _number(one["rangeStart"])
         if one.get("rangeEnd"):
             self._last = _number(one["rangeEnd"])
-        self._gateway = _number(one["gateway"]) if one.get("gateway") else base + 1
+        own = _number(one["gateway"]) if one.get("gateway") else base + 1
+        the_bridges = [address for address, _length in map(split_cidr, gateways) if len(address) == self._size]
+        kept = {own, *(int.from_bytes(address, "big") for address in the_bridges)}
+        self._kept = {number for number in kept if self._first <= number <= self._last}
 
     @property
     def room(self) -> int:
         """How many addresses it can give out."""
-        return self._last - self._first + 1 - (self._first <= self._gateway <= self._last)
+        return self._last - self._first + 1 - len(self._kept)
 
     def __contains__(self, address: bytes) -> bool:
-        return len(address) == self._size and self._first <= int.from_bytes(address, "big") <= self._last
+        number = int.from_bytes(address, "big")
+        return len(address) == self._size and self._first <= number <= self._last and number not in self._kept
 
 
 def _number(address: str) -> int:

@@ -68,9 +68,15 @@ def _check_switch(conf: NetConf) -> None:
 
 def _check_room(conf: NetConf) -> None:
     reservations = Reservations(conf)
-    full = reservations.exhausted()
+    if not reservations.exhausted():
+        return
+    # The rare path: an ADD would take the addresses of the dead.
+    from .collection import living
+
+    taken = living(conf, reservations)
+    full = reservations.exhausted(taken)
     if full:
-        raise CniError(NOT_AVAILABLE, f"no address of {full} is left: {reservations.count()} are reserved")
+        raise CniError(NOT_AVAILABLE, f"no address of {full} is left: {len(taken)} are reserved")
 
 
 def _check_overlay() -> None:

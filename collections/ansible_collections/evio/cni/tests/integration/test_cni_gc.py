@@ -78,6 +78,28 @@ def test_any_single_trace_is_enough(node: Node, trace: str) -> None:
     assert node.leftovers() == {}
 
 
+def test_what_names_no_attachment_is_passed_over(node: Node, new_pod: NewPod) -> None:
+    pod = node.add(new_pod())
+    for name in (":eth0", "-x:eth0", "a:b:c", "README"):
+        (node.directory / "state/evio" / name).write_text("{}")
+    (node.directory / "ipam/evio/10.244.3.9").write_text("../../up\nnot an interface")
+    collect(node)
+    node.delete(pod)
+    assert node.dead_flows() != []
+    collect(node)
+    assert node.flows() == []
+
+
+@pytest.mark.parametrize("entry", [{"containerID": 5, "ifname": "eth0"}, {"containerID": "a"}, "a", ["a", "eth0"]])
+def test_list_of_what_are_no_attachments_is_an_error(node: Node, entry: Any) -> None:
+    node.add_and_lose()
+    before = node.leftovers()
+    with pytest.raises(PluginFailedError, match="each entry has a containerID and an ifname") as raised:
+        node.call("GC", **{"cni.dev/valid-attachments": [entry]})
+    assert raised.value.code == 7
+    assert node.leftovers() == before
+
+
 def test_other_networks_and_foreign_ports_are_not_collected(node: Node, new_pod: NewPod) -> None:
     with network_namespace("evt-") as name:
         other = Node(node.switch, node.directory, cniVersion="1.1.0", name="other")

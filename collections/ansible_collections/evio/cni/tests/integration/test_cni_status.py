@@ -82,6 +82,43 @@ def test_last_address_given_out(node: Node, new_pod: NewPod) -> None:
     assert node.call("STATUS") == {}
 
 
+def test_addresses_of_the_dead_are_room_as_they_are_for_add(node: Node, new_pod: NewPod) -> None:
+    one = {"subnet": "10.244.3.0/24", "rangeStart": "10.244.3.2", "rangeEnd": "10.244.3.2"}
+    node.conf["ipam"]["ranges"] = [[one]]
+    node.add_and_lose()
+    assert node.call("STATUS") == {}
+    node.add(new_pod())
+    with pytest.raises(PluginFailedError, match=r"no address of 10\.244\.3\.0/24 is left: 1 are reserved"):
+        node.call("STATUS")
+
+
+def test_gateway_of_the_bridge_is_no_address_for_a_pod(node: Node) -> None:
+    node.conf["gateway"] = "10.244.3.254/24"
+    only = {"subnet": "10.244.3.0/24", "rangeStart": "10.244.3.254", "rangeEnd": "10.244.3.254"}
+    node.conf["ipam"]["ranges"] = [[only]]
+    with pytest.raises(PluginFailedError, match="no address of"):
+        node.call("STATUS")
+
+
+@pytest.mark.parametrize("name", ["README", "10.244.3.5~", "10.244.3.300", "last_reserved_ip.0", "é"])
+def test_stray_file_among_the_reservations_says_nothing_against_pods(node: Node, new_pod: NewPod, name: str) -> None:
+    pod = node.add(new_pod())
+    stray = node.directory / "ipam/evio" / name
+    stray.write_text("")
+    one = {"subnet": "10.244.3.0/24", "rangeStart": "10.244.3.2", "rangeEnd": "10.244.3.3"}
+    node.conf["ipam"]["ranges"] = [[one]]
+    assert node.call("STATUS") == {}
+    assert node.add(new_pod()).pings(pod.address)
+
+
+@pytest.mark.parametrize("ranges", [5, [5], [[5]], [[{"subnet": "x"}]], [[{"subnet": "10.244.3.0/24", "gateway": 5}]]])
+def test_ranges_that_are_none_are_named(node: Node, ranges: Any) -> None:
+    node.conf["ipam"]["ranges"] = ranges
+    with pytest.raises(PluginFailedError, match=r"ipam\.ranges: ") as raised:
+        node.call("STATUS")
+    assert raised.value.code == 7
+
+
 def overlay_says(node: Node, text: str) -> None:
     """Let the plugin find this in the place where the overlay's agent writes, which is the whole host's."""
     state = node.directory / "overlay.json"
