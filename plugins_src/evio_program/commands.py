@@ -9,10 +9,13 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evio_cni import paths
 from evio_cni.errors import EvioError
+
+if TYPE_CHECKING:
+    from evio_cni.netconf import NetConf
 
 _DISTRIBUTION = "/usr/lib/python3/dist-packages"
 """Where the host's ovs and pyroute2 are; the launcher's -S has hidden it."""
@@ -80,10 +83,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from evio_cni.node_networks import read_networks
     from evio_cni.node_status import network_status
 
-    networks = read_networks(options.conf_dir)
+    networks = _networks(options)
     if options.etcd:
         _check_claim(options, {conf.state_dir for conf in networks})
     states = [network_status(conf) for conf in networks]
@@ -117,10 +119,9 @@ def _check_claim(options: argparse.Namespace, state_dirs: set[str]) -> None:
 
 
 def _repair(options: argparse.Namespace) -> int:
-    from evio_cni.node_networks import read_networks
     from evio_cni.repair import repair_network
 
-    repairs = [repair_network(conf) for conf in read_networks(options.conf_dir)]
+    repairs = [repair_network(conf) for conf in _networks(options)]
     if options.json:
         _print_json([asdict(repair) for repair in repairs])
     for repair in repairs if not options.json else ():
@@ -128,32 +129,33 @@ def _repair(options: argparse.Namespace) -> int:
         done += ["the node's rules"] if repair.rules else []
         for verb in ("raised", "plugged", "guarded", "removed"):
             done += [f"{verb} {one}" for one in getattr(repair, verb)]
-        _print(f"network {repair.network}: {'; '.join(done) if done else 'all in order'}")
+        nothing = "nothing was mended" if repair.failures else "all in order"
+        _print(f"network {repair.network}: {'; '.join(done) or nothing}")
+    for repair in repairs:
         for failure in repair.failures:
             sys.stderr.write(f"evio repair: {repair.network}: {failure}\n")
     return 1 if any(repair.failures for repair in repairs) else 0
 
 
 def _collect(options: argparse.Namespace) -> int:
-    from evio_cni.node_networks import read_networks
     from evio_cni.repair import collect_network
 
-    failures = {}
-    for conf in read_networks(options.conf_dir):
-        failures[conf.name] = collect_network(conf)
+    collections = [collect_network(conf) for conf in _networks(options)]
     if options.json:
-        _print_json(failures)
-    for network, messages in failures.items():
-        for message in messages:
-            sys.stderr.write(f"evio gc: {network}: {message}\n")
-    return 1 if any(failures.values()) else 0
+        _print_json([asdict(one) for one in collections])
+    for one in collections if not options.json else ():
+        removed = "; ".join(f"removed {pod}" for pod in one.removed)
+        _print(f"network {one.network}: {removed or 'nothing was removed'}")
+    for one in collections:
+        for failure in one.failures:
+            sys.stderr.write(f"evio gc: {one.network}: {failure}\n")
+    return 1 if any(one.failures for one in collections) else 0
 
 
 def _explain(options: argparse.Namespace) -> int:
     from evio_cni.explanation import explain
-    from evio_cni.node_networks import read_networks
 
-    findings = explain(read_networks(options.conf_dir), options.pod)
+    findings = explain(_networks(options), options.pod)
     if options.json:
         _print_json([asdict(finding) for finding in findings])
     for finding in findings if not options.json else ():
@@ -168,6 +170,12 @@ def _version(_options: argparse.Namespace) -> int:
     directory = os.path.basename(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     _print(f"{directory}, CNI {', '.join(SUPPORTED_VERSIONS)}, Python {sys.version.split()[0]}")
     return 0
+
+
+def _networks(options: argparse.Namespace) -> list[NetConf]:
+    from evio_cni.node_networks import read_networks
+
+    return read_networks(options.conf_dir, lambda fault: print(f"evio: {fault}", file=sys.stderr))
 
 
 def _print(line: str) -> None:

@@ -6,21 +6,33 @@ Nothing is changed; what can be mended is named together with the command that d
 
 from __future__ import annotations
 
+import os
 import posix
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
+from . import paths
 from .bridge import compare_bridge
 from .errors import EvioError
 from .journal import Journal
-from .netconf import NetConf
+from .netconf import NetConf, is_cidr
 from .netlink import NetlinkError
 from .node_rules import FAMILY, HOST_ENDS, TABLE, rules_of
+from .noted_attachment import NotedAttachment, noted_attachments
+from .offload import leaves_out_checksums
 from .openflow import OpenFlowError
-from .ovsdb_rpc import Ovsdb
-from .port_guard import is_guarded
+from .overlay_state import read_state
+from .ovsdb_rpc import Ovsdb, SwitchError
+from .port_guard import is_guarded, is_silenced
 from .ready_bridge import bridge_of
-from .rtnetlink import Link, Netlink, split_cidr
+from .reservations import HOST_LOCAL, Reservations
+from .rtnetlink import AF_INET, AF_INET6, Link, Netlink, split_cidr
+
+_START_ANEW = "start the pod anew"
+_START_SWITCH = "start Open vSwitch, then evio repair"
+_REPAIR = "evio repair"
+_LOOK_AT_AGENT = "systemctl status evio-overlay"
 
 
 class UnknownPodError(EvioError):
@@ -39,29 +51,27 @@ class Finding:
 
 def explain(networks: list[NetConf], pod: str) -> list[Finding]:
     """The chain of a pod, by the start of its container's id or by an address of its."""
-    conf, container_id, ifname, entry = _find(networks, pod)
-    name = Journal(conf.state_dir, conf.name).host_end(container_id, ifname)
+    conf, noted = _find(networks, pod)
+    with Netlink() as host:
+        host_end, bridge = host.link(noted.host_end), host.link(conf.bridge)
     return [
-        Finding(
-            "attachment", True, f"{container_id} {ifname} of network {conf.name}, {', '.join(entry.get('ips', ()))}"
-        ),
-        *_inside(entry, ifname),
-        _host_end(name),
-        _port(conf, name, entry),
+        _attachment(conf, noted),
+        *_reservation(conf, noted),
+        _inside(conf, noted, host_end),
+        _host_end(noted, host_end, bridge),
+        _port(conf, noted),
         _bridge(conf),
-        *_rules(conf, entry),
+        *_rules(conf, noted),
+        *_tunnel(),
     ]
 
 
-def _find(networks: list[NetConf], pod: str) -> tuple[NetConf, str, str, dict[str, Any]]:
+def _find(networks: list[NetConf], pod: str) -> tuple[NetConf, NotedAttachment]:
     found = []
     for conf in networks:
-        journal = Journal(conf.state_dir, conf.name)
-        for container_id, ifname in journal.attachments():
-            entry = journal.read(container_id, ifname) or {}
-            addresses = [address.partition("/")[0] for address in entry.get("ips", ())]
-            if container_id.startswith(pod) or pod in addresses:
-                found.append((conf, container_id, ifname, entry))
+        for noted in noted_attachments(Journal(conf.state_dir, conf.name)):
+            if noted.container_id.startswith(pod) or pod in [ip.partition("/")[0] for ip in noted.ips]:
+                found.append((conf, noted))
     if not found:
         raise UnknownPodError(f"no pod of this node has a container whose id starts with {pod!r}, or that address")
     if len(found) > 1:
@@ -69,73 +79,129 @@ def _find(networks: list[NetConf], pod: str) -> tuple[NetConf, str, str, dict[st
     return found[0]
 
 
-def _inside(entry: dict[str, Any], ifname: str) -> list[Finding]:
-    path = entry.get("netns", "")
+def _attachment(conf: NetConf, noted: NotedAttachment) -> Finding:
+    what = f"{noted.name} of network {conf.name}"
+    if not noted.is_whole:
+        return Finding("attachment", False, f"{what}: its entry in the journal is damaged", _START_ANEW)
+    return Finding("attachment", True, f"{what}, {', '.join(noted.ips)}")
+
+
+def _reservation(conf: NetConf, noted: NotedAttachment) -> list[Finding]:
+    if conf.ipam_type != HOST_LOCAL or not noted.ips:
+        return []
+    reservations, wrong = Reservations(conf), []
+    for address in (ip.partition("/")[0] for ip in noted.ips):
+        holder = reservations.holder(address)
+        if holder is None:
+            wrong.append(f"{address} is reserved for nobody, the next pod may get it")
+        elif holder[0] != noted.container_id:
+            wrong.append(f"{address} is reserved for {holder[0]}")
+    return [_finding("reservation", wrong, "by host-local", _START_ANEW)]
+
+
+def _inside(conf: NetConf, noted: NotedAttachment, host_end: Link | None) -> Finding:
     try:
-        netns = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+        netns = posix.open(noted.netns, posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError as error:
-        return [
-            Finding("pod", False, f"its namespace {path} is gone ({error.strerror})", "the runtime removes the pod")
-        ]
+        return Finding(
+            "pod", False, f"its namespace {noted.netns} is gone ({error.strerror})", "the runtime removes the pod"
+        )
     try:
-        pod = Netlink(netns)
-        try:
-            return [_pod(pod.link(ifname), pod, entry, ifname)]
-        finally:
-            pod.close()
+        with Netlink(netns) as pod:
+            link = pod.link(noted.ifname)
+            if link is None:
+                return Finding("pod", False, f"{noted.ifname} is gone", _START_ANEW)
+            wrong = [*_wrong_inside(conf, noted, pod, link, host_end), *_wrong_offload(conf, netns, link)]
+            well = f"{link.name} is up, MAC {link.mac}, MTU {link.mtu}"
+            return _finding("pod", wrong, well, _START_ANEW)
     except (NetlinkError, OSError):
-        return [Finding("pod", False, f"{path} is no network namespace any more", "the runtime removes the pod")]
+        return Finding("pod", False, f"{noted.netns} is no network namespace any more", "the runtime removes the pod")
     finally:
         posix.close(netns)
 
 
-def _pod(link: Link | None, pod: Netlink, entry: dict[str, Any], ifname: str) -> Finding:
-    restart = "start the pod anew"
-    if link is None:
-        return Finding("pod", False, f"{ifname} is gone", restart)
+def _wrong_inside(
+    conf: NetConf, noted: NotedAttachment, pod: Netlink, link: Link, host_end: Link | None
+) -> Iterator[str]:
     if not link.is_up:
-        return Finding("pod", False, f"{ifname} is down", restart)
+        yield f"{link.name} is down"
+    if noted.mac and link.mac != noted.mac:
+        yield f"{link.name} has the MAC {link.mac}, and may only send from {noted.mac}"
+    if host_end is not None and link.mtu != host_end.mtu:
+        yield f"{link.name} has an MTU of {link.mtu} bytes, its end on the host one of {host_end.mtu}"
     there = pod.addresses(link.index)
-    for address in entry.get("ips", ()):
+    for address in noted.ips:
         if split_cidr(address) not in there:
-            return Finding("pod", False, f"{ifname} has lost {address}", restart)
-    return Finding("pod", True, f"{ifname} is up, MAC {link.mac}, MTU {link.mtu}")
+            yield f"{link.name} has lost {address}"
+    routes = {
+        (destination, length)
+        for family in (AF_INET, AF_INET6)
+        for destination, length, _gateway, index in pod.routes(family)
+        if index == link.index
+    }
+    for route in _wanted_routes(conf, noted):
+        destination, length = split_cidr(route)
+        if (destination if length else b"", length) not in routes:
+            yield f"{link.name} has lost its route to {route}"
 
 
-def _host_end(name: str) -> Finding:
-    host = Netlink()
+def _wanted_routes(conf: NetConf, noted: NotedAttachment) -> Iterator[str]:
+    """The default routes, as far as it is known that IPAM gave a gateway for them, and host-local's."""
+    known = conf.gateways or (noted.ips if conf.ipam_type == HOST_LOCAL else ())
+    for default, is_ipv6 in (("0.0.0.0/0", False), ("::/0", True)):
+        if conf.is_default_gateway and all(is_ipv6 in [":" in one for one in ips] for ips in (known, noted.ips)):
+            yield default
+    asked = conf.raw["ipam"].get("routes") if conf.ipam_type == HOST_LOCAL else None
+    for route in asked if isinstance(asked, list) else ():
+        if isinstance(route, dict) and is_cidr(route.get("dst")):
+            yield route["dst"]
+
+
+def _wrong_offload(conf: NetConf, netns: int, link: Link) -> Iterator[str]:
+    if conf.datapath_type != "netdev":
+        return
     try:
-        link = host.link(name)
-    finally:
-        host.close()
+        with Ovsdb(conf.ovsdb) as ovsdb:
+            has_tso = ovsdb.switch(conf.bridge).has_userspace_tso
+    except SwitchError:
+        return  # The port's link says so.
+    if not has_tso and leaves_out_checksums(netns, link.index):
+        yield f"{link.name} leaves its checksums to a datapath that does not fill them in (ethtool: tx)"
+
+
+def _host_end(noted: NotedAttachment, link: Link | None, bridge: Link | None) -> Finding:
+    name = noted.host_end
     if link is None:
-        return Finding("host's end", False, f"{name} is gone", "start the pod anew")
+        return Finding("host's end", False, f"{name} is gone", _START_ANEW)
     if not link.is_up:
         return Finding("host's end", False, f"{name} is down", f"ip link set {name} up")
+    if bridge is not None and link.mtu > bridge.mtu:
+        what = f"{name} has an MTU of {link.mtu} bytes, above the {bridge.mtu} of its bridge"
+        return Finding("host's end", False, what, _START_ANEW)
     return Finding("host's end", True, f"{name} is up, MTU {link.mtu}")
 
 
-def _port(conf: NetConf, name: str, entry: dict[str, Any]) -> Finding:
+def _port(conf: NetConf, noted: NotedAttachment) -> Finding:
+    name = noted.host_end
     try:
-        ovsdb = Ovsdb(conf.ovsdb)
-        try:
+        with Ovsdb(conf.ovsdb) as ovsdb:
             port, is_served = ovsdb.port(conf.bridge, name), ovsdb.has_daemon()
-        finally:
-            ovsdb.close()
     except EvioError as error:
-        return Finding("port", False, str(error), "start Open vSwitch, then evio repair")
+        return Finding("port", False, str(error), _START_SWITCH)
     if not is_served:
-        return Finding("port", False, "no ovs-vswitchd serves the OVSDB", "start Open vSwitch, then evio repair")
+        return Finding("port", False, "no ovs-vswitchd serves the OVSDB", _START_SWITCH)
     if port is None or not port.bridged:
-        return Finding("port", False, f"{name} is no port of {conf.bridge}", "evio repair")
+        return Finding("port", False, f"{name} is no port of {conf.bridge}", _REPAIR)
     if port.ofport <= 0 or port.error:
-        return Finding("port", False, f"Open vSwitch cannot use it: {port.error or 'it has no number'}", "evio repair")
+        return Finding("port", False, f"Open vSwitch cannot use it: {port.error or 'it has no number'}", _REPAIR)
+    if port.tag is not None:
+        return Finding("port", False, f"{name} has been put into VLAN {port.tag}", _REPAIR)
     try:
-        guarded = is_guarded(conf, name, port.ofport, entry.get("mac", ""), entry.get("ips", []))
+        guarded = not noted.is_whole or is_guarded(conf, name, port.ofport, noted.mac, list(noted.ips))
     except OpenFlowError as error:
-        return Finding("port", False, str(error), "start Open vSwitch, then evio repair")
+        return Finding("port", False, str(error), _START_SWITCH)
     if not guarded:
-        return Finding("port", False, f"{name} is without the flows that guard it", "evio repair")
+        return Finding("port", False, f"{name} is without the flows that guard it", _REPAIR)
     return Finding(
         "port", True, f"number {port.ofport} of {conf.bridge}, {'guarded' if conf.port_security else 'open'}"
     )
@@ -144,23 +210,47 @@ def _port(conf: NetConf, name: str, entry: dict[str, Any]) -> Finding:
 def _bridge(conf: NetConf) -> Finding:
     try:
         differences = compare_bridge(bridge_of(conf), ovsdb=conf.ovsdb)
+        with Ovsdb(conf.ovsdb) as ovsdb:
+            is_dumb = is_silenced(conf, ovsdb)
     except EvioError as error:
-        return Finding("bridge", False, str(error), "evio repair")
+        return Finding("bridge", False, str(error), _REPAIR)
     wrong = [f"{one.name} is {one.found!r}, not {one.wanted!r}" for one in differences]
-    if wrong:
-        return Finding("bridge", False, "; ".join(wrong), "evio repair")
-    return Finding("bridge", True, f"{conf.bridge} is up with {', '.join(conf.gateways)}, MTU {conf.mtu}")
+    if is_dumb:
+        wrong.append("the flow it switches by is gone")
+    well = f"{conf.bridge} is up with {', '.join(conf.gateways) or 'no gateway'}, MTU {conf.mtu or 'not fixed'}"
+    return _finding("bridge", wrong, well, _REPAIR)
 
 
-def _rules(conf: NetConf, entry: dict[str, Any]) -> list[Finding]:
-    rules = rules_of(conf, entry.get("ips", []))
+def _rules(conf: NetConf, noted: NotedAttachment) -> list[Finding]:
+    rules = rules_of(conf, list(noted.ips))
     missing = rules.missing()
     return [
         Finding(
             "host ends" if name == HOST_ENDS else "masquerade",
             name not in missing,
             f"chain {name} of table {FAMILY} {TABLE}{' is not whole' if name in missing else ''}",
-            "evio repair" if name in missing else "",
+            _REPAIR if name in missing else "",
         )
         for name in rules.chains
     ]
+
+
+def _tunnel() -> list[Finding]:
+    """The way to other nodes, where it is an agent of ours that keeps it up."""
+    state = read_state(paths.OVERLAY_STATE)
+    if state is None:
+        if not os.path.exists(paths.OVERLAY_CONFIG):
+            return []
+        return [Finding("tunnel", False, "the overlay's agent has not come up since the boot", _LOOK_AT_AGENT)]
+    if state.fault:
+        return [Finding("tunnel", False, f"the overlay is down: {state.fault}", _LOOK_AT_AGENT)]
+    age = time.time() - state.updated
+    if age > paths.OVERLAY_STATE_SECONDS:
+        return [Finding("tunnel", False, f"the overlay's agent has said nothing for {age:.0f} s", _LOOK_AT_AGENT)]
+    lost = [peer.name for peer in state.peers if not peer.path]
+    what = f"{state.interface} reaches {len(state.peers) - len(lost)} of {len(state.peers)} nodes"
+    return [Finding("tunnel", True, what + (f", not {', '.join(lost)}" if lost else ""))]
+
+
+def _finding(link: str, wrong: list[str], well: str, remedy: str) -> Finding:
+    return Finding(link, False, "; ".join(wrong), remedy) if wrong else Finding(link, True, well)

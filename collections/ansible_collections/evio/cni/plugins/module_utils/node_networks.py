@@ -7,10 +7,10 @@ A runtime hands the plugin its configuration on standard input; a person does no
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import paths
 from .conflist import PLUGIN
 from .errors import EvioError
 from .netconf import NetConf
@@ -20,29 +20,43 @@ class NodeNetworksError(EvioError):
     """There is no configuration of ours on this node, or it cannot be read."""
 
 
-def read_networks(directory: str = paths.CNI_CONF_DIR) -> list[NetConf]:
-    """Every entry of our type in every conflist. Raises NodeNetworksError if there is none, CniError for a bad one."""
-    networks = []
+def read_networks(directory: str, tell: Callable[[str], None]) -> list[NetConf]:
+    """Every entry of our type in every conflist; ``tell`` hears of files and entries that cannot be read.
+
+    Raises NodeNetworksError where no entry can.
+    """
+    networks, faults = [], []
     for path in sorted(Path(directory).glob("*.conflist")):
         try:
-            conflist = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise NodeNetworksError(f"cannot read {path}: {error}") from error
-        networks += [NetConf(entry) for entry in _entries(conflist)]
+            entries = _entries(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, RecursionError, ValueError) as error:
+            faults.append(f"cannot read {path}: {error}")
+            continue
+        for entry in entries:
+            try:
+                networks.append(NetConf(entry))
+            except EvioError as error:
+                faults.append(f"{path}: {error}")
     if not networks:
         raise NodeNetworksError(
-            f"no conflist in {directory} has an entry of type {PLUGIN}: this node has no pods' network yet"
+            "; ".join(faults)
+            or f"no conflist in {directory} has an entry of type {PLUGIN}: this node has no pods' network yet"
         )
+    for fault in faults:
+        tell(fault)
     return networks
 
 
 def _entries(conflist: Any) -> list[dict[str, Any]]:
     """Our entries as a runtime of the newest version would send them."""
-    if not isinstance(conflist, dict):
+    plugins = conflist.get("plugins") if isinstance(conflist, dict) else None
+    if not isinstance(plugins, list):
         return []
-    version = max([conflist.get("cniVersion", ""), *(conflist.get("cniVersions") or ())])
+    versions = conflist.get("cniVersions")
+    listed = [conflist.get("cniVersion"), *(versions if isinstance(versions, list) else ())]
+    version = max((one for one in listed if isinstance(one, str)), default="")
     return [
         {**entry, "name": conflist.get("name"), "cniVersion": version}
-        for entry in conflist.get("plugins") or ()
+        for entry in plugins
         if isinstance(entry, dict) and entry.get("type") == PLUGIN
     ]

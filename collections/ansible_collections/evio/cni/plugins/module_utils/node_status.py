@@ -6,10 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .cni_protocol import Call, CniError
-from .collection import is_alive
 from .errors import EvioError
 from .journal import Journal
 from .netconf import NetConf
+from .noted_attachment import NotedAttachment, noted_attachments
 from .ovsdb_rpc import Ovsdb, Port
 from .repair import DEFAULT_PATH, is_plugged
 from .reservations import HOST_LOCAL, Reservations
@@ -24,7 +24,8 @@ class PodStatus:
     ifname: str
     addresses: tuple[str, ...]
     state: str
-    """``plugged in``, ``not plugged in`` (repair does it) or ``gone`` (gc removes what is left)."""
+    """``plugged in``, ``not plugged in`` (repair does it), ``not served`` (Open vSwitch does not run) or ``gone`` (gc
+    removes what is left)."""
 
 
 @dataclass(frozen=True)
@@ -45,25 +46,26 @@ class NetworkStatus:
 def network_status(conf: NetConf) -> NetworkStatus:
     """Look at all of it; nothing is changed, and a switch that is down is part of the answer."""
     verdict: str | None = None
-    ports: dict[str, Port] = {}
+    ports: dict[str, Port] | None = None
     try:
         check_status(Call("STATUS", "", "", "", DEFAULT_PATH, {}), conf)
     except CniError as error:
         verdict = error.msg
     try:
-        ovsdb = Ovsdb(conf.ovsdb)
-        try:
-            ports = {port.name: port for port in ovsdb.ports(conf.bridge)}
-        finally:
-            ovsdb.close()
+        with Ovsdb(conf.ovsdb) as ovsdb:
+            if ovsdb.has_daemon():
+                ports = {port.name: port for port in ovsdb.ports(conf.bridge)}
     except EvioError as error:
         verdict = verdict or str(error)
-    journal = Journal(conf.state_dir, conf.name)
-    pods = []
-    for container_id, ifname in sorted(journal.attachments()):
-        entry = journal.read(container_id, ifname) or {}
-        plugged = is_plugged(ports.get(journal.host_end(container_id, ifname)))
-        state = ("plugged in" if plugged else "not plugged in") if is_alive(journal, container_id, ifname) else "gone"
-        pods.append(PodStatus(container_id, ifname, tuple(entry.get("ips", ())), state))
+    noted = noted_attachments(Journal(conf.state_dir, conf.name))
+    pods = tuple(PodStatus(pod.container_id, pod.ifname, pod.ips, _state(pod, ports)) for pod in noted)
     reserved = Reservations(conf).count() if conf.ipam_type == HOST_LOCAL else 0
-    return NetworkStatus(conf.name, conf.bridge, tuple(conf.gateways), conf.epoch, verdict, reserved, tuple(pods))
+    return NetworkStatus(conf.name, conf.bridge, tuple(conf.gateways), conf.epoch, verdict, reserved, pods)
+
+
+def _state(pod: NotedAttachment, ports: dict[str, Port] | None) -> str:
+    if not pod.is_alive:
+        return "gone"
+    if ports is None:
+        return "not served"
+    return "plugged in" if is_plugged(ports.get(pod.host_end)) else "not plugged in"

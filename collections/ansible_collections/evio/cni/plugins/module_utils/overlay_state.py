@@ -61,6 +61,7 @@ def read_state(path: str = paths.OVERLAY_STATE) -> OverlayState | None:
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
         peers = tuple(PeerPath(**peer) for peer in data.pop("peers"))
+        data["updated"] = float(data["updated"])
         return OverlayState(**data, peers=peers)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

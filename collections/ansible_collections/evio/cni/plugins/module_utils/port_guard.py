@@ -75,10 +75,12 @@ def sweep(conf: NetConf) -> None:
         matched = bridge.ports(_OURS)
         # After the flows: a port is there before its flows are.
         with Ovsdb(conf.ovsdb) as ovsdb:
-            there = {port.ofport for port in ovsdb.ports(conf.bridge) if port.bridged}
+            there = {port.ofport: port.name for port in ovsdb.ports(conf.bridge) if port.bridged}
             closed = ovsdb.switch(conf.bridge).closed
-            dead = [Selection(OURS, OURS_MASK, number) for number in sorted(matched - there)]
-            bridge.change([*dead, *_behind(closed)], OURS, [])
+            dead = [Selection(OURS, OURS_MASK, number) for number in sorted(matched - there.keys())]
+            # One that was plugged in again may have its old number.
+            gone = {number: name for number, name in closed.items() if there.get(number) != name}
+            bridge.change([*dead, *_behind(gone)], OURS, [])
             if closed:
                 ovsdb.forget_closed(conf.bridge, closed)
 

@@ -8,20 +8,20 @@ lost: whatever of an attachment is not there is put there again. Pods of before 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from . import paths
 from .bridge import ensure_bridge
 from .cni_protocol import Call
-from .collection import collect_except, is_alive
+from .collection import collect_except
 from .detachment import delete
 from .errors import EvioError
 from .journal import Journal, boot_id
 from .netconf import NetConf
 from .node_rules import rules_of
+from .noted_attachment import NotedAttachment, noted_attachments
 from .ovsdb_rpc import Ovsdb, Port
 from .ownership import address_ids, external_ids
-from .port_guard import guard, is_guarded, sweep
+from .port_guard import give_voice, guard, is_guarded, sweep
 from .ready_bridge import bridge_of
 from .reservations import HOST_LOCAL, Reservations
 from .rtnetlink import Netlink
@@ -43,7 +43,7 @@ class Repair:
 
     network: str
     bridge: list[str] = field(default_factory=list)
-    """Names of the properties that were put right."""
+    """Names of the properties that were put right; ``flow`` is the one that the bridge switches by."""
     rules: bool = False
     """Whether the node's rules for the network had to be put there."""
     plugged: list[str] = field(default_factory=list)
@@ -64,119 +64,125 @@ class Repair:
 def repair_network(conf: NetConf) -> Repair:
     """Mend all of one network; what cannot be mended is among the failures, and the rest is mended all the same."""
     repair = Repair(conf.name)
-    journal = Journal(conf.state_dir, conf.name)
-    _remove_dead(conf, journal, repair)
-    try:
-        repair.bridge = [difference.name for difference in ensure_bridge(bridge_of(conf), ovsdb=conf.ovsdb)]
-        _plug_in(conf, journal, repair)
-        sweep(conf)
-    except EvioError as error:
-        repair.failures.append(str(error))
-    try:
-        repair.rules = _put_rules(conf, journal)
-    except EvioError as error:
-        repair.failures.append(str(error))
+    for mend in (_remove_dead, _mend_switch, _put_rules):
+        try:
+            mend(conf, repair)
+        except EvioError as error:
+            repair.failures.append(str(error))
     return repair
 
 
-def collect_network(conf: NetConf) -> list[str]:
-    """GC without a runtime's list: what lives is all that is valid. What could not be done, in words.
+@dataclass
+class Collected:
+    """What was removed of one network."""
+
+    network: str
+    removed: list[str]
+    """Attachments of which nothing lived any more, as container id and interface."""
+    failures: list[str]
+
+
+def collect_network(conf: NetConf) -> Collected:
+    """GC without a runtime's list: what lives is all that is valid.
 
     An ADD that is at work is not disturbed: entries of the last minute are left alone.
     """
     journal = Journal(conf.state_dir, conf.name)
     call = Call("GC", "", "", "", DEFAULT_PATH, {})
-    return collect_except(call, conf, journal.younger_than(_ADD_SECONDS))[1]
+    return Collected(conf.name, *collect_except(call, conf, journal.younger_than(_ADD_SECONDS)))
 
 
-def _remove_dead(conf: NetConf, journal: Journal, repair: Repair) -> None:
+def _remove_dead(conf: NetConf, repair: Repair) -> None:
     """Attachments of before this boot, and DELs that an Open vSwitch that was down has left unfinished.
 
     One without a veth may be an ADD at work this very moment: it is left to DEL and GC, unless its boot is over.
     """
     this_boot = boot_id()
-    for container_id, ifname in journal.attachments():
-        entry = journal.read(container_id, ifname) or {}
-        if entry.get("boot") == this_boot and not entry.get("deleted"):
+    for pod in _noted(conf):
+        if pod.is_alive or (pod.boot == this_boot and not pod.is_deleted):
             continue
-        if is_alive(journal, container_id, ifname):
-            continue
-        call = Call("DEL", container_id, "", ifname, entry.get("path") or DEFAULT_PATH, {})
+        call = Call("DEL", pod.container_id, "", pod.ifname, pod.path or DEFAULT_PATH, {})
         try:
             delete(call, conf)
-            repair.removed.append(f"{container_id} {ifname}")
+            repair.removed.append(pod.name)
         except EvioError as error:
-            repair.failures.append(f"{container_id} {ifname}: {error}")
+            repair.failures.append(f"{pod.name}: {error}")
 
 
-def _put_rules(conf: NetConf, journal: Journal) -> bool:
-    """Whether rules had to be put there: the network's own, or without a gateway those of its pods' subnets."""
-    if conf.gateways:
-        return rules_of(conf, []).ensure()
-    living = [attachment for attachment in journal.attachments() if is_alive(journal, *attachment)]
-    entries = [journal.read(*attachment) or {} for attachment in living]
-    return True in {rules_of(conf, entry["ips"]).ensure() for entry in entries if entry.get("ips")}
+def _mend_switch(conf: NetConf, repair: Repair) -> None:
+    repair.bridge += [difference.name for difference in ensure_bridge(bridge_of(conf), ovsdb=conf.ovsdb)]
+    with Ovsdb(conf.ovsdb) as ovsdb:
+        if give_voice(conf, ovsdb):
+            repair.bridge.append("flow")
+        _plug_in(conf, ovsdb, repair)
+    sweep(conf)
 
 
-def _plug_in(conf: NetConf, journal: Journal, repair: Repair) -> None:
+def _plug_in(conf: NetConf, ovsdb: Ovsdb, repair: Repair) -> None:
     reservations = Reservations(conf) if conf.ipam_type == HOST_LOCAL else None
-    host, ovsdb = Netlink(), Ovsdb(conf.ovsdb)
-    try:
-        ports = {port.name: port for port in ovsdb.ports(conf.bridge)}
-        for container_id, ifname in journal.attachments():
-            entry = journal.read(container_id, ifname) or {}
-            if not entry.get("ips") or not is_alive(journal, container_id, ifname):
+    ports = {port.name: port for port in ovsdb.ports(conf.bridge)}
+    with Netlink() as host:
+        for pod in _noted(conf):
+            if pod.is_begun or not pod.is_alive:
                 continue
-            name, pod = journal.host_end(container_id, ifname), f"{container_id} {ifname}"
             try:
+                if not pod.is_whole:
+                    raise RepairError("its entry in the journal is damaged; start it anew")
                 if reservations is not None:
-                    _refuse_address_of_another(reservations, container_id, entry["ips"])
-                _bring_back(host, ovsdb, conf, (container_id, ifname), entry, name, ports.get(name), repair)
+                    _refuse_address_of_another(reservations, pod)
+                _bring_back(host, ovsdb, conf, pod, ports.get(pod.host_end), repair)
             except EvioError as error:
-                repair.failures.append(f"{pod}: {error}")
-    finally:
-        ovsdb.close()
-        host.close()
+                repair.failures.append(f"{pod.name}: {error}")
+
+
+def _put_rules(conf: NetConf, repair: Repair) -> None:
+    """The network's own rules, or without a gateway those of its pods' subnets."""
+    subnets: list[list[str]] = (
+        [[]] if conf.gateways else [list(pod.ips) for pod in _noted(conf) if pod.is_alive and pod.ips]
+    )
+    for ips in subnets:
+        repair.rules = rules_of(conf, ips).ensure() or repair.rules
+
+
+def _noted(conf: NetConf) -> list[NotedAttachment]:
+    return noted_attachments(Journal(conf.state_dir, conf.name))
 
 
 def _bring_back(
-    host: Netlink,
-    ovsdb: Ovsdb,
-    conf: NetConf,
-    attachment: tuple[str, str],
-    entry: dict[str, Any],
-    name: str,
-    port: Port | None,
-    repair: Repair,
+    host: Netlink, ovsdb: Ovsdb, conf: NetConf, pod: NotedAttachment, port: Port | None, repair: Repair
 ) -> None:
-    pod = " ".join(attachment)
-    link = host.link(name)
+    link = host.link(pod.host_end)
     if link is not None and not link.is_up:
-        host.raise_link(name)
-        repair.raised.append(pod)
+        host.raise_link(pod.host_end)
+        repair.raised.append(pod.name)
     if port is None or not is_plugged(port):
-        _plug(ovsdb, conf, attachment, entry, name)
-        repair.plugged.append(pod)
-    elif not is_guarded(conf, name, port.ofport, entry["mac"], entry["ips"]):
-        guard(conf, name, port.ofport, entry["mac"], entry["ips"])
-        repair.guarded.append(pod)
+        _plug(ovsdb, conf, pod)
+        repair.plugged.append(pod.name)
+    elif not is_guarded(conf, pod.host_end, port.ofport, pod.mac, list(pod.ips)):
+        guard(conf, pod.host_end, port.ofport, pod.mac, list(pod.ips))
+        repair.guarded.append(pod.name)
 
 
-def _refuse_address_of_another(reservations: Reservations, container_id: str, ips: list[str]) -> None:
+def _refuse_address_of_another(reservations: Reservations, pod: NotedAttachment) -> None:
     """A DEL that was cut off has given the address back, and another pod may have it by now."""
-    for address in (ip.partition("/")[0] for ip in ips):
+    for address in (ip.partition("/")[0] for ip in pod.ips):
         holder = reservations.holder(address)
-        if holder is not None and holder[0] != container_id:
+        if holder is not None and holder[0] != pod.container_id:
             raise RepairError(f"its address {address} has been given to {holder[0]}; remove this pod")
 
 
-def _plug(ovsdb: Ovsdb, conf: NetConf, attachment: tuple[str, str], entry: dict[str, Any], name: str) -> None:
+def _plug(ovsdb: Ovsdb, conf: NetConf, pod: NotedAttachment) -> None:
     """Away with what is left of the port, then anew: two transactions, or vswitchd does not open the device again."""
+    name, ips = pod.host_end, list(pod.ips)
     ovsdb.delete_ports([name], guarded=conf.port_security)
-    ids = external_ids(*attachment, conf.name, entry["mac"]) | address_ids(entry["ips"])
-    guard(conf, name, ovsdb.add_port(conf.bridge, name, ids), entry["mac"], entry["ips"])
+    ids = external_ids(pod.container_id, pod.ifname, conf.name, pod.mac) | address_ids(ips)
+    ofport, closed = ovsdb.add_port(conf.bridge, name, ids), ovsdb.switch(conf.bridge).closed
+    guard(conf, name, ofport, pod.mac, ips, closed)
+    if closed:
+        # Now, or the flows of a port that has its old number again would go with the next ADD.
+        ovsdb.forget_closed(conf.bridge, closed)
 
 
 def is_plugged(port: Port | None) -> bool:
-    """Whether Open vSwitch has the port on the bridge, and open."""
-    return port is not None and port.bridged and port.ofport > 0 and not port.error
+    """Whether Open vSwitch has the port on the bridge, open, and in no VLAN."""
+    return port is not None and port.bridged and port.ofport > 0 and not port.error and port.tag is None

@@ -178,6 +178,17 @@ class Node:
         return {kind: names for kind, names in found.items() if names}
 
 
+def overlay_says(node: Node, text: str) -> None:
+    """Let the plugin find this in the place where the overlay's agent writes, which is the whole host's."""
+    state = node.directory / "overlay.json"
+    state.write_text(text)
+    launcher = (
+        f"import sys; sys.path.insert(0, {library()!r}); from evio_cni import paths;"
+        f"paths.OVERLAY_STATE = {str(state)!r}; from evio_program.main import main; main()"
+    )
+    node.program = ["/usr/bin/python3", "-ISE", "-c", launcher]
+
+
 @contextlib.contextmanager
 def own_ipam(node: Node, answer: str, status: int) -> Iterator[Path]:
     """An IPAM plugin that knows every verb of CNI 1.1.0, as host-local of today's distributions does not.

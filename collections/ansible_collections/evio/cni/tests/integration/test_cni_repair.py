@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .cni_runtime import PLUGIN, Node, PluginFailedError, Pod
+from .cni_runtime import PLUGIN, Node, PluginFailedError, Pod, overlay_says
 from .ovs_daemons import OpenVSwitch, in_namespace, network_namespace
 
 pytestmark = pytest.mark.root
@@ -40,7 +42,7 @@ def new_pod() -> Iterator[NewPod]:
 def evio(node: Node, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The operator's tool in the node's namespace."""
     command, *rest = arguments
-    program = [str(PLUGIN), command, "--conf-dir", str(node.directory / "net.d"), *rest]
+    program = [*node.program, command, "--conf-dir", str(node.directory / "net.d"), *rest]
     return in_namespace(node.switch.netns, *program, check=False)
 
 
@@ -79,7 +81,25 @@ def damage_port(node: Node) -> None:
     node.switch.vsctl("del-port", node.ports()[0])
 
 
-DAMAGES = [damage_bridge, damage_database, damage_rules, damage_gateway, damage_veths, damage_port]
+def damage_vlan(node: Node) -> None:
+    node.switch.vsctl("set", "Port", node.ports()[0], "tag=5")
+
+
+def damage_flows(node: Node) -> None:
+    target = f"unix:{node.switch.directory}/br-evio.mgmt"
+    in_namespace(node.switch.netns, "ovs-ofctl", "-O", "OpenFlow13", "del-flows", target)
+
+
+DAMAGES = [
+    damage_bridge,
+    damage_database,
+    damage_rules,
+    damage_gateway,
+    damage_veths,
+    damage_port,
+    damage_vlan,
+    damage_flows,
+]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -91,6 +111,106 @@ def test_pods_come_back(node: Node, new_pod: NewPod, damage: Callable[[Node], No
     assert one.pings("10.244.3.1")
     for pod in (one, other):
         assert node.call("CHECK", pod, prevResult=pod.result) == {}
+
+
+def test_flow_that_the_bridge_switches_by_is_put_back(node: Node, new_pod: NewPod) -> None:
+    pod = node.add(new_pod())
+    damage_flows(node)
+    done = repair(node)
+    assert (done["bridge"], done["guarded"]) == (["flow"], [f"{pod.container_id} eth0"])
+    assert repair(node)["bridge"] == []
+
+
+def test_flows_of_a_controller_are_its_own(node: Node, new_pod: NewPod) -> None:
+    pod = node.add(new_pod())
+    node.switch.vsctl(
+        "set-controller", "br-evio", "tcp:127.0.0.1:1", "--", "set", "Bridge", "br-evio", "fail_mode=secure"
+    )
+    damage_flows(node)
+    assert "flow" not in repair(node)["bridge"]
+    assert not pod.pings("10.244.3.1")
+
+
+def test_flow_that_somebody_else_has_put_in_says_that_the_bridge_is_in_hand(node: Node, new_pod: NewPod) -> None:
+    node.add(new_pod())
+    damage_flows(node)
+    target = f"unix:{node.switch.directory}/br-evio.mgmt"
+    in_namespace(node.switch.netns, "ovs-ofctl", "-O", "OpenFlow13", "add-flow", target, "priority=5,arp,actions=drop")
+    assert repair(node)["bridge"] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "is_told"),
+    [
+        ("{", True),
+        ("[]", False),
+        ('{"plugins": 5}', False),
+        ('{"name": "x", "cniVersion": 5, "plugins": [{"type": "evio", "mtu": "x"}]}', True),
+        ('{"name": "x", "cniVersions": 5, "plugins": ["evio"]}', False),
+    ],
+)
+def test_broken_conflist_beside_ours_does_not_stop_repair(
+    node: Node, new_pod: NewPod, text: str, is_told: bool
+) -> None:
+    pod = node.add(new_pod())
+    damage_port(node)
+    (node.directory / "net.d/05-other.conflist").write_text(text)
+    done = evio(node, "repair")
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert ("05-other.conflist" in done.stderr) == is_told
+    assert pod.pings("10.244.3.1")
+
+
+def test_conflist_that_is_no_text_is_named_where_it_is_the_only_one(node: Node) -> None:
+    (node.directory / "net.d/10-evio.conflist").write_bytes("{}".encode("utf-16"))
+    done = evio(node, "repair")
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "10-evio.conflist" in done.stderr
+
+
+_GARBLED: dict[str, Any] = {
+    "mac": [None, 5, "x", ""],
+    "ips": [5, [5], ["x/y"], "10.244.3.2/24"],
+    "netns": [5],
+    "host": [5],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in _GARBLED.items() for value in values])
+def test_garbled_entry_of_the_journal_is_one_pods_trouble(node: Node, new_pod: NewPod, key: str, value: Any) -> None:
+    garbled, pod = sorted((node.add(new_pod()) for _pod in range(2)), key=lambda one: one.container_id)
+    entry = node.directory / f"state/evio/{garbled.container_id}:eth0"
+    entry.write_text(json.dumps({**json.loads(entry.read_text()), key: value}))
+    (node.directory / "state/evio/-junk:eth0").write_text("5")
+    for name in node.ports():
+        node.switch.vsctl("del-port", name)
+    done = evio(node, "repair")
+    assert "Traceback" not in done.stderr
+    assert pod.pings("10.244.3.1")
+    is_fatal = key in ("mac", "ips")
+    assert done.returncode == is_fatal
+    assert garbled.pings("10.244.3.1") != is_fatal
+    assert (f"{garbled.container_id} eth0: its entry in the journal is damaged" in done.stderr) == is_fatal
+    for command in (["status"], ["explain", garbled.container_id], ["gc"]):
+        assert "Traceback" not in evio(node, *command).stderr
+
+
+def test_failures_are_not_said_to_be_in_order(node: Node, new_pod: NewPod) -> None:
+    pod = node.add(new_pod())
+    assert evio(node, "repair").stdout == "network evio: all in order\n"
+    (node.directory / f"state/evio/{pod.container_id}:eth0").write_text("{}")
+    done = evio(node, "repair")
+    assert (done.returncode, done.stdout) == (1, "network evio: nothing was mended\n")
+
+
+def test_collection_says_what_it_has_removed(node: Node) -> None:
+    pod = node.add_and_lose()
+    assert evio(node, "gc").stdout == "network evio: nothing was removed\n"
+    entry = node.directory / f"state/evio/{pod.container_id}:eth0"
+    os.utime(entry, (0, 0))
+    assert evio(node, "gc").stdout == f"network evio: removed {pod.container_id} eth0\n"
+    assert node.leftovers() == {}
+    assert json.loads(evio(node, "gc", "--json").stdout) == [{"network": "evio", "removed": [], "failures": []}]
 
 
 def test_repair_of_what_is_in_order_changes_nothing(node: Node, new_pod: NewPod) -> None:
@@ -200,6 +320,7 @@ def test_explanation_names_the_broken_link(node: Node, new_pod: NewPod) -> None:
     links = {one["link"]: one["holds"] for one in json.loads(evio(node, "explain", pod.address, "--json").stdout)}
     assert links == {
         "attachment": True,
+        "reservation": True,
         "pod": True,
         "host's end": True,
         "port": False,
@@ -207,6 +328,87 @@ def test_explanation_names_the_broken_link(node: Node, new_pod: NewPod) -> None:
         "masquerade": True,
         "host ends": True,
     }
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (["ip", "route", "del", "default"], "eth0 has lost its route to 0.0.0.0/0"),
+        (["ip", "address", "flush", "dev", "eth0"], "eth0 has lost 10.244.3.2/24"),
+        (["ip", "link", "set", "eth0", "mtu", "9000"], "eth0 has an MTU of 9000 bytes, its end on the host"),
+        (["ip", "link", "set", "eth0", "address", "02:00:00:00:00:77"], "eth0 has the MAC 02:00:00:00:00:77"),
+        (["ethtool", "-K", "eth0", "tx", "on"], "eth0 leaves its checksums to a datapath"),
+    ],
+)
+def test_explanation_names_what_is_wrong_inside_the_pod(
+    node: Node, new_pod: NewPod, damage: list[str], words: str
+) -> None:
+    pod = node.add(new_pod())
+    assert evio(node, "explain", pod.container_id).returncode == 0
+    pod.run(*damage)
+    assert words in broken_link(node, pod, "pod")
+
+
+@pytest.mark.parametrize(
+    ("link", "damage", "words"),
+    [
+        ("port", damage_vlan, "has been put into VLAN 5  -> evio repair"),
+        ("bridge", damage_flows, "the flow it switches by is gone  -> evio repair"),
+    ],
+)
+def test_explanation_names_what_is_wrong_on_the_switch(
+    node: Node, new_pod: NewPod, link: str, damage: Callable[[Node], None], words: str
+) -> None:
+    pod = node.add(new_pod())
+    damage(node)
+    assert words in broken_link(node, pod, link)
+    repair(node)
+    assert evio(node, "explain", pod.container_id).returncode == 0
+
+
+def test_explanation_names_a_reservation_that_is_gone(node: Node, new_pod: NewPod) -> None:
+    pod = node.add(new_pod())
+    reservation = node.directory / "ipam/evio" / pod.address
+    reservation.write_text("another\neth0")
+    assert f"{pod.address} is reserved for another" in broken_link(node, pod, "reservation")
+    reservation.unlink()
+    assert f"{pod.address} is reserved for nobody" in broken_link(node, pod, "reservation")
+
+
+def test_explanation_knows_the_routes_that_host_local_gives(node: Node, new_pod: NewPod) -> None:
+    node.conf["ipam"]["routes"] = [{"dst": "192.0.2.0/24"}]
+    conflist = node.directory / "net.d/10-evio.conflist"
+    entry = {**node.conf, "cniVersion": None, "name": None}
+    conflist.write_text(json.dumps({"cniVersion": "1.0.0", "name": "evio", "plugins": [entry]}))
+    pod = node.add(new_pod())
+    assert evio(node, "explain", pod.container_id).returncode == 0
+    pod.run("ip", "route", "del", "192.0.2.0/24")
+    assert "eth0 has lost its route to 192.0.2.0/24" in broken_link(node, pod, "pod")
+
+
+def broken_link(node: Node, pod: Pod, link: str) -> str:
+    """What ``evio explain`` says of it."""
+    done = evio(node, "explain", pod.container_id)
+    assert done.returncode == 1
+    [line] = [line for line in done.stdout.splitlines() if line.startswith(f"BROKEN  {link} ")]
+    return line
+
+
+def test_explanation_ends_with_the_tunnel(node: Node, new_pod: NewPod) -> None:
+    pod = node.add(new_pod())
+    peers = [
+        {"name": name, "address": "10.10.0.2", "path": path, "rtt_ms": None, "endpoint": None}
+        for name, path in (("node2", "direct"), ("node3", None))
+    ]
+    state = {"node": "node1", "interface": "evio0", "device": "kernel", "updated": time.time(), "peers": peers}
+    overlay_says(node, json.dumps(state))
+    done = evio(node, "explain", pod.container_id)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == "ok      tunnel      evio0 reaches 1 of 2 nodes, not node3"
+    overlay_says(node, json.dumps({**state, "fault": "evio0 is gone"}))
+    assert "the overlay is down: evio0 is gone" in broken_link(node, pod, "tunnel")
+    overlay_says(node, json.dumps({**state, "updated": time.time() - 60}))
+    assert "the overlay's agent has said nothing for 6" in broken_link(node, pod, "tunnel")
 
 
 def test_unknown_pod_is_named(node: Node) -> None:
@@ -228,6 +430,8 @@ def test_status_for_people_and_machines(node: Node, new_pod: NewPod) -> None:
     down = evio(node, "status")
     assert down.returncode == 1
     assert "is ovs-vswitchd running" in down.stdout
+    assert "plugged in" not in down.stdout
+    assert "not served" in down.stdout
 
 
 def test_node_without_a_network_is_told_so(node: Node, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from ansible_collections.evio.cni.plugins.module_utils.etcd import Etcd
 from ansible_collections.evio.cni.plugins.module_utils.registry import Registry
 from ansible_collections.evio.cni.plugins.module_utils.subnets import parse_pools
 
-from .cni_runtime import PLUGIN, Node, PluginFailedError, Pod, library, own_ipam
+from .cni_runtime import PLUGIN, Node, PluginFailedError, Pod, overlay_says, own_ipam
 from .etcd_server import EtcdServer
 from .ovs_daemons import OpenVSwitch, network_namespace
 
@@ -117,17 +117,6 @@ def test_ranges_that_are_none_are_named(node: Node, ranges: Any) -> None:
     with pytest.raises(PluginFailedError, match=r"ipam\.ranges: ") as raised:
         node.call("STATUS")
     assert raised.value.code == 7
-
-
-def overlay_says(node: Node, text: str) -> None:
-    """Let the plugin find this in the place where the overlay's agent writes, which is the whole host's."""
-    state = node.directory / "overlay.json"
-    state.write_text(text)
-    launcher = (
-        f"import sys; sys.path.insert(0, {library()!r}); from evio_cni import paths;"
-        f"paths.OVERLAY_STATE = {str(state)!r}; from evio_program.main import main; main()"
-    )
-    node.program = ["/usr/bin/python3", "-ISE", "-c", launcher]
 
 
 @pytest.mark.parametrize(
