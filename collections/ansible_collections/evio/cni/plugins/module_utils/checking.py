@@ -34,28 +34,31 @@ def check(call: Call, conf: NetConf) -> None:
     """Raise CniError for the first thing that is not as ADD has left it; TRY_AGAIN where that cannot be told now."""
     if conf.previous is None:
         raise CniError(INVALID_CONFIG, "CHECK needs the result of ADD: prevResult is not in the configuration")
-    name = Journal(conf.state_dir, conf.name).host_end(call.container_id, call.ifname)
-    ipam = start_ipam("CHECK", call, conf)
+    netns = open_netns(call.netns)
     try:
-        said = _Said(call, conf, name)
-        netns = open_netns(call.netns)
+        ipam = start_ipam("CHECK", call, conf)
         try:
-            with Netlink(netns) as pod, Netlink() as host:
-                host_end = host.link(name)
-                link = _check_pod(pod, host_end, said)
-                _check_routes(pod, link, said)
-                _check_host(conf, host, host_end, said)
-            _check_reservations(call, conf, said)
-            try:
-                _check_switch(conf, netns, link, said)
-            except (SwitchError, OpenFlowError) as error:
-                raise CniError(TRY_AGAIN, str(error)) from None
+            _check(call, conf, netns)
         finally:
-            posix.close(netns)
+            failure = ipam.finish_quietly()
     finally:
-        failure = ipam.finish_quietly()
+        posix.close(netns)
     if failure is not None:
         raise failure
+
+
+def _check(call: Call, conf: NetConf, netns: int) -> None:
+    said = _Said(call, conf, Journal(conf.state_dir, conf.name).host_end(call.container_id, call.ifname))
+    with Netlink(netns) as pod, Netlink() as host:
+        host_end = host.link(said.host_end["name"])
+        link = _check_pod(pod, host_end, said)
+        _check_routes(pod, link, said)
+        _check_host(conf, host, host_end, said)
+    _check_reservations(call, conf, said)
+    try:
+        _check_switch(conf, netns, link, said)
+    except (SwitchError, OpenFlowError) as error:
+        raise CniError(TRY_AGAIN, str(error)) from None
 
 
 class _Said:

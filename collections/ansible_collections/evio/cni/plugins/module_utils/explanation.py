@@ -16,10 +16,10 @@ from . import paths
 from .bridge import compare_bridge
 from .errors import EvioError
 from .journal import Journal
-from .netconf import NetConf
+from .netconf import NetConf, is_cidr
 from .netlink import NetlinkError
 from .node_rules import FAMILY, HOST_ENDS, TABLE, rules_of
-from .noted_attachment import NotedAttachment, is_cidr, noted_attachments
+from .noted_attachment import NotedAttachment, noted_attachments
 from .offload import leaves_out_checksums
 from .openflow import OpenFlowError
 from .overlay_state import read_state

@@ -12,7 +12,7 @@ from typing import Any
 
 from .collection import is_alive, is_attachment
 from .journal import Journal
-from .rtnetlink import split_cidr
+from .netconf import is_cidr
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
@@ -74,11 +74,3 @@ def _noted(journal: Journal, container_id: str, ifname: str) -> NotedAttachment:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
-
-
-def is_cidr(value: Any) -> bool:
-    """Whether it is an address with its prefix length."""
-    try:
-        return bool(split_cidr(value))
-    except (AttributeError, OSError, TypeError, ValueError):
-        return False

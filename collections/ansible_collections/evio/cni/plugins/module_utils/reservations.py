@@ -10,13 +10,12 @@ from __future__ import annotations
 import posix
 
 from .cni_protocol import INVALID_CONFIG, CniError
+from .netconf import NetConf, range_sets
 from .rtnetlink import packed, split_cidr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-    from .netconf import NetConf
 
 HOST_LOCAL = "host-local"
 NO_ROOM = "no IP addresses available"
@@ -51,7 +50,7 @@ class Reservations:
         """
         numbers = [packed(address) for address in (self.addresses() if taken is None else taken)]
         try:
-            for ranges in _range_sets(self._raw):
+            for ranges in range_sets(self._raw):
                 bounds = [_Range(one, self._gateways) for one in ranges]
                 used = sum(any(number in one for one in bounds) for number in numbers)
                 room = sum(one.room for one in bounds)
@@ -89,12 +88,6 @@ def _is_address(name: str) -> bool:
         return bool(packed(name))
     except (OSError, ValueError):
         return False
-
-
-def _range_sets(raw: dict[str, Any]) -> list[Any]:
-    """As host-local puts them together: the runtime's, the one of before there were sets, and the sets."""
-    ipam, asked = raw["ipam"], (raw.get("runtimeConfig") or {}).get("ipRanges")
-    return [*(asked or []), *([[ipam]] if ipam.get("subnet") else []), *(ipam.get("ranges") or [])]
 
 
 class _Range:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 _EACCES, _EEXIST = 13, 17
-_USERSPACE_TSO = "userspace-tso-enable"
+_ROOM_ATTEMPTS = 5
+"""What one ADD has made free, another may take."""
 
 
 def wire(
@@ -49,7 +50,9 @@ def wire(
         _create_veth(host, name, host_mac, call.ifname, mac, netns, mtu)
         ids = external_ids(call.container_id, call.ifname, conf.name, own_mac)
         with ovsdb.begin_port(conf.bridge, name, ids) as port, Netlink(netns) as pod:
-            index = _prepare_pod(pod, netns, call.ifname, without_checksums=_needs_checksums(conf, switch.other_config))
+            # vswitchd's datapath passes on what it gets: without its TSO, a pod must fill in its checksums itself.
+            alone = conf.datapath_type == "netdev" and not switch.has_userspace_tso
+            index = _prepare_pod(pod, netns, call.ifname, without_checksums=alone)
             answer = _answer_of(ipam, call, conf)
             ips = addresses_of(conf, answer)
             routes = routes_of(conf, answer, ips)
@@ -83,14 +86,16 @@ def _connect(ovsdb: str) -> Ovsdb:
 
 def _answer_of(ipam: IpamCall, call: Call, conf: NetConf) -> dict[str, Any]:
     """IPAM's answer; where it has refused one for want of room, the dead give theirs back and it is asked again."""
-    try:
-        return ipam.finish()
-    except CniError as refusal:
-        from .collection import make_room
+    for _attempt in range(_ROOM_ATTEMPTS):
+        try:
+            return ipam.finish()
+        except CniError as refusal:
+            from .collection import make_room
 
-        if not make_room(call, conf, refusal):
-            raise
-    return start_ipam("ADD", call, conf).finish()
+            if not make_room(call, conf, refusal):
+                raise
+        ipam = start_ipam("ADD", call, conf)
+    return ipam.finish()
 
 
 def _prepare_pod(pod: Netlink, netns: int, ifname: str, *, without_checksums: bool) -> int:
@@ -166,8 +171,3 @@ def _random_mac() -> bytes:
     mac = bytearray(posix.urandom(6))
     mac[0] = mac[0] & 0xFE | 0x02  # Of one interface, and locally administered (IEEE 802).
     return bytes(mac)
-
-
-def _needs_checksums(conf: NetConf, other_config: dict[str, str]) -> bool:
-    """vswitchd's datapath passes on what it gets: without its TSO, a pod must fill in its checksums itself."""
-    return conf.datapath_type == "netdev" and other_config.get(_USERSPACE_TSO) != "true"

@@ -58,6 +58,29 @@ def test_all_that_the_result_says_is_compared(node: Node, new_pod: NewPod, lie: 
     assert raised.value.code == 101
 
 
+def test_result_that_is_missing_is_the_configurations_fault(node: Node, new_pod: NewPod) -> None:
+    with pytest.raises(PluginFailedError, match="prevResult is not in the configuration") as raised:
+        node.call("CHECK", node.add(new_pod()))
+    assert raised.value.code == 7
+
+
+_GARBAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "a MAC that is none": lambda result: result["interfaces"][2].update(mac=5),
+    "an address that is none": lambda result: result["ips"][0].update(address="x/y"),
+    "a gateway that is none": lambda result: result["routes"][0].update(gw=5),
+}
+
+
+@pytest.mark.parametrize("garbage", _GARBAGE)
+def test_garbage_in_the_result_is_the_configurations_fault(node: Node, new_pod: NewPod, garbage: str) -> None:
+    pod = node.add(new_pod())
+    said = copy.deepcopy(pod.result)
+    _GARBAGE[garbage](said)
+    with pytest.raises(PluginFailedError, match=r"^(?!unexpected)") as raised:
+        node.call("CHECK", pod, prevResult=said)
+    assert raised.value.code == 7
+
+
 @pytest.mark.parametrize("version", ["0.4.0", "1.0.0", "1.1.0"])
 def test_result_of_every_version_is_understood(node: Node, new_pod: NewPod, version: str) -> None:
     pod = node.add(new_pod(), cniVersion=version)
