@@ -48,7 +48,7 @@ table inet filter {{
 }}
 """
 _OWN_PREFIX_ONLY = 'iifname "{lan}" oifname "{wan}" ip6 saddr != {prefix} drop'
-"""RFC 6092 REC-5; it is what makes an address of a prefix that the site has no more worthless at once."""
+"""RFC 6092 section 3.1; it is what makes an address of a prefix that the site has no more worthless at once."""
 _DEPRECATED = ("preferred_lft", "0", "valid_lft", "7200")
 """A host's address whose prefix is taken back: for no new connections, and two hours more (RFC 4862 section 5.5.3)."""
 

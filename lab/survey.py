@@ -20,13 +20,12 @@ Look around:
   ssh -F {configuration} node2
   ip netns exec {segment} tcpdump -ni {bridge}   what the internet sees
 Break it, and run lab/lab prove again:
-  lab/lab nat-type node3 symmetric        no hole can be punched: the public node relays (and back: preserving, none)
+  lab/lab nat-type node3 symmetric        no hole can be punched: the public node relays
   lab/lab nat-forget node2                its router restarts
   lab/lab readdress node2                 its site gets another public address, or prefix
   lab/lab reboot node2; lab/lab cut node2; lab/lab heal node2
 Take it away: make demo-down
 """
-
 
 _TRANSLATION = {"preserving": "preserving", "symmetric": "symmetric", "none": "firewall"}
 """What a person calls a router that translates in this way (topology.NAT_TYPES)."""

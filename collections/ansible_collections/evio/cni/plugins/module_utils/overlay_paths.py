@@ -171,11 +171,14 @@ class OverlayPaths:
         attempts: list[Attempt] = []
         outgoing: list[Outgoing] = []
         for session in self._sessions.values():
+            before = session.state
             self._advance(session, now)
             attempt = self._attempt(session, now)
             if attempt is not None:
                 attempts.append(attempt)
-            if attempt is not None or (session.is_heard(now) and now - session.sent_at >= INTERVAL * 0.9):
+            is_due = session.is_heard(now) and now - session.sent_at >= INTERVAL * 0.9
+            # The other end moves its AllowedIPs when it hears of a change: until then packets are dropped.
+            if attempt is not None or session.state != before or is_due:
                 outgoing.append(self._probe(session, now))
         outgoing += self._announcements(now)
         return Actions(tuple(attempts), tuple(outgoing))

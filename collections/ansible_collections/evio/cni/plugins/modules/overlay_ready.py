@@ -177,7 +177,7 @@ class OverlayReady:
             address = self.addresses[name]
             pair = f"{self.params['node']} does not reach {name} ({address})"
             if small[address] is not None:
-                words.append(f"{pair} with packets of {mtu} bytes, but with small ones: lower evio_mtu")
+                words.append(f"{pair} with packets of {mtu} bytes, but with small ones: give a lower evio_mtu")
             else:
                 words.append(f"{pair} at all: look at 'evio overlay status' and 'wg show' on both")
         state = self._state()

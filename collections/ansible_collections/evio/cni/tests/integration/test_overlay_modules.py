@@ -238,7 +238,7 @@ def test_readiness_is_measured_and_names_who_is_missing(lab: OverlayLab) -> None
     first.stop()
     first.namespace.run("ip", "link", "set", "evio0", "mtu", str(lab.mtu - 100))
     narrow = ready(lab, first, timeout=1)
-    assert "with packets of 1420 bytes, but with small ones: lower evio_mtu" in narrow["msg"]
+    assert "with packets of 1420 bytes, but with small ones: give a lower evio_mtu" in narrow["msg"]
     first.start()
     lab.wait_path(first, second, "direct")
     lab.wait_path(second, first, "direct")

@@ -171,6 +171,7 @@ def test_path_that_dies_in_one_direction_is_left_by_both() -> None:
 
 def test_path_that_keeps_dying_young_is_left_alone_for_longer_and_longer() -> None:
     network = Network(public=1, nated=2)
+    network.run(10)
     waits = []
     for _round in range(3):
         network.cut_pair(1, 2)
@@ -234,6 +235,31 @@ def test_path_that_kept_dying_young_is_taken_again_soon_after_one_end_moved() ->
     assert network.route(1, 2) == ["n1", "n3"]
     network.move(1, "203.0.113.77:51820")
     assert network.seconds_until(1, 2, ["n3"], at_most=SETTLE + 4) >= SETTLE
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_both_ends_leave_the_relay_together_when_a_held_path_is_taken_again(moves: bool) -> None:
+    network = Network(public=1, nated=2)
+    network.run(10)
+    for _round in range(2):
+        network.cut_pair(1, 2)
+        network.run(DETECTION + 1)
+        network.cut.clear()
+        network.seconds_until(1, 2, ["n3"], at_most=10)
+    # One end notices a second earlier than the other, and holds the path so much longer or shorter.
+    network.cut.add(("10.10.0.2", "10.10.0.3"))
+    network.run(1)
+    network.cut_pair(1, 2)
+    network.run(DETECTION + 1)
+    network.cut.clear()
+    if moves:
+        network.move(1, "203.0.113.77:51820")
+        network.run(1.5)
+    while network.route(1, 2) != ["n3"]:
+        assert network.route(1, 2) == ["n1", "n3"]
+        assert network.route(2, 1) == ["n1", "n2"]
+        network.run(0.5)
+    assert network.route(2, 1) == ["n2"]
 
 
 def test_second_relay_is_taken_by_both_ends_and_left_when_the_first_is_back() -> None:
