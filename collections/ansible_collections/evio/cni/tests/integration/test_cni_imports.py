@@ -11,7 +11,6 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,7 +20,6 @@ from .ovs_daemons import OpenVSwitch, network_namespace
 pytestmark = pytest.mark.root
 
 INTERPRETER = "/usr/bin/python3"
-CAPTURED: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 30, "check": True}
 BUILT_IN = {"_ctypes", "_json", "_sha1", "_socket", "_struct", "_thread", "fcntl", "gc", "marshal", "select", "time"}
 """Modules of the interpreter in C: those that are imported cost nothing but _json and _ctypes, which are files."""
 EVERY_CALL = {
@@ -83,7 +81,8 @@ def test_add_and_delete_import_what_they_need_and_no_more(node: Node, pod: Pod, 
     log = tmp_path / "imported"
     with network_namespace("evt-") as other:
         node.add(Pod(other))  # Makes the bridge, with libraries that a usual ADD has no need of.
-        bare = subprocess.run([INTERPRETER, "-ISE", "-c", "import sys; print(*sys.modules)"], **CAPTURED)
+        listing = [INTERPRETER, "-ISE", "-c", "import sys; print(*sys.modules)"]
+        bare = subprocess.run(listing, capture_output=True, text=True, timeout=30, check=True)
         node.program = [str(launcher(tmp_path, library(), _RECORD.format(log=str(log))))]
         for command, rooms in OF.items():
             node.call(command, pod)

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.wireguard import KERNEL, USERSPACE, create_device
@@ -288,7 +289,7 @@ def test_kernels_wireguard_is_taken_where_there_is_one(monkeypatch: pytest.Monke
     class KernelWithWireGuard:
         """Stands for rtnetlink of a kernel that has the module, which this one has not."""
 
-        def __enter__(self) -> KernelWithWireGuard:
+        def __enter__(self) -> Any:
             return self
 
         def __exit__(self, *_: object) -> None:

@@ -74,7 +74,8 @@ class Network:
     def seconds_until(self, source: int, target: int, way: list[str], at_most: float) -> float:
         """Until both ends have it so."""
         start = self.now
-        while self.route(source, target) != way or self.route(target, source) != [*way[:-1][::-1], f"n{source + 1}"]:
+        ways = {(source, target): way, (target, source): [*way[:-1][::-1], f"n{source + 1}"]}
+        while any(self.route(*ends) != wanted for ends, wanted in ways.items()):
             self.run(0.5)
             assert self.now - start <= at_most
         return self.now - start
