@@ -55,7 +55,7 @@ molecule: setup plugin  ## The lab and the playbooks under molecule: converge, i
 	molecule test --all
 
 .PHONY: scenarios
-scenarios: setup plugin  ## NATs that forget or change, relays that die, 2 to 8 nodes: seconds until pods talk again
+scenarios: setup plugin  ## NATs that forget or change, relays that die, IPv6, MTU 1280: seconds until pods talk again
 	@lab/lab scenarios
 
 .PHONY: bench
