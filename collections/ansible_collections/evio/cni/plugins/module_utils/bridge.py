@@ -28,21 +28,26 @@ _IFA_F_PERMANENT = 0x80
 """linux/if_addr.h: without a lifetime."""
 
 
-def compare_bridge(spec: BridgeSpec, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0) -> Differences:
-    """How the bridge differs from the spec; nothing is changed. timeout in seconds."""
+def compare_bridge(
+    spec: BridgeSpec, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, must_exist: bool = False
+) -> Differences:
+    """How the bridge differs from the spec; nothing is changed. timeout in seconds. must_exist as in ensure_bridge."""
     check_spec(spec)
     with connect(ovsdb, timeout) as database:
-        return compare(spec, _state(database, spec))
+        return compare(spec, _state(database, spec, must_exist))
 
 
-def ensure_bridge(spec: BridgeSpec, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0) -> Differences:
+def ensure_bridge(
+    spec: BridgeSpec, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, must_exist: bool = False
+) -> Differences:
     """Make the bridge as the spec says and return what differed before. Ports and what is not in the spec stay.
 
     Raises an EvioError where the OVSDB does not answer in time or vswitchd cannot make it: then a new bridge is undone.
+    must_exist: the same for a bridge that somebody else was to make and that is not there.
     """
     check_spec(spec)
     with connect(ovsdb, timeout) as database:
-        state = _state(database, spec)
+        state = _state(database, spec, must_exist)
         differences = compare(spec, state)
         if not differences.changed:
             return differences
@@ -129,8 +134,10 @@ def _refuse_foreign_link(name: str) -> None:
         )
 
 
-def _state(database: Database, spec: BridgeSpec) -> BridgeState | None:
+def _state(database: Database, spec: BridgeSpec, must_exist: bool) -> BridgeState | None:
     row = _bridge(database, spec.name)
+    if row is None and must_exist:
+        raise BridgeError(f"there is no bridge {spec.name}, which was to be there already; is that its name?")
     if row is None:
         return None
     link = _read_link(spec.name)

@@ -179,7 +179,8 @@ class OverlayReady:
             if small[address] is not None:
                 words.append(f"{pair} with packets of {mtu} bytes, but with small ones: give a lower evio_mtu")
             else:
-                words.append(f"{pair} at all: look at 'evio overlay status' and 'wg show' on both")
+                hint = ": look at 'evio overlay status' and 'wg show' on both" if self.params["state_file"] else ""
+                words.append(f"{pair} at all{hint}")
         state = self._state()
         if self.params["state_file"] and state is None:
             words.append("the overlay's agent does not run: look at 'journalctl -u evio-overlay'")

@@ -62,6 +62,10 @@ options:
     description: Keys that are set on the bridge besides C(evio-owner).
     type: dict
     default: {}
+  must_exist:
+    description: Fails where the bridge is not there, which somebody else was to make, rather than making one.
+    type: bool
+    default: false
   sysctl_file:
     description:
       - File that lets the node forward for its pods from its boot on; removed with the bridge. An empty string is none.
@@ -145,7 +149,7 @@ def released(module: AnsibleModule) -> dict[str, Any]:
 
 
 def ensure(module: AnsibleModule, spec: BridgeSpec) -> Differences:
-    access = {"ovsdb": module.params["ovsdb"], "timeout": module.params["timeout"]}
+    access = {key: module.params[key] for key in ("ovsdb", "timeout", "must_exist")}
     if not module.check_mode:
         return ensure_bridge(spec, **access)
     try:
@@ -195,6 +199,7 @@ def main() -> None:
             "mac": {"type": "str"},
             "datapath_type": {"type": "str", "choices": ["system", "netdev"], "default": "system"},
             "external_ids": {"type": "dict", "default": {}},
+            "must_exist": {"type": "bool", "default": False},
             "sysctl_file": {"type": "str", "default": paths.SYSCTL_FILE},
             "ovsdb": {"type": "str", "default": paths.OVSDB},
             "timeout": {"type": "float", "default": 10.0},

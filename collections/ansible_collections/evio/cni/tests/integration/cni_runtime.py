@@ -133,7 +133,8 @@ class Node:
 
     def await_loss(self, pod: Pod) -> None:
         """Until the kernel has taken apart the pair of a pod whose namespace has gone."""
-        host = json.loads((self.directory / f"state/evio/{pod.container_id}:eth0").read_text())["host"]
+        entry = self.directory / f"state/evio/{pod.container_id}:eth0"
+        host = pod.result["interfaces"][1]["name"] if pod.result else json.loads(entry.read_text())["host"]
         deadline = time.monotonic() + 10
         while host in self.veths():
             if time.monotonic() > deadline:

@@ -126,6 +126,8 @@ def test_delete_that_fails_at_any_step_is_finished(node: FaultyNode, kind: str, 
                 pod = node.add(Pod(netns))
                 _status, begun = node.fail("DEL", pod, kind, number)
                 assert begun[number - 1] == name
+            # GC takes a pod for alive until the kernel has taken its namespace apart.
+            node.await_loss(pod)
             remedy(node, pod)
             assert leftovers(node) == before, f"step {number}, {name}"
 

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What EdgeVPN.io leaves in a real Open vSwitch, and how it is taken away: bridges, and tunnels to removed nodes."""
+"""What EdgeVPN.io leaves in a real Open vSwitch, and how it goes: its bridges, and tunnels to removed nodes."""
 
 from __future__ import annotations
 
