@@ -21,7 +21,7 @@ from .ovsdb_rpc import Ovsdb, Port, SwitchError
 from .port_guard import is_guarded, is_silenced
 from .ready_bridge import is_as_wanted
 from .reservations import HOST_LOCAL, Reservations
-from .rtnetlink import AF_INET, AF_INET6, Link, Netlink, packed, split_cidr
+from .rtnetlink import AF_INET, AF_INET6, Link, Netlink, is_in, packed, split_cidr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _check_routes(pod: Netlink, link: Link, said: _Said) -> None:
             continue
         destination, length = split_cidr(route["dst"])
         gateway = packed(route["gw"]) if route.get("gw") else b""
-        is_ours = any(_is_in(gateway, *address) for address in own)
+        is_ours = any(is_in(gateway, *address) for address in own)
         there = {
             one[:3]
             for one in routes[AF_INET if len(destination) == 4 else AF_INET6]
@@ -135,11 +135,6 @@ def _check_routes(pod: Netlink, link: Link, said: _Said) -> None:
         if (destination if length else b"", length, gateway) not in there:
             way = f" by {route['gw']}" if gateway else ""
             raise CniError(NOT_AS_ATTACHED, f"the pod has lost its route to {route['dst']}{way}")
-
-
-def _is_in(gateway: bytes, address: bytes, length: int) -> bool:
-    differing = int.from_bytes(gateway, "big") ^ int.from_bytes(address, "big")
-    return len(gateway) == len(address) and differing >> (len(address) * 8 - length) == 0
 
 
 def _check_host(conf: NetConf, host: Netlink, link: Link | None, said: _Said) -> None:

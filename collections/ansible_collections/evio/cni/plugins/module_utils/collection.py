@@ -52,7 +52,7 @@ def collect_except(call: Call, conf: NetConf, valid: set[tuple[str, str]]) -> tu
     journal = Journal(conf.state_dir, conf.name)
     for container_id, ifname in sorted(_known(conf, failures) - valid):
         try:
-            if is_alive(journal, container_id, ifname) and not _is_half_made(journal.read(container_id, ifname)):
+            if is_alive(journal, container_id, ifname) and not is_half_made(journal.read(container_id, ifname)):
                 continue
             delete(Call("DEL", container_id, "", ifname, call.path, {}), conf)
             removed.append(f"{container_id} {ifname}")
@@ -154,7 +154,7 @@ def is_alive(journal: Journal, container_id: str, ifname: str) -> bool:
     return has_interface(journal.host_end(container_id, ifname))
 
 
-def _is_half_made(entry: dict[str, Any] | None) -> bool:
+def is_half_made(entry: dict[str, Any] | None) -> bool:
     """Whether an ADD was cut off: it has written the beginning of its entry and not yet its addresses.
 
     It is not at work now: runtimes let no ADD run beside a GC (SPEC.md section 2), and collect_network spares its like.

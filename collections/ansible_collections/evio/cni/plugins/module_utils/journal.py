@@ -88,6 +88,8 @@ class Journal:
             text = b""
             while block := posix.read(descriptor, 1 << 16):
                 text += block
+        except OSError as error:
+            raise CniError(IO_FAILURE, f"cannot read the journal: {error.strerror}") from None
         finally:
             posix.close(descriptor)
         try:
@@ -98,7 +100,10 @@ class Journal:
 
     def host_end(self, container_id: str, ifname: str) -> str:
         """The name of the host's end, as its ADD has noted it: an older version of ours may have named it otherwise."""
-        noted = (self.read(container_id, ifname) or {}).get("host")
+        try:
+            noted = (self.read(container_id, ifname) or {}).get("host")
+        except CniError:
+            noted = None  # No pod stays because its entry cannot be read.
         if isinstance(noted, str) and noted.startswith(HOST_IFNAME) and is_ifname(noted):
             return noted
         return host_ifname(self._network, container_id, ifname)

@@ -81,7 +81,9 @@ def conf_for_removal(raw: dict[str, Any]) -> NetConf:
     """As far as DEL needs it: a pod must not stay because something else was made wrong since its ADD."""
     needed = ("cniVersion", "name", "ovsdb", "stateDir", "portSecurity", "ipam")
     conf = NetConf({key: raw[key] for key in needed if key in raw})
-    conf.raw = raw
+    # What the IPAM plugin gets: all of it, but for what it would stumble over itself.
+    objects = ("args", "runtimeConfig")
+    conf.raw = {key: value for key, value in raw.items() if key not in objects or isinstance(value, dict)}
     return conf
 
 

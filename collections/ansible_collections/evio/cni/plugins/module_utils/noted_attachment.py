@@ -10,9 +10,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from .collection import is_alive, is_attachment
+from .collection import is_attachment, is_half_made
 from .journal import Journal
 from .netconf import is_cidr
+from .netns import has_interface
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
@@ -55,14 +56,14 @@ def noted_attachments(journal: Journal) -> list[NotedAttachment]:
 
 def _noted(journal: Journal, container_id: str, ifname: str) -> NotedAttachment:
     entry = journal.read(container_id, ifname)
-    noted = entry or {}
+    noted, host_end = entry or {}, journal.host_end(container_id, ifname)
     ips = noted.get("ips")
     return NotedAttachment(
         container_id,
         ifname,
-        journal.host_end(container_id, ifname),
-        is_alive(journal, container_id, ifname),
-        is_begun=entry is None or ("boot" in entry and "ips" not in entry),
+        host_end,
+        has_interface(host_end),
+        is_begun=entry is None or is_half_made(entry),
         netns=_text(noted.get("netns")),
         mac=mac if _MAC.fullmatch(mac := _text(noted.get("mac"))) else "",
         ips=tuple(ips) if isinstance(ips, list) and all(map(is_cidr, ips)) else (),

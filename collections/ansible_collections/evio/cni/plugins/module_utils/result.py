@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .cni_protocol import FAILED, ROUTE_NUMBERS, CniError
 from .netconf import is_cidr
-from .rtnetlink import split_cidr
+from .rtnetlink import is_in, split_cidr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,10 @@ def addresses_of(conf: NetConf, answer: dict[str, Any]) -> list[dict[str, Any]]:
         address = ip.get("address")
         if not is_cidr(address):
             raise _senseless("ips", ip)
-        gateway = next((one.partition("/")[0] for one in conf.gateways if _has(one, address)), ip.get("gateway"))
+        gateway = next(
+            (one.partition("/")[0] for one in conf.gateways if is_in(split_cidr(address)[0], *split_cidr(one))),
+            ip.get("gateway"),
+        )
         if address.partition("/")[0] in [one.partition("/")[0] for one in conf.gateways]:
             raise CniError(FAILED, f"the IPAM plugin has given the pod {address}, the address of its gateway")
         ips.append({"interface": 2, "address": address, **({"gateway": gateway} if gateway else {})})
@@ -90,13 +93,6 @@ def _is_number(value: object) -> bool:
 
 def _senseless(key: str, value: object) -> CniError:
     return CniError(FAILED, f"the IPAM plugin's answer makes no sense: {key} has {value!r}")
-
-
-def _has(gateway: str, address: str) -> bool:
-    """Whether the address lies in the gateway's subnet."""
-    (ours, length), (its, _length) = split_cidr(gateway), split_cidr(address)
-    hosts = len(ours) * 8 - length
-    return len(ours) == len(its) and int.from_bytes(ours, "big") >> hosts == int.from_bytes(its, "big") >> hosts
 
 
 def _family(address: str) -> int:

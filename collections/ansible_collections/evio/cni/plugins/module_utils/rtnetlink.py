@@ -196,6 +196,12 @@ def split_cidr(cidr: str) -> tuple[bytes, int]:
     return packed(address), int(length)
 
 
+def is_in(address: bytes, network: bytes, length: int) -> bool:
+    """Whether a packed address lies in the network of another with that prefix length."""
+    differing = int.from_bytes(address, "big") ^ int.from_bytes(network, "big")
+    return len(address) == len(network) and differing >> (len(network) * 8 - length) == 0
+
+
 def _by_name(name: str) -> bytes:
     return pack("=BxHiII", 0, 0, 0, 0, 0) + text(_IFLA_IFNAME, name)
 

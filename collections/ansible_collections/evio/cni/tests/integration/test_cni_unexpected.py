@@ -302,7 +302,15 @@ def test_delete_goes_on_where_the_state_directory_cannot_be_written(node: Node, 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"prevResult": 5}, {"prevResult": {"interfaces": "x"}}, {"mtu": "1420"}, {"gateway": "x"}, {"dns": 5}],
+    [
+        {"prevResult": 5},
+        {"prevResult": {"interfaces": "x"}},
+        {"mtu": "1420"},
+        {"gateway": "x"},
+        {"dns": 5},
+        {"runtimeConfig": "x"},
+        {"args": 5},
+    ],
 )
 def test_delete_needs_no_more_of_the_configuration_than_it_uses(
     node: Node, new_pod: NewPod, changes: dict[str, Any]

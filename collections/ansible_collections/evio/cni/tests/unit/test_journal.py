@@ -152,3 +152,11 @@ def test_hosts_end_is_the_one_that_was_noted(tmp_path: Path) -> None:
     for noted, name in (("evpod05ee4e8ba7", "evpod05ee4e8ba7"), ("eth0", ours), ("evpod/../../x", ours), (7, ours)):
         journal.write("0a1b", "eth0", {"host": noted})
         assert journal.host_end("0a1b", "eth0") == name
+
+
+def test_hosts_end_is_known_though_the_entry_cannot_be_read(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path), "evio")
+    (tmp_path / "evio/0a1b:eth0").mkdir(parents=True)
+    assert journal.host_end("0a1b", "eth0") == host_ifname("evio", "0a1b", "eth0")
+    with pytest.raises(CniError, match="cannot read the journal"):
+        journal.read("0a1b", "eth0")
