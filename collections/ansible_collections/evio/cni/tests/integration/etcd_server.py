@@ -105,13 +105,23 @@ class EtcdServer:
             self._reap()
 
     def pause(self) -> None:
-        """Alive, and deaf: what is sent to it waits until resume."""
+        """Alive, and deaf: what is sent to it waits until resume. Returns once each of its threads has stopped."""
         if self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
+            deadline = time.monotonic() + 10
+            while any(state != "T" for state in self._thread_states()):
+                if time.monotonic() > deadline:
+                    raise TimeoutError("etcd has not stopped")
+                time.sleep(0.001)
 
     def resume(self) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
+
+    def _thread_states(self) -> list[str]:
+        """As the kernel has them (proc_pid_stat(5)); the signal takes a moment to reach them all."""
+        tasks = Path(f"/proc/{self._process.pid}/task").iterdir() if self._process is not None else ()
+        return [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks]
 
     def _reap(self) -> None:
         if self._process is not None:
