@@ -6,7 +6,6 @@ Without TLS where a test says so; several of them are a cluster.
 
 from __future__ import annotations
 
-import signal
 import socket
 import subprocess
 import time
@@ -15,6 +14,8 @@ from pathlib import Path
 
 from ansible_collections.evio.cni.plugins.module_utils.etcd import Access, Etcd, EtcdError, Get
 from ansible_collections.evio.cni.plugins.module_utils.pki import issue
+
+from . import paused_process
 
 
 class EtcdServer:
@@ -105,23 +106,13 @@ class EtcdServer:
             self._reap()
 
     def pause(self) -> None:
-        """Alive, and deaf: what is sent to it waits until resume. Returns once each of its threads has stopped."""
+        """Alive, and deaf: what is sent to it waits until resume."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGSTOP)
-            deadline = time.monotonic() + 10
-            while any(state != "T" for state in self._thread_states()):
-                if time.monotonic() > deadline:
-                    raise TimeoutError("etcd has not stopped")
-                time.sleep(0.001)
+            paused_process.pause(self._process)
 
     def resume(self) -> None:
         if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
-
-    def _thread_states(self) -> list[str]:
-        """As the kernel has them (proc_pid_stat(5)); the signal takes a moment to reach them all."""
-        tasks = Path(f"/proc/{self._process.pid}/task").iterdir() if self._process is not None else ()
-        return [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks]
+            paused_process.resume(self._process)
 
     def _reap(self) -> None:
         if self._process is not None:

@@ -11,6 +11,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from . import paused_process
+
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 
 
@@ -88,6 +90,17 @@ class OpenVSwitch:
     def kill_vswitchd(self) -> None:
         self._switch = _kill(self._switch)
         (self.directory / "vswitchd.ctl").unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def paused_vswitchd(self) -> Iterator[None]:
+        """vswitchd does nothing meanwhile; its devices stay."""
+        if self._switch is None:
+            raise RuntimeError("vswitchd does not run")
+        paused_process.pause(self._switch)
+        try:
+            yield
+        finally:
+            paused_process.resume(self._switch)
 
     def kill_server(self) -> None:
         self._server = _kill(self._server)
