@@ -17,7 +17,6 @@ from evio_cni.cni_protocol import (
     CniError,
     check_version,
     parse_call,
-    shape_result,
     version_result,
 )
 from evio_cni.errors import EvioError
@@ -95,7 +94,10 @@ def _answer(spoken: _Spoken) -> dict[str, Any] | None:
     if call.command == "ADD":
         from evio_cni.attachment import add
 
-        return shape_result(add(call, conf), version)
+        result = add(call, conf)
+        from evio_cni.result import shape_result
+
+        return shape_result(result, version)
     if call.command == "CHECK":
         from evio_cni.checking import check
 

@@ -7,7 +7,6 @@ belongs to the open file (OFD, fcntl(2)), which the IPAM plugin inherits: an orp
 
 from __future__ import annotations
 
-import fcntl
 import posix
 from _struct import pack
 from time import monotonic, sleep
@@ -33,31 +32,46 @@ class AttachmentLock:
     ) -> None:
         """``is_needed``: an error where the state directory takes no lock; else it is done without."""
         self._directory = conf.state_dir
-        self._byte = int(short_hash(f"{conf.name}/{call.container_id}:{call.ifname}"), 16)
+        self._name = f"{conf.name}/{call.container_id}:{call.ifname}"
         self._what = f"{call.container_id} {call.ifname}"
         self._longest_wait = longest_wait
         self._is_needed = is_needed
         self._descriptor = -1
 
-    def __enter__(self) -> None:
-        """Raises CniError."""
+    def open(self) -> None:
+        """Without holding it yet: processes that are started from now on inherit it. Raises CniError."""
         try:
             self._descriptor = self._open()
-            try:
-                posix.set_inheritable(self._descriptor, True)
-                self._lock(monotonic() + self._longest_wait)
-            except BaseException:
-                posix.close(self._descriptor)
-                raise
+            posix.set_inheritable(self._descriptor, True)
         except OSError as error:
-            self._descriptor = -1
-            if not self._is_needed:
-                return
-            raise CniError(IO_FAILURE, f"cannot lock {self._directory}/{_FILE}: {error.strerror}") from None
+            self._fail(error)
 
-    def __exit__(self, *_what: object) -> None:
+    def close(self) -> None:
+        """Let go of it, at least here."""
         if self._descriptor >= 0:
             posix.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> None:
+        """Raises CniError."""
+        if self._descriptor < 0:
+            self.open()
+        if self._descriptor >= 0:
+            try:
+                self._lock(monotonic() + self._longest_wait)
+            except OSError as error:
+                self._fail(error)
+            except BaseException:
+                self.close()
+                raise
+
+    def __exit__(self, *_what: object) -> None:
+        self.close()
+
+    def _fail(self, error: OSError) -> None:
+        self.close()
+        if self._is_needed:
+            raise CniError(IO_FAILURE, f"cannot lock {self._directory}/{_FILE}: {error.strerror}") from None
 
     def _open(self) -> int:
         path, flags = f"{self._directory}/{_FILE}", posix.O_RDWR | posix.O_CREAT | posix.O_NOFOLLOW
@@ -68,7 +82,9 @@ class AttachmentLock:
             return posix.open(path, flags, 0o600)
 
     def _lock(self, deadline: float) -> None:
-        wanted = pack("hhqqi", fcntl.F_WRLCK, 0, self._byte, 1, 0)
+        import fcntl
+
+        wanted = pack("hhqqi", fcntl.F_WRLCK, 0, int(short_hash(self._name), 16), 1, 0)
         while True:
             try:
                 fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, wanted)

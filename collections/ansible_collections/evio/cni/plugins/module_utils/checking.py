@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import posix
 
+from .addresses import AF_INET, AF_INET6, is_in, packed, split_cidr
+from .bridge_flows import is_guarded, is_silenced
 from .cni_protocol import INVALID_CONFIG, NOT_AS_ATTACHED, TRY_AGAIN, Call, CniError
 from .ipam import start_ipam
 from .journal import Journal
@@ -17,15 +19,18 @@ from .netns import open_netns
 from .node_rules import rules_of
 from .offload import leaves_out_checksums
 from .openflow import OpenFlowError
-from .ovsdb_rpc import Ovsdb, Port, SwitchError
-from .port_guard import is_guarded, is_silenced
+from .ovsdb_rpc import Ovsdb, SwitchError
+from .pod_netlink import PodNetlink
 from .ready_bridge import is_as_wanted
 from .reservations import HOST_LOCAL, Reservations
-from .rtnetlink import AF_INET, AF_INET6, Link, Netlink, is_in, packed, split_cidr
+from .rtnetlink import Netlink
+from .switch_ports import Port, port_of, switch_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from .links import Link
 
 _MAIN_TABLE = (None, 0, 254)
 
@@ -49,14 +54,15 @@ def check(call: Call, conf: NetConf) -> None:
 
 def _check(call: Call, conf: NetConf, netns: int) -> None:
     said = _Said(call, conf, Journal(conf.state_dir, conf.name).host_end(call.container_id, call.ifname))
-    with Netlink(netns) as pod, Netlink() as host:
+    with PodNetlink(netns) as pod, Netlink() as host:
         host_end = host.link(said.host_end["name"])
         link = _check_pod(pod, host_end, said)
         _check_routes(pod, link, said)
+        leaves_out = leaves_out_checksums(pod, link.name)
         _check_host(conf, host, host_end, said)
     _check_reservations(call, conf, said)
     try:
-        _check_switch(conf, netns, link, said)
+        _check_switch(conf, link, leaves_out, said)
     except (SwitchError, OpenFlowError) as error:
         raise CniError(TRY_AGAIN, str(error)) from None
 
@@ -92,7 +98,7 @@ def _on_host(interfaces: list[dict[str, Any]], name: str) -> dict[str, Any]:
     raise CniError(NOT_AS_ATTACHED, f"prevResult has no interface {name} of the host")
 
 
-def _check_pod(pod: Netlink, host_end: Link | None, said: _Said) -> Link:
+def _check_pod(pod: PodNetlink, host_end: Link | None, said: _Said) -> Link:
     """The pod's end, which it returns."""
     name = said.pod["name"]
     link = pod.link(name)
@@ -117,7 +123,7 @@ def _compare(link: Link, said: dict[str, Any], what: str) -> None:
         raise CniError(NOT_AS_ATTACHED, f"{what}{link.name} has an MTU of {link.mtu} bytes, ADD has given it {mtu}")
 
 
-def _check_routes(pod: Netlink, link: Link, said: _Said) -> None:
+def _check_routes(pod: PodNetlink, link: Link, said: _Said) -> None:
     """Each is there, and by our interface those whose gateway is in one of our subnets."""
     own = [split_cidr(address) for address in said.addresses]
     routes = {family: pod.routes(family) for family in (AF_INET, AF_INET6)}
@@ -168,16 +174,16 @@ def _check_reservations(call: Call, conf: NetConf, said: _Said) -> None:
             raise CniError(NOT_AS_ATTACHED, f"host-local CHECK: {address} is reserved for {to}")
 
 
-def _check_switch(conf: NetConf, netns: int, link: Link, said: _Said) -> None:
+def _check_switch(conf: NetConf, link: Link, leaves_out: bool, said: _Said) -> None:
     with Ovsdb(conf.ovsdb) as ovsdb:
-        port = ovsdb.port(conf.bridge, said.host_end["name"])
+        port = port_of(ovsdb, conf.bridge, said.host_end["name"])
         _check_port(conf, port, link.mac, said)
         if is_silenced(conf, ovsdb):
             raise CniError(
                 NOT_AS_ATTACHED, f"the bridge {conf.bridge} has lost the flow it switches by; `evio repair` mends it"
             )
-        has_tso = conf.datapath_type != "netdev" or ovsdb.switch(conf.bridge).has_userspace_tso
-    if not has_tso and leaves_out_checksums(netns, link.index):
+        fills_in = conf.datapath_type != "netdev" or switch_of(ovsdb, conf.bridge).has_userspace_tso
+    if leaves_out and not fills_in:
         raise CniError(
             NOT_AS_ATTACHED,
             f"{link.name} of the pod leaves its checksums to a datapath that does not fill them in (ethtool: tx)",

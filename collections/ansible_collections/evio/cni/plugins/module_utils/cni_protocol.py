@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The CNI specification's own terms: versions, error codes, what the environment may say, and the shape of a result.
+"""The CNI specification's own terms: versions, error codes, and what the environment may say.
 
 Pure, and without an import that a plugin's call would have to wait for. Sections are those of SPEC.md 1.1.0.
 """
@@ -152,26 +152,6 @@ def check_network_name(name: str) -> None:
 def version_result(cni_version: str) -> dict[str, Any]:
     """Section 2, VERSION."""
     return {"cniVersion": cni_version, "supportedVersions": list(SUPPORTED_VERSIONS)}
-
-
-def shape_result(result: dict[str, Any], cni_version: str) -> dict[str, Any]:
-    """A result of the newest shape as an older version has it (section 6, and the specification of that version)."""
-    shaped: dict[str, Any] = {"cniVersion": cni_version}
-    shaped["interfaces"] = [_older(one, ("mtu", "socketPath", "pciID"), cni_version) for one in result["interfaces"]]
-    shaped["ips"] = [dict(ip) for ip in result["ips"]]
-    if cni_version < "1.0.0":
-        for ip in shaped["ips"]:
-            ip["version"] = "6" if ":" in ip["address"] else "4"
-    shaped["routes"] = [_older(route, ROUTE_NUMBERS, cni_version) for route in result.get("routes", ())]
-    if result.get("dns"):
-        shaped["dns"] = result["dns"]
-    return shaped
-
-
-def _older(value: dict[str, Any], younger: tuple[str, ...], cni_version: str) -> dict[str, Any]:
-    if cni_version >= "1.1.0":
-        return dict(value)
-    return {key: item for key, item in value.items() if key not in younger}
 
 
 def _parse_arguments(text: str) -> dict[str, str]:

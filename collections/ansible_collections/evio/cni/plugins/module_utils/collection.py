@@ -8,6 +8,7 @@ end of its veth is there, for the kernel takes that away with the pod's namespac
 from __future__ import annotations
 
 from .attachment_lock import AttachmentLock
+from .bridge_flows import sweep
 from .cni_protocol import FAILED, INVALID_CONFIG, Call, CniError, check_attachment
 from .detachment import delete, detach
 from .errors import EvioError
@@ -16,8 +17,8 @@ from .journal import Journal, boot_id
 from .netns import has_interface, is_netns
 from .ovsdb_rpc import Ovsdb, SwitchError
 from .ownership import CONTAINER_ID, IFNAME_ID, NETWORK_ID
-from .port_guard import sweep
 from .reservations import HOST_LOCAL, NO_ROOM, Reservations
+from .switch_ports import ports_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ def collect(call: Call, conf: NetConf) -> None:
     valid = _valid_attachments(conf.raw)
     _removed, failures = collect_except(call, conf, valid)
     try:
-        IpamCall("GC", conf.ipam_type, call.path, conf.raw, NO_ATTACHMENT).finish()
+        ipam = IpamCall("GC", conf.ipam_type, call.path, conf.raw, NO_ATTACHMENT)
+        ipam.tell()
+        ipam.finish()
     except CniError as error:
         if not is_too_old(error):
             failures.append(error.msg)
@@ -127,7 +130,7 @@ def _known(conf: NetConf, failures: list[str]) -> set[tuple[str, str]]:
     try:
         ovsdb = Ovsdb(conf.ovsdb)
         try:
-            ports = ovsdb.ports(conf.bridge)
+            ports = ports_of(ovsdb, conf.bridge)
         finally:
             ovsdb.close()
     except SwitchError as error:

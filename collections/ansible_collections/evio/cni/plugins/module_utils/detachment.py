@@ -13,9 +13,9 @@ from .cni_protocol import Call, CniError
 from .errors import EvioError
 from .ipam import IpamCall, start_ipam
 from .journal import Journal
+from .links import LinkSocket
 from .netconf import NetConf
 from .netlink import NetlinkError
-from .rtnetlink import Netlink
 
 
 def delete(call: Call, conf: NetConf) -> None:
@@ -37,7 +37,10 @@ def detach(call: Call, conf: NetConf, journal: Journal, *, is_plugged: bool = Tr
     failure: EvioError | None = None
     ipam: IpamCall | None = None
     removal = _VethRemoval(name)
-    unplugged = not is_plugged or _unplug(conf, name)
+    # Read while the kernel is at work on the veth.
+    from .unplugging import try_to_unplug
+
+    unplugged = not is_plugged or try_to_unplug(conf, name)
     try:
         ipam = start_ipam("DEL", call, conf)
     except CniError as error:
@@ -47,24 +50,9 @@ def detach(call: Call, conf: NetConf, journal: Journal, *, is_plugged: bool = Tr
         failure = ipam.finish_quietly() or failure
     if failure is None and unplugged:
         journal.remove(call.container_id, call.ifname)
-    elif failure is None:
-        entry = journal.read(call.container_id, call.ifname)
-        if entry is not None:
-            journal.write(call.container_id, call.ifname, {**entry, "deleted": True})
+    elif failure is None and journal.read(call.container_id, call.ifname) is not None:
+        journal.add(call.container_id, call.ifname, {"deleted": True})
     return failure
-
-
-def _unplug(conf: NetConf, name: str) -> bool:
-    """Take the port off its bridge; False if the database cannot be asked now."""
-    # Read while the kernel is at work on the veth.
-    from .ovsdb_rpc import Ovsdb, SwitchError
-
-    try:
-        with Ovsdb(conf.ovsdb) as ovsdb:
-            ovsdb.delete_ports([name], guarded=conf.port_security)
-    except SwitchError:
-        return False
-    return True
 
 
 class _VethRemoval:
@@ -87,7 +75,7 @@ class _VethRemoval:
 
     def _run(self) -> None:
         try:
-            with Netlink() as host:
+            with LinkSocket() as host:
                 host.delete_link(self._name)
         except NetlinkError as error:
             self._failure = error

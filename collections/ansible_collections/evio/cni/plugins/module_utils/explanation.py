@@ -13,9 +13,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from . import paths
+from .addresses import AF_INET, AF_INET6, split_cidr
 from .bridge import compare_bridge
+from .bridge_flows import is_guarded, is_silenced
 from .errors import EvioError
 from .journal import Journal
+from .links import Link
 from .netconf import NetConf, is_cidr
 from .netlink import NetlinkError
 from .node_rules import FAMILY, HOST_ENDS, TABLE, rules_of
@@ -24,10 +27,11 @@ from .offload import leaves_out_checksums
 from .openflow import OpenFlowError
 from .overlay_state import read_state
 from .ovsdb_rpc import Ovsdb, SwitchError
-from .port_guard import is_guarded, is_silenced
-from .ready_bridge import bridge_of
+from .pod_bridge import bridge_of
+from .pod_netlink import PodNetlink
 from .reservations import HOST_LOCAL, Reservations
-from .rtnetlink import AF_INET, AF_INET6, Link, Netlink, split_cidr
+from .rtnetlink import Netlink
+from .switch_ports import has_daemon, port_of, switch_of
 
 _START_ANEW = "start the pod anew"
 _START_SWITCH = "start Open vSwitch, then evio repair"
@@ -107,11 +111,11 @@ def _inside(conf: NetConf, noted: NotedAttachment, host_end: Link | None) -> Fin
             "pod", False, f"its namespace {noted.netns} is gone ({error.strerror})", "the runtime removes the pod"
         )
     try:
-        with Netlink(netns) as pod:
+        with PodNetlink(netns) as pod:
             link = pod.link(noted.ifname)
             if link is None:
                 return Finding("pod", False, f"{noted.ifname} is gone", _START_ANEW)
-            wrong = [*_wrong_inside(conf, noted, pod, link, host_end), *_wrong_offload(conf, netns, link)]
+            wrong = [*_wrong_inside(conf, noted, pod, link, host_end), *_wrong_offload(conf, pod, link)]
             well = f"{link.name} is up, MAC {link.mac}, MTU {link.mtu}"
             return _finding("pod", wrong, well, _START_ANEW)
     except (NetlinkError, OSError):
@@ -121,7 +125,7 @@ def _inside(conf: NetConf, noted: NotedAttachment, host_end: Link | None) -> Fin
 
 
 def _wrong_inside(
-    conf: NetConf, noted: NotedAttachment, pod: Netlink, link: Link, host_end: Link | None
+    conf: NetConf, noted: NotedAttachment, pod: PodNetlink, link: Link, host_end: Link | None
 ) -> Iterator[str]:
     if not link.is_up:
         yield f"{link.name} is down"
@@ -157,15 +161,15 @@ def _wanted_routes(conf: NetConf, noted: NotedAttachment) -> Iterator[str]:
             yield route["dst"]
 
 
-def _wrong_offload(conf: NetConf, netns: int, link: Link) -> Iterator[str]:
+def _wrong_offload(conf: NetConf, pod: PodNetlink, link: Link) -> Iterator[str]:
     if conf.datapath_type != "netdev":
         return
     try:
         with Ovsdb(conf.ovsdb) as ovsdb:
-            has_tso = ovsdb.switch(conf.bridge).has_userspace_tso
+            has_tso = switch_of(ovsdb, conf.bridge).has_userspace_tso
     except SwitchError:
         return  # The port's link says so.
-    if not has_tso and leaves_out_checksums(netns, link.index):
+    if not has_tso and leaves_out_checksums(pod, link.name):
         yield f"{link.name} leaves its checksums to a datapath that does not fill them in (ethtool: tx)"
 
 
@@ -185,7 +189,7 @@ def _port(conf: NetConf, noted: NotedAttachment) -> Finding:
     name = noted.host_end
     try:
         with Ovsdb(conf.ovsdb) as ovsdb:
-            port, is_served = ovsdb.port(conf.bridge, name), ovsdb.has_daemon()
+            port, is_served = port_of(ovsdb, conf.bridge, name), has_daemon(ovsdb)
     except EvioError as error:
         return Finding("port", False, str(error), _START_SWITCH)
     if not is_served:

@@ -1,7 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Delegation to an IPAM plugin (SPEC.md section 4): found in CNI_PATH, run with our environment and config.
 
-The process is started at once and awaited late, so that the kernel's work goes on beside it.
+The process is started first and awaited last, so that the kernel's work goes on beside it; it does nothing before it is
+told its configuration.
 """
 
 from __future__ import annotations
@@ -50,6 +51,13 @@ def is_too_old(error: CniError) -> bool:
 
 def start_ipam(command: str, call: Call, conf: NetConf) -> IpamCall:
     """Ask the network's IPAM plugin about the attachment. Raises CniError."""
+    ipam = prepare_ipam(command, call, conf)
+    ipam.tell()
+    return ipam
+
+
+def prepare_ipam(command: str, call: Call, conf: NetConf) -> IpamCall:
+    """As ``start_ipam``, but for its telling it. Raises CniError."""
     variables = {"CNI_CONTAINERID": call.container_id, "CNI_IFNAME": call.ifname, "CNI_NETNS": call.netns}
     arguments = posix.environ.get(b"CNI_ARGS", b"").decode("utf-8", "surrogateescape")
     config, variables["CNI_ARGS"] = _asked_once(conf.raw, arguments)
@@ -76,12 +84,15 @@ def _asked_once(raw: dict[str, Any], arguments: str) -> tuple[dict[str, Any], st
 
 
 class IpamCall:
-    """One run of an IPAM plugin; ``finish`` must be called, whatever happens in between."""
+    """One run of an IPAM plugin, to be told its configuration and then finished; ``end`` must be called at last."""
 
     def __init__(self, command: str, name: str, path: str, config: dict[str, Any], call: dict[str, str]) -> None:
         """Start it. ``call`` has the variables CNI_* that the plugin shall see besides our environment."""
         self._what = f"{name} {command}"
-        self.is_finished = False
+        self._is_over = False
+        if command in _OLD_VERBS and config.get("cniVersion", "") > _LATEST_VERSION:
+            config = {**config, "cniVersion": _LATEST_VERSION}
+        self._config = config
         program = find_plugin(name, path)
         environment = {**posix.environ, b"CNI_COMMAND": command.encode(), b"CNI_PATH": _encode(path)}
         environment.update((key.encode(), _encode(value)) for key, value in call.items())
@@ -103,18 +114,34 @@ class IpamCall:
         finally:
             posix.close(theirs_in)
             posix.close(theirs_out)
-        self._output = ours_out
+        self._input, self._output = ours_in, ours_out
+        self._deadline = 0.0
+        self._let_others_go_first()
+
+    def tell(self) -> None:
+        """Let it do its work, for which it has so many seconds from now on."""
         self._deadline = monotonic() + _TIMEOUT_SECONDS
-        if command in _OLD_VERBS and config.get("cniVersion", "") > _LATEST_VERSION:
-            config = {**config, "cniVersion": _LATEST_VERSION}
+        descriptor, self._input = self._input, -1
         try:
-            self._write(ours_in, dumps(config).encode())
+            self._write(descriptor, dumps(self._config).encode())
         finally:
-            posix.close(ours_in)
+            posix.close(descriptor)
+
+    def end(self) -> None:
+        """Nothing of it is left then: it is awaited if it was told, and else has done nothing."""
+        if self._input >= 0:
+            self._is_over = True
+            posix.killpg(self._process, _SIGKILL)
+            posix.waitpid(self._process, 0)
+            posix.close(self._input)
+            posix.close(self._output)
+            self._input = -1
+        elif not self._is_over:
+            self.finish_quietly()
 
     def finish(self) -> dict[str, Any]:
         """Its result; an empty one for verbs that have none. Raises CniError with its own code and words."""
-        self.is_finished = True
+        self._is_over = True
         output, in_time = self._read()
         if not in_time:
             posix.killpg(self._process, _SIGKILL)
@@ -140,6 +167,15 @@ class IpamCall:
         except CniError as error:
             return error
         return None
+
+    def _let_others_go_first(self) -> None:
+        """Go's runtime wakes a thread 12 times a millisecond for as long as it lives, which would interrupt those that
+        work beside it: as a batch job (sched(7)) it gets its share without interrupting anybody.
+        """
+        try:
+            posix.sched_setscheduler(self._process, posix.SCHED_BATCH, posix.sched_param(0))
+        except OSError:
+            return  # It is quicker, or not ours to say; nothing depends on it.
 
     def _write(self, descriptor: int, text: bytes) -> None:
         """What it has not read when it ends, or when its time is over, is lost; ``finish`` tells how it went."""

@@ -2,7 +2,8 @@
 """The journal: one file an attachment, written before the kernel is touched and removed when nothing is left of it.
 
 So that DEL, GC and repair need neither the pod's namespace nor the runtime's cache. A file is ``<state
-directory>/<network>/<container id>:<interface>``; whatever is in it, its name alone tells what DEL needs.
+directory>/<network>/<container id>:<interface>``; whatever is in it, its name alone tells what DEL needs. Each of its
+lines is a JSON object: what ADD had in mind, what it has made of that, and each key counts as it was last said.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ from .plain_json import dumps, loads
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-_TEMPORARY = ".tmp-"
 
 
 def boot_id() -> str:
@@ -46,38 +45,31 @@ class Journal:
         self._network = network
         self._directory = f"{state_dir}/{network}"
 
-    def write(self, container_id: str, ifname: str, entry: dict[str, Any]) -> None:
-        """Put the entry in place as a whole. Raises CniError."""
-        self.prepare(container_id, ifname, entry)
-        self.commit(container_id, ifname)
-
-    def prepare(self, container_id: str, ifname: str, entry: dict[str, Any]) -> None:
-        """Write the entry beside the one that is in place, for ``commit``. Raises CniError."""
-        temporary = self._temporary(container_id, ifname)
+    def begin(self, container_id: str, ifname: str, entry: dict[str, Any]) -> None:
+        """Put an entry in place, instead of what there may be. Raises CniError."""
+        path = self._path(container_id, ifname)
         try:
             try:
-                descriptor = self._create(temporary)
+                self._append(path, posix.O_CREAT | posix.O_TRUNC, entry)
             except FileNotFoundError:
                 make_directories(self._directory)
-                descriptor = self._create(temporary)
-            try:
-                text = dumps(entry).encode()
-                while text:
-                    text = text[posix.write(descriptor, text) :]
-            finally:
-                posix.close(descriptor)
+                self._append(path, posix.O_CREAT | posix.O_TRUNC, entry)
         except OSError as error:
-            raise CniError(IO_FAILURE, f"cannot write the journal {temporary}: {error.strerror}") from None
+            raise CniError(IO_FAILURE, f"cannot write the journal {path}: {error.strerror}") from None
 
-    def commit(self, container_id: str, ifname: str) -> None:
-        """Put the prepared entry in place. Raises CniError."""
+    def add(self, container_id: str, ifname: str, more: dict[str, Any]) -> None:
+        """Say more in an entry that is there. Raises CniError."""
+        path = self._path(container_id, ifname)
         try:
-            posix.rename(self._temporary(container_id, ifname), self._path(container_id, ifname))
+            self._append(path, posix.O_APPEND, more)
         except OSError as error:
-            raise CniError(IO_FAILURE, f"cannot write the journal in {self._directory}: {error.strerror}") from None
+            raise CniError(IO_FAILURE, f"cannot write the journal {path}: {error.strerror}") from None
 
     def read(self, container_id: str, ifname: str) -> dict[str, Any] | None:
-        """The entry, or None; an empty one where a crash of the host has left no readable content."""
+        """The entry, or None; an empty one where a crash of the host has left no readable content.
+
+        A line that was cut off, as by the disk's end, was not said.
+        """
         try:
             descriptor = posix.open(self._path(container_id, ifname), posix.O_RDONLY | posix.O_CLOEXEC)
         except FileNotFoundError:
@@ -92,11 +84,13 @@ class Journal:
             raise CniError(IO_FAILURE, f"cannot read the journal: {error.strerror}") from None
         finally:
             posix.close(descriptor)
-        try:
-            entry = loads(text.decode())
-        except ValueError:
-            return {}
-        return entry if isinstance(entry, dict) else {}
+        entry: dict[str, Any] = {}
+        for line in text.splitlines():
+            try:
+                entry |= loads(line.decode())
+            except (TypeError, ValueError):
+                break
+        return entry
 
     def host_end(self, container_id: str, ifname: str) -> str:
         """The name of the host's end, as its ADD has noted it: an older version of ours may have named it otherwise."""
@@ -109,24 +103,23 @@ class Journal:
         return host_ifname(self._network, container_id, ifname)
 
     def remove(self, container_id: str, ifname: str) -> None:
-        """Forget the attachment, and what a write that was killed has left of it."""
-        for path in (self._temporary(container_id, ifname), self._path(container_id, ifname)):
-            try:
-                posix.unlink(path)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise CniError(IO_FAILURE, f"cannot remove from the journal: {error.strerror}") from None
+        """Forget the attachment. Raises CniError."""
+        try:
+            posix.unlink(self._path(container_id, ifname))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise CniError(IO_FAILURE, f"cannot remove from the journal: {error.strerror}") from None
 
     def attachments(self) -> list[tuple[str, str]]:
-        """Container id and interface of every entry, and of every one whose first writing was killed."""
+        """Container id and interface of every entry."""
         try:
             names = posix.listdir(self._directory)
         except FileNotFoundError:
             return []
         except OSError as error:
             raise CniError(IO_FAILURE, f"cannot read the journal: {error.strerror}") from None
-        pairs = (name.rpartition(":") for name in {name.removeprefix(_TEMPORARY) for name in names})
+        pairs = (name.rpartition(":") for name in names)
         return [(container_id, ifname) for container_id, colon, ifname in pairs if colon]
 
     def younger_than(self, seconds: float) -> set[tuple[str, str]]:
@@ -134,21 +127,22 @@ class Journal:
         since = time() - seconds
         found = set()
         for container_id, ifname in self.attachments():
-            for path in (self._temporary(container_id, ifname), self._path(container_id, ifname)):
-                try:
-                    if posix.stat(path).st_mtime > since:
-                        found.add((container_id, ifname))
-                except FileNotFoundError:
-                    continue
+            try:
+                if posix.stat(self._path(container_id, ifname)).st_mtime > since:
+                    found.add((container_id, ifname))
+            except FileNotFoundError:
+                continue
         return found
 
     def _path(self, container_id: str, ifname: str) -> str:
         return f"{self._directory}/{container_id}:{ifname}"
 
-    def _temporary(self, container_id: str, ifname: str) -> str:
-        return f"{self._directory}/{_TEMPORARY}{container_id}:{ifname}"
-
     @staticmethod
-    def _create(path: str) -> int:
-        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC | posix.O_NOFOLLOW
-        return posix.open(path, flags, 0o600)
+    def _append(path: str, flags: int, value: dict[str, Any]) -> None:
+        descriptor = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | flags, 0o600)
+        try:
+            text = dumps(value).encode() + b"\n"
+            while text:
+                text = text[posix.write(descriptor, text) :]
+        finally:
+            posix.close(descriptor)

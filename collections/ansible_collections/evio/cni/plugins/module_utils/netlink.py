@@ -1,12 +1,14 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """A raw netlink socket into a network namespace, and the attributes of its messages (linux/netlink.h).
 
-What is said over it is the subject of rtnetlink (links, addresses, routes), node_rules (nftables), offload (ethtool).
+What is said over it is the subject of rtnetlink (links, addresses, routes), node_rules (nftables), offload (ethtool's
+ioctls).
 """
 
 from __future__ import annotations
 
 import _socket
+import fcntl
 import posix
 from _struct import pack, unpack_from
 
@@ -15,9 +17,10 @@ from .netns import inside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any, Self
 
-NETLINK_ROUTE, NETLINK_NETFILTER, NETLINK_GENERIC = 0, 12, 16
+NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 NLM_F_EXCL, NLM_F_CREATE, NLM_F_APPEND = 0x200, 0x400, 0x800
 NLA_F_NESTED = 0x8000
@@ -55,38 +58,74 @@ class NetlinkSocket:
     def close(self) -> None:
         self._socket.close()
 
-    def talk(self, what: str, batch: list[tuple[int, int, bytes]]) -> list[bytes]:
-        """Send all messages in one write; the bodies of what comes back. A dump goes alone."""
-        first = self._sequence + 1
-        data = b""
-        for kind, flags, body in batch:
-            self._sequence += 1
-            acknowledge = 0 if flags & NLM_F_DUMP == NLM_F_DUMP else NLM_F_ACK
-            header = pack("=IHHII", 16 + len(body), kind, NLM_F_REQUEST | acknowledge | flags, self._sequence, 0)
-            data += header + body
-        self._socket.send(data)
-        bodies: list[bytes] = []
+    def change(self, what: str, requests: list[tuple[int, int, bytes]]) -> None:
+        """Send all requests (kind, flags, body) in one write. Raises NetlinkError for the first that is refused; those
+        behind it are carried out all the same.
+        """
+        first, last = self._sequence + 1, self._sequence + len(requests)
+        # Refusals come unasked.
+        self._send(
+            [
+                (kind, flags | (NLM_F_ACK if at == last else 0), body)
+                for at, (kind, flags, body) in enumerate(requests, first)
+            ]
+        )
         failure: NetlinkError | None = None
-        awaited = len(batch)
-        while awaited:
-            answer = self._socket.recv(65536)
-            at = 0
-            while at < len(answer):
-                length, kind, sequence = unpack_from("=IH2xI4x", answer, at)
-                if sequence >= first:
-                    if kind == _NLMSG_DONE:
-                        awaited -= 1
-                    elif kind == _NLMSG_ERROR:
-                        awaited -= 1
-                        errno = -unpack_from("=i", answer, at + 16)[0]
-                        if errno and failure is None:
-                            failure = NetlinkError(what, errno, sequence - first)
-                    else:
-                        bodies.append(answer[at + 16 : at + length])
-                at += (length + 3) & ~3
+        for kind, sequence, body in self._answers(first):
+            if kind == _NLMSG_ERROR:
+                errno = -unpack_from("=i", body)[0]
+                if errno and failure is None:
+                    failure = NetlinkError(what, errno, sequence - first)
+                if sequence == last:
+                    break
         if failure is not None:
             raise failure
+
+    def ask(self, what: str, kind: int, body: bytes) -> bytes:
+        """The body of the one answer. Raises NetlinkError."""
+        self._send([(kind, 0, body)])
+        for answer, _sequence, content in self._answers(self._sequence):
+            if answer == _NLMSG_ERROR:
+                raise NetlinkError(what, -unpack_from("=i", content)[0])
+            return content
+        raise AssertionError("answers have no end")
+
+    def dump(self, what: str, kind: int, body: bytes) -> list[bytes]:
+        """The bodies of all that there is of a kind. Raises NetlinkError."""
+        self._send([(kind, NLM_F_DUMP, body)])
+        bodies = []
+        for answer, _sequence, content in self._answers(self._sequence):
+            if answer == _NLMSG_ERROR:
+                raise NetlinkError(what, -unpack_from("=i", content)[0])
+            if answer == _NLMSG_DONE:
+                break
+            bodies.append(content)
         return bodies
+
+    def control(self, what: str, request: int, argument: bytes) -> bytes:
+        """What an ioctl in the socket's namespace (netdevice(7)) makes of its argument. Raises NetlinkError."""
+        try:
+            return fcntl.ioctl(self._socket.fileno(), request, argument)
+        except OSError as error:
+            raise NetlinkError(what, error.errno or 0) from None
+
+    def _send(self, requests: list[tuple[int, int, bytes]]) -> None:
+        data = b""
+        for kind, flags, body in requests:
+            self._sequence += 1
+            data += pack("=IHHII", 16 + len(body), kind, NLM_F_REQUEST | flags, self._sequence, 0) + body
+        self._socket.send(data)
+
+    def _answers(self, first: int) -> Iterator[tuple[int, int, bytes]]:
+        """What comes back (kind, sequence, body) of the requests from this sequence on; it has no end of its own."""
+        while True:
+            answers = self._socket.recv(65536)
+            at = 0
+            while at < len(answers):
+                length, kind, sequence = unpack_from("=IH2xI4x", answers, at)
+                if sequence >= first:
+                    yield kind, sequence, answers[at + 16 : at + length]
+                at += (length + 3) & ~3
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -99,7 +138,7 @@ def nested(kind: int, value: bytes) -> bytes:
 
 
 def text(kind: int, value: str) -> bytes:
-    return attribute(kind, value.encode() + b"\0")
+    return attribute(kind, value.encode("utf-8", "surrogateescape") + b"\0")
 
 
 def attributes(message: bytes, at: int) -> dict[int, bytes]:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import _socket
 from _struct import pack, unpack_from
 
+from .addresses import AF_INET, AF_INET6, split_cidr
 from .netlink import NETLINK_NETFILTER, NetlinkError, NetlinkSocket, attributes, text
 from .ownership import HOST_IFNAME, short_hash
-from .rtnetlink import AF_INET, AF_INET6, split_cidr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,12 +104,12 @@ def _count(netlink: NetlinkSocket, chain: str) -> int:
     """How many rules are in a chain; -1 where there is none."""
     query = pack("=BBH", _NFPROTO_INET, 0, 0) + text(_NFTA_CHAIN_TABLE, TABLE) + text(_NFTA_CHAIN_NAME, chain)
     try:
-        answers = netlink.talk("rules of the node", [(_NFT_MSG_GETCHAIN, 0, query)])
+        answer = netlink.ask("rules of the node", _NFT_MSG_GETCHAIN, query)
     except NetlinkError as error:
         if error.errno == _ENOENT:
             return -1
         raise
-    return int(unpack_from(">I", attributes(answers[0], 4).get(_NFTA_CHAIN_USE, b"\0\0\0\0"))[0])
+    return int(unpack_from(">I", attributes(answer, 4).get(_NFTA_CHAIN_USE, b"\0\0\0\0"))[0])
 
 
 def _prefix(network: str) -> str:

@@ -10,10 +10,11 @@ from .errors import EvioError
 from .journal import Journal
 from .netconf import NetConf
 from .noted_attachment import NotedAttachment, noted_attachments
-from .ovsdb_rpc import Ovsdb, Port
+from .ovsdb_rpc import Ovsdb
 from .repair import DEFAULT_PATH, is_plugged
 from .reservations import HOST_LOCAL, Reservations
 from .status import check_status
+from .switch_ports import Port, has_daemon, ports_of
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ def network_status(conf: NetConf) -> NetworkStatus:
         verdict = error.msg
     try:
         with Ovsdb(conf.ovsdb) as ovsdb:
-            if ovsdb.has_daemon():
-                ports = {port.name: port for port in ovsdb.ports(conf.bridge)}
+            if has_daemon(ovsdb):
+                ports = {port.name: port for port in ports_of(ovsdb, conf.bridge)}
     except EvioError as error:
         verdict = verdict or str(error)
     noted = noted_attachments(Journal(conf.state_dir, conf.name))

@@ -1,7 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""OpenFlow 1.3 (ONF TS-006) as far as a port's flows need it: put flows in, count and list them, take them out.
+"""OpenFlow 1.3 (ONF TS-006) as far as a port's flows need it: put flows in, take them out.
 
-Over the socket that vswitchd has for each bridge beside its database's. Which flows: port_security.
+Over the socket that vswitchd has for each bridge beside its database's. Which flows: port_security; to
+count and list them: flow_statistics.
 """
 
 from __future__ import annotations
@@ -13,11 +14,10 @@ from .errors import EvioError
 
 _VERSION = 4
 _HELLO, _ERROR, _ECHO_REQUEST, _ECHO_REPLY = 0, 1, 2, 3
-_FLOW_MOD, _MULTIPART_REQUEST, _BARRIER_REQUEST = 14, 18, 20
+_FLOW_MOD, _BARRIER_REQUEST = 14, 20
 _ADD, _DELETE = 0, 3
-_FLOW_STATS, _AGGREGATE = 1, 2
 _MULTIPART_REPLY, _MORE = 19, 1
-_ALL_TABLES, _ANY, _NO_BUFFER = 0xFF, 0xFFFFFFFF, 0xFFFFFFFF
+ALL_TABLES, ANY, _NO_BUFFER = 0xFF, 0xFFFFFFFF, 0xFFFFFFFF
 _NORMAL_PORT = 0xFFFFFFFA
 _WHOLE_COOKIE = 0xFFFFFFFFFFFFFFFF
 _APPLY_ACTIONS, _OUTPUT = 4, 0
@@ -92,30 +92,9 @@ class OpenFlow:
         """Take flows out, and put these in under the cookie. Returns once they are at work; raises OpenFlowError."""
         messages = [(_FLOW_MOD, _deletion(selection)) for selection in gone]
         messages += [(_FLOW_MOD, _addition(cookie, flow)) for flow in flows]
-        self._talk([*messages, (_BARRIER_REQUEST, b"")])
+        self.talk([*messages, (_BARRIER_REQUEST, b"")])
 
-    def count(self, selection: Selection) -> int:
-        """How many of the flows the bridge has."""
-        [answer] = self._talk([(_MULTIPART_REQUEST, _statistics(_AGGREGATE, selection))])
-        return int(unpack_from("!I", answer, 8 + 16)[0])
-
-    def ports(self, selection: Selection) -> set[int]:
-        """The ports that flows match, those flows that match one."""
-        found = set()
-        for answer in self._talk([(_MULTIPART_REQUEST, _statistics(_FLOW_STATS, selection))]):
-            at = 8
-            while at < len(answer):
-                [length] = unpack_from("!H", answer, at)
-                field, end = at + 52, at + 48 + unpack_from("!H", answer, at + 50)[0]
-                while field < end:
-                    header = unpack_from("!HBB", answer, field)
-                    if header[:2] == (0x8000, IN_PORT << 1):
-                        found.add(int(unpack_from("!I", answer, field + 4)[0]))
-                    field += 4 + header[2]
-                at += length
-        return found
-
-    def _talk(self, messages: list[tuple[int, bytes]]) -> list[bytes]:
+    def talk(self, messages: list[tuple[int, bytes]]) -> list[bytes]:
         """Send all in one write, and return the parts of the last one's answer: the bridge keeps their order."""
         first = self._transaction + 1
         data = b""
@@ -155,23 +134,18 @@ class OpenFlow:
 
 
 def _deletion(selection: Selection) -> bytes:
-    head = pack("!QQBB", selection.cookie, selection.mask, _ALL_TABLES, _DELETE)
-    return head + pack("!HHHIIIHxx", 0, 0, 0, _NO_BUFFER, _ANY, _ANY, 0) + _match(selection.fields)
+    head = pack("!QQBB", selection.cookie, selection.mask, ALL_TABLES, _DELETE)
+    return head + pack("!HHHIIIHxx", 0, 0, 0, _NO_BUFFER, ANY, ANY, 0) + match(selection.fields)
 
 
 def _addition(cookie: int, flow: Flow) -> bytes:
-    head = pack("!QQBBHHHIIIHxx", cookie, 0, 0, _ADD, 0, 0, flow.priority, _NO_BUFFER, _ANY, _ANY, 0)
-    body = head + _match(flow.fields)
+    head = pack("!QQBBHHHIIIHxx", cookie, 0, 0, _ADD, 0, 0, flow.priority, _NO_BUFFER, ANY, ANY, 0)
+    body = head + match(flow.fields)
     if flow.may_pass:
         body += pack("!HH4x", _APPLY_ACTIONS, 24) + pack("!HHIH6x", _OUTPUT, 16, _NORMAL_PORT, 0)
     return body
 
 
-def _statistics(kind: int, selection: Selection) -> bytes:
-    query = pack("!HHIB3xII4xQQ", kind, 0, 0, _ALL_TABLES, _ANY, _ANY, selection.cookie, selection.mask)
-    return query + _match(selection.fields)
-
-
-def _match(fields: list[tuple[int, bytes]]) -> bytes:
+def match(fields: list[tuple[int, bytes]]) -> bytes:
     content = b"".join(pack("!HBB", 0x8000, number << 1, len(value)) + value for number, value in fields)
     return pack("!HH", 1, 4 + len(content)) + content + b"\0" * (-(4 + len(content)) % 8)

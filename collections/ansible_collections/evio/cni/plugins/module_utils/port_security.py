@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from _struct import pack
 
+from .addresses import packed
 from .openflow import (
     ARP_SHA,
     ARP_SPA,
@@ -25,7 +26,6 @@ from .openflow import (
     Flow,
 )
 from .ownership import short_hash
-from .rtnetlink import packed
 
 _DROP, _ALLOW, _DROP_DISCOVERY, _ALLOW_DISCOVERY = 0x6A00, 0x6A01, 0x6A02, 0x6A03
 """Priorities: above the bridge's own flow, which lets everything pass."""

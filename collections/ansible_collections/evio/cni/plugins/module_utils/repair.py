@@ -11,20 +11,24 @@ from dataclasses import dataclass, field
 
 from . import paths
 from .bridge import ensure_bridge
+from .bridge_flows import give_voice, is_guarded, sweep
 from .cni_protocol import Call
 from .collection import collect_except
 from .detachment import delete
 from .errors import EvioError
 from .journal import Journal, boot_id
 from .netconf import NetConf
+from .new_port import NewPort
 from .node_rules import rules_of
 from .noted_attachment import NotedAttachment, noted_attachments
-from .ovsdb_rpc import Ovsdb, Port
+from .ovsdb_rpc import Ovsdb
 from .ownership import address_ids, external_ids
-from .port_guard import give_voice, guard, is_guarded, sweep
-from .ready_bridge import bridge_of
+from .pod_bridge import bridge_of
+from .port_guard import PortGuard, open_to_all
 from .reservations import HOST_LOCAL, Reservations
 from .rtnetlink import Netlink
+from .switch_ports import Port, forget_closed, ports_of
+from .unplugging import unplug
 
 DEFAULT_PATH = f"{paths.CNI_BIN_DIR}:/usr/lib/cni"
 """CNI_PATH of attachments whose journal entry has been lost."""
@@ -120,7 +124,7 @@ def _mend_switch(conf: NetConf, repair: Repair) -> None:
 
 def _plug_in(conf: NetConf, ovsdb: Ovsdb, repair: Repair) -> None:
     reservations = Reservations(conf) if conf.ipam_type == HOST_LOCAL else None
-    ports = {port.name: port for port in ovsdb.ports(conf.bridge)}
+    ports = {port.name: port for port in ports_of(ovsdb, conf.bridge)}
     with Netlink() as host:
         for pod in _noted(conf):
             if pod.is_begun or not pod.is_alive:
@@ -159,7 +163,7 @@ def _bring_back(
         _plug(ovsdb, conf, pod)
         repair.plugged.append(pod.name)
     elif not is_guarded(conf, pod.host_end, port.ofport, pod.mac, list(pod.ips)):
-        guard(conf, pod.host_end, port.ofport, pod.mac, list(pod.ips))
+        _guard(conf, pod, port.ofport, {})
         repair.guarded.append(pod.name)
 
 
@@ -174,13 +178,22 @@ def _refuse_address_of_another(reservations: Reservations, pod: NotedAttachment)
 def _plug(ovsdb: Ovsdb, conf: NetConf, pod: NotedAttachment) -> None:
     """Away with what is left of the port, then anew: two transactions, or vswitchd does not open the device again."""
     name, ips = pod.host_end, list(pod.ips)
-    ovsdb.delete_ports([name], guarded=conf.port_security)
+    unplug(ovsdb, [name], guarded=conf.port_security)
     ids = external_ids(pod.container_id, pod.ifname, conf.name, pod.mac) | address_ids(ips)
-    ofport, closed = ovsdb.add_port(conf.bridge, name, ids), ovsdb.switch(conf.bridge).closed
-    guard(conf, name, ofport, pod.mac, ips, closed)
-    if closed:
+    with NewPort(ovsdb, conf.bridge, name, ids) as port:
+        gone = _guard(conf, pod, port.number(), port.switch.closed)
+    if gone:
         # Now, or the flows of a port that has its old number again would go with the next ADD.
-        ovsdb.forget_closed(conf.bridge, closed)
+        forget_closed(ovsdb, conf.bridge, gone)
+
+
+def _guard(conf: NetConf, pod: NotedAttachment, ofport: int, closed: dict[int, str]) -> list[int]:
+    """Which of the closed ports may be forgotten."""
+    if not conf.port_security:
+        open_to_all(conf, pod.host_end)
+        return []
+    with PortGuard(conf) as guard:
+        return guard.confine(ofport, pod.host_end, pod.mac, list(pod.ips), closed)
 
 
 def is_plugged(port: Port | None) -> bool:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import posix
 
+from .addresses import packed, split_cidr
 from .cni_protocol import INVALID_CONFIG, CniError
 from .netconf import NetConf, range_sets
-from .rtnetlink import packed, split_cidr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,14 +1,14 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """What an ADD tells the runtime: made of IPAM's answer, of our interfaces, and of what came before us in the chain.
 
-Pure, in the newest shape of the specification; cni_protocol has it in older ones.
+Pure, in the newest shape of the specification, and from that in older ones.
 """
 
 from __future__ import annotations
 
+from .addresses import is_in, split_cidr
 from .cni_protocol import FAILED, ROUTE_NUMBERS, CniError
 from .netconf import is_cidr
-from .rtnetlink import is_in, split_cidr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,6 +77,26 @@ def result_of(
         "routes": [*(before.get("routes") or ()), *routes],
         "dns": conf.dns or answer.get("dns") or before.get("dns") or {},
     }
+
+
+def shape_result(result: dict[str, Any], cni_version: str) -> dict[str, Any]:
+    """A result of the newest shape as an older version has it (SPEC.md section 6, and that of the version)."""
+    shaped: dict[str, Any] = {"cniVersion": cni_version}
+    shaped["interfaces"] = [_older(one, ("mtu", "socketPath", "pciID"), cni_version) for one in result["interfaces"]]
+    shaped["ips"] = [dict(ip) for ip in result["ips"]]
+    if cni_version < "1.0.0":
+        for ip in shaped["ips"]:
+            ip["version"] = "6" if ":" in ip["address"] else "4"
+    shaped["routes"] = [_older(route, ROUTE_NUMBERS, cni_version) for route in result.get("routes", ())]
+    if result.get("dns"):
+        shaped["dns"] = result["dns"]
+    return shaped
+
+
+def _older(value: dict[str, Any], younger: tuple[str, ...], cni_version: str) -> dict[str, Any]:
+    if cni_version >= "1.1.0":
+        return dict(value)
+    return {key: item for key, item in value.items() if key not in younger}
 
 
 def _list_of_objects(answer: dict[str, Any], key: str) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from .ipam import NO_ATTACHMENT, IpamCall, is_too_old
 from .ovsdb_rpc import Ovsdb, SwitchError
 from .plain_json import loads
 from .reservations import HOST_LOCAL, Reservations
+from .switch_ports import has_daemon
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,9 +40,11 @@ def check_status(call: Call, conf: NetConf) -> None:
 
 def _ask_ipam(call: Call, conf: NetConf) -> IpamCall:
     try:
-        return IpamCall("STATUS", conf.ipam_type, call.path, conf.raw, NO_ATTACHMENT)
+        ipam = IpamCall("STATUS", conf.ipam_type, call.path, conf.raw, NO_ATTACHMENT)
     except CniError as error:
         raise CniError(NOT_AVAILABLE, error.msg) from None
+    ipam.tell()
+    return ipam
 
 
 def _answer(ipam: IpamCall) -> CniError | None:
@@ -57,7 +60,7 @@ def _check_switch(conf: NetConf) -> None:
     try:
         ovsdb = Ovsdb(conf.ovsdb, timeout=2)
         try:
-            is_served = ovsdb.has_daemon()
+            is_served = has_daemon(ovsdb)
         finally:
             ovsdb.close()
     except SwitchError as error:

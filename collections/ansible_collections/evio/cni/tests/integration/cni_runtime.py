@@ -134,7 +134,9 @@ class Node:
     def await_loss(self, pod: Pod) -> None:
         """Until the kernel has taken apart the pair of a pod whose namespace has gone."""
         entry = self.directory / f"state/evio/{pod.container_id}:eth0"
-        host = pod.result["interfaces"][1]["name"] if pod.result else json.loads(entry.read_text())["host"]
+        host = (
+            pod.result["interfaces"][1]["name"] if pod.result else json.loads(entry.read_text().splitlines()[0])["host"]
+        )
         deadline = time.monotonic() + 10
         while host in self.veths():
             if time.monotonic() > deadline:
@@ -155,6 +157,11 @@ class Node:
     def journal(self) -> list[str]:
         directory = self.directory / "state/evio"
         return sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
+
+    def note(self, pod: Pod, **said: object) -> None:
+        """Let the journal say something else of the pod."""
+        with (self.directory / f"state/evio/{pod.container_id}:eth0").open("a", encoding="ascii") as entry:
+            entry.write(json.dumps(said) + "\n")
 
     def flows(self) -> list[str]:
         """The bridge's flows that match a port, whether that is there or gone."""

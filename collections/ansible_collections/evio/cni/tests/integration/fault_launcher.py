@@ -60,15 +60,16 @@ def main() -> None:
     # One step after another: which is the n-th must not be left to chance.
     _thread.start_new_thread = lambda function, arguments: function(*arguments)
     rooms = {name: importlib.import_module(f"evio_cni.{name}") for name in _ROOMS}
-    for name in ("mkdir", "write", "rename", "unlink"):
+    for name in ("mkdir", "write", "unlink"):
         faults.wrap(posix, name, lambda: OSError(28, "No space left on device"))
     faults.wrap(posix, "posix_spawn", lambda: OSError(11, "Resource temporarily unavailable"), handle=True)
     protocol = rooms["cni_protocol"]
     faults.wrap(rooms["ipam"].IpamCall, "finish", lambda: protocol.CniError(protocol.FAILED, "IPAM has failed"))
-    faults.wrap(rooms["netlink"].NetlinkSocket, "talk", lambda: rooms["netlink"].NetlinkError("the kernel", 105))
+    for name in ("change", "ask", "dump", "control"):
+        faults.wrap(rooms["netlink"].NetlinkSocket, name, lambda: rooms["netlink"].NetlinkError("the kernel", 105))
     for name in ("_send", "_result"):
         faults.wrap(rooms["ovsdb_rpc"].Ovsdb, name, lambda: rooms["ovsdb_rpc"].SwitchError("the OVSDB has gone"))
-    faults.wrap(rooms["openflow"].OpenFlow, "_talk", lambda: rooms["openflow"].OpenFlowError("the bridge has gone"))
+    faults.wrap(rooms["openflow"].OpenFlow, "talk", lambda: rooms["openflow"].OpenFlowError("the bridge has gone"))
     importlib.import_module("evio_program.main").main()
 
 

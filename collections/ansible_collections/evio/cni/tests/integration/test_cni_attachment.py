@@ -6,7 +6,9 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,23 @@ def test_port_says_whose_it_is(node: Node, new_pod: NewPod, table: str) -> None:
         "attached-mac": pod.result["interfaces"][2]["mac"],
         "evio-ip": "10.244.3.2",
     }
+
+
+def test_bridge_that_has_gone_from_the_database_alone_is_made_again(node: Node, new_pod: NewPod) -> None:
+    """Its device is there until vswitchd has found out."""
+    node.delete(node.add(new_pod()))
+    pod = new_pod()
+    with ThreadPoolExecutor(1) as pool:
+        with node.switch.paused_vswitchd():
+            node.switch.vsctl("--no-wait", "del-br", "br-evio")
+            added = pool.submit(node.add, pod)
+            while not node.veths():
+                time.sleep(0.01)
+            time.sleep(0.2)
+        added.result()
+    assert pod.pings("10.244.3.1")
+    node.delete(pod)
+    assert node.leftovers() == {}
 
 
 def test_delete_leaves_nothing(node: Node, new_pod: NewPod) -> None:

@@ -120,6 +120,12 @@ def test_checksums_that_nobody_fills_in_are_named(node: Node, new_pod: NewPod) -
         node.call("CHECK", pod, prevResult=pod.result)
 
 
+@pytest.mark.parametrize("feature", ["tx-checksum-ip-generic", "tx-checksum-sctp"])
+def test_pod_fills_in_its_checksums_itself(node: Node, new_pod: NewPod, feature: str) -> None:
+    features = node.add(new_pod()).run("ethtool", "-k", "eth0")
+    assert f"{feature}: off" in features
+
+
 def test_checksums_are_left_to_a_datapath_that_fills_them_in(netns: str, tmp_path: Path, new_pod: NewPod) -> None:
     directory = tmp_path / "ovs"
     directory.mkdir()

@@ -82,7 +82,7 @@ def delete(node: Node, pod: Pod) -> None:
 
 def collect(node: Node, pod: Pod) -> None:
     """GC with a list that has every pod but this one."""
-    others = {name.partition(":")[0].removeprefix(".tmp-") for name in node.journal()} - {pod.container_id}
+    others = {name.partition(":")[0] for name in node.journal()} - {pod.container_id}
     valid = [{"containerID": container_id, "ifname": "eth0"} for container_id in sorted(others)]
     node.call("GC", **{"cni.dev/valid-attachments": valid})
     assert node.dead_flows() == []

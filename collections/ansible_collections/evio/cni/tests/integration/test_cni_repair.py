@@ -179,8 +179,7 @@ _GARBLED: dict[str, Any] = {
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in _GARBLED.items() for value in values])
 def test_garbled_entry_of_the_journal_is_one_pods_trouble(node: Node, new_pod: NewPod, key: str, value: Any) -> None:
     garbled, pod = sorted((node.add(new_pod()) for _pod in range(2)), key=lambda one: one.container_id)
-    entry = node.directory / f"state/evio/{garbled.container_id}:eth0"
-    entry.write_text(json.dumps({**json.loads(entry.read_text()), key: value}))
+    node.note(garbled, **{key: value})
     (node.directory / "state/evio/-junk:eth0").write_text("5")
     for name in node.ports():
         node.switch.vsctl("del-port", name)
@@ -266,8 +265,7 @@ def test_unfinished_delete_is_finished(node: Node, new_pod: NewPod) -> None:
 
 def test_what_an_earlier_boot_left_is_removed(node: Node) -> None:
     pod = node.add_and_lose()
-    entry = node.directory / f"state/evio/{pod.container_id}:eth0"
-    entry.write_text(json.dumps({**json.loads(entry.read_text()), "boot": "another"}))
+    node.note(pod, boot="another")
     repair(node)
     assert node.leftovers() == {}
 

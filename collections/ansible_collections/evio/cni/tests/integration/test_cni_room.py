@@ -160,9 +160,8 @@ def test_living_pods_that_the_journal_has_forgotten_keep_theirs(node: Node, new_
 def test_pods_of_before_a_reboot_give_theirs_back(node: Node, new_pod: NewPod) -> None:
     lost = [node.add_and_lose() for _place in range(3)]
     for pod in lost:
-        entry = node.directory / f"state/evio/{pod.container_id}:eth0"
         # The namespace's path may be another pod's by now.
-        entry.write_text(json.dumps({**json.loads(entry.read_text()), "boot": "another", "netns": new_pod().path}))
+        node.note(pod, boot="another", netns=new_pod().path)
     assert make_room(node)
     assert node.leftovers() == {}
 
@@ -238,8 +237,7 @@ def test_after_a_reboot_no_address_is_given_twice(node: Node, new_pod: NewPod) -
     node.conf["ipam"]["ranges"] = [[{"subnet": "10.244.3.0/24", "rangeStart": "10.244.3.2", "rangeEnd": "10.244.3.9"}]]
     lost = [node.add_and_lose() for _place in range(4)]
     for pod in lost:
-        entry = node.directory / f"state/evio/{pod.container_id}:eth0"
-        entry.write_text(json.dumps({**json.loads(entry.read_text()), "boot": "another"}))
+        node.note(pod, boot="another")
     node.switch.stop()
     node.switch.empty_database()
     in_namespace(node.switch.netns, "nft", "flush", "ruleset")

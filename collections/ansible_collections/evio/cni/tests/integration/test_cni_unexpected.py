@@ -53,6 +53,31 @@ def ipam_plugin(node: Node, script: str) -> str:
     return f"{directory}:{CNI_PLUGINS}"
 
 
+@pytest.mark.parametrize("path", ["/run/netns/evt-gone", None])
+def test_ipam_plugin_is_told_nothing_of_an_add_that_is_refused(node: Node, new_pod: NewPod, path: str | None) -> None:
+    """It is started first, and does nothing before it has its configuration."""
+    node.add(new_pod())
+    before = node.leftovers()
+    told = node.directory / "told"
+    plugins = ipam_plugin(node, f"read -r configuration && : > {told}; exit 1")
+    if path is None:
+        (node.directory / "state/.fence").write_text("etcd has no claim of it\n")
+    with pytest.raises(PluginFailedError):
+        node.call("ADD", new_pod(), CNI_PATH=plugins, **({} if path is None else {"CNI_NETNS": path}))
+    assert not is_running(plugins.partition(":")[0])
+    assert not told.exists()
+    assert node.leftovers() == before
+
+
+def is_running(directory: str) -> bool:
+    """Whether a process was started from there."""
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if directory.encode() in line.read_bytes():
+                return True
+    return False
+
+
 # What is another's stays
 
 

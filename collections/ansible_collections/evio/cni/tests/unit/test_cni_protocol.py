@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils import cni_protocol
-from ansible_collections.evio.cni.plugins.module_utils.cni_protocol import CniError, parse_call, shape_result
+from ansible_collections.evio.cni.plugins.module_utils.cni_protocol import CniError, parse_call
+from ansible_collections.evio.cni.plugins.module_utils.result import shape_result
 
 ADD = {
     "CNI_COMMAND": "ADD",

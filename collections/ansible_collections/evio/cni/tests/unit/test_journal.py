@@ -28,10 +28,34 @@ def journal(state: Path) -> Journal:
 
 
 def test_entry_is_read_back_as_it_was_written(journal: Journal) -> None:
-    journal.write("a", "eth0", ENTRY)
+    journal.begin("a", "eth0", ENTRY)
     assert journal.read("a", "eth0") == ENTRY
-    journal.write("a", "eth0", {"deleted": True})
-    assert journal.read("a", "eth0") == {"deleted": True}
+    journal.add("a", "eth0", {"deleted": True, "host": "evio1"})
+    assert journal.read("a", "eth0") == {**ENTRY, "deleted": True, "host": "evio1"}
+    journal.begin("a", "eth0", {"at": 1})
+    assert journal.read("a", "eth0") == {"at": 1}
+
+
+def test_nothing_is_added_to_an_entry_that_is_gone(journal: Journal, state: Path) -> None:
+    journal.begin("a", "eth0", ENTRY)
+    journal.remove("a", "eth0")
+    with pytest.raises(CniError, match="cannot write the journal"):
+        journal.add("a", "eth0", {"deleted": True})
+    assert list((state / "evio").iterdir()) == []
+
+
+@pytest.mark.parametrize("rest", [b'{"deleted": tr', b'{"deleted": true', b"7\n", b"\xff\n", b"\0\0\0"])
+def test_line_that_was_cut_off_was_not_said(journal: Journal, state: Path, rest: bytes) -> None:
+    journal.begin("a", "eth0", ENTRY)
+    with (state / "evio/a:eth0").open("ab") as stream:
+        stream.write(rest)
+    assert journal.read("a", "eth0") == ENTRY
+
+
+def test_entry_of_before_there_were_lines_is_read(journal: Journal, state: Path) -> None:
+    journal.begin("a", "eth0", ENTRY)
+    (state / "evio/a:eth0").write_text('{"host":"evio0","ips":["10.244.3.2/24"]}')
+    assert journal.read("a", "eth0") == {"host": "evio0", "ips": ["10.244.3.2/24"]}
 
 
 def test_entry_is_written_whole_however_little_the_kernel_takes(
@@ -39,14 +63,14 @@ def test_entry_is_written_whole_however_little_the_kernel_takes(
 ) -> None:
     write = posix.write
     monkeypatch.setattr(posix, "write", lambda descriptor, text: write(descriptor, text[:1000]))
-    journal.write("a", "eth0", ENTRY)
+    journal.begin("a", "eth0", ENTRY)
     assert journal.read("a", "eth0") == ENTRY
 
 
 def test_nobody_else_reads_it(journal: Journal, state: Path) -> None:
     before = os.umask(0)
     try:
-        journal.write("a", "eth0", ENTRY)
+        journal.begin("a", "eth0", ENTRY)
     finally:
         os.umask(before)
     assert [path.stat().st_mode & 0o777 for path in (state, state / "evio", state / "evio/a:eth0")] == [
@@ -62,66 +86,47 @@ def test_nothing_is_known_of_what_was_not_written(journal: Journal) -> None:
 
 
 def test_interfaces_of_one_container_are_apart(journal: Journal) -> None:
-    journal.write("a", "eth0", {"at": 0})
-    journal.write("a", "net1", {"at": 1})
+    journal.begin("a", "eth0", {"at": 0})
+    journal.begin("a", "net1", {"at": 1})
     journal.remove("a", "eth0")
     assert (journal.read("a", "eth0"), journal.read("a", "net1")) == (None, {"at": 1})
     assert journal.attachments() == [("a", "net1")]
 
 
 def test_networks_are_apart(journal: Journal, state: Path) -> None:
-    journal.write("a", "eth0", ENTRY)
+    journal.begin("a", "eth0", ENTRY)
     assert Journal(str(state), "other").attachments() == []
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b"7", b"\0" * 100])
 def test_entry_that_a_crash_of_the_host_has_emptied_is_still_one(journal: Journal, state: Path, content: bytes) -> None:
-    journal.write("a", "eth0", ENTRY)
+    journal.begin("a", "eth0", ENTRY)
     (state / "evio/a:eth0").write_bytes(content)
     assert journal.read("a", "eth0") == {}
     assert journal.attachments() == [("a", "eth0")]
 
 
-def test_first_writing_that_was_killed_counts_and_is_removed(journal: Journal, state: Path) -> None:
-    journal.write("a", "eth0", ENTRY)
-    (state / "evio/a:eth0").rename(state / "evio/.tmp-a:eth0")
-    assert journal.read("a", "eth0") is None
-    assert journal.attachments() == [("a", "eth0")]
-    assert journal.younger_than(60) == {("a", "eth0")}
-    journal.remove("a", "eth0")
-    assert list((state / "evio").iterdir()) == []
-
-
-def test_later_writing_that_was_killed_leaves_the_entry_before_it(journal: Journal, state: Path) -> None:
-    journal.write("a", "eth0", ENTRY)
-    (state / "evio/.tmp-a:eth0").write_text('{"half')
-    assert journal.read("a", "eth0") == ENTRY
-    assert journal.attachments() == [("a", "eth0")]
-    journal.write("a", "eth0", {"at": 1})
-    assert [path.name for path in (state / "evio").iterdir()] == ["a:eth0"]
-
-
 def test_foreign_files_are_no_attachments(journal: Journal, state: Path) -> None:
-    journal.write("a", "eth0", ENTRY)
+    journal.begin("a", "eth0", ENTRY)
     (state / "evio/lost+found").mkdir()
     assert journal.attachments() == [("a", "eth0")]
 
 
 def test_only_young_entries_are_young(journal: Journal, state: Path) -> None:
-    journal.write("old", "eth0", ENTRY)
-    journal.write("new", "eth0", ENTRY)
+    journal.begin("old", "eth0", ENTRY)
+    journal.begin("new", "eth0", ENTRY)
     path = state / "evio/old:eth0"
     os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 100))
     assert journal.younger_than(60) == {("new", "eth0")}
 
 
 def test_link_in_the_entrys_place_is_not_followed(journal: Journal, state: Path, tmp_path: Path) -> None:
-    journal.write("a", "eth0", ENTRY)
+    journal.begin("a", "eth0", ENTRY)
     victim = tmp_path / "victim"
     victim.write_text("precious")
-    (state / "evio/.tmp-b:eth0").symlink_to(victim)
+    (state / "evio/b:eth0").symlink_to(victim)
     with pytest.raises(CniError) as raised:
-        journal.write("b", "eth0", ENTRY)
+        journal.begin("b", "eth0", ENTRY)
     assert raised.value.code == IO_FAILURE
     assert victim.read_text() == "precious"
 
@@ -129,7 +134,7 @@ def test_link_in_the_entrys_place_is_not_followed(journal: Journal, state: Path,
 @pytest.mark.parametrize(
     "call",
     [
-        lambda journal: journal.write("a", "eth0", ENTRY),
+        lambda journal: journal.begin("a", "eth0", ENTRY),
         lambda journal: journal.read("a", "eth0"),
         lambda journal: journal.remove("a", "eth0"),
         lambda journal: journal.attachments(),
@@ -150,7 +155,7 @@ def test_hosts_end_is_the_one_that_was_noted(tmp_path: Path) -> None:
     journal, ours = Journal(str(tmp_path), "evio"), host_ifname("evio", "0a1b", "eth0")
     assert journal.host_end("0a1b", "eth0") == ours
     for noted, name in (("evpod05ee4e8ba7", "evpod05ee4e8ba7"), ("eth0", ours), ("evpod/../../x", ours), (7, ours)):
-        journal.write("0a1b", "eth0", {"host": noted})
+        journal.begin("0a1b", "eth0", {"host": noted})
         assert journal.host_end("0a1b", "eth0") == name
 
 

@@ -1,0 +1,168 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A pod's port on its way into the bridge: asked for, numbered by vswitchd, and told the rest when that is known.
+
+For ADD and repair. What there is on a switch: switch_ports; how a port goes: unplugging.
+"""
+
+from __future__ import annotations
+
+from .ovsdb_rpc import SwitchError, as_map
+from .ownership import CLOSED_PORT_ID
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from .ovsdb_rpc import Ovsdb
+
+_PATIENCE_MS = 5000
+
+
+class Switch:
+    """What is to be known of the switch before a port is added: its own other_config, its bridge's external_ids."""
+
+    __slots__ = ("external_ids", "other_config")
+
+    def __init__(self, other_config: dict[str, str], external_ids: dict[str, str]) -> None:
+        self.other_config = other_config
+        self.external_ids = external_ids
+
+    @property
+    def has_userspace_tso(self) -> bool:
+        """Whether vswitchd's own datapath fills in the checksums of what it passes on."""
+        return self.other_config.get("userspace-tso-enable") == "true"
+
+    @property
+    def closed(self) -> dict[int, str]:
+        """Ports that were unplugged and whose flows may be there yet: by their numbers, their names."""
+        keys = [key for key in self.external_ids if key.startswith(CLOSED_PORT_ID)]
+        numbers = {key: key[len(CLOSED_PORT_ID) :] for key in keys}
+        return {int(number): (self.external_ids)[key] for key, number in numbers.items() if number.isdigit()}
+
+
+def switch_queries(bridge: str) -> tuple[dict[str, Any], ...]:
+    """The operations whose results ``switch_in`` reads."""
+    return (
+        {"op": "select", "table": "Open_vSwitch", "where": [], "columns": ["other_config"]},
+        {"op": "select", "table": "Bridge", "where": [["name", "==", bridge]], "columns": ["external_ids"]},
+    )
+
+
+def switch_in(results: list[Any]) -> Switch | None:
+    """None if there is no such bridge."""
+    (switches, bridges), found = (result["rows"] for result in results[:2]), {}
+    for row in switches:
+        found = dict(row["other_config"][1])
+    return Switch(found, dict(bridges[0]["external_ids"][1])) if bridges else None
+
+
+class NewPort:
+    """A port that was asked for, and is awaited whatever happens, so that what undoes it comes after it."""
+
+    __slots__ = ("_bridge", "_insertion", "_is_finished", "_note", "_number", "_ovsdb", "_switch", "name")
+
+    def __init__(self, ovsdb: Ovsdb, bridge: str, name: str, external_ids: dict[str, str]) -> None:
+        """Ask for a device to be plugged into the bridge. Raises SwitchError."""
+        self.name = name
+        self._ovsdb = ovsdb
+        self._bridge = bridge
+        self._switch: Switch | None = None
+        self._is_finished = False
+        ids = as_map(external_ids)
+        interface = {"name": name, "external_ids": ids}
+        port = {"name": name, "interfaces": ["named-uuid", "interface"], "external_ids": ids}
+        mutations = [["ports", "insert", ["named-uuid", "port"]]]
+        self._insertion: int | None = ovsdb.begin(
+            *switch_queries(bridge),
+            {"op": "insert", "table": "Interface", "row": interface, "uuid-name": "interface"},
+            {"op": "insert", "table": "Port", "row": port, "uuid-name": "port"},
+            {"op": "mutate", "table": "Bridge", "where": [["name", "==", bridge]], "mutations": mutations},
+        )
+        where = [["name", "==", name]]
+        self._number = ovsdb.begin(
+            {
+                "op": "wait",
+                "table": "Interface",
+                "where": where,
+                "columns": ["ofport"],
+                "until": "!=",
+                "rows": [{"ofport": ["set", []]}],
+                "timeout": _PATIENCE_MS,
+            },
+            {"op": "select", "table": "Interface", "where": where, "columns": ["ofport", "error"]},
+        )
+
+    def has_bridge(self) -> bool:
+        """Whether there is a bridge for it in the database; else nothing refers to the port, and it is gone already."""
+        if self._insertion is not None:
+            insertion, self._insertion = self._insertion, None
+            self._switch = switch_in(self._ovsdb.finish(insertion))
+        return self._switch is not None
+
+    @property
+    def switch(self) -> Switch:
+        """As it was when the port was asked for. Raises SwitchError where there is no bridge."""
+        self.has_bridge()
+        if self._switch is None:
+            raise SwitchError(f"there is no bridge {self._bridge} in the database; is another program at work on it?")
+        return self._switch
+
+    def number(self) -> int:
+        """Its OpenFlow number, once vswitchd has given it one. Raises SwitchError, undone, if it gets none."""
+        self._is_finished = True
+        try:
+            self.has_bridge()
+            return self._await_number()
+        except SwitchError:
+            from .unplugging import unplug
+
+            unplug(self._ovsdb, [self.name], guarded=False)
+            raise
+
+    def begin_note(self, external_ids: dict[str, str], forgotten: Iterable[int]) -> None:
+        """Say more of the port, and drop closed ports whose flows have gone from those that the bridge remembers. It
+        costs vswitchd nothing, which does not listen for external_ids.
+        """
+        more = {"where": [["name", "==", self.name]], "mutations": [["external_ids", "insert", as_map(external_ids)]]}
+        operations = [{"op": "mutate", "table": table, **more} for table in ("Interface", "Port")]
+        if forgotten:
+            operations.append(forgetting(self._bridge, forgotten))
+        self._note = self._ovsdb.begin(*operations)
+
+    def finish_note(self) -> None:
+        """Wait until what ``begin_note`` has said is there. Raises SwitchError."""
+        self._ovsdb.finish(self._note)
+
+    def _await_number(self) -> int:
+        answer = self._ovsdb.finish(self._number, errors=False)
+        if len(answer) < 2 or answer[0].get("error"):
+            raise SwitchError(
+                f"Open vSwitch has not taken up the port {self.name} within 5 s: is ovs-vswitchd running?"
+            )
+        if not answer[1]["rows"]:
+            raise SwitchError(
+                f"the bridge has gone while {self.name} was plugged in; is another program at work on it?"
+            )
+        [row] = answer[1]["rows"]
+        if not isinstance(row["ofport"], int) or row["ofport"] <= 0:
+            reason = row["error"] if isinstance(row["error"], str) else "no reason given"
+            raise SwitchError(f"Open vSwitch cannot use the port {self.name}: {reason}")
+        return int(row["ofport"])
+
+    def __enter__(self) -> NewPort:
+        return self
+
+    def __exit__(self, *_what: object) -> None:
+        if not self._is_finished:
+            try:
+                self.number()
+            except SwitchError:
+                return  # Whoever has not asked for the number has failed already, and says why.
+
+
+def forgetting(bridge: str, closed: Iterable[int]) -> dict[str, Any]:
+    """The operation that drops these ports from those that the bridge remembers: their flows have gone."""
+    keys = [f"{CLOSED_PORT_ID}{number}" for number in closed]
+    mutations = [["external_ids", "delete", ["set", keys]]]
+    return {"op": "mutate", "table": "Bridge", "where": [["name", "==", bridge]], "mutations": mutations}
