@@ -97,6 +97,13 @@ class AttachmentLock:
                 sleep(_PAUSE)
 
 
+def is_writable(directory: str) -> bool:
+    """Whether a lock and a journal can be put there, made with all those above it if need be."""
+    while directory and not posix.access(directory, posix.F_OK):
+        directory = directory.rpartition("/")[0]
+    return posix.access(directory or "/", posix.W_OK | posix.X_OK)
+
+
 def make_directories(path: str) -> None:
     """A directory with all those above it, nobody else's business. Raises OSError."""
     at = ""

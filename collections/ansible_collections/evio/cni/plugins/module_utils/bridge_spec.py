@@ -14,14 +14,14 @@ from typing import Any
 
 from .differences import Differences
 from .errors import EvioError
+from .netconf import MOST_MTU
 from .ownership import OWNER, OWNER_ID, bridge_mac
 
-DATAPATH_TYPES = ("system", "netdev")
+DATAPATH_TYPES = tuple(MOST_MTU)
 
 _FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 _LEAST_MTU = {4: 68, 6: 1280}
 """RFC 791 and RFC 8200, section 5: below it the kernel takes the family away from the link."""
-_MOST_MTU = 65535
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
 """IFNAMSIZ of linux/if.h, 16 with the final zero."""
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -102,8 +102,9 @@ def check_spec(spec: BridgeSpec) -> None:
     if len(set(versions)) != len(versions):
         raise BridgeError(f"gateways {', '.join(spec.gateways)}: a bridge has one a family")
     least = _LEAST_MTU[6 if 6 in versions else 4]
-    if spec.mtu is not None and not least <= spec.mtu <= _MOST_MTU:
-        raise BridgeError(f"mtu {spec.mtu} is not between {least} and {_MOST_MTU} bytes")
+    most = MOST_MTU[spec.datapath_type]
+    if spec.mtu is not None and not least <= spec.mtu <= most:
+        raise BridgeError(f"mtu {spec.mtu} is not between {least} and {most} bytes")
 
 
 def compare(spec: BridgeSpec, state: BridgeState | None) -> Differences:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from typing import Any, TypeGuard
 
 
+MOST_MTU = {"system": 65535, "netdev": 65521}
+"""Bytes, by the kind of datapath: a userspace bridge is a tap device, which counts Ethernet's header in."""
+
+
 class NetConf:
     """One network's configuration; ``raw`` is all of it, as the IPAM plugin gets it."""
 
@@ -57,10 +61,10 @@ class NetConf:
             self.gateways = _gateways_of_ranges(raw)
         self.ip_masq = _flag(raw, "ipMasq" if "ipMasq" in raw else "isIPMasq", False)
         self.cluster_cidrs = _cidrs(raw, "clusterCIDRs")
-        self.mtu = _mtu(raw)
         self.datapath_type = _text(raw, "datapathType", "system")
-        if self.datapath_type not in ("system", "netdev"):
+        if self.datapath_type not in MOST_MTU:
             raise CniError(INVALID_CONFIG, f"datapathType: {self.datapath_type!r} is neither system nor netdev")
+        self.mtu = _mtu(raw, MOST_MTU[self.datapath_type])
         self.ovsdb = _text(raw, "ovsdb", paths.OVSDB)
         self.state_dir = _text(raw, "stateDir", paths.STATE_DIR)
         if not self.ovsdb.startswith("unix:/"):
@@ -129,12 +133,12 @@ def _ipam_type(raw: dict[str, Any]) -> str:
     return kind
 
 
-def _mtu(raw: dict[str, Any]) -> int | None:
+def _mtu(raw: dict[str, Any], most: int) -> int | None:
     mtu = raw.get("mtu")
     if mtu is None:
         return None
-    if not _is_integer(mtu) or (mtu != 0 and not 68 <= mtu <= 65535):
-        raise CniError(INVALID_CONFIG, f"mtu: {mtu!r} is not between 68 and 65535 bytes")
+    if not _is_integer(mtu) or (mtu != 0 and not 68 <= mtu <= most):
+        raise CniError(INVALID_CONFIG, f"mtu: {mtu!r} is not between 68 and {most} bytes")
     return mtu or None
 
 

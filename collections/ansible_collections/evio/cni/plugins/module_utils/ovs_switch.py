@@ -1,12 +1,12 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What holds for a node's whole Open vSwitch: the datapath it can have, and segmentation offload in userspace.
+"""What holds for a node's whole Open vSwitch: segmentation offload in userspace.
 
-The offload is read by vswitchd only when it starts. Bridges are the subject of bridge.
+The offload is read by vswitchd only when it starts. Bridges are the subject of bridge, and which datapath a
+kernel can have that of datapath.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +21,6 @@ TSO = "userspace-tso-enable"
 _SET_DURING = "evio-tso-set-during"
 """Open_vSwitch external_ids: the run of vswitchd that was on when TSO was set, and so does not have it."""
 
-_LOADED_MODULE = Path("/sys/module/openvswitch")
-_MODULES = Path("/lib/modules")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _PID_FILE = "ovs-vswitchd.pid"
 """Beside the database's socket, as Open vSwitch's own scripts have it."""
@@ -35,14 +33,6 @@ class SwitchState:
     differences: Differences
     is_restart_needed: bool
     """vswitchd must be started, or started anew, for what is set to count."""
-
-
-def probe_datapath() -> str:
-    """``system`` if this kernel has the module openvswitch, loaded, built in or to be loaded; else ``netdev``."""
-    if _LOADED_MODULE.is_dir():
-        return "system"
-    indexes = (_MODULES / os.uname().release / name for name in ("modules.dep", "modules.builtin"))
-    return "system" if any(_lists_openvswitch(index) for index in indexes) else "netdev"
 
 
 def predict_switch(datapath_type: str) -> SwitchState:
@@ -104,11 +94,3 @@ def _running_vswitchd(ovsdb: str) -> str | None:
     if not name.endswith("(ovs-vswitchd") or state == "Z":
         return None
     return f"{boot}:{pid}:{started}"
-
-
-def _lists_openvswitch(index: Path) -> bool:
-    try:
-        lines = index.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return False
-    return any("/openvswitch.ko" in line.partition(":")[0] for line in lines)

@@ -10,6 +10,7 @@ import sys
 
 from .bridge_spec import BridgeSpec
 from .cni_protocol import FAILED, INVALID_CONFIG, CniError
+from .datapath import probe_datapath
 from .errors import EvioError
 from .journal import Journal, networks
 from .netconf import NetConf
@@ -20,11 +21,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+NO_MODULE = "datapathType: this kernel has no module openvswitch; netdev does without"
+
 
 def mend(conf: NetConf) -> None:
     """Make the bridge as the network wants it. Raises CniError."""
     _refuse_bridge_of_another(conf)
-
+    if conf.datapath_type == "system" and probe_datapath() != "system":
+        raise CniError(FAILED, NO_MODULE)
     # The libraries that modules use are the host's own, which -S has hidden.
     sys.path.append("/usr/lib/python3/dist-packages")
     from .bridge import ensure_bridge

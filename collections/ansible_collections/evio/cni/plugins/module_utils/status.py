@@ -1,7 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """STATUS: would an ADD work now? Told from what is on this node alone, in milliseconds: runtimes ask every few seconds.
 
-Open vSwitch answers and has its daemon, IPAM has its plugin and an address left, the overlay's agent finds no fault.
+What an ADD writes down can be written, Open vSwitch answers, has its daemon and can have the bridge, IPAM has its
+plugin and an address left, the overlay's agent finds no fault.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import posix
 from time import time
 
 from . import paths
+from .attachment_lock import is_writable
 from .cni_protocol import LIMITED_CONNECTIVITY, NOT_AVAILABLE, Call, CniError
 from .fence import refuse_if_fenced
 from .ipam import NO_ATTACHMENT, IpamCall, is_too_old
+from .netns import has_interface
 from .ovsdb_rpc import Ovsdb, SwitchError
 from .plain_json import loads
 from .reservations import HOST_LOCAL, Reservations
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 def check_status(call: Call, conf: NetConf) -> None:
     """Raise CniError 50 if an ADD would fail, 51 if pods would be cut off from other nodes; return if all is well."""
     refuse_if_fenced(conf.state_dir)
+    if not is_writable(conf.state_dir):
+        raise CniError(NOT_AVAILABLE, f"stateDir: nothing can be written in {conf.state_dir}")
     ipam = _ask_ipam(call, conf)
     try:
         _check_switch(conf)
@@ -67,6 +72,13 @@ def _check_switch(conf: NetConf) -> None:
         raise CniError(NOT_AVAILABLE, str(error)) from None
     if not is_served:
         raise CniError(NOT_AVAILABLE, f"nothing serves the OVSDB at {conf.ovsdb}: is ovs-vswitchd running?")
+    if conf.datapath_type == "system" and not has_interface(conf.bridge):
+        # The rare path: the first ADD would make the bridge.
+        from .datapath import probe_datapath
+        from .pod_bridge import NO_MODULE
+
+        if probe_datapath() != "system":
+            raise CniError(NOT_AVAILABLE, NO_MODULE)
 
 
 def _check_room(conf: NetConf) -> None:

@@ -111,6 +111,13 @@ def test_bridge_that_has_gone_from_the_database_alone_is_made_again(node: Node, 
     assert node.leftovers() == {}
 
 
+def test_longest_packets_that_a_userspace_bridge_carries(node: Node, new_pod: NewPod) -> None:
+    node.conf["mtu"] = 65521
+    pod = node.add(new_pod())
+    assert pod.pings("10.244.3.1")
+    assert pod.result["interfaces"][2]["name"] == "eth0"
+
+
 def test_delete_leaves_nothing(node: Node, new_pod: NewPod) -> None:
     pod = node.add(new_pod())
     node.delete(pod)

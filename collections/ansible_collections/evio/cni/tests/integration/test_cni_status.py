@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.claims import Request
+from ansible_collections.evio.cni.plugins.module_utils.datapath import probe_datapath
 from ansible_collections.evio.cni.plugins.module_utils.etcd import Etcd
 from ansible_collections.evio.cni.plugins.module_utils.registry import Registry
 from ansible_collections.evio.cni.plugins.module_utils.subnets import parse_pools
@@ -41,6 +42,32 @@ def test_all_is_well_before_the_first_pod_and_after(node: Node, new_pod: NewPod)
     assert node.call("STATUS") == {}
     node.add(new_pod())
     assert node.call("STATUS") == {}
+
+
+def test_state_directory_that_cannot_be_written(node: Node) -> None:
+    state = node.directory / "state"
+    state.mkdir()
+    mount = f"mount --bind {state} {state} && mount -o remount,bind,ro {state}"
+    node.program = ["unshare", "-m", "--propagation", "private", "sh", "-c", f"{mount} && exec {PLUGIN}"]
+    with pytest.raises(PluginFailedError, match=f"stateDir: nothing can be written in {state}") as raised:
+        node.call("STATUS")
+    assert raised.value.code == 50
+
+
+def test_state_directory_that_is_yet_to_be_made_is_not_made(node: Node) -> None:
+    assert node.call("STATUS", stateDir=str(node.directory / "not/yet")) == {}
+    assert not (node.directory / "not").exists()
+
+
+@pytest.mark.skipif(probe_datapath() == "system", reason="this kernel has Open vSwitch's module")
+def test_datapath_that_this_kernel_does_not_have(node: Node, new_pod: NewPod) -> None:
+    begun = time.monotonic()
+    for command, code in (("STATUS", 50), ("ADD", 100)):
+        with pytest.raises(PluginFailedError, match="this kernel has no module openvswitch") as raised:
+            node.call(command, new_pod(), datapathType="system")
+        assert raised.value.code == code
+    assert time.monotonic() - begun < 5
+    assert (node.veths(), node.reservations(), node.journal()) == ([], [], [])
 
 
 def test_switch_that_does_not_answer(node: Node) -> None:

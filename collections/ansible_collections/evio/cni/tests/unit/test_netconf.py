@@ -76,6 +76,13 @@ def test_mtus_of_an_ethernet_device_are_taken(mtu: int) -> None:
     assert conf(mtu=mtu).mtu == mtu
 
 
+@pytest.mark.parametrize("mtu", [65522, 65535])
+def test_mtu_that_a_tap_device_cannot_have_is_refused(mtu: int) -> None:
+    assert conf(mtu=65521, datapathType="netdev").mtu == 65521
+    with pytest.raises(CniError, match=f"mtu: {mtu} is not between 68 and 65521 bytes"):
+        conf(mtu=mtu, datapathType="netdev")
+
+
 @pytest.mark.parametrize("mtu", [0, None])
 def test_no_mtu_is_the_bridges(mtu: int | None) -> None:
     assert conf(mtu=mtu).mtu is None

@@ -1,47 +1,10 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Which datapath a kernel can have, by the files in which it says so."""
+"""What a switch that is yet to be installed will want, by its datapath."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils import ovs_switch
-
-
-@pytest.fixture
-def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The running kernel's module directory on a machine that has loaded none."""
-    directory = tmp_path / "lib/modules" / os.uname().release
-    directory.mkdir(parents=True)
-    monkeypatch.setattr(ovs_switch, "_MODULES", tmp_path / "lib/modules")
-    monkeypatch.setattr(ovs_switch, "_LOADED_MODULE", tmp_path / "sys/module/openvswitch")
-    return directory
-
-
-def test_kernel_that_says_nothing_of_openvswitch_has_the_userspace_datapath(modules: Path) -> None:
-    assert ovs_switch.probe_datapath() == "netdev"
-    (modules / "modules.dep").write_text("kernel/net/sched/act_ct.ko: kernel/net/openvswitch/openvswitch.ko\n")
-    assert ovs_switch.probe_datapath() == "netdev"
-
-
-@pytest.mark.parametrize(
-    ("index", "line"),
-    [
-        ("modules.dep", "kernel/net/openvswitch/openvswitch.ko.xz: kernel/net/nsh/nsh.ko.xz"),
-        ("modules.builtin", "kernel/net/openvswitch/openvswitch.ko"),
-    ],
-)
-def test_module_that_can_be_loaded_or_is_built_in_counts(modules: Path, index: str, line: str) -> None:
-    (modules / index).write_text(f"kernel/net/nsh/nsh.ko.xz:\n{line}\n")
-    assert ovs_switch.probe_datapath() == "system"
-
-
-def test_module_that_is_loaded_counts_whatever_the_directory_says(modules: Path, tmp_path: Path) -> None:
-    (tmp_path / "sys/module/openvswitch").mkdir(parents=True)
-    assert list(modules.iterdir()) == []
-    assert ovs_switch.probe_datapath() == "system"
 
 
 def test_new_switch_is_foretold_by_its_datapath() -> None:
