@@ -167,13 +167,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=40, help="of one ADD and one DEL of each plugin (%(default)s)")
     parser.add_argument("--bursts", type=int, default=7, help="of 50 ADDs and 50 DELs, 10 at a time (%(default)s)")
+    parser.add_argument("--standing", type=int, default=0, help="pods that each node has from the first (%(default)s)")
     options = parser.parse_args()
-    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; {options.rounds} rounds, {options.bursts} bursts")
+    print(
+        f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; {options.rounds} rounds, {options.bursts} bursts, "
+        f"{options.standing} pods stand by"
+    )
     with (
         tempfile.TemporaryDirectory(prefix="evk-") as directory,
         plugins(Path(directory)) as compared,
         contextlib.ExitStack() as stack,
     ):
+        for plugin in compared:
+            for _place in range(options.standing):
+                plugin.call("ADD", uuid.uuid4().hex, stack.enter_context(network_namespace("evk-pod-")))
         pods = [stack.enter_context(network_namespace("evk-pod-")) for _place in range(50)]
         _take_turns(compared, options.rounds, lambda plugin, turn: one_by_one(plugin, pods[turn % len(pods)]))
         _take_turns(compared, options.bursts, lambda plugin, _turn: many_at_once(plugin, pods, 10))
