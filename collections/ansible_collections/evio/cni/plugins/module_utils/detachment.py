@@ -9,13 +9,15 @@ from __future__ import annotations
 from _thread import allocate_lock, start_new_thread
 
 from .attachment_lock import AttachmentLock
-from .cni_protocol import Call, CniError
+from .cni_protocol import Call
 from .errors import EvioError
-from .ipam import IpamCall, start_ipam
 from .journal import Journal
 from .links import LinkSocket
-from .netconf import NetConf
 from .netlink import NetlinkError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .netconf import NetConf
 
 
 def delete(call: Call, conf: NetConf) -> None:
@@ -34,33 +36,38 @@ def detach(call: Call, conf: NetConf, journal: Journal, *, is_plugged: bool = Tr
     there may be such a row.
     """
     name = journal.host_end(call.container_id, call.ifname)
-    failure: EvioError | None = None
-    ipam: IpamCall | None = None
-    removal = _VethRemoval(name)
-    # Read while the kernel is at work on the veth.
-    from .unplugging import try_to_unplug
-
-    unplugged = not is_plugged or try_to_unplug(conf, name)
-    try:
-        ipam = start_ipam("DEL", call, conf)
-    except CniError as error:
-        failure = error
-    failure = removal.finish() or failure
-    if ipam is not None:
-        failure = ipam.finish_quietly() or failure
-    if failure is None and unplugged:
+    with LinkSocket() as host:
+        # From here on until the kernel has the message nothing lets go of the interpreter, which the thread waits for.
+        release = _Release(call, conf, name, is_plugged=is_plugged)
+        failure = _delete_link(host, name)
+    release.wait()
+    failure = release.failure or failure
+    if failure is None and release.is_unplugged:
         journal.remove(call.container_id, call.ifname)
     elif failure is None and journal.read(call.container_id, call.ifname) is not None:
         journal.add(call.container_id, call.ifname, {"deleted": True})
     return failure
 
 
-class _VethRemoval:
-    """The kernel's own part, which takes longer than all the rest: begun first, in a thread, and awaited last."""
+def _delete_link(host: LinkSocket, name: str) -> EvioError | None:
+    try:
+        host.delete_link(name)
+    except NetlinkError as error:
+        return error
+    return None
 
-    def __init__(self, name: str) -> None:
+
+class _Release:
+    """Port and reservation given back in a thread, while the kernel takes the veth apart: that takes longer than all
+    the rest, and is what a DEL waits for.
+    """
+
+    def __init__(self, call: Call, conf: NetConf, name: str, *, is_plugged: bool) -> None:
+        self.failure: EvioError | None = None
+        self.is_unplugged = not is_plugged
+        self._call = call
+        self._conf = conf
         self._name = name
-        self._failure: EvioError | None = None
         self._under_way = allocate_lock()
         self._under_way.acquire()
         try:
@@ -68,18 +75,21 @@ class _VethRemoval:
         except RuntimeError:  # No thread is to be had.
             self._run()
 
-    def finish(self) -> EvioError | None:
-        """What went wrong."""
+    def wait(self) -> None:
+        """Until both are given back, or ``failure`` says why not."""
         self._under_way.acquire()
-        return self._failure
 
     def _run(self) -> None:
         try:
-            with LinkSocket() as host:
-                host.delete_link(self._name)
-        except NetlinkError as error:
-            self._failure = error
+            # Read now, and not while the kernel had nothing to do.
+            from .ipam import start_ipam
+            from .unplugging import try_to_unplug
+
+            self.is_unplugged = self.is_unplugged or try_to_unplug(self._conf, self._name)
+            self.failure = start_ipam("DEL", self._call, self._conf).finish_quietly()
+        except EvioError as error:
+            self.failure = error
         except Exception as error:
-            self._failure = EvioError(f"unexpected {type(error).__name__}: {error}")
+            self.failure = EvioError(f"unexpected {type(error).__name__}: {error}")
         finally:
             self._under_way.release()

@@ -46,8 +46,12 @@ class NetlinkSocket:
     """A socket of one netlink protocol in the caller's network namespace, or in that of a file descriptor."""
 
     def __init__(self, protocol: int, netns: int | None = None) -> None:
+        """Raises NetlinkError."""
         self._sequence = 0
-        self._socket = _open(protocol) if netns is None else inside(netns, lambda: _open(protocol))
+        try:
+            self._socket = _open(protocol) if netns is None else inside(netns, lambda: _open(protocol))
+        except OSError as error:
+            raise NetlinkError("netlink", error.errno or 0) from None
 
     def __enter__(self) -> Self:
         return self

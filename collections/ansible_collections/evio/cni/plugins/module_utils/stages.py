@@ -19,7 +19,7 @@ from typing import Any
 
 _FIRST = "evio_program.main"
 _ADD = (_FIRST, "evio_cni.attachment", "evio_cni.attempt", "evio_cni.wiring", "evio_cni.pod_side")
-_DEL = (_FIRST, "evio_cni.detachment", "evio_cni.unplugging")
+_DEL = (_FIRST, "evio_cni.detachment", "evio_cni.ipam", "evio_cni.unplugging")
 _OTHERS = ("evio_cni.checking", "evio_cni.status", "evio_cni.collection")
 _CALLS = (_ADD, _DEL, *((_FIRST, name) for name in _OTHERS))
 """Importing one of these modules begins a stage, which has all that it imports and the stages before it do not have."""
