@@ -20,11 +20,13 @@ _PATIENCE_MS = 5000
 
 
 class Switch:
-    """What is to be known of the switch before a port is added: its own other_config, its bridge's external_ids."""
+    """What is to be known of the switch before a port is added: its other_config, its bridge's external_ids, None where
+    there is no such bridge.
+    """
 
     __slots__ = ("external_ids", "other_config")
 
-    def __init__(self, other_config: dict[str, str], external_ids: dict[str, str]) -> None:
+    def __init__(self, other_config: dict[str, str], external_ids: dict[str, str] | None) -> None:
         self.other_config = other_config
         self.external_ids = external_ids
 
@@ -36,9 +38,9 @@ class Switch:
     @property
     def closed(self) -> dict[int, str]:
         """Ports that were unplugged and whose flows may be there yet: by their numbers, their names."""
-        keys = [key for key in self.external_ids if key.startswith(CLOSED_PORT_ID)]
-        numbers = {key: key[len(CLOSED_PORT_ID) :] for key in keys}
-        return {int(number): (self.external_ids)[key] for key, number in numbers.items() if number.isdigit()}
+        ids = self.external_ids or {}
+        numbers = {key: key[len(CLOSED_PORT_ID) :] for key in ids if key.startswith(CLOSED_PORT_ID)}
+        return {int(number): ids[key] for key, number in numbers.items() if number.isdigit()}
 
 
 def switch_queries(bridge: str) -> tuple[dict[str, Any], ...]:
@@ -49,12 +51,13 @@ def switch_queries(bridge: str) -> tuple[dict[str, Any], ...]:
     )
 
 
-def switch_in(results: list[Any]) -> Switch | None:
-    """None if there is no such bridge."""
-    (switches, bridges), found = (result["rows"] for result in results[:2]), {}
-    for row in switches:
-        found = dict(row["other_config"][1])
-    return Switch(found, dict(bridges[0]["external_ids"][1])) if bridges else None
+def switch_in(results: list[Any]) -> Switch:
+    """What the first results of a transaction say."""
+    switches, bridges = results[0]["rows"], results[1]["rows"]
+    return Switch(
+        dict(switches[0]["other_config"][1]) if switches else {},
+        dict(bridges[0]["external_ids"][1]) if bridges else None,
+    )
 
 
 class NewPort:
@@ -98,13 +101,12 @@ class NewPort:
         if self._insertion is not None:
             insertion, self._insertion = self._insertion, None
             self._switch = switch_in(self._ovsdb.finish(insertion))
-        return self._switch is not None
+        return self._switch is not None and self._switch.external_ids is not None
 
     @property
     def switch(self) -> Switch:
         """As it was when the port was asked for. Raises SwitchError where there is no bridge."""
-        self.has_bridge()
-        if self._switch is None:
+        if not self.has_bridge() or self._switch is None:
             raise SwitchError(f"there is no bridge {self._bridge} in the database; is another program at work on it?")
         return self._switch
 

@@ -73,7 +73,7 @@ def port_of(ovsdb: Ovsdb, bridge: str, name: str) -> Port | None:
 
 def switch_of(ovsdb: Ovsdb, bridge: str) -> Switch:
     """The switch and its bridge, which need not be there."""
-    return switch_in(ovsdb.transact(*switch_queries(bridge))) or Switch({}, {})
+    return switch_in(ovsdb.transact(*switch_queries(bridge)))
 
 
 def forget_closed(ovsdb: Ovsdb, bridge: str, closed: Iterable[int]) -> None:
