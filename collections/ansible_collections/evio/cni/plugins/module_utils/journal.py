@@ -85,11 +85,11 @@ class Journal:
         finally:
             posix.close(descriptor)
         entry: dict[str, Any] = {}
-        for line in text.splitlines():
+        for line in filter(None, text.splitlines()):
             try:
                 entry |= loads(line.decode())
             except (TypeError, ValueError):
-                break
+                continue
         return entry
 
     def host_end(self, container_id: str, ifname: str) -> str:
@@ -141,7 +141,8 @@ class Journal:
     def _append(path: str, flags: int, value: dict[str, Any]) -> None:
         descriptor = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | flags, 0o600)
         try:
-            text = dumps(value).encode() + b"\n"
+            # Behind a line that was cut off too, or one from before there were others.
+            text = (b"\n" if flags & posix.O_APPEND else b"") + dumps(value).encode() + b"\n"
             while text:
                 text = text[posix.write(descriptor, text) :]
         finally:

@@ -50,12 +50,16 @@ def test_line_that_was_cut_off_was_not_said(journal: Journal, state: Path, rest:
     with (state / "evio/a:eth0").open("ab") as stream:
         stream.write(rest)
     assert journal.read("a", "eth0") == ENTRY
+    journal.add("a", "eth0", {"deleted": True})
+    assert journal.read("a", "eth0") == {**ENTRY, "deleted": True}
 
 
-def test_entry_of_before_there_were_lines_is_read(journal: Journal, state: Path) -> None:
+def test_entry_of_before_there_were_lines_is_read_and_added_to(journal: Journal, state: Path) -> None:
     journal.begin("a", "eth0", ENTRY)
     (state / "evio/a:eth0").write_text('{"host":"evio0","ips":["10.244.3.2/24"]}')
     assert journal.read("a", "eth0") == {"host": "evio0", "ips": ["10.244.3.2/24"]}
+    journal.add("a", "eth0", {"deleted": True})
+    assert journal.read("a", "eth0") == {"host": "evio0", "ips": ["10.244.3.2/24"], "deleted": True}
 
 
 def test_entry_is_written_whole_however_little_the_kernel_takes(
