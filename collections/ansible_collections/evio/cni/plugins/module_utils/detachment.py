@@ -36,25 +36,23 @@ def detach(call: Call, conf: NetConf, journal: Journal, *, is_plugged: bool = Tr
     there may be such a row.
     """
     name = journal.host_end(call.container_id, call.ifname)
-    with LinkSocket() as host:
-        # From here on until the kernel has the message nothing lets go of the interpreter, which the thread waits for.
-        release = _Release(call, conf, name, is_plugged=is_plugged)
-        failure = _delete_link(host, name)
-    release.wait()
+    release = _Release(call, conf, name, is_plugged=is_plugged)
+    failure: EvioError | None = None
+    try:
+        with LinkSocket() as host:
+            # From here until the kernel has the message nothing lets go of the interpreter, which the thread waits for.
+            release.begin()
+            host.delete_link(name)
+    except NetlinkError as error:
+        failure = error
+    finally:
+        release.finish()
     failure = release.failure or failure
     if failure is None and release.is_unplugged:
         journal.remove(call.container_id, call.ifname)
     elif failure is None and journal.read(call.container_id, call.ifname) is not None:
         journal.add(call.container_id, call.ifname, {"deleted": True})
     return failure
-
-
-def _delete_link(host: LinkSocket, name: str) -> EvioError | None:
-    try:
-        host.delete_link(name)
-    except NetlinkError as error:
-        return error
-    return None
 
 
 class _Release:
@@ -68,15 +66,22 @@ class _Release:
         self._call = call
         self._conf = conf
         self._name = name
+        self._is_begun = False
         self._under_way = allocate_lock()
         self._under_way.acquire()
+
+    def begin(self) -> None:
+        """Without waiting for it."""
+        self._is_begun = True
         try:
             start_new_thread(self._run, ())
         except RuntimeError:  # No thread is to be had.
             self._run()
 
-    def wait(self) -> None:
-        """Until both are given back, or ``failure`` says why not."""
+    def finish(self) -> None:
+        """Return when both are given back, begun or not, or ``failure`` says why not."""
+        if not self._is_begun:
+            self._run()
         self._under_way.acquire()
 
     def _run(self) -> None:

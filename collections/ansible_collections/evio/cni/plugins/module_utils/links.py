@@ -63,15 +63,13 @@ class LinkSocket(NetlinkSocket):
         request = pack("16s24x", name.encode("utf-8", "surrogateescape"))
         return int(unpack_from("16xi", self.control("link " + name, _SIOCGIFINDEX, request))[0])
 
-    def delete_link(self, name: str) -> bool:
-        """Remove a device; False if there is none of this name."""
+    def delete_link(self, name: str) -> None:
+        """Remove a device, if there is one of this name. Raises NetlinkError."""
         try:
             self.change("link " + name, [(_RTM_DELLINK, 0, by_name(name))])
         except NetlinkError as error:
-            if error.errno == _ENODEV:
-                return False
-            raise
-        return True
+            if error.errno != _ENODEV:
+                raise
 
 
 def by_name(name: str) -> bytes:

@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """A raw netlink socket into a network namespace, and the attributes of its messages (linux/netlink.h).
 
-What is said over it is the subject of rtnetlink (links, addresses, routes), node_rules (nftables), offload (ethtool's
-ioctls).
+What is said over it is the subject of links, rtnetlink and pod_netlink (devices, the host's side, the pod's), of
+node_rules (nftables) and offload (ethtool's ioctls).
 """
 
 from __future__ import annotations
@@ -34,12 +34,11 @@ _TIMEOUT_SECONDS = 10
 
 
 class NetlinkError(EvioError):
-    """The kernel refuses a request; ``errno`` says why, ``place`` which message of the batch it was."""
+    """The kernel refuses a request, or does not answer; ``errno`` says why."""
 
-    def __init__(self, what: str, errno: int, place: int = 0) -> None:
+    def __init__(self, what: str, errno: int) -> None:
         super().__init__(f"{what}: {posix.strerror(errno)}")
         self.errno = errno
-        self.place = place
 
 
 class NetlinkSocket:
@@ -79,7 +78,7 @@ class NetlinkSocket:
             if kind == _NLMSG_ERROR:
                 errno = -unpack_from("=i", body)[0]
                 if errno and failure is None:
-                    failure = NetlinkError(what, errno, sequence - first)
+                    failure = NetlinkError(what, errno)
                 if sequence == last:
                     break
         if failure is not None:
@@ -118,12 +117,18 @@ class NetlinkSocket:
         for kind, flags, body in requests:
             self._sequence += 1
             data += pack("=IHHII", 16 + len(body), kind, NLM_F_REQUEST | flags, self._sequence, 0) + body
-        self._socket.send(data)
+        try:
+            self._socket.send(data)
+        except OSError as error:
+            raise NetlinkError("netlink", error.errno or 0) from None
 
     def _answers(self, first: int) -> Iterator[tuple[int, int, bytes]]:
         """What comes back (kind, sequence, body) of the requests from this sequence on; it has no end of its own."""
         while True:
-            answers = self._socket.recv(65536)
+            try:
+                answers = self._socket.recv(65536)
+            except OSError as error:
+                raise NetlinkError("netlink", error.errno or 0) from None
             at = 0
             while at < len(answers):
                 length, kind, sequence = unpack_from("=IH2xI4x", answers, at)

@@ -65,6 +65,7 @@ def main() -> None:
     faults.wrap(posix, "posix_spawn", lambda: OSError(11, "Resource temporarily unavailable"), handle=True)
     protocol = rooms["cni_protocol"]
     faults.wrap(rooms["ipam"].IpamCall, "finish", lambda: protocol.CniError(protocol.FAILED, "IPAM has failed"))
+    faults.wrap(rooms["netlink"], "_open", lambda: OSError(24, "Too many open files"))
     for name in ("change", "ask", "dump", "control"):
         faults.wrap(rooms["netlink"].NetlinkSocket, name, lambda: rooms["netlink"].NetlinkError("the kernel", 105))
     for name in ("_send", "_result"):

@@ -132,6 +132,20 @@ def test_delete_that_fails_at_any_step_is_finished(node: FaultyNode, kind: str, 
             assert leftovers(node) == before, f"step {number}, {name}"
 
 
+@pytest.mark.parametrize("step", ["evio_cni.netlink._open", "NetlinkSocket.change"])
+def test_delete_gives_back_what_it_can_when_the_kernel_cannot_be_asked(node: FaultyNode, step: str) -> None:
+    """The rest is for the next one: an address that stayed meanwhile would be nobody's."""
+    steps = _steps(node, "DEL")
+    number = next(at for at, name in enumerate(steps, start=1) if name.endswith(step))
+    with network_namespace("evf-") as netns:
+        pod = node.add(Pod(netns))
+        status, _begun = node.fail("DEL", pod, "refusal", number)
+        assert (status, node.reservations(), node.ports()) == (1, [], [])
+        assert len(node.veths()) == 1
+        node.delete(pod)
+    assert node.leftovers() == {}
+
+
 def _steps(node: FaultyNode, command: str) -> list[str]:
     """The names of a call's steps, from one that meets no fault."""
     with network_namespace("evf-") as netns:
