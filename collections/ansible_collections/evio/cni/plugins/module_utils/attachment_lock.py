@@ -82,6 +82,7 @@ class AttachmentLock:
             return posix.open(path, flags, 0o600)
 
     def _lock(self, deadline: float) -> None:
+        # Not before IPAM's process is under way.
         import fcntl
 
         wanted = pack("hhqqi", fcntl.F_WRLCK, 0, int(short_hash(self._name), 16), 1, 0)

@@ -39,15 +39,15 @@ def attempt(call: Call, conf: NetConf, lock: AttachmentLock, ipam: IpamCall) -> 
 
 def _attempt(call: Call, conf: NetConf, netns: int, ipam: IpamCall) -> dict[str, Any]:
     journal, attachment = Journal(conf.state_dir, conf.name), (call.container_id, call.ifname)
-    host, boot = journal.host_end(*attachment), boot_id()
     before = journal.read(*attachment)
+    host = journal.host_end_in(before, *attachment)
     if before is not None and (before.get("deleted") or not has_interface(host)):
         # It speaks of what is over: a DEL or an ADD that could not finish, or another boot of the host.
         failure = _undo(call, conf, journal)
         if journal.read(*attachment) is not None:
             reason = failure or f"the OVSDB at {conf.ovsdb} does not answer"
             raise CniError(TRY_AGAIN, f"what is left of an earlier {call.ifname} cannot be taken away: {reason}")
-        host = journal.host_end(*attachment)
+        host = journal.host_end_in(None, *attachment)
     if has_interface(host):
         # Whether or not the journal knows of it: nothing of a living pod is undone by an ADD that comes twice.
         raise CniError(FAILED, f"{call.container_id} has {call.ifname} already; DEL it before it is added again")
@@ -58,7 +58,7 @@ def _attempt(call: Call, conf: NetConf, netns: int, ipam: IpamCall) -> dict[str,
         "ovsdb": conf.ovsdb,
         "config": {key: value for key, value in conf.raw.items() if key != "prevResult"},
         "path": call.path,
-        "boot": boot,
+        "boot": boot_id(),
     }
     try:
         ipam.tell()
@@ -66,7 +66,7 @@ def _attempt(call: Call, conf: NetConf, netns: int, ipam: IpamCall) -> dict[str,
             journal.begin(*attachment, entry)
             from .wiring import wire
 
-            result, made = wire(call, conf, netns, ipam)
+            result, made = wire(call, conf, host, netns, ipam)
         finally:
             ipam.end()
         journal.add(*attachment, made)

@@ -93,11 +93,16 @@ class Journal:
         return entry
 
     def host_end(self, container_id: str, ifname: str) -> str:
-        """The name of the host's end, as its ADD has noted it: an older version of ours may have named it otherwise."""
+        """The name of the host's end of the attachment."""
         try:
-            noted = (self.read(container_id, ifname) or {}).get("host")
+            entry = self.read(container_id, ifname)
         except CniError:
-            noted = None  # No pod stays because its entry cannot be read.
+            entry = None  # No pod stays because its entry cannot be read.
+        return self.host_end_in(entry, container_id, ifname)
+
+    def host_end_in(self, entry: dict[str, Any] | None, container_id: str, ifname: str) -> str:
+        """The same as its ADD has noted it in the entry: an older version of ours may have named it otherwise."""
+        noted = (entry or {}).get("host")
         if isinstance(noted, str) and noted.startswith(HOST_IFNAME) and is_ifname(noted):
             return noted
         return host_ifname(self._network, container_id, ifname)

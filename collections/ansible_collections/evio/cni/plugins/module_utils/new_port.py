@@ -119,7 +119,7 @@ class NewPort:
         except SwitchError:
             from .unplugging import unplug
 
-            unplug(self._ovsdb, [self.name], guarded=False)
+            unplug(self._ovsdb, self.name, guarded=False)
             raise
 
     def begin_note(self, external_ids: dict[str, str], forgotten: Iterable[int]) -> None:

@@ -56,7 +56,7 @@ def noted_attachments(journal: Journal) -> list[NotedAttachment]:
 
 def _noted(journal: Journal, container_id: str, ifname: str) -> NotedAttachment:
     entry = journal.read(container_id, ifname)
-    noted, host_end = entry or {}, journal.host_end(container_id, ifname)
+    noted, host_end = entry or {}, journal.host_end_in(entry, container_id, ifname)
     ips = noted.get("ips")
     return NotedAttachment(
         container_id,

@@ -10,11 +10,15 @@ import _socket
 from _struct import pack
 
 from .errors import EvioError
+from .ownership import OWNER, OWNER_ID
 from .plain_json import dumps, first_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+OWNED = ["external_ids", "includes", ["map", [[OWNER_ID, OWNER]]]]
+"""The condition (RFC 7047 section 5.1) that only what is ours meets."""
 
 _AF_UNIX, _SOCK_STREAM, _SOCK_CLOEXEC = 1, 1, 0o2000000
 _SOL_SOCKET, _SO_RCVTIMEO, _SO_SNDTIMEO = 1, 20, 21

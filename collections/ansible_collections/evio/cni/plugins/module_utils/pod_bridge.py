@@ -45,7 +45,7 @@ def _refuse_bridge_of_another(conf: NetConf) -> None:
         journal = Journal(conf.state_dir, other)
         for attachment in journal.attachments() if other != conf.name else ():
             entry = journal.read(*attachment) or {}
-            if entry.get("bridge") == conf.bridge and has_interface(journal.host_end(*attachment)):
+            if entry.get("bridge") == conf.bridge and has_interface(journal.host_end_in(entry, *attachment)):
                 gateways = _gateways_in(entry)
                 if gateways and gateways != conf.gateways:
                     raise CniError(

@@ -178,7 +178,7 @@ def _refuse_address_of_another(reservations: Reservations, pod: NotedAttachment)
 def _plug(ovsdb: Ovsdb, conf: NetConf, pod: NotedAttachment) -> None:
     """Away with what is left of the port, then anew: two transactions, or vswitchd does not open the device again."""
     name, ips = pod.host_end, list(pod.ips)
-    unplug(ovsdb, [name], guarded=conf.port_security)
+    unplug(ovsdb, name, guarded=conf.port_security)
     ids = external_ids(pod.container_id, pod.ifname, conf.name, pod.mac) | address_ids(ips)
     with NewPort(ovsdb, conf.bridge, name, ids) as port:
         gone = _guard(conf, pod, port.number(), port.switch.closed)

@@ -7,8 +7,7 @@ For CHECK, STATUS, GC, repair and the operator's commands; ADD and DEL do withou
 from __future__ import annotations
 
 from .new_port import Switch, forgetting, switch_in, switch_queries
-from .ovsdb_rpc import Ovsdb, uuids
-from .ownership import OWNER, OWNER_ID
+from .ovsdb_rpc import OWNED, Ovsdb, uuids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,12 +36,11 @@ class Port:
 
 def ports_of(ovsdb: Ovsdb, bridge: str, where: list[Any] | None = None) -> list[Port]:
     """Our ports, or those that meet ``where`` (RFC 7047 section 5.1) besides; never anybody else's."""
-    owned = ["external_ids", "includes", ["map", [[OWNER_ID, OWNER]]]]
     answer = ovsdb.transact(
         {
             "op": "select",
             "table": "Interface",
-            "where": [owned, *(where or [])],
+            "where": [OWNED, *(where or [])],
             "columns": ["_uuid", "name", "external_ids", "ofport", "error"],
         },
         {"op": "select", "table": "Bridge", "where": [["name", "==", bridge]], "columns": ["ports"]},

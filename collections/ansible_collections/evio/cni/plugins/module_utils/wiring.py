@@ -16,7 +16,7 @@ from .netconf import NetConf
 from .netlink import NetlinkError
 from .new_port import NewPort
 from .ovsdb_rpc import Ovsdb, SwitchError
-from .ownership import external_ids, host_ifname
+from .ownership import external_ids
 from .ready_bridge import mended_bridge, ready_bridge
 from .rtnetlink import Netlink
 
@@ -27,12 +27,11 @@ if TYPE_CHECKING:
 _EEXIST = 17
 
 
-def wire(call: Call, conf: NetConf, netns: int, ipam: IpamCall) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Attach the pod. Returns the result, and what the journal is to know besides.
+def wire(call: Call, conf: NetConf, name: str, netns: int, ipam: IpamCall) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Attach the pod; ``name`` is for the host's end. Returns the result, and what the journal is to know besides.
 
     Raises EvioError, with things left behind.
     """
-    name = host_ifname(conf.name, call.container_id, call.ifname)
     mac, host_mac = _pod_mac(call, conf), _random_mac()
     ids = external_ids(call.container_id, call.ifname, conf.name, mac.hex(":"))
     with Netlink() as host, _connect(conf.ovsdb) as ovsdb:
