@@ -27,7 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "collections"))
 
-from ansible_collections.evio.cni.plugins.module_utils.wireguard import userspace_is_slow  # noqa: E402
+from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.device import userspace_is_slow  # noqa: E402
 from ansible_collections.evio.cni.tests.integration.overlay_lab import Namespace, Node, OverlayLab  # noqa: E402
 from ansible_collections.evio.cni.tests.integration.ovs_daemons import OpenVSwitch  # noqa: E402
 

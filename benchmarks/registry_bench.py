@@ -17,9 +17,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "collections"))
 
-from ansible_collections.evio.cni.plugins.module_utils.claims import Claim, Keys, Request, encode_claim, encode_subnet
-from ansible_collections.evio.cni.plugins.module_utils.etcd import Compare, Delete, Etcd, Get, Put
-from ansible_collections.evio.cni.plugins.module_utils.registry import Registry
+from ansible_collections.evio.cni.plugins.module_utils.claims.model import Claim, Request
+from ansible_collections.evio.cni.plugins.module_utils.claims.registry import Registry
+from ansible_collections.evio.cni.plugins.module_utils.claims.schema import Keys, encode_claim, encode_subnet
+from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Compare, Delete, Etcd, Get, Put
 from ansible_collections.evio.cni.plugins.module_utils.subnets import Pool, parse_pools
 from ansible_collections.evio.cni.tests.integration.etcd_server import EtcdServer
 

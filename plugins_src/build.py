@@ -33,8 +33,7 @@ def main() -> None:
 
 def collect(library: str) -> dict[str, bytes]:
     """Every file of the archive, by its path in it."""
-    files = {f"{library}/{path.name}": path.read_bytes() for path in LIBRARY.glob("*.py")}
-    files[f"{library}/__init__.py"] = b""
+    files = {f"{library}/{path.relative_to(LIBRARY)}": path.read_bytes() for path in LIBRARY.rglob("*.py")}
     for package in PROGRAM_PACKAGES:
         files[f"{package}/__init__.py"] = b""
         for path in (ROOT / "plugins_src" / package).glob("*.py"):
@@ -49,7 +48,7 @@ def _load_installation() -> ModuleType:
         raise RuntimeError("cannot make the package evio_cni")
     package.submodule_search_locations = [str(LIBRARY)]
     sys.modules["evio_cni"] = importlib.util.module_from_spec(package)
-    return importlib.import_module("evio_cni.installation")
+    return importlib.import_module("evio_cni.programs.installation")
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ def main() -> None:
     """Never returns; status 0 when the conflist is in place, 1 when it is not, 2 for arguments that make no sense."""
     if _DISTRIBUTION not in sys.path:
         sys.path.append(_DISTRIBUTION)
-    from evio_cni.config_generator import generate
     from evio_cni.errors import EvioError
+    from evio_cni.node.config_generator import generate
     from evio_config_gen.options import parse_settings
 
     try:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from evio_cni import paths
-from evio_cni.config_generator import PLUGIN_DIRS, Settings, read_password
 from evio_cni.errors import EvioError
-from evio_cni.etcd import Access
-from evio_cni.node_claim import MACHINE_ID
+from evio_cni.etcd.client import Access
+from evio_cni.node.claim import MACHINE_ID
+from evio_cni.node.config_generator import PLUGIN_DIRS, Settings, read_password
 
 _DATAPATHS = ("system", "netdev")
 

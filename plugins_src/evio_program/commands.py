@@ -15,7 +15,7 @@ from evio_cni import paths
 from evio_cni.errors import EvioError
 
 if TYPE_CHECKING:
-    from evio_cni.netconf import NetConf
+    from evio_cni.cni.netconf import NetConf
 
 _DISTRIBUTION = "/usr/lib/python3/dist-packages"
 """Where the host's ovs and pyroute2 are; the launcher's -S has hidden it."""
@@ -27,7 +27,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     sys.path.append(_DISTRIBUTION)
     try:
         if argv[:1] == ["overlay"]:
-            from evio_cni.overlay_agent import main
+            from evio_cni.overlay.wireguard.agent import main
 
             status = main(argv[1:]) or 0
         else:
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from evio_cni.node_status import network_status
+    from evio_cni.node.report import network_status
 
     networks = _networks(options)
     if options.etcd:
@@ -105,8 +105,8 @@ def _status(options: argparse.Namespace) -> int:
 
 def _check_claim(options: argparse.Namespace, state_dirs: set[str]) -> None:
     """What comes of it is in STATUS' verdict."""
-    from evio_cni.claim_check import check_claim
-    from evio_cni.etcd import Access
+    from evio_cni.etcd.client import Access
+    from evio_cni.node.claim import check_claim
 
     access = Access(
         endpoints=tuple(options.etcd.split(",")),
@@ -119,7 +119,7 @@ def _check_claim(options: argparse.Namespace, state_dirs: set[str]) -> None:
 
 
 def _repair(options: argparse.Namespace) -> int:
-    from evio_cni.repair import repair_network
+    from evio_cni.node.repair import repair_network
 
     repairs = [repair_network(conf) for conf in _networks(options)]
     if options.json:
@@ -138,7 +138,7 @@ def _repair(options: argparse.Namespace) -> int:
 
 
 def _collect(options: argparse.Namespace) -> int:
-    from evio_cni.repair import collect_network
+    from evio_cni.plugin.gc import collect_network
 
     collections = [collect_network(conf) for conf in _networks(options)]
     if options.json:
@@ -153,7 +153,7 @@ def _collect(options: argparse.Namespace) -> int:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from evio_cni.explanation import explain
+    from evio_cni.node.explain import explain
 
     findings = explain(_networks(options), options.pod)
     if options.json:
@@ -165,7 +165,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _version(_options: argparse.Namespace) -> int:
-    from evio_cni.cni_protocol import SUPPORTED_VERSIONS
+    from evio_cni.cni.spec import SUPPORTED_VERSIONS
 
     directory = os.path.basename(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     _print(f"{directory}, CNI {', '.join(SUPPORTED_VERSIONS)}, Python {sys.version.split()[0]}")
@@ -173,7 +173,7 @@ def _version(_options: argparse.Namespace) -> int:
 
 
 def _networks(options: argparse.Namespace) -> list[NetConf]:
-    from evio_cni.node_networks import read_networks
+    from evio_cni.node.networks import read_networks
 
     return read_networks(options.conf_dir, lambda fault: print(f"evio: {fault}", file=sys.stderr))
 

@@ -11,17 +11,10 @@ import posix
 import select
 import sys
 
-from evio_cni.cni_protocol import (
-    FAILED,
-    SUPPORTED_VERSIONS,
-    CniError,
-    check_version,
-    parse_call,
-    version_result,
-)
+from evio_cni.cni.netconf import NetConf, conf_for_removal, decode, version_of
+from evio_cni.cni.spec import FAILED, SUPPORTED_VERSIONS, CniError, check_version, parse_call, version_result
 from evio_cni.errors import EvioError
-from evio_cni.netconf import NetConf, conf_for_removal, decode, version_of
-from evio_cni.plain_json import dumps
+from evio_cni.fast_json import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,28 +79,28 @@ def _answer(spoken: _Spoken) -> dict[str, Any] | None:
     spoken.cni_version = version
     check_version(call.command, version)
     if call.command == "DEL":
-        from evio_cni.detachment import delete
+        from evio_cni.plugin.delete import delete
 
         delete(call, conf_for_removal(raw))
         return None
     conf = NetConf(raw)
     if call.command == "ADD":
-        from evio_cni.attachment import add
+        from evio_cni.plugin.add import add
 
         result = add(call, conf)
-        from evio_cni.result import shape_result
+        from evio_cni.cni.result import shape_result
 
         return shape_result(result, version)
     if call.command == "CHECK":
-        from evio_cni.checking import check
+        from evio_cni.plugin.check import check
 
         check(call, conf)
     elif call.command == "STATUS":
-        from evio_cni.status import check_status
+        from evio_cni.plugin.status import check_status
 
         check_status(call, conf)
     else:
-        from evio_cni.collection import collect
+        from evio_cni.plugin.gc import collect
 
         collect(call, conf)
     return None

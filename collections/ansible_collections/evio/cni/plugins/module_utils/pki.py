@@ -17,7 +17,6 @@ from typing import Any
 from .errors import EvioError
 
 PKI_DIR = "/etc/kubernetes/pki"
-
 _CA_DAYS = 3650
 _LEAF_DAYS = 365
 _RENEW_DAYS = 90

@@ -15,7 +15,6 @@ from typing import Union
 from .errors import EvioError
 
 Network = Union[IPv4Network, IPv6Network]  # noqa: UP007  ansible-test takes | between classes for an error
-
 _FEWEST_HOST_BITS = 2
 _MOST_NODE_BITS = 16
 """65 536 nodes: the most a pool is made for, and what Kubernetes allows an IPv6 pool too."""

@@ -129,8 +129,8 @@ relays:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.cluster import Cluster, EvioMember, EvioSite, Node, check_cluster, check_leaving
 from ..module_utils.errors import EvioError
+from ..module_utils.inventory.cluster import Cluster, EvioMember, EvioSite, Node, check_cluster, check_leaving
 
 
 def main() -> None:

@@ -135,9 +135,11 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import conf_dir, cri, fence, paths
-from ..module_utils.conflist import CHAINED_PLUGINS, PodNetwork, build_conflist
+from ..module_utils import paths
+from ..module_utils.cni import conf_dir, cri
+from ..module_utils.cni.conflist import CHAINED_PLUGINS, PodNetwork, build_conflist
 from ..module_utils.errors import EvioError
+from ..module_utils.state import fence
 from ..module_utils.subnets import NodeSubnet
 
 

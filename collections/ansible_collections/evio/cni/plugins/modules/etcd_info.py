@@ -77,8 +77,8 @@ from dataclasses import asdict
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.errors import EvioError
-from ..module_utils.etcd import Access
-from ..module_utils.etcd_health import await_health
+from ..module_utils.etcd.client import Access
+from ..module_utils.etcd.health import await_health
 
 
 def main() -> None:

@@ -185,9 +185,9 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
-from ..module_utils.bridge import remove_bridge
+from ..module_utils.atomic_file import write_whole
 from ..module_utils.errors import EvioError
-from ..module_utils.evio_config import (
+from ..module_utils.overlay.edgevpn.config import (
     CONFIG_PATH,
     EvioConfigError,
     EvioNode,
@@ -201,7 +201,7 @@ from ..module_utils.evio_config import (
     names_to_resolve,
     node_id,
 )
-from ..module_utils.whole_file import write_whole
+from ..module_utils.ovs.bridge import remove_bridge
 
 MODE = 0o600
 SECRET_KEY = "Password"

@@ -68,9 +68,9 @@ tunnels:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
-from ..module_utils.bridge import unplug
 from ..module_utils.errors import EvioError
-from ..module_utils.evio_config import node_id, tunnel_name
+from ..module_utils.overlay.edgevpn.config import node_id, tunnel_name
+from ..module_utils.ovs.bridge import unplug
 
 
 def main() -> None:

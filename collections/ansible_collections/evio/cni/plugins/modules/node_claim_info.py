@@ -55,7 +55,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
 from ..module_utils.errors import EvioError
-from ..module_utils.node_claim import read_configured, read_machine_id
+from ..module_utils.node.claim import read_configured, read_machine_id
 
 
 def main() -> None:

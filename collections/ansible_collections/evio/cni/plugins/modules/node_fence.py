@@ -51,7 +51,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
 from ..module_utils.errors import EvioError
-from ..module_utils.fence import fence_file, put_up_fence, read_fence, take_down_fence
+from ..module_utils.state.fence import fence_file, put_up_fence, read_fence, take_down_fence
 
 
 def main() -> None:

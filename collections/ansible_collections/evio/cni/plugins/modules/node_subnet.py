@@ -157,7 +157,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.claims import (
+from ..module_utils.claims.model import (
     Claim,
     ClaimError,
     Configured,
@@ -168,10 +168,10 @@ from ..module_utils.claims import (
     subnets_of,
     table,
 )
+from ..module_utils.claims.registry import Outcome, Registry, plan_on_empty
 from ..module_utils.errors import EvioError
-from ..module_utils.etcd import Etcd
-from ..module_utils.etcd_options import ETCD_OPTIONS, access_of
-from ..module_utils.registry import Outcome, Registry, plan_on_empty
+from ..module_utils.etcd.client import Etcd
+from ..module_utils.etcd.options import ETCD_OPTIONS, access_of
 from ..module_utils.subnets import Pool, parse_pools
 
 

@@ -146,28 +146,26 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
+from ..module_utils.atomic_file import write_whole
 from ..module_utils.errors import EvioError
-from ..module_utils.forwarding import withdraw_forwarding
-from ..module_utils.overlay_config import (
+from ..module_utils.firewall.forwarding import withdraw_forwarding
+from ..module_utils.overlay.endpoint import LISTEN_PORT, OverlayError, parse_endpoint
+from ..module_utils.overlay.wireguard.config import (
     INTERFACE,
-    LISTEN_PORT,
     MTU,
     OverlayConfig,
-    OverlayError,
     OverlayPeer,
     PodRoutes,
     check_overlay,
     check_pod_routes,
     keep_peers,
     keep_subnets,
-    parse_endpoint,
     parse_overlay,
     parse_pod_routes,
     render_overlay,
     render_pod_routes,
 )
-from ..module_utils.overlay_links import link_exists, remove_link
-from ..module_utils.whole_file import write_whole
+from ..module_utils.overlay.wireguard.interface import link_exists, remove_link
 
 PENDING_KEY = "(made by this run)"
 

@@ -59,7 +59,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import paths
 from ..module_utils.differences import Differences
 from ..module_utils.errors import EvioError
-from ..module_utils.wireguard import WireGuardError, create_key, read_public_key
+from ..module_utils.overlay.wireguard.device import WireGuardError, create_key, read_public_key
 
 MODE = 0o600
 

@@ -79,16 +79,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
 from ..module_utils.errors import EvioError
-from ..module_utils.overlay_config import (
-    IPV6_LOWEST_MTU,
-    LISTEN_PORT,
-    MTU,
-    OVERHEAD,
-    OverlayError,
-    parse_endpoint,
-    parse_overlay,
-)
-from ..module_utils.underlay import path_mtus, route_mtu
+from ..module_utils.mtu import LEAST_MTU_IPV6 as IPV6_LOWEST_MTU
+from ..module_utils.overlay.endpoint import LISTEN_PORT, OverlayError, parse_endpoint
+from ..module_utils.overlay.path_mtu import path_mtus, route_mtu
+from ..module_utils.overlay.wireguard.config import MTU, OVERHEAD, parse_overlay
 
 DEFAULT_ROUTE = "the internet"
 

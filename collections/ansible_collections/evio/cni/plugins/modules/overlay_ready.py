@@ -104,11 +104,11 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
 from ..module_utils.errors import EvioError
-from ..module_utils.overlay_config import INTERFACE, MTU
-from ..module_utils.overlay_links import link_exists
-from ..module_utils.overlay_state import OverlayState, read_state
-from ..module_utils.reachability import ping_all
-from ..module_utils.wireguard import USERSPACE, userspace_is_slow
+from ..module_utils.overlay.reachability import ping_all
+from ..module_utils.overlay.wireguard.config import INTERFACE, MTU
+from ..module_utils.overlay.wireguard.device import USERSPACE, userspace_is_slow
+from ..module_utils.overlay.wireguard.interface import link_exists
+from ..module_utils.overlay.wireguard.state import OverlayState, read_state
 
 CHECK_MODE_TIMEOUT = 3.0
 SMALL_PACKET_TIMEOUT = 2.0

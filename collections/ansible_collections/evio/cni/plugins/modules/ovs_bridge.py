@@ -110,12 +110,12 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
-from ..module_utils.bridge import compare_bridge, ensure_bridge, release_bridge, remove_bridge
-from ..module_utils.bridge_spec import OWNER, OWNER_ID, BridgeSpec, compare
 from ..module_utils.differences import Differences
 from ..module_utils.errors import EvioError
-from ..module_utils.ovsdb import OvsdbAbsentError
-from ..module_utils.sysctls import compare_file, ensure_file
+from ..module_utils.kernel.sysctl import compare_file, ensure_file
+from ..module_utils.ovs.bridge import compare_bridge, ensure_bridge, release_bridge, remove_bridge
+from ..module_utils.ovs.bridge_spec import OWNER, OWNER_ID, BridgeSpec, compare
+from ..module_utils.ovs.idl import OvsdbAbsentError
 
 
 def present(module: AnsibleModule) -> dict[str, Any]:

@@ -70,10 +70,10 @@ restart_needed:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
-from ..module_utils.datapath import probe_datapath
 from ..module_utils.errors import EvioError
-from ..module_utils.ovs_switch import SwitchState, ensure_switch, predict_switch
-from ..module_utils.ovsdb import OvsdbAbsentError
+from ..module_utils.ovs.datapath import probe_datapath
+from ..module_utils.ovs.idl import OvsdbAbsentError
+from ..module_utils.ovs.userspace_tso import SwitchState, ensure_switch, predict_switch
 
 
 def ensure(module: AnsibleModule, datapath_type: str) -> SwitchState:

@@ -84,7 +84,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
 from ..module_utils.errors import EvioError
-from ..module_utils.installation import PROGRAMS, install, is_installed, version_of
+from ..module_utils.programs.installation import PROGRAMS, install, is_installed, version_of
 
 
 def missing_links(module: AnsibleModule) -> list[str]:

@@ -107,12 +107,12 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.claims import Claim, Request, Shape, describe, table
+from ..module_utils.claims.model import Claim, Request, Shape, describe, table
+from ..module_utils.claims.registry import Registry
+from ..module_utils.claims.reshape import Changes
 from ..module_utils.errors import EvioError
-from ..module_utils.etcd import Etcd
-from ..module_utils.etcd_options import ETCD_OPTIONS, access_of
-from ..module_utils.pool_changes import Changes
-from ..module_utils.registry import Registry
+from ..module_utils.etcd.client import Etcd
+from ..module_utils.etcd.options import ETCD_OPTIONS, access_of
 from ..module_utils.subnets import parse_pools
 
 

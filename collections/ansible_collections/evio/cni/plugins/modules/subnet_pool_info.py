@@ -77,11 +77,11 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.claims import Claim, Released, Snapshot
+from ..module_utils.claims.model import Claim, Released, Snapshot
+from ..module_utils.claims.registry import Registry
 from ..module_utils.errors import EvioError
-from ..module_utils.etcd import Etcd
-from ..module_utils.etcd_options import ETCD_OPTIONS, access_of
-from ..module_utils.registry import Registry
+from ..module_utils.etcd.client import Etcd
+from ..module_utils.etcd.options import ETCD_OPTIONS, access_of
 from ..module_utils.subnets import Pool, reserved_places
 
 

@@ -98,9 +98,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.atomic_file import write_whole
 from ..module_utils.errors import EvioError
-from ..module_utils.whole_file import write_whole
-from ..module_utils.xmpp_accounts import (
+from ..module_utils.overlay.edgevpn.accounts import (
     Account,
     XmppAccountError,
     check_accounts,

@@ -59,22 +59,21 @@ def main() -> None:
     faults = Faults(kind, int(step), log)
     # One step after another: which is the n-th must not be left to chance.
     _thread.start_new_thread = lambda function, arguments: function(*arguments)
-    rooms = {name: importlib.import_module(f"evio_cni.{name}") for name in _ROOMS}
+    spec, delegate, netlink, jsonrpc, openflow = (importlib.import_module(f"evio_cni.{name}") for name in _MODULES)
     for name in ("mkdir", "write", "unlink"):
         faults.wrap(posix, name, lambda: OSError(28, "No space left on device"))
     faults.wrap(posix, "posix_spawn", lambda: OSError(11, "Resource temporarily unavailable"), handle=True)
-    protocol = rooms["cni_protocol"]
-    faults.wrap(rooms["ipam"].IpamCall, "finish", lambda: protocol.CniError(protocol.FAILED, "IPAM has failed"))
-    faults.wrap(rooms["netlink"], "_open", lambda: OSError(24, "Too many open files"))
+    faults.wrap(delegate.IpamCall, "finish", lambda: spec.CniError(spec.FAILED, "IPAM has failed"))
+    faults.wrap(netlink, "_open", lambda: OSError(24, "Too many open files"))
     for name in ("change", "ask", "dump", "control"):
-        faults.wrap(rooms["netlink"].NetlinkSocket, name, lambda: rooms["netlink"].NetlinkError("the kernel", 105))
+        faults.wrap(netlink.NetlinkSocket, name, lambda: netlink.NetlinkError("the kernel", 105))
     for name in ("_send", "_result"):
-        faults.wrap(rooms["ovsdb_rpc"].Ovsdb, name, lambda: rooms["ovsdb_rpc"].SwitchError("the OVSDB has gone"))
-    faults.wrap(rooms["openflow"].OpenFlow, "talk", lambda: rooms["openflow"].OpenFlowError("the bridge has gone"))
+        faults.wrap(jsonrpc.Ovsdb, name, lambda: jsonrpc.SwitchError("the OVSDB has gone"))
+    faults.wrap(openflow.OpenFlow, "talk", lambda: openflow.OpenFlowError("the bridge has gone"))
     importlib.import_module("evio_program.main").main()
 
 
-_ROOMS = ("cni_protocol", "ipam", "netlink", "ovsdb_rpc", "openflow")
+_MODULES = ("cni.spec", "ipam.delegate", "kernel.netlink", "ovs.jsonrpc", "ovs.openflow")
 
 if __name__ == "__main__":
     main()

@@ -20,20 +20,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.evio.cni.plugins.module_utils.overlay_config import (
+from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config import (
     OverlayConfig,
     OverlayPeer,
     PodRoutes,
     render_overlay,
     render_pod_routes,
 )
-from ansible_collections.evio.cni.plugins.module_utils.wireguard import create_key
+from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.device import create_key
 
 COLLECTIONS = Path(__file__).resolve().parents[5]
 HOST_CIDR = "10.10.0.0/16"
 POD_CIDR = "10.244.0.0/16"
 AGENT = (
-    "import sys; from ansible_collections.evio.cni.plugins.module_utils.overlay_agent import main; "
+    "import sys; from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.agent import main; "
     "sys.exit(main(sys.argv[1:]))"
 )
 

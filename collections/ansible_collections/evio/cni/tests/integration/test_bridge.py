@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.bridge import (
+from ansible_collections.evio.cni.plugins.module_utils.errors import EvioError
+from ansible_collections.evio.cni.plugins.module_utils.ovs.bridge import (
     compare_bridge,
     ensure_bridge,
     release_bridge,
     remove_bridge,
 )
-from ansible_collections.evio.cni.plugins.module_utils.bridge_spec import BridgeSpec
-from ansible_collections.evio.cni.plugins.module_utils.errors import EvioError
-from ansible_collections.evio.cni.plugins.module_utils.ownership import OWNER, OWNER_ID
+from ansible_collections.evio.cni.plugins.module_utils.ovs.bridge_spec import BridgeSpec
+from ansible_collections.evio.cni.plugins.module_utils.ovs.external_ids import OWNER, OWNER_ID
 
 from .ovs_daemons import OpenVSwitch, in_namespace
 
@@ -303,8 +303,8 @@ def test_firewall_that_drops_forwarded_packets_lets_the_pods_through(ovs: OpenVS
 def test_one_bridge_when_many_make_it_at_once(ovs: OpenVSwitch) -> None:
     code = (
         "import sys\n"
-        "from ansible_collections.evio.cni.plugins.module_utils.bridge import ensure_bridge\n"
-        "from ansible_collections.evio.cni.plugins.module_utils.bridge_spec import BridgeSpec\n"
+        "from ansible_collections.evio.cni.plugins.module_utils.ovs.bridge import ensure_bridge\n"
+        "from ansible_collections.evio.cni.plugins.module_utils.ovs.bridge_spec import BridgeSpec\n"
         "spec = BridgeSpec('br-evio', ('10.244.3.1/24', 'fd00:10:244:3::1/64'), mtu=1420, datapath_type='netdev')\n"
         "ensure_bridge(spec, ovsdb=sys.argv[1])\n"
     )

@@ -132,7 +132,7 @@ def test_delete_that_fails_at_any_step_is_finished(node: FaultyNode, kind: str, 
             assert leftovers(node) == before, f"step {number}, {name}"
 
 
-@pytest.mark.parametrize("step", ["evio_cni.netlink._open", "NetlinkSocket.change"])
+@pytest.mark.parametrize("step", ["evio_cni.kernel.netlink._open", "NetlinkSocket.change"])
 def test_delete_gives_back_what_it_can_when_the_kernel_cannot_be_asked(node: FaultyNode, step: str) -> None:
     """The rest is for the next one: an address that stayed meanwhile would be nobody's."""
     steps = _steps(node, "DEL")

@@ -23,9 +23,9 @@ NewPod = Callable[[], Pod]
 _MAKE_ROOM = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from evio_cni.cni_protocol import Call, CniError
-from evio_cni.collection import make_room
-from evio_cni.netconf import NetConf, decode
+from evio_cni.cni.spec import Call, CniError
+from evio_cni.plugin.reclaim import make_room
+from evio_cni.cni.netconf import NetConf, decode
 call = Call("ADD", "new", "/", "eth0", sys.argv[2], {})
 print(make_room(call, NetConf(decode(sys.stdin.buffer.read())), CniError(100, sys.argv[3])))
 """
@@ -185,9 +185,9 @@ def test_one_that_another_call_is_at_work_on_is_left_to_it(node: Node, new_pod: 
 _HOLD_LOCK = """
 import sys
 sys.path.insert(0, {library!r})
-from evio_cni.attachment_lock import AttachmentLock
-from evio_cni.cni_protocol import Call
-from evio_cni.netconf import NetConf
+from evio_cni.state.lock import AttachmentLock
+from evio_cni.cni.spec import Call
+from evio_cni.cni.netconf import NetConf
 with AttachmentLock(NetConf({conf}), Call("ADD", "at-work", "/", "eth0", "", {{}})):
     print("held", flush=True)
     sys.stdin.read()

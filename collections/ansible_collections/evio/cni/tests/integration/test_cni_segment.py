@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.conflist import PodNetwork, build_conflist, node_subnets
+from ansible_collections.evio.cni.plugins.module_utils.cni.conflist import PodNetwork, build_conflist, node_subnets
 from ansible_collections.evio.cni.plugins.module_utils.subnets import NodeSubnet
 
 from .cni_runtime import Node, Pod

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.claims import Request
-from ansible_collections.evio.cni.plugins.module_utils.datapath import probe_datapath
-from ansible_collections.evio.cni.plugins.module_utils.etcd import Etcd
-from ansible_collections.evio.cni.plugins.module_utils.registry import Registry
+from ansible_collections.evio.cni.plugins.module_utils.claims.model import Request
+from ansible_collections.evio.cni.plugins.module_utils.claims.registry import Registry
+from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Etcd
+from ansible_collections.evio.cni.plugins.module_utils.ovs.datapath import probe_datapath
 from ansible_collections.evio.cni.plugins.module_utils.subnets import parse_pools
 
 from .cni_runtime import PLUGIN, Node, PluginFailedError, Pod, overlay_says, own_ipam

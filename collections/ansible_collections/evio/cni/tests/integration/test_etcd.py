@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.etcd import Access, Etcd, EtcdError, Get, Put
+from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Access, Etcd, EtcdError, Get, Put
 
 from .etcd_server import EtcdServer
 

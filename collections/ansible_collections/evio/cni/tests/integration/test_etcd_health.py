@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.etcd import EtcdError
-from ansible_collections.evio.cni.plugins.module_utils.etcd_health import ask_health, await_health
+from ansible_collections.evio.cni.plugins.module_utils.etcd.client import EtcdError
+from ansible_collections.evio.cni.plugins.module_utils.etcd.health import ask_health, await_health
 from ansible_collections.evio.cni.plugins.module_utils.pki import issue
 
 from .etcd_server import EtcdServer

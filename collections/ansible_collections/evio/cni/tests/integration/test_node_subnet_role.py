@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.claims import Configured
-from ansible_collections.evio.cni.plugins.module_utils.etcd import Etcd
-from ansible_collections.evio.cni.plugins.module_utils.fence import read_fence
-from ansible_collections.evio.cni.plugins.module_utils.node_claim import read_configured
-from ansible_collections.evio.cni.plugins.module_utils.registry import Registry
+from ansible_collections.evio.cni.plugins.module_utils.claims.model import Configured
+from ansible_collections.evio.cni.plugins.module_utils.claims.registry import Registry
+from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Etcd
+from ansible_collections.evio.cni.plugins.module_utils.node.claim import read_configured
+from ansible_collections.evio.cni.plugins.module_utils.state.fence import read_fence
 
 from .etcd_server import EtcdServer
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.wireguard import KERNEL, USERSPACE, create_device
+from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.device import KERNEL, USERSPACE, create_device
 
 from .overlay_lab import PORT_PRESERVING, SYMMETRIC, Node, OverlayLab, wait_until
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.ovs_switch import TSO, ensure_switch
+from ansible_collections.evio.cni.plugins.module_utils.ovs.userspace_tso import TSO, ensure_switch
 
 from .ovs_daemons import OpenVSwitch
 

@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.claims import ClaimError, Request, Shape
-from ansible_collections.evio.cni.plugins.module_utils.etcd import Delete, Etcd, EtcdError, Get, Put
+from ansible_collections.evio.cni.plugins.module_utils.claims.model import ClaimError, Request, Shape
+from ansible_collections.evio.cni.plugins.module_utils.claims.registry import Registry
+from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Delete, Etcd, EtcdError, Get, Put
 from ansible_collections.evio.cni.plugins.module_utils.pki import issue
-from ansible_collections.evio.cni.plugins.module_utils.registry import Registry
 from ansible_collections.evio.cni.plugins.module_utils.subnets import Pool, parse_pools
 
 from .etcd_server import EtcdServer

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.claims import Request
-from ansible_collections.evio.cni.plugins.module_utils.etcd import Etcd
-from ansible_collections.evio.cni.plugins.module_utils.registry import Registry
+from ansible_collections.evio.cni.plugins.module_utils.claims.model import Request
+from ansible_collections.evio.cni.plugins.module_utils.claims.registry import Registry
+from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Etcd
 from ansible_collections.evio.cni.plugins.module_utils.subnets import parse_pools
 
 from .etcd_server import EtcdCluster

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.claims import ClaimError, Configured, Request
-from ansible_collections.evio.cni.plugins.module_utils.etcd import Etcd, EtcdError, Put, TxnResult
-from ansible_collections.evio.cni.plugins.module_utils.registry import Outcome, Registry
+from ansible_collections.evio.cni.plugins.module_utils.claims.model import ClaimError, Configured, Request
+from ansible_collections.evio.cni.plugins.module_utils.claims.registry import Outcome, Registry
+from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Etcd, EtcdError, Put, TxnResult
 from ansible_collections.evio.cni.plugins.module_utils.subnets import parse_pools
 
 from .etcd_server import EtcdServer

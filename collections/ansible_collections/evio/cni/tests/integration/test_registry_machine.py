@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.etcd import Delete, Etcd, Get
+from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Delete, Etcd, Get
 from ansible_collections.evio.cni.tests.unit.registry_machine import RegistryMachine
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.etcd import Etcd, Get, Put
+from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Etcd, Get, Put
 
 from .ansible_module import check_do_again, run_module
 from .etcd_server import EtcdServer

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.overlay_config import OverlayConfig, render_overlay
-from ansible_collections.evio.cni.plugins.module_utils.wireguard import create_key
+from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config import OverlayConfig, render_overlay
+from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.device import create_key
 
 from .overlay_lab import COLLECTIONS, Namespace
 from .test_overlay_modules import run_module
@@ -23,7 +23,7 @@ FAR = {4: ("198.51.100.22/24", "198.51.100.11/24"), 6: ("2001:db8::22/64", "2001
 """The node and the router on a LAN; the router and the relay beyond it."""
 RELAY = {4: "198.51.100.11:51820", 6: "[2001:db8::11]:51820"}
 MEASURE = (
-    "import json, sys; from ansible_collections.evio.cni.plugins.module_utils.underlay import path_mtus; "
+    "import json, sys; from ansible_collections.evio.cni.plugins.module_utils.overlay.path_mtu import path_mtus; "
     "print(json.dumps(path_mtus(sys.argv[1:])))"
 )
 

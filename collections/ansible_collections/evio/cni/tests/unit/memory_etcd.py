@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ansible_collections.evio.cni.plugins.module_utils.etcd import (
+from ansible_collections.evio.cni.plugins.module_utils.etcd.client import (
     MAX_TXN_OPS,
     Compare,
     Condition,

@@ -9,10 +9,10 @@ from __future__ import annotations
 from ipaddress import ip_network
 from typing import Any
 
-from ansible_collections.evio.cni.plugins.module_utils.claims import Claim, ClaimError, Request
-from ansible_collections.evio.cni.plugins.module_utils.etcd import Put
-from ansible_collections.evio.cni.plugins.module_utils.pool_changes import Changes
-from ansible_collections.evio.cni.plugins.module_utils.registry import Registry
+from ansible_collections.evio.cni.plugins.module_utils.claims.model import Claim, ClaimError, Request
+from ansible_collections.evio.cni.plugins.module_utils.claims.registry import Registry
+from ansible_collections.evio.cni.plugins.module_utils.claims.reshape import Changes
+from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Put
 from ansible_collections.evio.cni.plugins.module_utils.subnets import overlaps, parse_pools
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule

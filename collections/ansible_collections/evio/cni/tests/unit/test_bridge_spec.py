@@ -8,14 +8,14 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.bridge_spec import (
+from ansible_collections.evio.cni.plugins.module_utils.ovs.bridge_spec import (
     BridgeError,
     BridgeSpec,
     BridgeState,
     check_spec,
     compare,
 )
-from ansible_collections.evio.cni.plugins.module_utils.ownership import OWNER, OWNER_ID
+from ansible_collections.evio.cni.plugins.module_utils.ovs.external_ids import OWNER, OWNER_ID
 from hypothesis import given
 from hypothesis import strategies as st
 

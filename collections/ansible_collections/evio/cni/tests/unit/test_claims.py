@@ -7,28 +7,28 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.claims import (
+from ansible_collections.evio.cni.plugins.module_utils.claims.allocator import plan_claims, stale_releases, why_lost
+from ansible_collections.evio.cni.plugins.module_utils.claims.model import (
     Claim,
     ClaimError,
     Configured,
-    Keys,
     Released,
     Request,
     Search,
     Shape,
     Snapshot,
+)
+from ansible_collections.evio.cni.plugins.module_utils.claims.registry import Registry, plan_on_empty
+from ansible_collections.evio.cni.plugins.module_utils.claims.schema import (
+    Keys,
     decode_claim,
     decode_shape,
     encode_claim,
     encode_shape,
-    plan_claims,
-    stale_releases,
-    why_lost,
 )
-from ansible_collections.evio.cni.plugins.module_utils.etcd import Get, KeyValue, TxnResult
-from ansible_collections.evio.cni.plugins.module_utils.registry import Registry, plan_on_empty
+from ansible_collections.evio.cni.plugins.module_utils.claims.upstream import parse_upstream_keys
+from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Get, KeyValue, TxnResult
 from ansible_collections.evio.cni.plugins.module_utils.subnets import Pool, parse_pools
-from ansible_collections.evio.cni.plugins.module_utils.upstream_keys import parse_upstream_keys
 from ansible_collections.evio.cni.tests.unit.memory_etcd import MemoryEtcd
 
 FOUR = parse_pools("10.244.0.0/16", 2)

@@ -6,7 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.cluster import (
+from ansible_collections.evio.cni.plugins.module_utils.errors import EvioError
+from ansible_collections.evio.cni.plugins.module_utils.inventory.cluster import (
     Cluster,
     EvioMember,
     EvioSite,
@@ -14,8 +15,7 @@ from ansible_collections.evio.cni.plugins.module_utils.cluster import (
     check_cluster,
     check_leaving,
 )
-from ansible_collections.evio.cni.plugins.module_utils.errors import EvioError
-from ansible_collections.evio.cni.plugins.module_utils.evio_config import node_id
+from ansible_collections.evio.cni.plugins.module_utils.overlay.edgevpn.config import node_id
 
 GOOD = Cluster(
     name="kubernetes",

@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils import cni_protocol
-from ansible_collections.evio.cni.plugins.module_utils.cni_protocol import CniError, parse_call
-from ansible_collections.evio.cni.plugins.module_utils.result import shape_result
+from ansible_collections.evio.cni.plugins.module_utils.cni import spec as cni_protocol
+from ansible_collections.evio.cni.plugins.module_utils.cni.result import shape_result
+from ansible_collections.evio.cni.plugins.module_utils.cni.spec import CniError, parse_call
 
 ADD = {
     "CNI_COMMAND": "ADD",

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils import conf_dir
+from ansible_collections.evio.cni.plugins.module_utils.cni import conf_dir
 
 CONFLIST = {"cniVersion": "1.0.0", "name": "evio", "plugins": [{"type": "evio"}]}
 

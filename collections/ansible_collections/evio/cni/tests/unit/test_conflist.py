@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.evio.cni.plugins.module_utils.conflist import PodNetwork, build_conflist
+from ansible_collections.evio.cni.plugins.module_utils.cni.conflist import PodNetwork, build_conflist
 from ansible_collections.evio.cni.plugins.module_utils.subnets import NodeSubnet
 
 IPV4 = NodeSubnet("10.244.3.0/24")

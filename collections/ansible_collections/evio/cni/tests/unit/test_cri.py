@@ -14,7 +14,7 @@ from typing import Any
 
 import grpc
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils import cri
+from ansible_collections.evio.cni.plugins.module_utils.cni import cri
 from cri_api.v1 import api_pb2, api_pb2_grpc
 
 CONFLIST = {"name": "evio", "plugins": [{"type": "evio"}]}

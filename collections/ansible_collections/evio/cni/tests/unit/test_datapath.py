@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils import datapath
+from ansible_collections.evio.cni.plugins.module_utils.ovs import datapath
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from ipaddress import ip_interface
 from typing import Any
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.evio_config import (
+from ansible_collections.evio.cni.plugins.module_utils.overlay.edgevpn.config import (
     EvioConfigError,
     EvioNode,
     EvioOverlay,

@@ -8,8 +8,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils import installation
-from ansible_collections.evio.cni.plugins.module_utils.installation import InstallationError, install, pack, version_of
+from ansible_collections.evio.cni.plugins.module_utils.programs import installation
+from ansible_collections.evio.cni.plugins.module_utils.programs.installation import (
+    InstallationError,
+    install,
+    pack,
+    version_of,
+)
 
 
 def archive(word: str) -> bytes:

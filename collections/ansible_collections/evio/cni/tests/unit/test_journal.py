@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.cni_protocol import IO_FAILURE, CniError
-from ansible_collections.evio.cni.plugins.module_utils.journal import Journal
-from ansible_collections.evio.cni.plugins.module_utils.ownership import host_ifname
+from ansible_collections.evio.cni.plugins.module_utils.cni.spec import IO_FAILURE, CniError
+from ansible_collections.evio.cni.plugins.module_utils.names import host_ifname
+from ansible_collections.evio.cni.plugins.module_utils.state.journal import Journal
 
 ENTRY = {"host": "evio0", "ips": ["10.244.3.2/24"], "config": {"name": "evio", "note": "\u00e9" * 3000}}
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils import paths
-from ansible_collections.evio.cni.plugins.module_utils.cni_protocol import INVALID_CONFIG, UNDECODABLE, CniError
-from ansible_collections.evio.cni.plugins.module_utils.netconf import NetConf, conf_for_removal, decode
+from ansible_collections.evio.cni.plugins.module_utils.cni.netconf import NetConf, conf_for_removal, decode
+from ansible_collections.evio.cni.plugins.module_utils.cni.spec import INVALID_CONFIG, UNDECODABLE, CniError
 
 LEAST: dict[str, Any] = {"cniVersion": "1.0.0", "name": "evio", "type": "evio", "ipam": {"type": "host-local"}}
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.claims import ClaimError, Configured
-from ansible_collections.evio.cni.plugins.module_utils.conf_dir import write_conflist
-from ansible_collections.evio.cni.plugins.module_utils.conflist import PodNetwork, build_conflist
-from ansible_collections.evio.cni.plugins.module_utils.node_claim import read_configured, read_machine_id
+from ansible_collections.evio.cni.plugins.module_utils.claims.model import ClaimError, Configured
+from ansible_collections.evio.cni.plugins.module_utils.cni.conf_dir import write_conflist
+from ansible_collections.evio.cni.plugins.module_utils.cni.conflist import PodNetwork, build_conflist
+from ansible_collections.evio.cni.plugins.module_utils.node.claim import read_configured, read_machine_id
 from ansible_collections.evio.cni.plugins.module_utils.subnets import NodeSubnet
 
 

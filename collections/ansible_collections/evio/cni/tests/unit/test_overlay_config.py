@@ -7,21 +7,20 @@ import base64
 from dataclasses import replace
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.overlay_config import (
+from ansible_collections.evio.cni.plugins.module_utils.overlay.endpoint import OverlayError, parse_endpoint
+from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config import (
     OverlayConfig,
-    OverlayError,
     OverlayPeer,
     PodRoutes,
     keep_peers,
     keep_subnets,
-    parse_endpoint,
     parse_overlay,
     parse_pod_routes,
     probe_address,
     render_overlay,
     render_pod_routes,
 )
-from ansible_collections.evio.cni.plugins.module_utils.overlay_messages import (
+from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.messages import (
     ROWS_IN_A_TABLE,
     MessageError,
     Probe,

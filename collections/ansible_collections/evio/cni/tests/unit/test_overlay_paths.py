@@ -7,14 +7,14 @@ import base64
 from collections.abc import Iterable
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.overlay_config import (
+from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config import (
     OverlayConfig,
     OverlayPeer,
     PodRoutes,
     probe_address,
 )
-from ansible_collections.evio.cni.plugins.module_utils.overlay_messages import decode, encode
-from ansible_collections.evio.cni.plugins.module_utils.overlay_paths import (
+from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.messages import decode, encode
+from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.path_selection import (
     DETECTION,
     SETTLE,
     Actions,

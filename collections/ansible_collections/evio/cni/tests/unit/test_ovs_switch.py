@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils import ovs_switch
+from ansible_collections.evio.cni.plugins.module_utils.ovs import userspace_tso as ovs_switch
 
 
 def test_new_switch_is_foretold_by_its_datapath() -> None:

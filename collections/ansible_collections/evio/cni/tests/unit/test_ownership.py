@@ -8,8 +8,8 @@ import ipaddress
 import sys
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.cni_protocol import is_ifname
-from ansible_collections.evio.cni.plugins.module_utils.ownership import bridge_mac, host_ifname, short_hash
+from ansible_collections.evio.cni.plugins.module_utils.cni.spec import is_ifname
+from ansible_collections.evio.cni.plugins.module_utils.names import bridge_mac, host_ifname, short_hash
 from hypothesis import given
 from hypothesis import strategies as st
 

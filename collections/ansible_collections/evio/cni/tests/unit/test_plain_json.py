@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.plain_json import dumps, loads
+from ansible_collections.evio.cni.plugins.module_utils.fast_json import dumps, loads
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.sysctls import SysctlError, dotted, ensure_file
-from ansible_collections.evio.cni.plugins.module_utils.whole_file import write_whole
+from ansible_collections.evio.cni.plugins.module_utils.atomic_file import write_whole
+from ansible_collections.evio.cni.plugins.module_utils.kernel.sysctl import SysctlError, dotted, ensure_file
 
 
 def test_file_is_made_kept_and_removed(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.xmpp_accounts import (
+from ansible_collections.evio.cni.plugins.module_utils.overlay.edgevpn.accounts import (
     Account,
     XmppAccountError,
     check_accounts,

@@ -1,0 +1,123 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the container runtime says of its network, over CRI v1 (RuntimeService.Status): has it loaded our conflist?
+
+The one call needs five fields of two messages, which are read here off the protobuf wire; nodes need grpc and no stubs.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import EvioError
+
+CONTAINERD = "/run/containerd/containerd.sock"
+_STATUS = "/runtime.v1.RuntimeService/Status"
+_VERBOSE_REQUEST = b"\x08\x01"
+"""StatusRequest{verbose: true}: containerd then tells the configuration it has loaded."""
+
+
+class CriError(EvioError):
+    """The runtime does not answer, or has not loaded the network."""
+
+
+@dataclass(frozen=True)
+class NetworkStatus:
+    """The runtime's NetworkReady condition, and the sources of the networks it has loaded, as the files had them."""
+
+    ready: bool
+    message: str
+    sources: tuple[Any, ...]
+
+
+def network_status(socket: str = CONTAINERD, *, timeout: float = 5.0) -> NetworkStatus:
+    """Ask once; timeout in seconds. Raises CriError if the runtime cannot be asked."""
+    try:
+        import grpc
+    except ImportError as error:
+        raise CriError("asking the container runtime needs grpc: install the package python3-grpcio") from error
+    with grpc.insecure_channel(f"unix://{socket}") as channel:
+        try:
+            answer = channel.unary_unary(_STATUS)(_VERBOSE_REQUEST, timeout=timeout)
+        except grpc.RpcError as error:
+            reason = error.details() if isinstance(error, grpc.Call) else str(error)
+            raise CriError(f"the container runtime at {socket} does not answer: {reason}") from error
+    return _parse_status(answer)
+
+
+def await_network(conflist: dict[str, Any], socket: str = CONTAINERD, *, timeout: float = 10.0) -> None:
+    """Return once the runtime has loaded this very conflist and calls its network ready; timeout in seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        status = network_status(socket)
+        if status.ready and conflist in status.sources:
+            return
+        if time.monotonic() >= deadline:
+            found = status.message or f"loaded instead: {[_name(source) for source in status.sources]}"
+            raise CriError(
+                f"the container runtime at {socket} has not loaded the network {conflist['name']!r} "
+                f"after {timeout:g} s: {found}"
+            )
+        time.sleep(0.1)
+
+
+def _parse_status(answer: bytes) -> NetworkStatus:
+    # runtime/v1/api.proto: StatusResponse{1 status{1 conditions{1 type, 2 status, 3 reason, 4 message}}, 2 info<k, v>}
+    ready, message, sources = False, "no NetworkReady condition", ()
+    for number, value in _fields(answer):
+        if number == 1:
+            for _number, condition in _fields(value):
+                fields = dict(_fields(condition))
+                if fields.get(1) == b"NetworkReady":
+                    ready = bool(fields.get(2, 0))
+                    message = fields.get(4, b"").decode()
+        elif number == 2:
+            entry = dict(_fields(value))
+            if entry.get(1) == b"cniconfig":
+                sources = _sources(entry.get(2, b"{}"))
+    return NetworkStatus(ready, message, sources)
+
+
+def _sources(cniconfig: bytes) -> tuple[Any, ...]:
+    sources = []
+    for network in json.loads(cniconfig).get("Networks") or ():
+        try:
+            sources.append(json.loads(network["Config"]["Source"]))
+        except (KeyError, TypeError, ValueError):
+            continue
+    return tuple(sources)
+
+
+def _name(source: Any) -> str:
+    return str(source.get("name")) if isinstance(source, dict) else "?"
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
+    """The fields of a protobuf message: numbers as int, everything with a length as bytes."""
+    at = 0
+    while at < len(message):
+        tag, at = _varint(message, at)
+        number, wire_type = tag >> 3, tag & 7
+        if wire_type == 0:
+            value, at = _varint(message, at)
+            yield number, value
+        elif wire_type == 2:
+            length, at = _varint(message, at)
+            yield number, message[at : at + length]
+            at += length
+        else:
+            raise CriError(f"the container runtime's answer has a field of unknown kind {wire_type}")
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7

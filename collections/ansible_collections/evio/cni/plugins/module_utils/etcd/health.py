@@ -1,0 +1,76 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Whether etcd answers and takes us for whom we say we are: one look before anything is changed.
+
+By its own pages over HTTPS, with nothing but the standard library: on a host that nothing is installed on yet, too.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import time
+from dataclasses import dataclass
+
+from .client import Access, EtcdError, Member, diagnose, parse_endpoint, tls_context
+
+_PAUSE = 0.2
+"""Seconds between two looks at an etcd that does not answer yet."""
+
+
+@dataclass(frozen=True)
+class Health:
+    """What one member says of itself."""
+
+    endpoint: str
+    version: str
+    is_healthy: bool
+    """It has a leader and takes writes."""
+
+
+def ask_health(access: Access) -> tuple[Health, ...]:
+    """Of every member that answers. Raises EtcdError if none does, in words for each."""
+    found, failures = [], []
+    for endpoint in access.endpoints:
+        member = parse_endpoint(endpoint, access)
+        try:
+            version = _get(member, access, "/version").get("etcdserver", "")
+            healthy = str(_get(member, access, "/health").get("health", "")) == "true"
+            found.append(Health(endpoint, str(version), healthy))
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            failures.append(f"{endpoint} {diagnose(member, access) or f'does not answer as etcd does: {error}'}")
+    if not found:
+        raise EtcdError("etcd: " + "; ".join(failures))
+    if not any(health.is_healthy for health in found):
+        raise EtcdError(
+            f"etcd: {', '.join(health.endpoint for health in found)} answers, but has no leader or an alarm; "
+            "see `etcdctl endpoint status` and `etcdctl alarm list`"
+        )
+    return tuple(found)
+
+
+def await_health(access: Access, wait: float) -> tuple[Health, ...]:
+    """The same of an etcd that is about to start: asked again until it answers, for this many seconds at most."""
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            return ask_health(access)
+        except EtcdError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(_PAUSE)
+
+
+def _get(member: Member, access: Access, path: str) -> dict[str, object]:
+    connection: http.client.HTTPConnection
+    if member.tls:
+        context: ssl.SSLContext = tls_context(access)
+        connection = http.client.HTTPSConnection(member.host, member.port, timeout=access.timeout, context=context)
+    else:
+        connection = http.client.HTTPConnection(member.host, member.port, timeout=access.timeout)
+    try:
+        connection.request("GET", path)
+        answer = json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+    return answer if isinstance(answer, dict) else {}

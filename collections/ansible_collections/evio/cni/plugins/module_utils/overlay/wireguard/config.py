@@ -1,0 +1,277 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What a node is told about its overlay: the two files the role writes and the node's agent reads, and their rules.
+
+Pure. Which way a peer is reached at a given moment is overlay_paths' subject; what the kernel makes of it wireguard's.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import itertools
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, ip_address, ip_network
+from typing import Any
+
+from ...mtu import LEAST_MTU_IPV6
+from ..endpoint import LISTEN_PORT, OverlayError, parse_endpoint
+
+SCHEMA = 1
+INTERFACE = "evio0"
+PROBE_PORT = 51821
+"""UDP port of the agents' talk, on the probe addresses of the overlay interface only."""
+OVERHEAD = 80
+"""Bytes that WireGuard adds to a packet on an IPv6 underlay: 40 IP + 8 UDP + 16 header + 16 tag. On IPv4, 20 less."""
+MTU = 1500 - OVERHEAD
+"""The most that the overlay has unless told otherwise: more than Ethernet's 1500 is nowhere to be counted on."""
+_NODE_NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$")
+_INTERFACE_NAME = re.compile(r"^[A-Za-z0-9_.-]{1,15}$")
+_RESERVED_PROBE_NETWORKS = (ip_network("169.254.169.0/24"), ip_network("169.254.170.0/24"))
+"""Where clouds answer for metadata, time and credentials: a route there would take them from the node."""
+
+
+@dataclass(frozen=True)
+class OverlayPeer:
+    """Another node of the host overlay."""
+
+    name: str
+    public_key: str
+    """WireGuard's: 32 bytes in base64."""
+    address: str
+    """Its host overlay address."""
+    endpoint: str | None = None
+    """``address:port`` under which anybody reaches it; None behind a NAT."""
+
+    @property
+    def is_relay(self) -> bool:
+        """A node that everybody reaches forwards for those who do not reach each other."""
+        return self.endpoint is not None
+
+
+@dataclass(frozen=True)
+class OverlayConfig:
+    """The host overlay as one node sees it: ``overlay.json``."""
+
+    node: str
+    address: str
+    host_cidr: str
+    public_key: str
+    endpoint: str | None = None
+    interface: str = INTERFACE
+    listen_port: int = LISTEN_PORT
+    mtu: int = MTU
+    peers: tuple[OverlayPeer, ...] = ()
+
+    @property
+    def prefix_length(self) -> int:
+        return ip_network(self.host_cidr).prefixlen
+
+    @property
+    def is_relay(self) -> bool:
+        return self.endpoint is not None
+
+
+@dataclass(frozen=True)
+class PodRoutes:
+    """Which node holds which pod subnets: ``pod-routes.json``. Empty until the subnets are claimed."""
+
+    pod_cidrs: tuple[str, ...] = ()
+    subnets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def parse_overlay(text: str, source: str = "overlay.json") -> OverlayConfig:
+    """The host overlay from its file's text; OverlayError names the source and what is wrong in it."""
+    data = _object(text, source)
+    try:
+        config = OverlayConfig(
+            node=str(data["node"]),
+            address=str(data["address"]),
+            host_cidr=str(data["host_cidr"]),
+            public_key=str(data["public_key"]),
+            endpoint=data.get("endpoint"),
+            interface=str(data["interface"]),
+            listen_port=int(data["listen_port"]),
+            mtu=int(data["mtu"]),
+            peers=tuple(
+                OverlayPeer(str(peer["name"]), str(peer["public_key"]), str(peer["address"]), peer.get("endpoint"))
+                for peer in data["peers"]
+            ),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise OverlayError(f"{source}: {error!r}: not an overlay of schema {SCHEMA}; run the playbook again") from error
+    check_overlay(config, source)
+    return config
+
+
+def render_overlay(config: OverlayConfig) -> str:
+    """The file's text: peers in the order of their addresses, so that equal overlays are equal bytes everywhere."""
+    return _text(
+        {
+            "schema": SCHEMA,
+            "node": config.node,
+            "interface": config.interface,
+            "address": config.address,
+            "host_cidr": config.host_cidr,
+            "public_key": config.public_key,
+            "endpoint": config.endpoint,
+            "listen_port": config.listen_port,
+            "mtu": config.mtu,
+            "peers": [
+                {
+                    "name": peer.name,
+                    "public_key": peer.public_key,
+                    "address": peer.address,
+                    "endpoint": peer.endpoint,
+                }
+                for peer in sorted(config.peers, key=_address_order)
+            ],
+        }
+    )
+
+
+def parse_pod_routes(text: str, source: str = "pod-routes.json") -> PodRoutes:
+    """The pod subnets from their file's text; OverlayError names the source and what is wrong in it."""
+    data = _object(text, source)
+    try:
+        routes = PodRoutes(
+            pod_cidrs=tuple(str(cidr) for cidr in data["pod_cidrs"]),
+            subnets={str(node): tuple(str(cidr) for cidr in cidrs) for node, cidrs in data["subnets"].items()},
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise OverlayError(f"{source}: {error!r}: not pod routes of schema {SCHEMA}; run the playbook again") from error
+    check_pod_routes(routes, source)
+    return routes
+
+
+def render_pod_routes(routes: PodRoutes) -> str:
+    """The file's text; nodes without a subnet are left out."""
+    return _text(
+        {
+            "schema": SCHEMA,
+            "pod_cidrs": list(routes.pod_cidrs),
+            "subnets": {node: list(routes.subnets[node]) for node in sorted(routes.subnets) if routes.subnets[node]},
+        }
+    )
+
+
+def keep_peers(
+    wanted: Iterable[OverlayPeer], existing: Iterable[OverlayPeer], keep: Iterable[str]
+) -> tuple[OverlayPeer, ...]:
+    """The wanted peers, and of the existing ones those that this run could not ask but that are still members."""
+    named = {peer.name: peer for peer in existing if peer.name in set(keep)}
+    named.update({peer.name: peer for peer in wanted})
+    return tuple(sorted(named.values(), key=_address_order))
+
+
+def keep_subnets(wanted: PodRoutes, existing: PodRoutes, keep: Iterable[str]) -> PodRoutes:
+    """The wanted subnets, and those of nodes this run could not ask about, unless another node holds them now."""
+    held = {cidr for cidrs in wanted.subnets.values() for cidr in cidrs}
+    kept = {
+        node: cidrs
+        for node, cidrs in existing.subnets.items()
+        if node in set(keep) and node not in wanted.subnets and not held.intersection(cidrs)
+    }
+    return replace(wanted, subnets={**kept, **wanted.subnets})
+
+
+def probe_address(address: str) -> str:
+    """The link-local IPv4 address on which a node's agent answers its direct peers (RFC 3927).
+
+    The last 16 bits of the host overlay address, so nobody has to hand them out. It belongs to one peer alone and
+    is never relayed: what arrives from it came the direct way.
+    """
+    return str(IPv4Address(0xA9FE0000 | (int(ip_address(address)) & 0xFFFF)))
+
+
+def host_prefix(address: str) -> str:
+    """The address as a prefix of its own: ``/32`` or ``/128``."""
+    parsed = ip_address(address)
+    return f"{parsed}/{parsed.max_prefixlen}"
+
+
+def check_overlay(config: OverlayConfig, source: str = "overlay.json") -> None:
+    """Raise OverlayError for the first thing of the host overlay that cannot work."""
+    if not _INTERFACE_NAME.match(config.interface):
+        raise OverlayError(f"{source}: interface {config.interface!r}: not a name of at most 15 characters")
+    if not 0 < config.listen_port < 65536:
+        raise OverlayError(f"{source}: listen_port {config.listen_port} is not between 1 and 65535")
+    try:
+        network = ip_network(config.host_cidr)
+    except ValueError as error:
+        raise OverlayError(f"{source}: host_cidr {config.host_cidr!r}: {error}") from error
+    lowest = 576 if network.version == 4 else LEAST_MTU_IPV6
+    if not lowest <= config.mtu <= 9000:
+        raise OverlayError(f"{source}: mtu {config.mtu} is not between {lowest} and 9000 bytes")
+    own = OverlayPeer(config.node, config.public_key, config.address, config.endpoint)
+    holders: dict[str, str] = {}
+    for node in (own, *config.peers):
+        _check_peer(node, source)
+        if ip_address(node.address) not in network:
+            raise OverlayError(f"{source}: {node.name} has {node.address}, outside the host overlay {network}")
+        for value in (node.name, node.public_key, node.address, probe_address(node.address)):
+            if value in holders:
+                raise OverlayError(f"{source}: {value} belongs to both {holders[value]} and {node.name}")
+        holders.update(
+            dict.fromkeys((node.name, node.public_key, node.address, probe_address(node.address)), node.name)
+        )
+
+
+def check_pod_routes(routes: PodRoutes, source: str = "pod-routes.json") -> None:
+    """Raise OverlayError if a subnet is none, is outside the pod overlay or is held twice."""
+    try:
+        pools = [ip_network(cidr) for cidr in routes.pod_cidrs]
+        held = [(ip_network(cidr), node) for node in sorted(routes.subnets) for cidr in routes.subnets[node]]
+    except ValueError as error:
+        raise OverlayError(f"{source}: {error}") from error
+    held.sort(key=lambda item: (item[0].version, int(item[0].network_address), item[0].prefixlen))
+    for subnet, node in held:
+        if not any(pool.version == subnet.version and subnet.subnet_of(pool) for pool in pools):  # type: ignore[arg-type]
+            raise OverlayError(f"{source}: {subnet} of {node} is outside the pod overlay {', '.join(routes.pod_cidrs)}")
+    for (subnet, node), (following, other) in itertools.pairwise(held):
+        if subnet.version == following.version and subnet.overlaps(following):
+            raise OverlayError(f"{source}: {subnet} of {node} overlaps {following} of {other}")
+
+
+def _check_peer(peer: OverlayPeer, source: str) -> None:
+    if not _NODE_NAME.match(peer.name):
+        raise OverlayError(f"{source}: {peer.name!r} is not a node's name")
+    try:
+        key = base64.b64decode(peer.public_key, validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != 32:
+        raise OverlayError(f"{source}: {peer.name} has public key {peer.public_key!r}, not 32 bytes in base64")
+    try:
+        ip_address(peer.address)
+    except ValueError as error:
+        raise OverlayError(f"{source}: {peer.name} has address {peer.address!r}: {error}") from error
+    probe = IPv4Address(probe_address(peer.address))
+    if any(probe in network for network in _RESERVED_PROBE_NETWORKS):
+        raise OverlayError(
+            f"{source}: {peer.name} has {peer.address}, whose probe address {probe} is where clouds answer for "
+            "metadata; give it another evio_host_overlay_address"
+        )
+    if peer.endpoint is not None and parse_endpoint(peer.endpoint) != peer.endpoint:
+        raise OverlayError(f"{source}: {peer.name} has endpoint {peer.endpoint!r}, not address:port")
+
+
+def _address_order(peer: OverlayPeer) -> tuple[int, int]:
+    address = ip_address(peer.address)
+    return (address.version, int(address))
+
+
+def _object(text: str, source: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise OverlayError(f"{source}: not JSON: {error}") from error
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        raise OverlayError(f"{source}: not of schema {SCHEMA}; run the playbook again")
+    return data
+
+
+def _text(data: dict[str, Any]) -> str:
+    return json.dumps(data, indent=2) + "\n"

@@ -1,0 +1,263 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The WireGuard device: made by the kernel where it can, else by wireguard-go; its keys, peers and AllowedIPs.
+
+``wg`` (wireguard-tools) speaks to both kinds alike. Addresses and routes of the device are overlay_links' subject,
+which peer gets which AllowedIPs overlay_paths'.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ... import paths
+from ...errors import EvioError
+
+KERNEL = "kernel"
+USERSPACE = "wireguard-go"
+KEEPALIVE = 25
+"""Seconds: holds a NAT's mapping open while no agent sends probes. WireGuard's own recommendation."""
+FAST_USERSPACE = 20230223
+"""The date in the version of the first wireguard-go with segmentation offload."""
+_TIMEOUT = 10.0
+_CONTROL_DIR = "/var/run/wireguard"
+
+
+class WireGuardError(EvioError):
+    """The device, its tool or its key is not as it must be."""
+
+
+@dataclass(frozen=True)
+class PeerState:
+    """A peer as the device has it."""
+
+    public_key: str
+    endpoint: str | None
+    allowed_ips: frozenset[str]
+    latest_handshake: int
+    """Seconds since 1970; 0 if there was none."""
+    received: int
+    sent: int
+    """Bytes."""
+
+
+@dataclass(frozen=True)
+class DeviceState:
+    """The device as it is."""
+
+    public_key: str | None
+    listen_port: int
+    peers: Mapping[str, PeerState]
+
+
+@dataclass(frozen=True)
+class PeerChange:
+    """What to do to one peer; None leaves a property as it is."""
+
+    public_key: str
+    allowed_ips: tuple[str, ...] | None = None
+    endpoint: str | None = None
+    is_removed: bool = False
+
+
+def create_key(path: str = paths.WIREGUARD_KEY) -> str:
+    """Make the node's private key, readable by root alone, if there is none; its public key, in base64."""
+    if not Path(path).exists():
+        key = _run(["wg", "genkey"])
+        directory = Path(path).parent
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = directory / f".{Path(path).name}.{os.getpid()}.tmp"
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(key)
+                file.flush()
+                os.fsync(file.fileno())
+            # Not rename: whoever was first keeps the name, so that two runs at once end with one key.
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)
+        except OSError as error:
+            raise WireGuardError(f"cannot write {path}: {error}") from error
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                temporary.unlink()
+    os.chmod(path, 0o600)
+    return read_public_key(path)
+
+
+def read_public_key(path: str = paths.WIREGUARD_KEY) -> str:
+    """The public key of the private key in the file; WireGuardError if the file is missing or no key."""
+    try:
+        private = Path(path).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WireGuardError(f"cannot read the WireGuard key {path}: {error}") from error
+    return _run(["wg", "pubkey"], private).strip()
+
+
+def create_device(interface: str) -> str:
+    """Make the interface and say by whom: KERNEL or USERSPACE. WireGuardError if neither can."""
+    if _create_in_kernel(interface):
+        return KERNEL
+    if shutil.which(USERSPACE) is None:
+        raise WireGuardError(f"the kernel has no WireGuard and {USERSPACE} is not installed (Debian: {USERSPACE})")
+    _start_userspace(interface)
+    return USERSPACE
+
+
+def userspace_pid(interface: str) -> int | None:
+    """The process of the wireguard-go that answers for the interface; None if none does, as with the kernel's."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
+        control.settimeout(_TIMEOUT)
+        try:
+            control.connect(f"{_CONTROL_DIR}/{interface}.sock")
+        except OSError:
+            return None
+        credentials = control.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        pid: int = struct.unpack("3i", credentials)[0]
+        return pid
+
+
+def end_replaced_userspace(interface: str) -> bool:
+    """End the interface's wireguard-go if its file was replaced since it was started, as a new package does."""
+    pid = userspace_pid(interface)
+    if pid is None:
+        return False
+    try:
+        if not os.readlink(f"/proc/{pid}/exe").endswith(" (deleted)"):
+            return False
+        process = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+        select.select([process], [], [], _TIMEOUT)
+    finally:
+        os.close(process)
+    return True
+
+
+def userspace_is_slow() -> str | None:
+    """The version of the installed wireguard-go if it is one without segmentation offload (5 times slower)."""
+    try:
+        version = _run([USERSPACE, "--version"]).partition("\n")[0]
+    except WireGuardError:
+        return None
+    date = re.search(r"\.(\d{8})", version)
+    return version if date and int(date.group(1)) < FAST_USERSPACE else None
+
+
+def read_device(interface: str) -> DeviceState | None:
+    """The device and its peers; None if there is no such device or nobody answers for it."""
+    result = _wg(["show", interface, "dump"])
+    if result.returncode != 0:
+        return None
+    first, *rest = (line.split("\t") for line in result.stdout.splitlines())
+    peers = {}
+    for key, _preshared, endpoint, allowed_ips, handshake, received, sent, _keepalive in rest:
+        peers[key] = PeerState(
+            public_key=key,
+            endpoint=None if endpoint == "(none)" else endpoint,
+            allowed_ips=frozenset() if allowed_ips == "(none)" else frozenset(allowed_ips.split(",")),
+            latest_handshake=int(handshake),
+            received=int(received),
+            sent=int(sent),
+        )
+    return DeviceState(None if first[1] == "(none)" else first[1], int(first[2]), peers)
+
+
+def set_device(interface: str, key_path: str, listen_port: int) -> None:
+    """Give the device its private key and UDP port."""
+    _change(["set", interface, "listen-port", str(listen_port), "private-key", key_path])
+
+
+def change_peers(interface: str, changes: Iterable[PeerChange]) -> None:
+    """Apply the changes in their order, in one call: AllowedIPs given to one peer leave the one that had them."""
+    arguments: list[str] = []
+    for change in changes:
+        arguments += ["peer", change.public_key]
+        if change.is_removed:
+            arguments.append("remove")
+            continue
+        if change.endpoint is not None:
+            arguments += ["endpoint", change.endpoint, "persistent-keepalive", str(KEEPALIVE)]
+        if change.allowed_ips is not None:
+            arguments += ["allowed-ips", ",".join(change.allowed_ips)]
+    if arguments:
+        _change(["set", interface, *arguments])
+
+
+def _create_in_kernel(interface: str) -> bool:
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    with IPRoute() as ipr:
+        try:
+            ipr.link("add", ifname=interface, kind="wireguard")
+        except NetlinkError as error:
+            if error.code == errno.EOPNOTSUPP:
+                return False
+            raise WireGuardError(f"cannot create {interface}: {os.strerror(error.code)}") from error
+    return True
+
+
+def _start_userspace(interface: str) -> None:
+    """In a session of its own: it outlives the agent, and the next agent takes the running device over."""
+    process = subprocess.Popen(
+        [USERSPACE, interface],
+        stdin=subprocess.DEVNULL,
+        stdout=2,
+        start_new_session=True,
+        # In the foreground it neither forks nor prints its advice to use the kernel's.
+        env={**os.environ, "LOG_LEVEL": "error", "WG_PROCESS_FOREGROUND": "1"},
+    )
+    deadline = time.monotonic() + _TIMEOUT
+    while userspace_pid(interface) is None:
+        if process.poll() is not None:
+            raise WireGuardError(
+                f"{USERSPACE} {interface} ended with status {process.returncode}; is there /dev/net/tun?"
+            )
+        if time.monotonic() > deadline:
+            process.kill()
+            process.wait()
+            raise WireGuardError(f"{USERSPACE} did not answer for {interface} within {_TIMEOUT:.0f} s")
+        time.sleep(0.01)
+    # Its end is seen and waited for by whoever watches userspace_pid(); Popen shall not warn that it still runs.
+    process.returncode = 0
+
+
+def _change(arguments: list[str]) -> None:
+    result = _wg(arguments)
+    if result.returncode != 0:
+        raise WireGuardError(f"wg {arguments[0]} {arguments[1]} failed: {result.stderr.strip()}")
+
+
+def _wg(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    return _execute(["wg", *arguments])
+
+
+def _run(command: list[str], text: str = "") -> str:
+    result = _execute(command, text)
+    if result.returncode != 0:
+        raise WireGuardError(f"{' '.join(command)} failed: {result.stderr.strip() or result.returncode}")
+    return result.stdout
+
+
+def _execute(command: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+    except FileNotFoundError as error:
+        raise WireGuardError(f"{command[0]} is not installed (Debian: wireguard-tools, wireguard-go)") from error
+    except subprocess.TimeoutExpired as error:
+        raise WireGuardError(f"{command[0]} did not answer within {_TIMEOUT:.0f} s") from error

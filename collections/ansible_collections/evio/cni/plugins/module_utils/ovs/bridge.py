@@ -1,0 +1,245 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Making the pod bridge: one function for the module, for repair, and for ADD when its quick check fails.
+
+Open vSwitch is spoken to by the OVSDB protocol (library ``ovs``), addresses and links by netlink (``pyroute2``).
+What a bridge shall be is the subject of bridge_spec.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from typing import Any
+
+from .. import paths
+from ..differences import Differences
+from ..errors import EvioError
+from ..firewall.forwarding import accept_forwarding, is_accepted, withdraw_forwarding
+from ..kernel.sysctl import read_sysctls, write_sysctls
+from .bridge_device import clear_addresses, read_link, set_up_link
+from .bridge_spec import BridgeError, BridgeSpec, BridgeState, check_spec, compare
+from .external_ids import EPOCH_ID, OWNER, OWNER_ID
+from .idl import Database, OvsdbError, assign, connect
+
+
+def compare_bridge(
+    spec: BridgeSpec, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, must_exist: bool = False
+) -> Differences:
+    """How the bridge differs from the spec; nothing is changed. timeout in seconds. must_exist as in ensure_bridge."""
+    check_spec(spec)
+    with connect(ovsdb, timeout) as database:
+        return compare(spec, _state(database, spec, must_exist))
+
+
+def ensure_bridge(
+    spec: BridgeSpec, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, must_exist: bool = False
+) -> Differences:
+    """Make the bridge as the spec says and return what differed before. Ports and what is not in the spec stay.
+
+    Raises an EvioError where the OVSDB does not answer in time or vswitchd cannot make it: then a new bridge is undone.
+    must_exist: the same for a bridge that somebody else was to make and that is not there.
+    """
+    check_spec(spec)
+    with connect(ovsdb, timeout) as database:
+        state = _state(database, spec, must_exist)
+        differences = compare(spec, state)
+        if not differences.changed:
+            return differences
+        if state is None:
+            _refuse_foreign_link(spec.name)
+        is_made_here = _write(database, spec)
+        try:
+            database.await_switch()
+            _await_device(database, spec)
+            set_up_link(spec)
+            write_sysctls({**spec.node_sysctls, **_of_link(spec)})
+            if spec.gateways:
+                accept_forwarding(spec.name)
+        except EvioError:
+            if is_made_here:
+                database.extend_deadline()
+                with contextlib.suppress(OvsdbError):
+                    _delete(database, spec.name)
+            raise
+        return differences
+
+
+def remove_bridge(
+    name: str, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, dry_run: bool = False, only_ours: bool = True
+) -> bool:
+    """Remove a bridge; False where there is none. Raises BridgeError for one that is somebody else's, if only_ours."""
+    with connect(ovsdb, timeout) as database:
+        row = _bridge(database, name)
+        if row is None:
+            return False
+        if only_ours and not _is_ours(row):
+            raise BridgeError(
+                f"bridge {name} was not made by {OWNER} (external_ids:{OWNER_ID} is not set); it is left alone"
+            )
+        if not dry_run:
+            _delete(database, name)
+            database.await_switch()
+            withdraw_forwarding(name)
+        return True
+
+
+def release_bridge(name: str, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, dry_run: bool = False) -> bool:
+    """Give back a bridge that somebody else has made: our gateways and marks go, it stays with all that is plugged in.
+
+    False where there is no such bridge, or none that has anything of ours.
+    """
+    with connect(ovsdb, timeout) as database:
+        row = _bridge(database, name)
+        if row is None or not _is_ours(row):
+            return False
+        if not dry_run:
+            clear_addresses(name)
+            database.commit(lambda _transaction: _clear_marks(_bridge(database, name)))
+            withdraw_forwarding(name)
+        return True
+
+
+def unplug(
+    names: Iterable[str], *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, dry_run: bool = False
+) -> list[str]:
+    """Take ports of these names off whichever bridges have them; those that were there. Devices stay."""
+    wanted = set(names)
+
+    def fill(_transaction: Any) -> None:
+        for row in database.tables["Bridge"].rows.values():
+            if any(port.name in wanted for port in row.ports):
+                assign(row, "ports", [port for port in row.ports if port.name not in wanted])
+
+    with connect(ovsdb, timeout) as database:
+        bridges = database.tables["Bridge"].rows.values()
+        found = sorted(port.name for row in bridges for port in row.ports if port.name in wanted)
+        if found and not dry_run:
+            database.commit(fill)
+            database.await_switch()
+        return found
+
+
+def _refuse_foreign_link(name: str) -> None:
+    """A netdev bridge leaves its TAP behind when its database is lost: that one is taken up again, any other is not."""
+    link = read_link(name)
+    if link is not None and link.kind != "tun":
+        raise BridgeError(
+            f"a network interface {name} is there that is no Open vSwitch bridge; remove it or take another name"
+        )
+
+
+def _state(database: Database, spec: BridgeSpec, must_exist: bool) -> BridgeState | None:
+    row = _bridge(database, spec.name)
+    if row is None and must_exist:
+        raise BridgeError(f"there is no bridge {spec.name}, which was to be there already; is that its name?")
+    if row is None:
+        return None
+    link = read_link(spec.name)
+    return BridgeState(
+        datapath_type=row.datapath_type or "system",
+        mac=link.mac if link and row.other_config.get("hwaddr") else row.other_config.get("hwaddr"),
+        mtu=link.mtu if link else None,
+        external_ids=dict(row.external_ids),
+        fail_mode=row.fail_mode[0] if row.fail_mode else None,
+        spanning_tree=row.stp_enable or row.rstp_enable,
+        addresses=link.addresses if link else frozenset(),
+        is_up=bool(link and link.is_up),
+        sysctls={**spec.link_sysctls, **read_sysctls(spec.sysctls)} if link else {},
+        is_forwarded=is_accepted(spec.name),
+    )
+
+
+def _of_link(spec: BridgeSpec) -> dict[str, str]:
+    """Those of the link's settings that the kernel has for it.
+
+    It has none where there is no IPv6, as on every link of less than IPv6's 1280 bytes: that one listens to no router.
+    """
+    return {name: spec.link_sysctls[name] for name in read_sysctls(spec.link_sysctls)}
+
+
+def _write(database: Database, spec: BridgeSpec) -> bool:
+    """Make or change the bridge's rows in one transaction; True if it made the bridge, and nobody else meanwhile."""
+    is_made_here = False
+
+    def fill(transaction: Any) -> None:
+        nonlocal is_made_here
+        row = _bridge(database, spec.name)
+        is_made_here = row is None
+        if row is None:
+            row = _insert_bridge(database, transaction, spec.name)
+        interface = _own_interface(row) or _insert_own_interface(database, transaction, row)
+        assign(row, "datapath_type", "" if spec.datapath_type == "system" else spec.datapath_type)
+        assign(row, "fail_mode", "standalone")
+        assign(row, "stp_enable", False)
+        assign(row, "rstp_enable", False)
+        if spec.fixed_mac is not None:
+            assign(row, "other_config", {**getattr(row, "other_config", {}), "hwaddr": spec.fixed_mac})
+        assign(row, "external_ids", {**getattr(row, "external_ids", {}), **spec.external_ids})
+        if spec.mtu is not None:
+            assign(interface, "mtu_request", spec.mtu)
+
+    database.commit(fill)
+    return is_made_here
+
+
+def _await_device(database: Database, spec: BridgeSpec) -> None:
+    """Return once the bridge's device is there with its number and MTU."""
+
+    def is_there() -> bool:
+        row = _bridge(database, spec.name)
+        interface = _own_interface(row) if row is not None else None
+        if interface is None:
+            return False
+        if interface.error:
+            raise BridgeError(f"Open vSwitch cannot make the bridge {spec.name}: {interface.error[0]}")
+        link = read_link(spec.name)
+        return bool(interface.ofport) and link is not None and spec.mtu in (None, link.mtu)
+
+    hint = ""
+    if spec.datapath_type == "system":
+        hint = "; has this kernel the module openvswitch? without it, take datapath_type netdev"
+    database.wait(is_there, f"has not made the device of bridge {spec.name}{hint}")
+
+
+def _delete(database: Database, name: str) -> None:
+    def fill(_transaction: Any) -> None:
+        row = _bridge(database, name)
+        assign(database.root, "bridges", [bridge for bridge in database.root.bridges if bridge != row])
+
+    database.commit(fill)
+
+
+def _is_ours(row: Any) -> bool:
+    return bool(row.external_ids.get(OWNER_ID) == OWNER)
+
+
+def _clear_marks(row: Any) -> None:
+    if row is not None:
+        marks = (OWNER_ID, EPOCH_ID)
+        assign(row, "external_ids", {key: value for key, value in row.external_ids.items() if key not in marks})
+
+
+def _bridge(database: Database, name: str) -> Any:
+    return next((row for row in database.tables["Bridge"].rows.values() if row.name == name), None)
+
+
+def _own_interface(row: Any) -> Any:
+    own = (port for port in row.ports if port.name == row.name)
+    return next((interface for port in own for interface in port.interfaces), None)
+
+
+def _insert_bridge(database: Database, transaction: Any, name: str) -> Any:
+    bridge = transaction.insert(database.tables["Bridge"])
+    bridge.name, bridge.ports = name, []
+    assign(database.root, "bridges", [*database.root.bridges, bridge])
+    return bridge
+
+
+def _insert_own_interface(database: Database, transaction: Any, bridge: Any) -> Any:
+    """The port by which the kernel sees the bridge; vswitchd makes one without it too, but gives it no MTU."""
+    interface = transaction.insert(database.tables["Interface"])
+    interface.name, interface.type = bridge.name, "internal"
+    port = transaction.insert(database.tables["Port"])
+    port.name, port.interfaces = bridge.name, [interface]
+    assign(bridge, "ports", [*bridge.ports, port])
+    return interface

@@ -1,0 +1,169 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the pod bridge shall be and what it is: its description, and how the two differ.
+
+Pure. Reading and changing the bridge is the subject of bridge.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from typing import Any
+
+from ..differences import Differences
+from ..errors import EvioError
+from ..mtu import LEAST_MTU, MOST_MTU
+from ..names import bridge_mac
+from .datapath import DATAPATH_TYPES
+from .external_ids import OWNER, OWNER_ID
+
+_FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
+"""IFNAMSIZ of linux/if.h, 16 with the final zero."""
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+
+class BridgeError(EvioError):
+    """The bridge cannot be described so, or cannot be made."""
+
+
+@dataclass(frozen=True)
+class BridgeSpec:
+    """The bridge as it shall be."""
+
+    name: str
+    gateways: tuple[str, ...]
+    """Its addresses in CIDR notation, at most one a family: the gateways of the node's pods. Empty leaves them as they
+    are, as on a bridge that somebody else addresses."""
+    mtu: int | None = None
+    """Bytes; None leaves it to Open vSwitch."""
+    datapath_type: str = "system"
+    """``system``, the kernel's datapath, or ``netdev``, that of vswitchd."""
+    mac: str | None = None
+    """None derives it from the first gateway, so that it never changes."""
+    external_ids: Mapping[str, str] = field(default_factory=lambda: {OWNER_ID: OWNER})
+
+    @property
+    def fixed_mac(self) -> str | None:
+        if self.mac is not None:
+            return self.mac.lower()
+        return bridge_mac(_gateway(self.gateways[0]).ip.packed) if self.gateways else None
+
+    @property
+    def node_sysctls(self) -> dict[str, str]:
+        """What makes the node the router of its pods, by path below /proc/sys; kept over a boot by who installs it."""
+        versions = {_gateway(gateway).version for gateway in self.gateways}
+        return {_FORWARDING[version]: "1" for version in sorted(versions)}
+
+    @property
+    def link_sysctls(self) -> dict[str, str]:
+        """What the bridge's own link must be told where it has IPv6: that no pod may advertise itself as the node's
+        router (CVE-2020-10749)."""
+        return {f"net/ipv6/conf/{self.name}/accept_ra": "0"}
+
+    @property
+    def sysctls(self) -> dict[str, str]:
+        """All that the kernel must be told."""
+        return {**self.node_sysctls, **self.link_sysctls}
+
+
+@dataclass(frozen=True)
+class BridgeState:
+    """The bridge as it is."""
+
+    datapath_type: str
+    mac: str | None
+    mtu: int | None
+    external_ids: Mapping[str, str]
+    fail_mode: str | None
+    spanning_tree: bool
+    addresses: frozenset[str]
+    """Those that were given to it: without link-local ones, and those with a lifetime (from a router, a lease)."""
+    is_up: bool
+    sysctls: Mapping[str, str]
+    """Those of the spec's that the kernel has, by path below /proc/sys."""
+    is_forwarded: bool = True
+    """Whether the node's firewall lets through what comes from and goes to its pods, as far as it is iptables'."""
+
+
+def check_spec(spec: BridgeSpec) -> None:
+    """Raise BridgeError for what no bridge can have; Open vSwitch's library drops some of it silently."""
+    if not _NAME.fullmatch(spec.name):
+        raise BridgeError(f"bridge name {spec.name!r}: it takes up to 15 letters, digits, '-', '_' and '.'")
+    if spec.datapath_type not in DATAPATH_TYPES:
+        raise BridgeError(f"datapath_type {spec.datapath_type!r} is none of {', '.join(DATAPATH_TYPES)}")
+    if spec.mac is not None and not _is_usable_mac(spec.mac):
+        raise BridgeError(f"mac {spec.mac!r} is not the address of one interface, as in 0a:58:0a:f4:03:01")
+    versions = [_gateway(gateway).version for gateway in spec.gateways]
+    if len(set(versions)) != len(versions):
+        raise BridgeError(f"gateways {', '.join(spec.gateways)}: a bridge has one a family")
+    least = LEAST_MTU[6 if 6 in versions else 4]
+    most = MOST_MTU[spec.datapath_type]
+    if spec.mtu is not None and not least <= spec.mtu <= most:
+        raise BridgeError(f"mtu {spec.mtu} is not between {least} and {most} bytes")
+
+
+def compare(spec: BridgeSpec, state: BridgeState | None) -> Differences:
+    """Every property that the spec speaks of; all of them differ where there is no bridge yet."""
+    found = _properties_found(state) if state is not None else {}
+    differences = Differences()
+    for name, wanted in _properties_wanted(spec).items():
+        differences.compare(name, wanted, found.get(name))
+    return differences
+
+
+def _properties_wanted(spec: BridgeSpec) -> dict[str, Any]:
+    wanted: dict[str, Any] = {"datapath_type": spec.datapath_type}
+    if spec.fixed_mac is not None:
+        wanted["mac"] = spec.fixed_mac
+    if spec.mtu is not None:
+        wanted["mtu"] = spec.mtu
+    wanted.update({"fail_mode": "standalone", "spanning_tree": False, "up": True})
+    if spec.gateways:
+        wanted["gateways"] = _canonical(spec.gateways)
+        wanted["forwarding"] = "accepted"
+    return {**wanted, **_prefixed("external_ids", spec.external_ids), **_prefixed("sysctl", spec.sysctls)}
+
+
+def _properties_found(state: BridgeState) -> dict[str, Any]:
+    return {
+        "datapath_type": state.datapath_type,
+        "mac": state.mac,
+        "mtu": state.mtu,
+        "fail_mode": state.fail_mode,
+        "spanning_tree": state.spanning_tree,
+        "up": state.is_up,
+        "gateways": sorted(state.addresses),
+        "forwarding": "accepted" if state.is_forwarded else "dropped",
+        **_prefixed("external_ids", state.external_ids),
+        **_prefixed("sysctl", state.sysctls),
+    }
+
+
+def _prefixed(kind: str, values: Mapping[str, str]) -> dict[str, str]:
+    return {f"{kind}:{name}": value for name, value in values.items()}
+
+
+def _canonical(gateways: Sequence[str]) -> list[str]:
+    return sorted(str(_gateway(gateway)) for gateway in gateways)
+
+
+def _is_usable_mac(mac: str) -> bool:
+    is_one_interfaces = _MAC.fullmatch(mac.lower()) is not None and not int(mac[:2], 16) & 1
+    return is_one_interfaces and mac != "00:00:00:00:00:00"
+
+
+def _gateway(cidr: str) -> IPv4Interface | IPv6Interface:
+    try:
+        gateway = ip_interface(cidr)
+    except ValueError as error:
+        raise BridgeError(f"gateway {cidr!r} is not an address with a prefix length: {error}") from error
+    if "/" not in cidr:
+        raise BridgeError(f"gateway {cidr!r} is an address without its prefix length, as in {cidr}/24")
+    subnet = gateway.network
+    ends = [subnet.network_address] if gateway.version == 6 else [subnet.network_address, subnet.broadcast_address]
+    if subnet.num_addresses > 2 and gateway.ip in ends:
+        raise BridgeError(f"gateway {cidr!r} is the first or last address of its subnet, which no host can have")
+    return gateway

@@ -1,0 +1,118 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The flows that guard a pod's port: put in over a connection that an ADD opens while it waits for IPAM.
+
+DEL does not wait for vswitchd, which takes a device off its datapath in a dozen milliseconds: it notes the port on the
+bridge (CLOSED_PORT_ID), and the flows, which match nothing any more, go with the next ADD, GC or repair. Which flows:
+port_security.
+
+
+The flows of a pod bridge as a whole: those of its ports are there, those of dead ports go, and it switches at all.
+
+For CHECK, GC, repair and the operator's commands. How a port's flows come to be there: port_guard.
+"""
+
+from __future__ import annotations
+
+from .jsonrpc import Ovsdb
+from .openflow import Flow, OpenFlow, OpenFlowError, Selection, count, ports
+from .port_security import OURS, OURS_MASK, cookie_of, flows_of
+from .ports import forget_closed, has_controller, ports_of, switch_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
+
+    from ..cni.netconf import NetConf
+
+
+class PortGuard:
+    """A connection to the network's bridge; none where the network is without port security."""
+
+    def __init__(self, conf: NetConf) -> None:
+        """Raises OpenFlowError."""
+        self._bridge = OpenFlow(conf.ovsdb, conf.bridge) if conf.port_security else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_what: object) -> None:
+        if self._bridge is not None:
+            self._bridge.close()
+
+    def confine(self, ofport: int, name: str, mac: str, addresses: list[str], closed: dict[int, str]) -> list[int]:
+        """Let the port send only what is the pod's own.
+
+        ``ofport`` is its OpenFlow number, ``name`` that of the host's end; ``closed`` are ports that are gone: their
+        numbers are returned if their flows have gone as well. Raises OpenFlowError.
+        """
+        if self._bridge is None:
+            return []
+        cookie = cookie_of(name)
+        self._bridge.change([Selection(cookie), *behind(closed)], cookie, flows_of(ofport, mac, addresses))
+        return list(closed)
+
+
+def open_to_all(conf: NetConf, name: str) -> None:
+    """Let a port send everything again, as in a network without port security. Raises OpenFlowError."""
+    with OpenFlow(conf.ovsdb, conf.bridge) as bridge:
+        bridge.change([Selection(cookie_of(name))], 0, [])
+
+
+def behind(closed: dict[int, str]) -> list[Selection]:
+    """The flows of closed ports, by whose they were too: a vswitchd that was started anew may have given a number to
+    another port by now.
+    """
+    return [Selection(cookie_of(name), port=number) for number, name in closed.items()]
+
+
+_ALL = Selection(0, 0)
+_OURS = Selection(OURS, OURS_MASK)
+
+
+def is_guarded(conf: NetConf, name: str, ofport: int, mac: str, addresses: list[str]) -> bool:
+    """Whether the port has as many flows as it shall. Raises OpenFlowError."""
+    wanted = flows_of(ofport, mac, addresses) if conf.port_security else []
+    with OpenFlow(conf.ovsdb, conf.bridge) as bridge:
+        return count(bridge, Selection(cookie_of(name))) == len(wanted)
+
+
+def is_silenced(conf: NetConf, ovsdb: Ovsdb) -> bool:
+    """Whether the bridge passes nothing on: the flow that vswitchd gives a bridge was deleted, and no controller of its
+    puts in others. Raises OpenFlowError and SwitchError.
+    """
+    if has_controller(ovsdb, conf.bridge):
+        return False
+    with OpenFlow(conf.ovsdb, conf.bridge) as bridge:
+        return count(bridge, _ALL) == count(bridge, _OURS)
+
+
+def give_voice(conf: NetConf, ovsdb: Ovsdb) -> bool:
+    """Let such a bridge switch frames again as one that was just made; False if it does. Raises as ``is_silenced``."""
+    if not is_silenced(conf, ovsdb):
+        return False
+    with OpenFlow(conf.ovsdb, conf.bridge) as bridge:
+        bridge.change([], 0, [Flow(0, [], may_pass=True)])
+    return True
+
+
+def sweep(conf: NetConf) -> None:
+    """Take out every flow of ours whose port is gone. Raises OpenFlowError and SwitchError.
+
+    A bridge that takes no calls has no flows either: it is not there, or its vswitchd is not.
+    """
+    try:
+        bridge = OpenFlow(conf.ovsdb, conf.bridge)
+    except OpenFlowError:
+        return
+    with bridge:
+        matched = ports(bridge, _OURS)
+        # After the flows: a port is there before its flows are.
+        with Ovsdb(conf.ovsdb) as ovsdb:
+            there = {port.ofport: port.name for port in ports_of(ovsdb, conf.bridge) if port.bridged}
+            closed = switch_of(ovsdb, conf.bridge).closed
+            dead = [Selection(OURS, OURS_MASK, number) for number in sorted(matched - there.keys())]
+            # One that was plugged in again may have its old number.
+            gone = {number: name for number, name in closed.items() if there.get(number) != name}
+            bridge.change([*dead, *behind(gone)], OURS, [])
+            if closed:
+                forget_closed(ovsdb, conf.bridge, closed)

@@ -1,0 +1,164 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The Open vSwitch database through its project's own library, with a deadline over all that is done in one go.
+
+For modules, repair and the plugin's rare path; ADD's and DEL's usual path speaks the protocol itself (ovsdb_rpc).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..errors import EvioError
+
+_DATABASE = "Open_vSwitch"
+_COLUMNS = {
+    "Open_vSwitch": ["bridges", "cur_cfg", "next_cfg", "other_config", "external_ids"],
+    "Bridge": [
+        "name", "ports", "datapath_type", "fail_mode", "stp_enable", "rstp_enable", "other_config", "external_ids"
+    ],
+    "Port": ["name", "interfaces"],
+    "Interface": ["name", "type", "mtu", "mtu_request", "ofport", "error", "external_ids"],
+}  # fmt: skip
+
+
+class OvsdbError(EvioError):
+    """The database or vswitchd does not answer in time, or refuses a change."""
+
+
+class OvsdbAbsentError(OvsdbError):
+    """The library is not installed or no server listens: what a node looks like before it has an Open vSwitch."""
+
+
+@contextlib.contextmanager
+def connect(ovsdb: str, timeout: float) -> Iterator[Database]:
+    """A connection for one piece of work; timeout in seconds for all of it.
+
+    Raises OvsdbError, or OvsdbAbsentError where there is nothing to connect to.
+    """
+    database = Database(ovsdb, timeout)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+class Database:
+    """The Open_vSwitch database as the library keeps it, with a deadline over all that is done in one go."""
+
+    def __init__(self, ovsdb: str, timeout: float) -> None:
+        try:
+            import ovs.db.idl
+            import ovs.jsonrpc
+            import ovs.poller
+            import ovs.stream
+        except ImportError as error:
+            raise OvsdbAbsentError("talking to Open vSwitch needs its library: install python3-openvswitch") from error
+        self._ovs = ovs
+        self._deadline = time.monotonic() + timeout
+        self._timeout = timeout
+        self._ovsdb = ovsdb
+        self._committed = 0
+        helper = ovs.db.idl.SchemaHelper(None, self._fetch_schema())
+        for table, columns in _COLUMNS.items():
+            helper.register_columns(table, columns)
+        self._idl = ovs.db.idl.Idl(ovsdb, helper)
+        self.tables: Any = self._idl.tables
+        self.wait(self._idl.has_ever_connected, "has not sent its content")
+
+    def close(self) -> None:
+        self._idl.close()
+
+    def extend_deadline(self) -> None:
+        """Start the time anew: what failed must be undone, however late it is."""
+        self._deadline = time.monotonic() + self._timeout
+
+    @property
+    def root(self) -> Any:
+        """The one row of table Open_vSwitch."""
+        for row in self._idl.tables["Open_vSwitch"].rows.values():
+            return row
+        raise OvsdbError(f"the database at {self._ovsdb} is empty: is ovs-vswitchd running?")
+
+    def commit(self, fill: Callable[[Any], None]) -> None:
+        """Let ``fill`` change rows in one transaction, and once more if what it has changed was changed meanwhile."""
+        transaction_type = self._ovs.db.idl.Transaction
+        while True:
+            transaction = transaction_type(self._idl)
+            transaction.add_comment("evio.cni")
+            fill(transaction)
+            self.root.increment("next_cfg")
+            status = transaction.commit()
+            while status == transaction_type.INCOMPLETE:
+                self._turn("has not answered the transaction")
+                status = transaction.commit()
+            if status == transaction_type.SUCCESS:
+                self._committed = transaction.get_increment_new_value()
+            if status in (transaction_type.SUCCESS, transaction_type.UNCHANGED):
+                return
+            if status != transaction_type.TRY_AGAIN:
+                raise OvsdbError(f"the OVSDB at {self._ovsdb} refuses the change: {transaction.get_error()}")
+            self._turn("has not sent what changed meanwhile")
+
+    def await_switch(self) -> None:
+        """Return once vswitchd has taken up all that was committed."""
+        complaint = "has not taken up the change: is ovs-vswitchd running?"
+        self.wait(lambda: bool(self.root.cur_cfg >= self._committed), complaint)
+
+    def _fetch_schema(self) -> Any:
+        ovs, remaining = self._ovs, max(int((self._deadline - time.monotonic()) * 1000), 1)
+        error, stream = ovs.stream.Stream.open_block(ovs.stream.Stream.open(self._ovsdb), remaining)
+        if error:
+            kind = OvsdbAbsentError if error in (errno.ENOENT, errno.ECONNREFUSED) else OvsdbError
+            raise kind(f"the OVSDB at {self._ovsdb} does not answer ({os.strerror(error)}): is ovsdb-server running?")
+        connection = ovs.jsonrpc.Connection(stream)
+        try:
+            request = ovs.jsonrpc.Message.create_request("get_schema", [_DATABASE])
+            error = connection.send(request)
+            while not error:
+                error, message = connection.recv()
+                if message is not None and message.id == request.id:
+                    return message.result
+                if error == errno.EAGAIN:
+                    error = 0
+                    poller = ovs.poller.Poller()
+                    connection.run()
+                    connection.wait(poller)
+                    connection.recv_wait(poller)
+                    self._block(poller, "has not sent its schema")
+            raise OvsdbError(f"the OVSDB at {self._ovsdb} does not answer ({os.strerror(abs(error))})")
+        finally:
+            connection.close()
+
+    def wait(self, condition: Callable[[], bool], complaint: str) -> None:
+        """Return once the condition holds; raise OvsdbError with the complaint when the time is up."""
+        self._idl.run()
+        while not condition():
+            self._turn(complaint)
+
+    def _turn(self, complaint: str) -> None:
+        """Let the library work until something comes or a little time has passed (a link is not announced by OVSDB)."""
+        poller = self._ovs.poller.Poller()
+        self._idl.wait(poller)
+        self._block(poller, complaint)
+        self._idl.run()
+
+    def _block(self, poller: Any, complaint: str) -> None:
+        remaining = self._deadline - time.monotonic()
+        if remaining <= 0:
+            raise OvsdbError(f"Open vSwitch at {self._ovsdb} {complaint} (waited {self._timeout:g} s)")
+        poller.timer_wait(min(int(remaining * 1000) + 1, 20))
+        poller.block()
+
+
+def assign(row: Any, column: str, value: Any) -> None:
+    """Write what differs (the library sends every column that is assigned to), if it still is what was read."""
+    current = getattr(row, column, None)  # A new row has none.
+    if (current[0] if isinstance(current, list) and current and not isinstance(value, list) else current) != value:
+        if current is not None:
+            row.verify(column)
+        setattr(row, column, value)

@@ -1,0 +1,132 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""GC: what is left of attachments that no one knows any more goes; those that live stay, whatever the list says.
+
+A runtime's list lags behind the pods it is just starting. An attachment that was finished lives as long as the host's
+end of its veth is there, for the kernel takes that away with the pod's namespace.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..cni.netconf import NetConf
+from ..cni.spec import FAILED, INVALID_CONFIG, Call, CniError
+from ..errors import EvioError
+from ..ipam.delegate import NO_ATTACHMENT, IpamCall, is_too_old
+from ..ipam.host_local import HOST_LOCAL, Reservations
+from ..ovs.external_ids import CONTAINER_ID, IFNAME_ID, NETWORK_ID
+from ..ovs.flows import sweep
+from ..ovs.jsonrpc import Ovsdb, SwitchError
+from ..ovs.ports import ports_of
+from ..paths import DEFAULT_CNI_PATH
+from ..state.attachments import is_alive, is_attachment, is_half_made
+from ..state.journal import Journal
+from .delete import delete
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..cni.netconf import NetConf
+
+_ADD_SECONDS = 60.0
+"""Longer than any ADD takes: IPAM has 20 s, and as many when it is undone, Open vSwitch 5."""
+
+
+@dataclass
+class Collected:
+    """What was removed of one network."""
+
+    network: str
+    removed: list[str]
+    """Attachments of which nothing lived any more, as container id and interface."""
+    failures: list[str]
+
+
+def collect_network(conf: NetConf) -> Collected:
+    """GC without a runtime's list: what lives is all that is valid.
+
+    An ADD that is at work is not disturbed: entries of the last minute are left alone.
+    """
+    journal = Journal(conf.state_dir, conf.name)
+    call = Call("GC", "", "", "", DEFAULT_CNI_PATH, {})
+    return Collected(conf.name, *collect_except(call, conf, journal.younger_than(_ADD_SECONDS)))
+
+
+_VALID = "cni.dev/valid-attachments"
+_LEGACY = "cni.dev/attachments"
+"""What libcni 1.1 sends besides, and earlier drafts alone."""
+
+
+def collect(call: Call, conf: NetConf) -> None:
+    """The verb. Goes on past failures, and raises CniError with all of them at the end."""
+    valid = _valid_attachments(conf.raw)
+    _removed, failures = collect_except(call, conf, valid)
+    try:
+        ipam = IpamCall("GC", conf.ipam_type, call.path, conf.raw, NO_ATTACHMENT)
+        ipam.tell()
+        ipam.finish()
+    except CniError as error:
+        if not is_too_old(error):
+            failures.append(error.msg)
+    if failures:
+        raise CniError(FAILED, "not everything could be collected", "; ".join(failures))
+
+
+def collect_except(call: Call, conf: NetConf, valid: set[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    """Leave nothing of attachments that are neither valid nor alive. Returns which have gone, and what has failed."""
+    removed: list[str] = []
+    failures: list[str] = []
+    journal = Journal(conf.state_dir, conf.name)
+    for container_id, ifname in sorted(_known(conf, failures) - valid):
+        try:
+            if is_alive(journal, container_id, ifname) and not is_half_made(journal.read(container_id, ifname)):
+                continue
+            delete(Call("DEL", container_id, "", ifname, call.path, {}), conf)
+            removed.append(f"{container_id} {ifname}")
+        except EvioError as error:
+            failures.append(f"{container_id} {ifname}: {error}")
+    try:
+        sweep(conf)
+    except EvioError as error:
+        if str(error) not in failures:
+            failures.append(str(error))
+    return removed, failures
+
+
+def _known(conf: NetConf, failures: list[str]) -> set[tuple[str, str]]:
+    """Every attachment that has left a trace: in the journal, at host-local, or on the switch.
+
+    What names none, as a file that somebody has put there, is no trace of ours.
+    """
+    known = set(Journal(conf.state_dir, conf.name).attachments())
+    if conf.ipam_type == HOST_LOCAL:
+        known |= {(container_id, ifname or "eth0") for container_id, ifname in Reservations(conf).holders()}
+    try:
+        ovsdb = Ovsdb(conf.ovsdb)
+        try:
+            ports = ports_of(ovsdb, conf.bridge)
+        finally:
+            ovsdb.close()
+    except SwitchError as error:
+        failures.append(str(error))
+        ports = []
+    for port in ports:
+        ids = port.external_ids
+        if ids.get(NETWORK_ID) == conf.name and CONTAINER_ID in ids and IFNAME_ID in ids:
+            known.add((ids[CONTAINER_ID], ids[IFNAME_ID]))
+    return {attachment for attachment in known if is_attachment(*attachment)}
+
+
+def _valid_attachments(raw: dict[str, Any]) -> set[tuple[str, str]]:
+    """The runtime's list. An empty one means that nothing is valid; a missing one means nothing, and is an error."""
+    listed = raw.get(_VALID, raw.get(_LEGACY))
+    if not isinstance(listed, list):
+        raise CniError(INVALID_CONFIG, f"{_VALID} is not in the configuration; without it GC would collect everything")
+    try:
+        valid = {(one["containerID"], one["ifname"]) for one in listed}
+    except (KeyError, TypeError):
+        valid = {(None, None)}
+    if not all(isinstance(name, str) for attachment in valid for name in attachment):
+        raise CniError(INVALID_CONFIG, f"{_VALID}: each entry has a containerID and an ifname")
+    return valid

@@ -1,0 +1,113 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""STATUS: would an ADD work now? Told from what is on this node alone, in milliseconds: runtimes ask every few seconds.
+
+What an ADD writes down can be written, Open vSwitch answers, has its daemon and can have the bridge, IPAM has its
+plugin and an address left, the overlay's agent finds no fault.
+"""
+
+from __future__ import annotations
+
+import posix
+from time import time
+
+from .. import paths
+from ..cni.spec import LIMITED_CONNECTIVITY, NOT_AVAILABLE, Call, CniError
+from ..fast_json import loads
+from ..ipam.delegate import NO_ATTACHMENT, IpamCall, is_too_old
+from ..ipam.host_local import HOST_LOCAL, Reservations
+from ..kernel.netns import has_interface
+from ..ovs.jsonrpc import Ovsdb, SwitchError
+from ..ovs.ports import has_daemon
+from ..state.directory import is_writable
+from ..state.fence import refuse_if_fenced
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..cni.netconf import NetConf
+
+
+def check_status(call: Call, conf: NetConf) -> None:
+    """Raise CniError 50 if an ADD would fail, 51 if pods would be cut off from other nodes; return if all is well."""
+    refuse_if_fenced(conf.state_dir)
+    if not is_writable(conf.state_dir):
+        raise CniError(NOT_AVAILABLE, f"stateDir: nothing can be written in {conf.state_dir}")
+    ipam = _ask_ipam(call, conf)
+    try:
+        _check_switch(conf)
+        if conf.ipam_type == HOST_LOCAL:
+            _check_room(conf)
+    finally:
+        failure = _answer(ipam)
+    if failure is not None:
+        raise failure
+    _check_overlay()
+
+
+def _ask_ipam(call: Call, conf: NetConf) -> IpamCall:
+    try:
+        ipam = IpamCall("STATUS", conf.ipam_type, call.path, conf.raw, NO_ATTACHMENT)
+    except CniError as error:
+        raise CniError(NOT_AVAILABLE, error.msg) from None
+    ipam.tell()
+    return ipam
+
+
+def _answer(ipam: IpamCall) -> CniError | None:
+    """The IPAM plugin's own word, where it knows the verb."""
+    try:
+        ipam.finish()
+    except CniError as error:
+        return None if is_too_old(error) else error
+    return None
+
+
+def _check_switch(conf: NetConf) -> None:
+    try:
+        ovsdb = Ovsdb(conf.ovsdb, timeout=2)
+        try:
+            is_served = has_daemon(ovsdb)
+        finally:
+            ovsdb.close()
+    except SwitchError as error:
+        raise CniError(NOT_AVAILABLE, str(error)) from None
+    if not is_served:
+        raise CniError(NOT_AVAILABLE, f"nothing serves the OVSDB at {conf.ovsdb}: is ovs-vswitchd running?")
+    if conf.datapath_type == "system" and not has_interface(conf.bridge):
+        # The rare path: the first ADD would make the bridge.
+        from ..ovs.datapath import probe_datapath
+        from .setup_bridge import NO_MODULE
+
+        if probe_datapath() != "system":
+            raise CniError(NOT_AVAILABLE, NO_MODULE)
+
+
+def _check_room(conf: NetConf) -> None:
+    reservations = Reservations(conf)
+    if not reservations.exhausted():
+        return
+    # The rare path: an ADD would take the addresses of the dead.
+    from .reclaim import living
+
+    taken = living(conf, reservations)
+    full = reservations.exhausted(taken)
+    if full:
+        raise CniError(NOT_AVAILABLE, f"no address of {full} is left: {len(taken)} are reserved")
+
+
+def _check_overlay() -> None:
+    try:
+        descriptor = posix.open(paths.OVERLAY_STATE, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return  # No agent of ours on this node: the overlay is somebody else's, or is not up yet for the first time.
+    try:
+        state = loads(posix.read(descriptor, 1 << 20).decode())
+        fault, updated = state.get("fault"), float(state["updated"])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return  # Not of our agent's making, as overlay_state has it too.
+    finally:
+        posix.close(descriptor)
+    if fault:
+        raise CniError(LIMITED_CONNECTIVITY, f"the overlay is down: {fault}")
+    age = time() - updated
+    if age > paths.OVERLAY_STATE_SECONDS:
+        raise CniError(LIMITED_CONNECTIVITY, f"the overlay's agent has said nothing for {age:.0f} s; is it running?")

@@ -1,0 +1,155 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""How the programs lie on a host: a directory a version, byte-compiled for the host's Python, and launchers to it.
+
+An archive holds the library as package ``evio_cni`` and a package for each program. A launcher names its version's
+directory, and is put in place by one rename when all the rest is: whatever was running keeps what it started with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..atomic_file import write_whole
+from ..errors import EvioError
+from . import stages
+
+INTERPRETER = "/usr/bin/python3"
+"""The distribution's: others take longer to start, and none is sure to be there."""
+PROGRAMS = {"evio": "evio_program.main", "evio-config-gen": "evio_config_gen.main"}
+"""Each launcher's name, and the module whose ``main`` it calls."""
+_STAGED = "evio"
+"""The one that is run for every pod."""
+LIBRARY = "evio_cni"
+_VERSION_PREFIX = "evio-"
+_DIGITS = 16
+_KEPT_VERSIONS = 2
+_COMPILE_SECONDS = 60
+_LAUNCHER = """\
+#!{interpreter} -ISE
+import sys
+sys.path.insert(0, {directory!r})
+{preparation}from {module} import main
+main()
+"""
+_WRITE_STAGES = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from evio_cni.programs.stages import write_stages; write_stages(*sys.argv[1:])"
+)
+
+
+class InstallationError(EvioError):
+    """The programs cannot be installed; what was installed before is still in place."""
+
+
+def version_of(archive_digest: str) -> str:
+    """The name of a version, from the SHA-256 of its archive."""
+    return _VERSION_PREFIX + archive_digest[:_DIGITS]
+
+
+def is_installed(version: str, *, bin_dir: str, lib_dir: str, interpreter: str = INTERPRETER) -> bool:
+    """Whether every launcher is there and calls this version."""
+    directory = str(Path(lib_dir) / version)
+    return os.path.isdir(directory) and all(
+        _read(Path(bin_dir) / name) == _launcher(directory, name, interpreter) for name in PROGRAMS
+    )
+
+
+def pack(files: Mapping[str, bytes]) -> bytes:
+    """An archive of these files (by their paths in it): the same bytes for the same files, wherever it is made."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(files):
+            entry = zipfile.ZipInfo(path, date_time=(1980, 1, 1, 0, 0, 0))
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, files[path])
+    return buffer.getvalue()
+
+
+def install(archive: bytes, *, bin_dir: str, lib_dir: str, interpreter: str = INTERPRETER) -> bool:
+    """Install the archive's programs and switch to them; False if they are installed already.
+
+    The version before stays too, for plugins that are running; older ones go. Raises InstallationError.
+    """
+    version = version_of(hashlib.sha256(archive).hexdigest())
+    if is_installed(version, bin_dir=bin_dir, lib_dir=lib_dir, interpreter=interpreter):
+        return False
+    try:
+        directory = _unpack(archive, version, Path(lib_dir), interpreter)
+        for name in PROGRAMS:
+            write_whole(Path(bin_dir) / name, _launcher(str(directory), name, interpreter), mode=0o755)
+        _remove_old_versions(Path(lib_dir), keep=version)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InstallationError(f"cannot install the programs into {bin_dir} and {lib_dir}: {error}") from error
+    return True
+
+
+def _unpack(archive: bytes, version: str, lib_dir: Path, interpreter: str) -> Path:
+    """The version's directory, whole: it gets its name when all is in it."""
+    directory = lib_dir / version
+    if directory.is_dir():
+        os.utime(directory)
+        return directory
+    temporary = lib_dir / f".{version}.{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(mode=0o755, parents=True)
+    try:
+        with zipfile.ZipFile(io.BytesIO(archive)) as unpacked:
+            unpacked.extractall(temporary)
+        _compile(temporary, directory, interpreter)
+        os.chmod(temporary, 0o755)
+        os.rename(temporary, directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return directory
+
+
+def _compile(directory: Path, final: Path, interpreter: str) -> None:
+    """Byte-compile for the interpreter that will run it; its code is trusted as it is, not compared with its source."""
+    options = ["-q", "--invalidation-mode", "unchecked-hash", "-s", str(directory), "-p", str(final), str(directory)]
+    _run([interpreter, "-ISE", "-m", "compileall", *options])
+    if (directory / LIBRARY).is_dir():
+        # Without the columns of tracebacks, which every call would have to read.
+        _run([interpreter, "-ISE", "-X", "no_debug_ranges", "-c", _WRITE_STAGES, str(directory), str(final)])
+
+
+def _run(command: list[str]) -> None:
+    interpreter = command[0]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_COMPILE_SECONDS, check=False)
+    except FileNotFoundError:
+        raise InstallationError(f"{interpreter} is not there; install the package python3") from None
+    except subprocess.TimeoutExpired:
+        raise InstallationError(f"{interpreter} did not compile the programs within {_COMPILE_SECONDS} s") from None
+    if done.returncode != 0:
+        raise InstallationError(f"{interpreter} cannot compile the programs: {(done.stdout + done.stderr).strip()}")
+
+
+def _launcher(directory: str, name: str, interpreter: str) -> str:
+    preparation = stages.LAUNCH if name == _STAGED else ""
+    return _LAUNCHER.format(
+        interpreter=interpreter, directory=directory, module=PROGRAMS[name], preparation=preparation
+    )
+
+
+def _remove_old_versions(lib_dir: Path, *, keep: str) -> None:
+    versions = sorted(lib_dir.glob(f"{_VERSION_PREFIX}*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    others = [path for path in versions if path.name != keep]
+    for path in others[_KEPT_VERSIONS - 1 :]:
+        shutil.rmtree(path, ignore_errors=True)
+    for leftover in lib_dir.glob(f".{_VERSION_PREFIX}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None

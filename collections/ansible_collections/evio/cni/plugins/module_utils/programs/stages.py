@@ -1,0 +1,116 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Write the stages of the CNI plugin: one file holds the byte code of all modules that one step of a call needs.
+
+Finding, opening and reading forty modules one by one takes a tenth of an ADD. The stages lie beside the modules, are
+made for one version of Python and are named by it. ``stage_import`` reads them; another Python, and all other programs,
+import the modules as usual.
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import marshal
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_PROGRAM = "evio_program.main"
+_ADD = (_PROGRAM, "evio_cni.plugin.add", "evio_cni.plugin.add_host_side", "evio_cni.plugin.add_pod_side")
+_DEL = (_PROGRAM, "evio_cni.plugin.delete", "evio_cni.ipam.delegate", "evio_cni.ovs.ports")
+_OTHERS = ("evio_cni.plugin.check", "evio_cni.plugin.status", "evio_cni.plugin.gc")
+_CALLS = (_ADD, _DEL, *((_PROGRAM, name) for name in _OTHERS))
+"""Each call's stages, in order. A stage is named by the module whose import begins it, and holds the modules that this
+module imports at its top level, apart from those of the call's earlier stages."""
+
+_IMPORTER = "evio_cni.programs.stage_import"
+
+LAUNCH = f"""\
+import marshal
+try:
+    with open(f"{{sys.path[0]}}/{{sys.implementation.cache_tag}}.stages/{_IMPORTER}", "rb", 0) as importer:
+        exec(marshal.loads(importer.read()))
+    install(sys.path[0])
+except FileNotFoundError:
+    pass
+"""
+"""Lines of a launcher that switch stages on. ``sys.path`` must begin with the directory of the launcher's version."""
+
+
+def write_stages(directory: str, final: str) -> None:
+    """Write the stages of the code in ``directory``, for the Python that runs this function.
+
+    ``final`` is the path that the directory will be renamed to: tracebacks name it. Raises OSError.
+    """
+    code = _Code(Path(directory), Path(final))
+    stages = Path(directory) / f"{sys.implementation.cache_tag}.stages"
+    stages.mkdir()
+    os.chmod(stages, 0o755)
+    for call in _CALLS:
+        loaded: set[str] = set()
+        for entry in call:
+            modules = [name for name in code.import_order(entry) if name not in loaded]
+            packages = code.packages() if entry == _PROGRAM else []
+            loaded.update(modules)
+            _write(stages / entry, (packages, [(name, code.compiled(name)) for name in modules]))
+    _write(stages / _IMPORTER, code.compiled(_IMPORTER))
+
+
+class _Code:
+    """The modules and packages below a directory, by their full names."""
+
+    def __init__(self, directory: Path, final: Path) -> None:
+        self._directory = directory
+        self._final = final
+        self._trees: dict[str, ast.Module] = {}
+
+    def packages(self) -> list[str]:
+        """All packages of the library, each after its parent."""
+        found = (self._directory / "evio_cni").glob("**/__init__.py")
+        return sorted(".".join(path.parent.relative_to(self._directory).parts) for path in found)
+
+    def import_order(self, name: str, seen: set[str] | None = None) -> Iterator[str]:
+        """A module and all modules that it imports at its top level, directly or not; each after those it imports."""
+        seen = set() if seen is None else seen
+        seen.add(name)
+        for imported in self._imports(name):
+            if imported not in seen:
+                yield from self.import_order(imported, seen)
+        yield name
+
+    def compiled(self, name: str) -> Any:
+        """A module's code object, without docstrings and without the import of ``__future__``."""
+        tree = ast.Module([one for one in self._tree(name).body if not _is_future_import(one)], [])
+        flags = __future__.annotations.compiler_flag
+        return compile(tree, str(self._final / _path(name)), "exec", flags=flags, dont_inherit=True, optimize=2)
+
+    def _imports(self, name: str) -> Iterator[str]:
+        for statement in self._tree(name).body:
+            if not isinstance(statement, ast.ImportFrom):
+                continue
+            # A level of 1 is the module's own package, each further level the package above.
+            package = name.rsplit(".", statement.level)[0] if statement.level else ""
+            source = ".".join(filter(None, (package, statement.module)))
+            for candidate in (source, *(f"{source}.{alias.name}" for alias in statement.names)):
+                if "." in candidate and (self._directory / _path(candidate)).is_file():
+                    yield candidate
+
+    def _tree(self, name: str) -> ast.Module:
+        if name not in self._trees:
+            self._trees[name] = ast.parse((self._directory / _path(name)).read_bytes(), name)
+        return self._trees[name]
+
+
+def _is_future_import(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.ImportFrom) and statement.module == "__future__"
+
+
+def _path(name: str) -> str:
+    return name.replace(".", "/") + ".py"
+
+
+def _write(path: Path, content: Any) -> None:
+    path.write_bytes(marshal.dumps(content))
+    os.chmod(path, 0o644)
