@@ -79,30 +79,30 @@ def _answer(spoken: _Spoken) -> dict[str, Any] | None:
     spoken.cni_version = version
     check_version(call.command, version)
     if call.command == "DEL":
-        from evio_cni.plugin.delete import delete
+        from evio_cni.plugin.delete import cmd_del
 
-        delete(call, conf_for_removal(raw))
+        cmd_del(call, conf_for_removal(raw))
         return None
     conf = NetConf(raw)
     if call.command == "ADD":
-        from evio_cni.plugin.add import add
+        from evio_cni.plugin.add import cmd_add
 
-        result = add(call, conf)
+        result = cmd_add(call, conf)
         from evio_cni.cni.result import shape_result
 
         return shape_result(result, version)
     if call.command == "CHECK":
-        from evio_cni.plugin.check import check
+        from evio_cni.plugin.check import cmd_check
 
-        check(call, conf)
+        cmd_check(call, conf)
     elif call.command == "STATUS":
-        from evio_cni.plugin.status import check_status
+        from evio_cni.plugin.status import cmd_status
 
-        check_status(call, conf)
+        cmd_status(call, conf)
     else:
-        from evio_cni.plugin.gc import collect
+        from evio_cni.plugin.gc import cmd_gc
 
-        collect(call, conf)
+        cmd_gc(call, conf)
     return None
 
 

@@ -10,8 +10,8 @@ version_added: 0.1.0
 author:
   - The evio.cni authors (@evio-cni)
 description:
-  - Turns one host's variables into an entry of the C(nodes) option of M(evio.cni.cluster). What the inventory does not
-    give is empty, so that the module can say so.
+  - Turns one host's variables into an entry of the option C(node_descriptions) of
+    M(evio.cni.cluster_info). What the inventory does not give is empty, so that the module can say so.
 options:
   _input:
     description: The host's entry of C(hostvars).

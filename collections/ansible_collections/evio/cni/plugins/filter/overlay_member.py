@@ -10,11 +10,11 @@ version_added: 0.1.0
 author:
   - The evio.cni authors (@evio-cni)
 description:
-  - Turns one host's variables into an entry of the C(nodes) option of M(evio.cni.overlay).
+  - Turns one host's variables into an entry of the C(nodes) option of M(evio.cni.wireguard_overlay).
 options:
   _input:
     description:
-      - The host's entry of C(hostvars), with what M(evio.cni.overlay_key) returned in C(evio_overlay_identity).
+      - The host's entry of C(hostvars), with what M(evio.cni.wireguard_key) returned in C(evio_overlay_identity).
     type: dict
     required: true
 """

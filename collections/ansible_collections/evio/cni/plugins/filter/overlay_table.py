@@ -10,7 +10,7 @@ version_added: 0.1.0
 author:
   - The evio.cni authors (@evio-cni)
 description:
-  - Makes lines of text of what M(evio.cni.overlay_ready) returned on each host.
+  - Makes lines of text of what M(evio.cni.overlay_ready_info) returned on each host.
 options:
   _input:
     description: The hosts' entries of C(hostvars), with the module's result in C(evio_overlay_reached).

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 
-def write_whole(path: str | Path, text: str, *, mode: int) -> None:
+def write_atomic(path: str | Path, text: str, *, mode: int) -> None:
     """Put the text at path with this mode, under a temporary name beside it until it is on the disk. Raises OSError."""
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")

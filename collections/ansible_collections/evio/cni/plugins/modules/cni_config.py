@@ -62,7 +62,7 @@ options:
     description: Whether a pod may send only from its own addresses.
     type: bool
     default: true
-  segments:
+  pod_segments:
     description:
       - Pod networks of which all nodes' bridges are one layer-2 segment, as EdgeVPN.io makes it, at most one a family.
         The bridge's gateway has the network's prefix length there.
@@ -70,7 +70,7 @@ options:
     elements: str
     default: []
   flat:
-    description: On O(segments), have the whole network on the pods' link, and not their node's subnet.
+    description: On O(pod_segments), have the whole network on the pods' link, and not their node's subnet.
     type: bool
     default: false
   name:
@@ -198,7 +198,7 @@ class CniConfig:
             epoch=params["epoch"],
             ip_masq=params["ip_masq"],
             port_security=params["port_security"],
-            segments=tuple(params["segments"]),
+            segments=tuple(params["pod_segments"]),
             flat=params["flat"],
             ovsdb=params["ovsdb"],
             state_dir=params["state_dir"],
@@ -228,7 +228,7 @@ def main() -> None:
             "datapath_type": {"type": "str", "choices": ["system", "netdev"], "default": "system"},
             "ip_masq": {"type": "bool", "default": True},
             "port_security": {"type": "bool", "default": True},
-            "segments": {"type": "list", "elements": "str", "default": []},
+            "pod_segments": {"type": "list", "elements": "str", "default": []},
             "flat": {"type": "bool", "default": False},
             "name": {"type": "str", "default": "evio"},
             "conf_dir": {"type": "path", "default": paths.CNI_CONF_DIR},

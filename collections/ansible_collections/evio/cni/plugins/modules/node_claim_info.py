@@ -55,7 +55,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
 from ..module_utils.errors import EvioError
-from ..module_utils.node.claim import read_configured, read_machine_id
+from ..module_utils.node.claim import read_local_claim, read_machine_id
 
 
 def main() -> None:
@@ -64,7 +64,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        machine_id, configured = read_machine_id(), read_configured(module.params["conf_dir"])
+        machine_id, configured = read_machine_id(), read_local_claim(module.params["conf_dir"])
     except EvioError as error:
         module.fail_json(msg=str(error))
     module.exit_json(

@@ -36,7 +36,7 @@ options:
     description: The cluster's name, a part of the keys in etcd.
     type: str
     default: kubernetes
-  nodes:
+  subnet_requests:
     description: The nodes.
     type: list
     elements: dict
@@ -72,7 +72,7 @@ options:
             description: The revision of its claim, 0 for none.
             type: int
             required: true
-  others:
+  other_nodes:
     description: Nodes that are not asked for now; RV(unclaimed) tells which of them have no claim.
     type: list
     elements: str
@@ -109,7 +109,7 @@ EXAMPLES = r"""
   evio.cni.node_subnet:
     pod_cidr: 10.244.0.0/16
     node_bits: 8
-    nodes:
+    subnet_requests:
       - {name: node1, machine_id: 3f0d5c2f8f0c4a2f9d8d5cf1a3f3a6b1}
       - {name: node2, machine_id: 7a4c1d3b2f5e4c6a8b9d0e1f2a3b4c5d}
   run_once: true
@@ -117,7 +117,7 @@ EXAMPLES = r"""
 - name: Give a node's subnet back
   evio.cni.node_subnet:
     state: absent
-    nodes: [{name: node2}]
+    subnet_requests: [{name: node2}]
   run_once: true
 """
 
@@ -138,7 +138,7 @@ claimed:
   type: list
   elements: str
 unclaimed:
-  description: Those of O(others) that have no claim, as after their release.
+  description: Those of O(other_nodes) that have no claim, as after their release.
   returned: O(state=present)
   type: list
   elements: str
@@ -160,7 +160,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.claims.model import (
     Claim,
     ClaimError,
-    Configured,
+    LocalClaim,
     LostClaimError,
     Request,
     Snapshot,
@@ -184,7 +184,7 @@ class NodeSubnets:
 
     def present(self) -> dict[str, Any]:
         pools = parse_pools(self.params["pod_cidr"], self.params["node_bits"])
-        requests = [self._request(node) for node in self.params["nodes"]]
+        requests = [self._request(node) for node in self.params["subnet_requests"]]
         unclaimed: list[str] = []
         reserved = self.params["reserved_cidrs"]
         if self.module.check_mode and self.params["assume_empty"]:
@@ -199,7 +199,7 @@ class NodeSubnets:
                     quarantine=self.params["quarantine"],
                     dry_run=self.module.check_mode,
                 )
-                unclaimed = registry.unclaimed(self.params["others"])
+                unclaimed = registry.unclaimed(self.params["other_nodes"])
         after = {**outcome.before.claims, **outcome.claims}
         return {
             **self._result(outcome, after, describe(pools)),
@@ -210,7 +210,7 @@ class NodeSubnets:
     def absent(self) -> dict[str, Any]:
         with Etcd(access_of(self.params)) as etcd:
             outcome = Registry(etcd, self.params["cluster"]).release(
-                [node["name"] for node in self.params["nodes"]], dry_run=self.module.check_mode
+                [node["name"] for node in self.params["subnet_requests"]], dry_run=self.module.check_mode
             )
         after = {node: claim for node, claim in outcome.before.claims.items() if node not in outcome.changed}
         return self._result(outcome, after, describe(pools_of(outcome.before)))
@@ -230,7 +230,7 @@ class NodeSubnets:
             raise ClaimError(f"node {node['name']} has no machine_id; give it the content of its /etc/machine-id")
         pin = tuple(cidr.strip() for cidr in (node["subnet"] or "").split(",") if cidr.strip())
         known = node["configured"]
-        configured = Configured(tuple(known["cidrs"]), known["epoch"]) if known else None
+        configured = LocalClaim(tuple(known["cidrs"]), known["epoch"]) if known else None
         return Request(
             node["name"], node["machine_id"].strip(), pin, node["replaced"], configured, self.params["restore"]
         )
@@ -257,7 +257,7 @@ def main() -> None:
             **ETCD_OPTIONS,
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "cluster": {"type": "str", "default": "kubernetes"},
-            "nodes": {
+            "subnet_requests": {
                 "type": "list",
                 "elements": "dict",
                 "required": True,
@@ -275,7 +275,7 @@ def main() -> None:
                     },
                 },
             },
-            "others": {"type": "list", "elements": "str", "default": []},
+            "other_nodes": {"type": "list", "elements": "str", "default": []},
             "restore": {"type": "bool", "default": False},
             "pod_cidr": {"type": "str"},
             "node_bits": {"type": "str"},

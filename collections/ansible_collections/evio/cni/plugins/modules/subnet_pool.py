@@ -107,7 +107,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.claims.model import Claim, Request, Shape, describe, table
+from ..module_utils.claims.model import Claim, PoolConfig, Request, describe, table
 from ..module_utils.claims.registry import Registry
 from ..module_utils.claims.reshape import Changes
 from ..module_utils.errors import EvioError
@@ -133,7 +133,7 @@ def cidrs_of(value: Any) -> tuple[str, ...]:
     return tuple(str(part).strip() for part in parts)
 
 
-def show(shape: Shape | None, claims: Mapping[str, Claim]) -> dict[str, Any]:
+def show(shape: PoolConfig | None, claims: Mapping[str, Claim]) -> dict[str, Any]:
     if shape is None:
         return {}
     pins = {node: ", ".join(cidrs) for node, cidrs in sorted(shape.pins.items())}

@@ -98,7 +98,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.atomic_file import write_whole
+from ..module_utils.atomic_file import write_atomic
 from ..module_utils.errors import EvioError
 from ..module_utils.overlay.edgevpn.accounts import (
     Account,
@@ -139,7 +139,7 @@ class XmppAccounts:
             for path in surplus:
                 path.unlink()
             if groups != before:
-                write_whole(self.groups_file, groups, mode=0o640)
+                write_atomic(self.groups_file, groups, mode=0o640)
             if self.groups_file.stat().st_gid != gid:
                 os.chown(self.groups_file, -1, gid)
         changed = sorted([files[path].username for path in stale] + [path.stem for path in surplus])
@@ -159,7 +159,7 @@ class XmppAccounts:
 
     def _write(self, path: Path, content: str, uid: int, gid: int) -> None:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        write_whole(path, content, mode=0o600)
+        write_atomic(path, content, mode=0o600)
         for one in (path.parent.parent, path.parent, path):
             os.chown(one, uid, gid)
 

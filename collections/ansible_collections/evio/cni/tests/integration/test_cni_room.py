@@ -24,10 +24,10 @@ _MAKE_ROOM = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from evio_cni.cni.spec import Call, CniError
-from evio_cni.plugin.reclaim import make_room
+from evio_cni.plugin.reclaim import reclaim_addresses
 from evio_cni.cni.netconf import NetConf, decode
 call = Call("ADD", "new", "/", "eth0", sys.argv[2], {})
-print(make_room(call, NetConf(decode(sys.stdin.buffer.read())), CniError(100, sys.argv[3])))
+print(reclaim_addresses(call, NetConf(decode(sys.stdin.buffer.read())), CniError(100, sys.argv[3])))
 """
 
 
@@ -49,7 +49,7 @@ _REFUSAL = (
 )
 
 
-def make_room(node: Node, path: str = CNI_PLUGINS, refusal: str = _REFUSAL) -> bool:
+def reclaim_addresses(node: Node, path: str = CNI_PLUGINS, refusal: str = _REFUSAL) -> bool:
     """What an ADD that is refused an address would do, on the node."""
     enter = ["nsenter", f"--net=/run/netns/{node.switch.netns}"]
     done = subprocess.run(
@@ -74,7 +74,7 @@ def test_addresses_of_pods_whose_namespace_is_gone_are_given_back(node: Node, ne
     node.add_and_lose()
     node.add_and_lose()
     assert len(node.reservations()) == 3
-    assert make_room(node)
+    assert reclaim_addresses(node)
     assert node.leftovers() == before
     assert living.pings("10.244.3.1")
     node.add(new_pod())
@@ -102,7 +102,7 @@ def test_adds_at_once_find_room_for_all(node: Node, new_pod: NewPod) -> None:
 def test_nothing_is_taken_while_there_is_room(node: Node) -> None:
     node.add_and_lose()
     before = node.leftovers()
-    assert make_room(node)
+    assert reclaim_addresses(node)
     assert node.leftovers() == before
 
 
@@ -110,7 +110,7 @@ def test_nothing_is_taken_for_another_refusal(node: Node) -> None:
     for _place in range(3):
         node.add_and_lose()
     before = node.leftovers()
-    assert not make_room(node, refusal="host-local ADD: requested IP address 10.244.3.2 is not available")
+    assert not reclaim_addresses(node, refusal="host-local ADD: requested IP address 10.244.3.2 is not available")
     assert node.leftovers() == before
 
 
@@ -125,7 +125,7 @@ def test_refusal_is_known_by_the_words_of_this_host_local(node: Node, new_pod: N
 def test_range_that_the_living_fill_stays_full(node: Node, new_pod: NewPod) -> None:
     pods = [node.add(new_pod()) for _place in range(3)]
     before = node.leftovers()
-    assert not make_room(node)
+    assert not reclaim_addresses(node)
     assert node.leftovers() == before
     assert pods[0].pings(pods[2].address)
 
@@ -134,7 +134,7 @@ def test_addresses_that_nobody_knows_of_are_given_back(node: Node, new_pod: NewP
     node.add(new_pod())
     reserve(node, "10.244.3.3", "lost-one")
     reserve(node, "10.244.3.4", "lost-two")
-    assert make_room(node)
+    assert reclaim_addresses(node)
     assert node.reservations() == ["10.244.3.2"]
 
 
@@ -144,7 +144,7 @@ def test_pod_of_this_boot_whose_namespace_is_there_keeps_its_address(node: Node,
     in_namespace(node.switch.netns, "ip", "link", "del", pod.result["interfaces"][1]["name"])
     reserve(node, "10.244.3.3", "lost-one")
     reserve(node, "10.244.3.4", "lost-two")
-    assert make_room(node)
+    assert reclaim_addresses(node)
     assert node.reservations() == [pod.address]
 
 
@@ -152,7 +152,7 @@ def test_living_pods_that_the_journal_has_forgotten_keep_theirs(node: Node, new_
     pods = [node.add(new_pod()) for _place in range(3)]
     for name in node.journal():
         (node.directory / "state/evio" / name).unlink()
-    assert not make_room(node)
+    assert not reclaim_addresses(node)
     assert len(node.reservations()) == 3
     assert pods[0].pings(pods[2].address)
 
@@ -162,7 +162,7 @@ def test_pods_of_before_a_reboot_give_theirs_back(node: Node, new_pod: NewPod) -
     for pod in lost:
         # The namespace's path may be another pod's by now.
         node.note(pod, boot="another", netns=new_pod().path)
-    assert make_room(node)
+    assert reclaim_addresses(node)
     assert node.leftovers() == {}
 
 
@@ -177,7 +177,7 @@ def test_one_that_another_call_is_at_work_on_is_left_to_it(node: Node, new_pod: 
     ) as at:
         assert at.stdout is not None
         assert at.stdout.readline() == b"held\n"
-        assert make_room(node)
+        assert reclaim_addresses(node)
         assert node.reservations() == ["10.244.3.2", "10.244.3.3"]
         at.communicate(timeout=10)
 
@@ -200,7 +200,7 @@ def test_reservation_that_names_no_container_is_no_path(node: Node, tmp_path: Pa
     victim.write_text("precious")
     reserve(node, "10.244.3.3", "../victim")
     reserve(node, "10.244.3.4", "../victim")
-    assert make_room(node)
+    assert reclaim_addresses(node)
     assert node.reservations() == ["10.244.3.3", "10.244.3.4"]
     assert node.call("GC", **{"cni.dev/valid-attachments": []}) == {}
     assert victim.read_text() == "precious"
@@ -209,14 +209,14 @@ def test_reservation_that_names_no_container_is_no_path(node: Node, tmp_path: Pa
 
 def test_other_ipam_plugins_keep_their_own_house(node: Node) -> None:
     with own_ipam(node, "", status=0) as calls:
-        assert not make_room(node, str(calls.parent))
+        assert not reclaim_addresses(node, str(calls.parent))
         assert not calls.exists()
 
 
 @pytest.mark.parametrize("ranges", ["10.244.3.0/24", [["10.244.3.0/24"]], [[{"rangeStart": "10.244.3.2"}]], [[{}]]])
 def test_ranges_that_are_none_are_left_to_host_local_and_named_by_status(node: Node, ranges: object) -> None:
     node.conf["ipam"]["ranges"] = ranges
-    assert not make_room(node)
+    assert not reclaim_addresses(node)
     with pytest.raises(PluginFailedError, match=r"ipam\.ranges: .* are no ranges of host-local") as raised:
         node.call("STATUS")
     assert raised.value.code == 7

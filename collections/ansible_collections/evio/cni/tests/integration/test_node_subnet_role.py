@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.claims.model import Configured
+from ansible_collections.evio.cni.plugins.module_utils.claims.model import LocalClaim
 from ansible_collections.evio.cni.plugins.module_utils.claims.registry import Registry
 from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Etcd
-from ansible_collections.evio.cni.plugins.module_utils.node.claim import read_configured
+from ansible_collections.evio.cni.plugins.module_utils.node.claim import read_local_claim
 from ansible_collections.evio.cni.plugins.module_utils.state.fence import read_fence
 
 from .etcd_server import EtcdServer
@@ -102,8 +102,8 @@ class Site:
             check=False,
         )
 
-    def configured(self) -> dict[str, Configured | None]:
-        return {node: read_configured(str(self.conf_dir(node))) for node in NODES}
+    def configured(self) -> dict[str, LocalClaim | None]:
+        return {node: read_local_claim(str(self.conf_dir(node))) for node in NODES}
 
     def fences(self) -> dict[str, str | None]:
         return {node: read_fence(str(self.directory / f"{node}-state")) for node in NODES}

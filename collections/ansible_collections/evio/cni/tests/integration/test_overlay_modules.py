@@ -48,7 +48,7 @@ def check_do_again(name: str, **arguments: Any) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def members(tmp_path: Path) -> list[dict[str, str]]:
-    keys = [run_module("overlay_key", path=str(tmp_path / f"key{index}"))["public_key"] for index in (1, 2, 3)]
+    keys = [run_module("wireguard_key", path=str(tmp_path / f"key{index}"))["public_key"] for index in (1, 2, 3)]
     nodes = [{"name": f"n{i}", "address": f"10.10.0.{i}", "public_key": key} for i, key in enumerate(keys, 1)]
     nodes[0]["endpoint"] = "198.51.100.11"
     return nodes
@@ -58,7 +58,7 @@ def host_overlay(tmp_path: Path, nodes: list[dict[str, str]], **further: Any) ->
     return {
         "node": "n2",
         "host_cidr": "10.10.0.0/16",
-        "nodes": nodes,
+        "members": nodes,
         "config": str(tmp_path / "evio/overlay.json"),
         "pod_routes": str(tmp_path / "evio/pod-routes.json"),
         **further,
@@ -71,7 +71,7 @@ def peers_in(path: Path) -> list[str]:
 
 def test_key_is_made_once_and_only_its_public_half_leaves(tmp_path: Path) -> None:
     path = tmp_path / "etc/wireguard.key"
-    foretold, done, again = check_do_again("overlay_key", path=str(path))
+    foretold, done, again = check_do_again("wireguard_key", path=str(path))
     assert foretold["public_key"] is None
     assert done["public_key"] == again["public_key"]
     assert path.stat().st_mode & 0o777 == 0o600
@@ -80,26 +80,26 @@ def test_key_is_made_once_and_only_its_public_half_leaves(tmp_path: Path) -> Non
 
 def test_key_that_others_can_read_is_closed(tmp_path: Path) -> None:
     path = tmp_path / "wireguard.key"
-    before = run_module("overlay_key", path=str(path))["public_key"]
+    before = run_module("wireguard_key", path=str(path))["public_key"]
     path.chmod(0o644)
-    done = check_do_again("overlay_key", path=str(path))[1]
+    done = check_do_again("wireguard_key", path=str(path))[1]
     assert done["public_key"] == before
 
 
 def test_key_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "wireguard.key"
-    run_module("overlay_key", path=str(path))
-    check_do_again("overlay_key", path=str(path), state="absent")
+    run_module("wireguard_key", path=str(path))
+    check_do_again("wireguard_key", path=str(path), state="absent")
     assert not path.exists()
 
 
 def test_file_that_is_no_key_is_refused(tmp_path: Path) -> None:
     (tmp_path / "wireguard.key").write_text("not a key")
-    assert "wg pubkey failed" in run_module("overlay_key", path=str(tmp_path / "wireguard.key"))["msg"]
+    assert "wg pubkey failed" in run_module("wireguard_key", path=str(tmp_path / "wireguard.key"))["msg"]
 
 
 def test_description_is_written_for_root_alone(tmp_path: Path, members: list[dict[str, str]]) -> None:
-    check_do_again("overlay", **host_overlay(tmp_path, members))
+    check_do_again("wireguard_overlay", **host_overlay(tmp_path, members))
     path = tmp_path / "evio/overlay.json"
     assert path.stat().st_mode & 0o777 == 0o600
     assert peers_in(path) == ["n1", "n3"]
@@ -108,11 +108,11 @@ def test_description_is_written_for_root_alone(tmp_path: Path, members: list[dic
 
 
 def test_nodes_that_could_not_be_asked_stay_and_removed_ones_go(tmp_path: Path, members: list[dict[str, str]]) -> None:
-    run_module("overlay", **host_overlay(tmp_path, members))
+    run_module("wireguard_overlay", **host_overlay(tmp_path, members))
     path = tmp_path / "evio/overlay.json"
-    assert run_module("overlay", **host_overlay(tmp_path, members[:2], keep=["n3"]))["changed"] is False
+    assert run_module("wireguard_overlay", **host_overlay(tmp_path, members[:2], keep_nodes=["n3"]))["changed"] is False
     assert peers_in(path) == ["n1", "n3"]
-    check_do_again("overlay", **host_overlay(tmp_path, members[:2]))
+    check_do_again("wireguard_overlay", **host_overlay(tmp_path, members[:2]))
     assert peers_in(path) == ["n1"]
 
 
@@ -122,9 +122,11 @@ def test_removed_node_goes_from_both_files_whatever_is_to_be_kept(
     overlay = host_overlay(tmp_path, members)
     pods = {"pod_cidrs": ["10.244.0.0/16"]}
     routes = {"n1": ["10.244.0.0/24"], "n3": ["10.244.2.0/24"]}
-    run_module("overlay", **overlay, **pods, pod_subnets=routes)
+    run_module("wireguard_overlay", **overlay, **pods, pod_subnets=routes)
     files = {"config": overlay["config"], "pod_routes": overlay["pod_routes"], **pods}
-    check_do_again("overlay", **files, pod_subnets={"n1": routes["n1"]}, keep=["n3"], removed=["n3"])
+    check_do_again(
+        "wireguard_overlay", **files, pod_subnets={"n1": routes["n1"]}, keep_nodes=["n3"], removed_nodes=["n3"]
+    )
     assert peers_in(tmp_path / "evio/overlay.json") == ["n1"]
     assert json.loads(Path(overlay["pod_routes"]).read_text())["subnets"] == {"n1": routes["n1"]}
 
@@ -140,7 +142,7 @@ def test_overlay_is_taken_away_with_what_its_agent_said_last(lab: OverlayLab) ->
         for name, file in (("config", "overlay"), ("pod_routes", "pod-routes"), ("state_file", "state"))
     }
     foretold, done, again = (
-        run_module("overlay", node.namespace, state="absent", **files, _ansible_check_mode=check)
+        run_module("wireguard_overlay", node.namespace, state="absent", **files, _ansible_check_mode=check)
         for check in (True, False, False)
     )
     assert [one["changed"] for one in (foretold, done, again)] == [True, True, False]
@@ -153,19 +155,19 @@ def test_overlay_is_taken_away_with_what_its_agent_said_last(lab: OverlayLab) ->
 
 def test_check_mode_describes_nodes_whose_keys_are_not_made_yet(tmp_path: Path, members: list[dict[str, str]]) -> None:
     nodes = [{**member, "public_key": None} for member in members]
-    foretold = run_module("overlay", **host_overlay(tmp_path, nodes), _ansible_check_mode=True)
+    foretold = run_module("wireguard_overlay", **host_overlay(tmp_path, nodes), _ansible_check_mode=True)
     assert foretold["changed"] is True
     assert "(made by this run)" in foretold["diff"][0]["after"]
     assert not (tmp_path / "evio").exists()
-    assert "n1 has no public key" in run_module("overlay", **host_overlay(tmp_path, nodes))["msg"]
+    assert "n1 has no public key" in run_module("wireguard_overlay", **host_overlay(tmp_path, nodes))["msg"]
 
 
 def test_pod_routes_follow_the_claims(tmp_path: Path) -> None:
     files = {"config": str(tmp_path / "overlay.json"), "pod_routes": str(tmp_path / "pod-routes.json")}
     arguments = {**files, "pod_cidrs": ["10.244.0.0/16"]}
-    check_do_again("overlay", **arguments, pod_subnets={"n1": ["10.244.0.0/24"], "n2": ["10.244.1.0/24"]})
-    check_do_again("overlay", **arguments, pod_subnets={"n1": ["10.244.0.0/24"]})
-    run_module("overlay", **arguments, pod_subnets={"n3": ["10.244.0.0/24"]}, keep=["n1"])
+    check_do_again("wireguard_overlay", **arguments, pod_subnets={"n1": ["10.244.0.0/24"], "n2": ["10.244.1.0/24"]})
+    check_do_again("wireguard_overlay", **arguments, pod_subnets={"n1": ["10.244.0.0/24"]})
+    run_module("wireguard_overlay", **arguments, pod_subnets={"n3": ["10.244.0.0/24"]}, keep_nodes=["n1"])
     assert json.loads((tmp_path / "pod-routes.json").read_text())["subnets"] == {"n3": ["10.244.0.0/24"]}
 
 
@@ -184,7 +186,7 @@ def test_what_cannot_work_is_refused_by_name(
     tmp_path: Path, members: list[dict[str, str]], change: dict[str, str], words: str
 ) -> None:
     members[2].update(change)
-    returned = run_module("overlay", **host_overlay(tmp_path, members))
+    returned = run_module("wireguard_overlay", **host_overlay(tmp_path, members))
     assert returned["failed"] is True
     assert words in returned["msg"]
     assert not (tmp_path / "evio").exists()
@@ -192,9 +194,11 @@ def test_what_cannot_work_is_refused_by_name(
 
 def test_pod_subnets_that_overlap_or_leave_the_pod_overlay_are_refused(tmp_path: Path) -> None:
     arguments = {"pod_routes": str(tmp_path / "pod-routes.json"), "pod_cidrs": ["10.244.0.0/16"]}
-    overlap = run_module("overlay", **arguments, pod_subnets={"n1": ["10.244.0.0/23"], "n2": ["10.244.1.0/24"]})
+    overlap = run_module(
+        "wireguard_overlay", **arguments, pod_subnets={"n1": ["10.244.0.0/23"], "n2": ["10.244.1.0/24"]}
+    )
     assert "10.244.0.0/23 of n1 overlaps 10.244.1.0/24 of n2" in overlap["msg"]
-    outside = run_module("overlay", **arguments, pod_subnets={"n1": ["10.245.0.0/24"]})
+    outside = run_module("wireguard_overlay", **arguments, pod_subnets={"n1": ["10.245.0.0/24"]})
     assert "outside the pod overlay" in outside["msg"]
 
 
@@ -215,7 +219,7 @@ def ready(lab: OverlayLab, node: Node, **further: Any) -> dict[str, Any]:
         "state_file": str(node.directory / "state.json"),
         **further,
     }
-    return run_module("overlay_ready", node.namespace, **arguments)
+    return run_module("overlay_ready_info", node.namespace, **arguments)
 
 
 def test_readiness_is_measured_and_names_who_is_missing(lab: OverlayLab) -> None:
@@ -247,7 +251,7 @@ def test_readiness_is_measured_and_names_who_is_missing(lab: OverlayLab) -> None
     missing = ready(lab, first, timeout=1)
     assert "first does not reach second (10.10.0.3) at all" in missing["msg"]
     assert "does not reach relay" not in missing["msg"]
-    assert ready(lab, first, timeout=30, required=["relay"])["changed"] is False
+    assert ready(lab, first, timeout=30, required_nodes=["relay"])["changed"] is False
 
 
 def test_slow_wireguard_go_is_said(lab: OverlayLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,26 +283,26 @@ def evio_config(tmp_path: Path, **further: Any) -> dict[str, Any]:
 
 def test_evio_is_configured_and_keeps_the_gateway_it_was_given(tmp_path: Path) -> None:
     arguments = evio_config(tmp_path)
-    results = check_do_again("evio_config", **arguments)
+    results = check_do_again("edgevpn_config", **arguments)
     assert results[1]["pod_bridge"] == "appPODOVL"
     assert "hush" not in json.dumps([result["diff"] for result in results])
     path = Path(arguments["path"])
     assert path.stat().st_mode & 0o777 == 0o600
     pods = {**arguments["pod_overlay"], "address": "10.244.3.1/24"}
-    check_do_again("evio_config", **{**arguments, "pod_overlay": pods})
-    assert run_module("evio_config", **arguments)["changed"] is False
+    check_do_again("edgevpn_config", **{**arguments, "pod_overlay": pods})
+    assert run_module("edgevpn_config", **arguments)["changed"] is False
     bridge = json.loads(path.read_text())["BridgeController"]["Overlays"]["PODOVL"]["NetDevice"]["AppBridge"]
     assert (bridge["IP4"], bridge["PrefixLen"]) == ("10.244.3.1", 24)
 
 
 def test_evio_configuration_that_would_be_misread_is_refused(tmp_path: Path) -> None:
     overrides = {"BridgeController": {"Overlays": {"PODOVL": {"NetDevice": {"SwitchProtocol": "none"}}}}}
-    returned = run_module("evio_config", **evio_config(tmp_path, overrides=overrides))
+    returned = run_module("edgevpn_config", **evio_config(tmp_path, overrides=overrides))
     assert "SwitchProtocol: 'none'; Evio hangs on it" in returned["msg"]
     twins = {"n1": "0" * 31 + "1", "n2": "0" * 31 + "2"}
-    assert "same 10 characters" in run_module("evio_config", **evio_config(tmp_path, node_ids=twins))["msg"]
+    assert "same 10 characters" in run_module("edgevpn_config", **evio_config(tmp_path, node_ids=twins))["msg"]
     # RFC 6761 section 6.4: no such name is ever there.
-    nowhere = run_module("evio_config", **evio_config(tmp_path, xmpp_host="xmpp.invalid"))
+    nowhere = run_module("edgevpn_config", **evio_config(tmp_path, xmpp_host="xmpp.invalid"))
     assert "'xmpp.invalid' does not resolve on this node" in nowhere["msg"]
     assert "Evio makes no bridge until it does" in nowhere["msg"]
     assert not (tmp_path / "opt").exists()
@@ -306,7 +310,7 @@ def test_evio_configuration_that_would_be_misread_is_refused(tmp_path: Path) -> 
 
 def test_secrets_among_overrides_are_in_no_output(tmp_path: Path) -> None:
     overrides = {"LinkManager": {"Turn": [{"Address": "turn.example:3478", "User": "x", "Password": "hush-4"}]}}
-    returned = run_module("evio_config", **evio_config(tmp_path, overrides=overrides), _ansible_diff=True)
+    returned = run_module("edgevpn_config", **evio_config(tmp_path, overrides=overrides), _ansible_diff=True)
     assert returned["changed"] is True
     assert "hush" not in json.dumps(returned)
     assert "hush-4" in (tmp_path / "opt/evio/config.json").read_text()

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The modules ovs_bridge and ovs_switch as Ansible runs them: each step in check mode, for real, and again."""
+"""The modules ovs_bridge and ovs_userspace_tso as Ansible runs them: each step in check mode, for real, and again."""
 
 from __future__ import annotations
 
@@ -96,20 +96,20 @@ def test_second_run_does_not_disturb_the_switch(ovs: OpenVSwitch, bridge: dict[s
 
 def test_offload_wants_a_restart_until_it_has_happened(ovs: OpenVSwitch) -> None:
     switch = {"netns": ovs.netns, "datapath_type": "netdev", "ovsdb": ovs.ovsdb}
-    results = check_do_again("ovs_switch", **switch)
+    results = check_do_again("ovs_userspace_tso", **switch)
     assert [result["restart_needed"] for result in results] == [True, True, True]
     ovs.kill_vswitchd()
     ovs.start_vswitchd()
-    again = run_module("ovs_switch", **switch)
+    again = run_module("ovs_userspace_tso", **switch)
     assert (again["changed"], again["restart_needed"]) == (False, False)
     assert again["datapath_type"] == "netdev"
 
 
 def test_check_mode_foretells_the_switch_of_a_node_without_open_vswitch(netns: str, tmp_path: Path) -> None:
     switch = {"netns": netns, "datapath_type": "netdev", "ovsdb": f"unix:{tmp_path}/none.sock"}
-    foretold = run_module("ovs_switch", check_mode=True, **switch)
+    foretold = run_module("ovs_userspace_tso", check_mode=True, **switch)
     assert (foretold["changed"], foretold["restart_needed"]) == (True, True)
-    assert run_module("ovs_switch", **switch)["failed"]
+    assert run_module("ovs_userspace_tso", **switch)["failed"]
 
 
 def test_pod_cannot_become_the_router_of_its_node(ovs: OpenVSwitch, bridge: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.claims.model import ClaimError, Configured, Request
+from ansible_collections.evio.cni.plugins.module_utils.claims.model import ClaimError, LocalClaim, Request
 from ansible_collections.evio.cni.plugins.module_utils.claims.registry import Outcome, Registry
 from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Etcd, EtcdError, Put, TxnResult
 from ansible_collections.evio.cni.plugins.module_utils.subnets import parse_pools
@@ -41,7 +41,7 @@ class Node:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.configured: Configured | None = None
+        self.configured: LocalClaim | None = None
 
     def claim(self, server: EtcdServer, *, restore: bool = False, clock: float | None = None) -> Outcome:
         request = Request(self.name, f"machine-of-{self.name}", configured=self.configured, restore=restore)
@@ -49,7 +49,7 @@ class Node:
             registry = Registry(etcd, CLUSTER, clock=time.time if clock is None else lambda: clock)
             outcome = registry.claim([request], POOLS)
         claim = outcome.claims[self.name]
-        self.configured = Configured(claim.cidrs, claim.epoch)
+        self.configured = LocalClaim(claim.cidrs, claim.epoch)
         return outcome
 
     @property

@@ -45,18 +45,20 @@ def nodes(*names: str) -> list[dict[str, str]]:
 
 
 def test_claim_and_release(etcd: dict[str, Any]) -> None:
-    foretold, done, again = check_do_again("node_subnet", **POOL, nodes=nodes("node1", "node2"), **etcd)
+    foretold, done, again = check_do_again("node_subnet", **POOL, subnet_requests=nodes("node1", "node2"), **etcd)
     assert foretold["subnets"]["node2"]["cidrs"] == done["subnets"]["node2"]["cidrs"] == ["10.244.1.0/24"]
     assert again["subnets"] == done["subnets"]
     assert done["diff"]["after"]["node1"] == "10.244.0.0/24"
-    _foretold, released, _again = check_do_again("node_subnet", state="absent", nodes=[{"name": "node1"}], **etcd)
+    _foretold, released, _again = check_do_again(
+        "node_subnet", state="absent", subnet_requests=[{"name": "node1"}], **etcd
+    )
     assert released["claimed"] == ["node1"]
     assert "node1" not in released["diff"]["after"]
 
 
 def test_pool_is_made_grown_and_reserved_from(etcd: dict[str, Any]) -> None:
     check_do_again("subnet_pool", **POOL, reserved_cidrs=["10.244.0.0/23"], **etcd)
-    done = run_module("node_subnet", **POOL, nodes=nodes("node1"), **etcd)
+    done = run_module("node_subnet", **POOL, subnet_requests=nodes("node1"), **etcd)
     assert done["subnets"]["node1"]["cidrs"] == ["10.244.2.0/24"]
     check_do_again("subnet_pool", pod_cidr="10.240.0.0/12", node_bits="12", **etcd)
     info = run_module("subnet_pool_info", **etcd)
@@ -71,7 +73,7 @@ def test_pool_is_made_grown_and_reserved_from(etcd: dict[str, Any]) -> None:
 
 
 def test_what_would_break_a_live_claim_is_refused_and_changes_nothing(etcd: dict[str, Any]) -> None:
-    run_module("node_subnet", **POOL, nodes=nodes("node1", "node2"), **etcd)
+    run_module("node_subnet", **POOL, subnet_requests=nodes("node1", "node2"), **etcd)
     before = run_module("subnet_pool_info", **etcd)
     for arguments, words in (
         ({"pod_cidr": "10.245.0.0/16", "node_bits": "8"}, "would lose their place (node1 has 10.244.0.0/24"),
@@ -95,16 +97,16 @@ def test_what_would_break_a_live_claim_is_refused_and_changes_nothing(etcd: dict
 
 
 def test_nodes_that_are_not_asked_for_are_told_to_have_no_claim(etcd: dict[str, Any]) -> None:
-    run_module("node_subnet", **POOL, nodes=nodes("node1", "node2", "node3"), **etcd)
-    run_module("node_subnet", state="absent", nodes=nodes("node2"), **etcd)
-    done = run_module("node_subnet", **POOL, nodes=nodes("node1"), others=["node2", "node3"], **etcd)
+    run_module("node_subnet", **POOL, subnet_requests=nodes("node1", "node2", "node3"), **etcd)
+    run_module("node_subnet", state="absent", subnet_requests=nodes("node2"), **etcd)
+    done = run_module("node_subnet", **POOL, subnet_requests=nodes("node1"), other_nodes=["node2", "node3"], **etcd)
     assert (done["changed"], done["unclaimed"]) == (False, ["node2"])
 
 
 def test_lost_claims_are_told_by_node(etcd: dict[str, Any]) -> None:
-    run_module("node_subnet", **POOL, nodes=nodes("node1"), **etcd)
+    run_module("node_subnet", **POOL, subnet_requests=nodes("node1"), **etcd)
     known = {**nodes("node2")[0], "configured": {"cidrs": ["10.244.1.0/24"], "epoch": 2}}
-    refused = run_module("node_subnet", **POOL, nodes=[*nodes("node1"), known], **etcd)
+    refused = run_module("node_subnet", **POOL, subnet_requests=[*nodes("node1"), known], **etcd)
     assert refused.get("failed")
     assert list(refused["lost"]) == ["node2"]
     assert "etcd has no claim of it" in refused["lost"]["node2"]
@@ -112,22 +114,22 @@ def test_lost_claims_are_told_by_node(etcd: dict[str, Any]) -> None:
 
 def test_pin_is_kept_for_its_node_until_it_is_taken_off(etcd: dict[str, Any]) -> None:
     check_do_again("subnet_pool", **POOL, pins={"node9": "10.244.0.0/24"}, **etcd)
-    done = run_module("node_subnet", **POOL, nodes=nodes("node1"), **etcd)
+    done = run_module("node_subnet", **POOL, subnet_requests=nodes("node1"), **etcd)
     assert done["subnets"]["node1"]["cidrs"] == ["10.244.1.0/24"]
     stolen = run_module(
-        "node_subnet", **POOL, nodes=[{"name": "node2", "machine_id": "m", "subnet": "10.244.0.0/24"}], **etcd
+        "node_subnet", **POOL, subnet_requests=[{"name": "node2", "machine_id": "m", "subnet": "10.244.0.0/24"}], **etcd
     )
     assert "node2 is pinned to 10.244.0.0/24, which node9 has" in stolen["msg"]
-    done = run_module("node_subnet", **POOL, nodes=nodes("node9"), **etcd)
+    done = run_module("node_subnet", **POOL, subnet_requests=nodes("node9"), **etcd)
     assert done["subnets"]["node9"]["cidrs"] == ["10.244.0.0/24"]
-    run_module("node_subnet", state="absent", nodes=[{"name": "node9"}], **etcd)
+    run_module("node_subnet", state="absent", subnet_requests=[{"name": "node9"}], **etcd)
     check_do_again("subnet_pool", pins={}, **etcd)
-    done = run_module("node_subnet", **POOL, nodes=nodes("node2"), quarantine=0, **etcd)
+    done = run_module("node_subnet", **POOL, subnet_requests=nodes("node2"), quarantine=0, **etcd)
     assert done["subnets"]["node2"]["cidrs"] == ["10.244.2.0/24"]
 
 
 def test_prune_releases_those_who_are_gone_and_no_others(etcd: dict[str, Any]) -> None:
-    run_module("node_subnet", **POOL, nodes=nodes("node1", "node2", "node3"), **etcd)
+    run_module("node_subnet", **POOL, subnet_requests=nodes("node1", "node2", "node3"), **etcd)
     _foretold, done, _again = check_do_again("subnet_pool", live_nodes=["node2", "node7"], **etcd)
     assert done["released"] == ["node1", "node3"]
     info = run_module("subnet_pool_info", **etcd)
@@ -149,7 +151,7 @@ def test_upstreams_subnets_are_adopted_and_those_of_nobody_stay_blocked(
         assert done["adopted"] == ["node1"]
         assert done["unowned"] == ["10.244.0.0/24", "10.244.2.0/24"]
         assert [pair.key for pair in connection.txn([], [Get("/evpn/", prefix=True)]).ranges[0]] == keys
-    claimed = run_module("node_subnet", **POOL, nodes=nodes("node2"), **etcd)
+    claimed = run_module("node_subnet", **POOL, subnet_requests=nodes("node2"), **etcd)
     assert claimed["subnets"]["node2"]["cidrs"] == ["10.244.3.0/24"]
     strange = run_module(
         "subnet_pool", adopt=[{"name": "node5", "machine_id": "m5", "subnet": "10.244.9.0/24"}], **etcd

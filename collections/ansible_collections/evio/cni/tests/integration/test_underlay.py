@@ -125,9 +125,9 @@ def test_overlay_that_is_there_gets_less_with_a_warning_and_never_more(narrow: S
 
 
 def test_wanted_mtu_is_taken_and_one_that_does_not_fit_is_warned_of(narrow: Site, tmp_path: Path) -> None:
-    fitting = overlay_mtu(narrow.node, tmp_path, relays=[RELAY[4]], wanted=1100)
+    fitting = overlay_mtu(narrow.node, tmp_path, relays=[RELAY[4]], mtu=1100)
     assert (fitting["mtu"], "warnings" in fitting) == (1100, False)
-    too_much = overlay_mtu(narrow.node, tmp_path, relays=[RELAY[4]], wanted=1420)
+    too_much = overlay_mtu(narrow.node, tmp_path, relays=[RELAY[4]], mtu=1420)
     assert too_much["mtu"] == 1420
     assert "evio_mtu: 1420 is more than fits in one piece" in json.dumps(too_much["warnings"])
 
@@ -140,7 +140,7 @@ def test_ipv6_inside_a_narrow_overlay_is_refused(narrow: Site, tmp_path: Path) -
 
 
 def overlay_mtu(namespace: Namespace, directory: Path, **arguments: Any) -> dict[str, Any]:
-    return run_module("overlay_mtu", namespace, config=str(directory / "overlay.json"), **arguments)
+    return run_module("wireguard_mtu_info", namespace, config=str(directory / "overlay.json"), **arguments)
 
 
 def write_overlay(directory: Path, mtu: int) -> None:

@@ -7,24 +7,24 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.claims.allocator import plan_claims, stale_releases, why_lost
+from ansible_collections.evio.cni.plugins.module_utils.claims.allocator import lost_reason, plan_claims, stale_releases
 from ansible_collections.evio.cni.plugins.module_utils.claims.model import (
     Claim,
     ClaimError,
-    Configured,
+    LocalClaim,
+    PoolConfig,
     Released,
     Request,
     Search,
-    Shape,
     Snapshot,
 )
 from ansible_collections.evio.cni.plugins.module_utils.claims.registry import Registry, plan_on_empty
 from ansible_collections.evio.cni.plugins.module_utils.claims.schema import (
     Keys,
     decode_claim,
-    decode_shape,
+    decode_pool_config,
     encode_claim,
-    encode_shape,
+    encode_pool_config,
 )
 from ansible_collections.evio.cni.plugins.module_utils.claims.upstream import parse_upstream_keys
 from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Get, KeyValue, TxnResult
@@ -39,7 +39,7 @@ def ask(*names: str) -> list[Request]:
     return [Request(name, f"machine-of-{name}") for name in names]
 
 
-def plan(requests: list[Request], shape: Shape, snapshot: Snapshot, *, now: float = 10_000.0) -> dict[str, str]:
+def plan(requests: list[Request], shape: PoolConfig, snapshot: Snapshot, *, now: float = 10_000.0) -> dict[str, str]:
     searches = {pool.pod_cidr: snapshot.search(pool) for pool in shape.pools}
     return {
         node: ",".join(claim.cidrs) for node, claim in plan_claims(requests, shape, snapshot, searches, now=now).items()
@@ -48,18 +48,18 @@ def plan(requests: list[Request], shape: Shape, snapshot: Snapshot, *, now: floa
 
 def test_lowest_free_subnet_comes_first() -> None:
     held = Snapshot(claims={"node1": replace(CLAIM, cidrs=("10.244.64.0/18",))})
-    assert plan(ask("node2", "node3"), Shape(FOUR), held) == {"node2": "10.244.0.0/18", "node3": "10.244.128.0/18"}
+    assert plan(ask("node2", "node3"), PoolConfig(FOUR), held) == {"node2": "10.244.0.0/18", "node3": "10.244.128.0/18"}
 
 
 def test_only_the_searched_places_are_given_out() -> None:
     searches = {"10.244.0.0/16": Search((range(2, 4),), frozenset({2}))}
-    planned = plan_claims(ask("node1"), Shape(FOUR), Snapshot(), searches, now=1.0)
+    planned = plan_claims(ask("node1"), PoolConfig(FOUR), Snapshot(), searches, now=1.0)
     assert planned["node1"].cidrs == ("10.244.192.0/18",)
 
 
 def test_released_subnets_come_after_those_never_used_and_the_longest_released_first() -> None:
     snapshot = Snapshot(released={"10.244.0.0/18": Released("a", 500.0), "10.244.64.0/18": Released("b", 400.0)})
-    planned = plan(ask("n1", "n2", "n3", "n4"), Shape(FOUR), snapshot)
+    planned = plan(ask("n1", "n2", "n3", "n4"), PoolConfig(FOUR), snapshot)
     assert list(planned.values()) == ["10.244.128.0/18", "10.244.192.0/18", "10.244.64.0/18", "10.244.0.0/18"]
 
 
@@ -68,11 +68,11 @@ def test_exhausted_pool_says_when_the_first_subnet_has_rested() -> None:
     with pytest.raises(
         ClaimError, match=r"n4: no subnet of 10\.244\.0\.0/16 is free; 1 are in quarantine, the first for "
     ):
-        plan(ask("n1", "n2", "n3", "n4"), Shape(FOUR), snapshot)
+        plan(ask("n1", "n2", "n3", "n4"), PoolConfig(FOUR), snapshot)
 
 
 def test_reserved_and_pinned_subnets_are_kept_for_others() -> None:
-    shape = Shape(FOUR, ("10.244.0.0/20",), {"node9": ("10.244.64.0/18",)})
+    shape = PoolConfig(FOUR, ("10.244.0.0/20",), {"node9": ("10.244.64.0/18",)})
     assert plan(ask("node1", "node9"), shape, Snapshot()) == {"node1": "10.244.128.0/18", "node9": "10.244.64.0/18"}
 
 
@@ -88,7 +88,7 @@ def test_reserved_and_pinned_subnets_are_kept_for_others() -> None:
     ],
 )
 def test_what_cannot_be_claimed_is_refused_by_name(request_: Request, words: str) -> None:
-    shape = Shape(FOUR, ("10.244.0.0/20",), {"node9": ("10.244.64.0/18",)})
+    shape = PoolConfig(FOUR, ("10.244.0.0/20",), {"node9": ("10.244.64.0/18",)})
     with pytest.raises(ClaimError, match=words):
         plan([request_], shape, Snapshot())
 
@@ -119,24 +119,24 @@ def test_cluster_that_is_no_key_is_refused(cluster: str) -> None:
 
 
 def test_what_is_written_is_what_is_read() -> None:
-    shape = Shape(FOUR, ("10.96.0.0/12",), {"node1": ("10.244.0.0/18",)})
-    assert decode_shape(encode_shape(shape)) == shape
+    shape = PoolConfig(FOUR, ("10.96.0.0/12",), {"node1": ("10.244.0.0/18",)})
+    assert decode_pool_config(encode_pool_config(shape)) == shape
     assert decode_claim("node1", encode_claim(CLAIM), 7) == CLAIM
 
 
 @pytest.mark.parametrize("text", ["no json", "[]", '{"v": 99}'])
 def test_registry_of_another_make_is_refused(text: str) -> None:
     with pytest.raises(ClaimError):
-        decode_shape(text)
+        decode_pool_config(text)
 
 
 def test_subnets_of_another_size_are_forgotten_with_the_pool_they_were_cut_from() -> None:
     snapshot = Snapshot(released={"10.244.0.0/18": Released("a", 1.0), "fd00::/62": Released("a", 1.0)})
-    assert stale_releases(Shape(FOUR), snapshot) == []
-    assert stale_releases(Shape(parse_pools("10.244.0.0/16", 3)), snapshot) == ["10.244.0.0/18"]
+    assert stale_releases(PoolConfig(FOUR), snapshot) == []
+    assert stale_releases(PoolConfig(parse_pools("10.244.0.0/16", 3)), snapshot) == ["10.244.0.0/18"]
 
 
-CONFIGURED = Configured(("10.244.0.0/24",), 7)
+CONFIGURED = LocalClaim(("10.244.0.0/24",), 7)
 
 
 @pytest.mark.parametrize(
@@ -148,19 +148,19 @@ CONFIGURED = Configured(("10.244.0.0/24",), 7)
     ],
 )
 def test_claim_that_etcd_has_lost_is_told(claim: Claim | None, revision: int, words: str) -> None:
-    assert why_lost(CONFIGURED, claim, revision) == words
+    assert lost_reason(CONFIGURED, claim, revision) == words
 
 
 @pytest.mark.parametrize("claim", [CLAIM, replace(CLAIM, epoch=9, cidrs=(*CLAIM.cidrs, "fd00::/62"))])
 def test_claim_that_etcd_has_or_has_added_to_is_not_lost(claim: Claim) -> None:
-    assert why_lost(CONFIGURED, claim, 9) is None
+    assert lost_reason(CONFIGURED, claim, 9) is None
 
 
 def test_node_that_was_released_but_is_set_up_gets_no_other_subnet_behind_its_pods_back() -> None:
     registry = Registry(MemoryEtcd(), "kubernetes")  # type: ignore[arg-type]
     first = registry.claim(ask("node1", "node2"), FOUR).claims["node1"]
     registry.release(["node1"])
-    known = replace(ask("node1")[0], configured=Configured(first.cidrs, first.epoch))
+    known = replace(ask("node1")[0], configured=LocalClaim(first.cidrs, first.epoch))
     with pytest.raises(ClaimError, match=r"node node1 is set up with 10\.244\.0\.0/18 at epoch \d+, but etcd has no"):
         registry.claim([known, *ask("node3")], FOUR, quarantine=0)
     assert list(registry.read().claims) == ["node2"]
@@ -172,13 +172,13 @@ def test_node_that_was_released_but_is_set_up_gets_no_other_subnet_behind_its_po
 def test_what_another_node_has_meanwhile_cannot_be_restored() -> None:
     registry = Registry(MemoryEtcd(), "kubernetes")  # type: ignore[arg-type]
     registry.claim(ask("node2"), FOUR)
-    lost = replace(ask("node1")[0], configured=Configured(("10.244.0.0/18",), 1), restore=True)
+    lost = replace(ask("node1")[0], configured=LocalClaim(("10.244.0.0/18",), 1), restore=True)
     with pytest.raises(ClaimError, match=r"node1 is pinned to 10\.244\.0\.0/18, which node2 has"):
         registry.claim([lost], FOUR)
 
 
 def test_plan_on_empty_leaves_a_node_what_it_is_set_up_with() -> None:
-    known = replace(ask("node2")[0], configured=Configured(("10.244.0.0/18",), 5))
+    known = replace(ask("node2")[0], configured=LocalClaim(("10.244.0.0/18",), 5))
     planned = plan_on_empty([*ask("node1"), known], FOUR).claims
     assert {node: claim.cidrs for node, claim in planned.items()} == {
         "node1": ("10.244.64.0/18",),

@@ -9,8 +9,8 @@ import pytest
 from ansible_collections.evio.cni.plugins.module_utils.errors import EvioError
 from ansible_collections.evio.cni.plugins.module_utils.inventory.cluster import (
     Cluster,
-    EvioMember,
-    EvioSite,
+    EdgeVpnMember,
+    EdgeVpnSite,
     Node,
     check_cluster,
     check_leaving,
@@ -30,10 +30,10 @@ EVIO = replace(
     GOOD,
     overlay="evio",
     nodes=(
-        Node("node1", "10.10.0.1", evio=EvioMember("n1-hosts@x", "n1-pods@x")),
-        Node("node2", "10.10.0.2", evio=EvioMember("n2-hosts@x", "n2-pods@x", "0" * 32)),
+        Node("node1", "10.10.0.1", evio=EdgeVpnMember("n1-hosts@x", "n1-pods@x")),
+        Node("node2", "10.10.0.2", evio=EdgeVpnMember("n2-hosts@x", "n2-pods@x", "0" * 32)),
     ),
-    evio=EvioSite("xmpp.example", ("HOSTOVL", "PODOVL"), ("node1",)),
+    evio=EdgeVpnSite("xmpp.example", ("HOSTOVL", "PODOVL"), ("node1",)),
 )
 
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.overlay.edgevpn.config import (
-    EvioConfigError,
-    EvioNode,
-    EvioOverlay,
+    EdgeVpnConfigError,
+    EdgeVpnNode,
+    EdgeVpnOverlay,
     TurnServer,
     XmppAccount,
     app_bridge_address,
-    build_evio_config,
-    check_evio_config,
+    build_edgevpn_config,
+    check_edgevpn_config,
     check_node_ids,
     configured_bridges,
     names_to_resolve,
@@ -29,10 +29,10 @@ from ansible_collections.evio.cni.tests.unit.evio_controller_model import CONTRO
 from hypothesis import given
 from hypothesis import strategies as st
 
-NODE = EvioNode(
+NODE = EdgeVpnNode(
     node_id=node_id("kubernetes", "node3"),
-    host_overlay=EvioOverlay("HOSTOVL", XmppAccount("node3-host@xmpp.example", "secret-1"), "10.10.0.3/16"),
-    pod_overlay=EvioOverlay("PODOVL", XmppAccount("node3-pods@xmpp.example", "secret-2"), "10.244.3.1/24"),
+    host_overlay=EdgeVpnOverlay("HOSTOVL", XmppAccount("node3-host@xmpp.example", "secret-1"), "10.10.0.3/16"),
+    pod_overlay=EdgeVpnOverlay("PODOVL", XmppAccount("node3-pods@xmpp.example", "secret-2"), "10.244.3.1/24"),
     xmpp_host="xmpp.example",
     mtu=1400,
     stun=("stun.example:3478",),
@@ -45,7 +45,7 @@ def pod_device(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_controller_makes_both_overlays_whole() -> None:
-    model = ControllerModel(build_evio_config(NODE))
+    model = ControllerModel(build_edgevpn_config(NODE))
     assert model.managed == ["HOSTOVL", "PODOVL"]
     assert set(model.bridges) == {"eviHOSTOVL", "appHOSTOVL", "eviPODOVL", "appPODOVL"}
     assert model.bridges["appHOSTOVL"].address == "10.10.0.3/16"
@@ -57,12 +57,12 @@ def test_controller_makes_both_overlays_whole() -> None:
 
 
 def test_pods_survive_a_restart_of_the_controller() -> None:
-    model = ControllerModel(build_evio_config(NODE))
+    model = ControllerModel(build_edgevpn_config(NODE))
     assert all(bridge.survives_restart for bridge in model.bridges.values())
 
 
 def test_each_overlay_has_its_own_session_and_nothing_reports_home() -> None:
-    model = ControllerModel(build_evio_config(NODE))
+    model = ControllerModel(build_edgevpn_config(NODE))
     assert model.sessions() == {"node3-host@xmpp.example": "HOSTOVL", "node3-pods@xmpp.example": "PODOVL"}
     assert [model.waits_for(), *model.waits_for_others()] == ["xmpp.example"] * 3
     assert names_to_resolve(model.config) == ["xmpp.example"]
@@ -71,22 +71,22 @@ def test_each_overlay_has_its_own_session_and_nothing_reports_home() -> None:
 
 @pytest.mark.parametrize("protocol", ["BF", "STP", None])
 def test_every_switch_protocol_forwards(protocol: str | None) -> None:
-    model = ControllerModel(build_evio_config(replace(NODE, switch_protocol=protocol)))
+    model = ControllerModel(build_edgevpn_config(replace(NODE, switch_protocol=protocol)))
     assert model.forwarding_bridges() == {"eviHOSTOVL", "eviPODOVL"}
 
 
 def test_node_without_a_claim_has_a_bridge_without_an_address() -> None:
-    config = build_evio_config(replace(NODE, pod_overlay=replace(NODE.pod_overlay, address=None)))
+    config = build_edgevpn_config(replace(NODE, pod_overlay=replace(NODE.pod_overlay, address=None)))
     assert ControllerModel(config).bridges["appPODOVL"].address is None
     assert app_bridge_address(config, "PODOVL") is None
     assert app_bridge_address(config, "HOSTOVL") == "10.10.0.3/16"
 
 
 def test_overrides_are_merged_key_by_key_and_checked() -> None:
-    config = build_evio_config(replace(NODE, overrides={"Topology": {"Overlays": {"PODOVL": {"MaxSuccessors": 3}}}}))
+    config = build_edgevpn_config(replace(NODE, overrides={"Topology": {"Overlays": {"PODOVL": {"MaxSuccessors": 3}}}}))
     assert config["Topology"]["Overlays"] == {"HOSTOVL": {}, "PODOVL": {"MaxSuccessors": 3}}
-    with pytest.raises(EvioConfigError, match="AutoDelete"):
-        build_evio_config(replace(NODE, overrides=pod_device({"AutoDelete": True})))
+    with pytest.raises(EdgeVpnConfigError, match="AutoDelete"):
+        build_edgevpn_config(replace(NODE, overrides=pod_device({"AutoDelete": True})))
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,8 @@ def test_overrides_are_merged_key_by_key_and_checked() -> None:
     ],
 )
 def test_overrides_do_not_move_what_others_were_told(overrides: dict[str, Any], words: str) -> None:
-    with pytest.raises(EvioConfigError, match=words):
-        build_evio_config(replace(NODE, overrides=overrides))
+    with pytest.raises(EdgeVpnConfigError, match=words):
+        build_edgevpn_config(replace(NODE, overrides=overrides))
 
 
 def test_secrets_do_not_show_in_a_traceback() -> None:
@@ -181,13 +181,13 @@ def is_whole(config: dict[str, Any]) -> bool:
     ],
 )
 def test_what_the_controller_would_misread_is_refused(change: Callable[[dict[str, Any]], None], words: str) -> None:
-    config = build_evio_config(NODE)
+    config = build_edgevpn_config(NODE)
     assert is_whole(config)
     broken = copy.deepcopy(config)
     change(broken)
     assert not is_whole(broken)
-    with pytest.raises(EvioConfigError, match=words):
-        check_evio_config(broken)
+    with pytest.raises(EdgeVpnConfigError, match=words):
+        check_edgevpn_config(broken)
 
 
 @pytest.mark.parametrize(
@@ -201,14 +201,14 @@ def test_what_the_controller_would_misread_is_refused(change: Callable[[dict[str
 def test_ids_that_would_collide_or_be_cut_are_refused(ids: tuple[str, str], words: str) -> None:
     host_overlay, pod_overlay = replace(NODE.host_overlay, id=ids[0]), replace(NODE.pod_overlay, id=ids[1])
     node = replace(NODE, host_overlay=host_overlay, pod_overlay=pod_overlay)
-    with pytest.raises(EvioConfigError, match=words):
-        build_evio_config(node)
+    with pytest.raises(EdgeVpnConfigError, match=words):
+        build_edgevpn_config(node)
 
 
 def test_node_ids_with_one_beginning_are_refused() -> None:
-    with pytest.raises(EvioConfigError, match="a and b begin with the same 10 characters"):
+    with pytest.raises(EdgeVpnConfigError, match="a and b begin with the same 10 characters"):
         check_node_ids({"a": "0" * 31 + "1", "b": "0" * 31 + "2"})
-    with pytest.raises(EvioConfigError, match="32 hexadecimal"):
+    with pytest.raises(EdgeVpnConfigError, match="32 hexadecimal"):
         check_node_ids({"a": "0123"})
 
 
@@ -216,7 +216,7 @@ def test_node_ids_with_one_beginning_are_refused() -> None:
 def test_made_node_ids_never_share_a_tunnels_name(names: set[str]) -> None:
     identities = {name: node_id("kubernetes", name) for name in names}
     check_node_ids(identities)
-    model = ControllerModel(build_evio_config(NODE))
+    model = ControllerModel(build_edgevpn_config(NODE))
     taps = {identity: model.tap("PODOVL", identity) for identity in identities.values()}
     assert len(set(taps.values())) == len(names)
     assert taps == {identity: tunnel_name("PODOVL", identity) for identity in taps}

@@ -6,10 +6,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.claims.model import ClaimError, Configured
+from ansible_collections.evio.cni.plugins.module_utils.claims.model import ClaimError, LocalClaim
 from ansible_collections.evio.cni.plugins.module_utils.cni.conf_dir import write_conflist
 from ansible_collections.evio.cni.plugins.module_utils.cni.conflist import PodNetwork, build_conflist
-from ansible_collections.evio.cni.plugins.module_utils.node.claim import read_configured, read_machine_id
+from ansible_collections.evio.cni.plugins.module_utils.node.claim import read_local_claim, read_machine_id
 from ansible_collections.evio.cni.plugins.module_utils.subnets import NodeSubnet
 
 
@@ -17,12 +17,12 @@ from ansible_collections.evio.cni.plugins.module_utils.subnets import NodeSubnet
 def test_what_was_written_is_what_is_read(tmp_path: Path, cidrs: tuple[str, ...]) -> None:
     network = PodNetwork("br-evio", tuple(NodeSubnet(cidr) for cidr in cidrs), (), 1420, epoch=17)
     write_conflist(build_conflist(network), str(tmp_path))
-    assert read_configured(str(tmp_path)) == Configured(cidrs, 17)
+    assert read_local_claim(str(tmp_path)) == LocalClaim(cidrs, 17)
 
 
 def test_node_that_is_not_set_up_has_none(tmp_path: Path) -> None:
-    assert read_configured(str(tmp_path)) is None
-    assert read_configured(str(tmp_path / "nowhere")) is None
+    assert read_local_claim(str(tmp_path)) is None
+    assert read_local_claim(str(tmp_path / "nowhere")) is None
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_node_that_is_not_set_up_has_none(tmp_path: Path) -> None:
 def test_conflist_that_tells_no_subnet_is_refused_by_name(tmp_path: Path, text: str) -> None:
     (tmp_path / "10-evio.conflist").write_text(text)
     with pytest.raises(ClaimError, match=r"10-evio\.conflist does not tell which subnets this node has"):
-        read_configured(str(tmp_path))
+        read_local_claim(str(tmp_path))
 
 
 def test_machine_without_an_id_is_refused(tmp_path: Path) -> None:

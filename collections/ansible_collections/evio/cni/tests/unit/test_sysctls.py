@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.atomic_file import write_whole
+from ansible_collections.evio.cni.plugins.module_utils.atomic_file import write_atomic
 from ansible_collections.evio.cni.plugins.module_utils.kernel.sysctl import SysctlError, dotted, ensure_file
 
 
@@ -35,7 +35,7 @@ def test_interface_with_a_dot_is_written_as_sysctl_reads_it() -> None:
 def test_whole_file_has_its_mode_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
-        write_whole(tmp_path / "file", "text\n", mode=0o644)
+        write_atomic(tmp_path / "file", "text\n", mode=0o644)
     finally:
         os.umask(before)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
@@ -45,5 +45,5 @@ def test_whole_file_has_its_mode_whatever_the_umask(tmp_path: Path) -> None:
 def test_write_that_fails_leaves_nothing_beside_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "file").mkdir()
     with pytest.raises(OSError, match="directory"):
-        write_whole(tmp_path / "file", "text\n", mode=0o600)
+        write_atomic(tmp_path / "file", "text\n", mode=0o600)
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

@@ -15,18 +15,18 @@ from .model import (
     QUARANTINE,
     Claim,
     ClaimError,
-    Configured,
     ExhaustedError,
+    LocalClaim,
     LostClaimError,
+    PoolConfig,
     Request,
     Search,
-    Shape,
     Snapshot,
     describe,
 )
 
 
-def check_shape(wanted: Shape, snapshot: Snapshot) -> None:
+def check_pool_config(wanted: PoolConfig, snapshot: Snapshot) -> None:
     """Raise ClaimError if a live claim has no place in the wanted shape; the snapshot has every claim."""
     held = [(claim.node, cidr) for claim in snapshot.claims.values() for cidr in claim.cidrs]
     misfits = [f"{node} has {cidr}" for node, cidr in held if not any(cidr in pool for pool in wanted.pools)]
@@ -38,7 +38,7 @@ def check_shape(wanted: Shape, snapshot: Snapshot) -> None:
         )
 
 
-def stale_releases(wanted: Shape, snapshot: Snapshot) -> list[str]:
+def stale_releases(wanted: PoolConfig, snapshot: Snapshot) -> list[str]:
     """Released subnets of another size than the wanted shape cuts: nobody has one of them, they may be forgotten."""
     lengths = {pool.family: pool.prefix_length for pool in wanted.pools}
     networks = ((cidr, ip_network(cidr)) for cidr in snapshot.released)
@@ -47,7 +47,7 @@ def stale_releases(wanted: Shape, snapshot: Snapshot) -> list[str]:
 
 def plan_claims(
     requests: Sequence[Request],
-    shape: Shape,
+    shape: PoolConfig,
     snapshot: Snapshot,
     searches: Mapping[str, Search],
     *,
@@ -88,7 +88,7 @@ def plan_claims(
     return planned
 
 
-def why_lost(configured: Configured, claim: Claim | None, revision: int) -> str | None:
+def lost_reason(configured: LocalClaim, claim: Claim | None, revision: int) -> str | None:
     """Why the claim that a node is set up with does not hold any more; None if it does.
 
     ``claim`` is the one that etcd has for the node now, ``revision`` etcd's own: one that is behind the node's epoch
@@ -105,15 +105,17 @@ def why_lost(configured: Configured, claim: Claim | None, revision: int) -> str 
     return None
 
 
-def lost_claims(configured: Mapping[str, Configured], snapshot: Snapshot) -> dict[str, str]:
+def lost_claims(configured: Mapping[str, LocalClaim], snapshot: Snapshot) -> dict[str, str]:
     """By node, those whose claim does not hold any more, and why not."""
     reasons = {
-        node: why_lost(claim, snapshot.claims.get(node), snapshot.revision) for node, claim in configured.items()
+        node: lost_reason(claim, snapshot.claims.get(node), snapshot.revision) for node, claim in configured.items()
     }
     return {node: reason for node, reason in reasons.items() if reason is not None}
 
 
-def _check_requests(requests: Sequence[Request], shape: Shape, snapshot: Snapshot, taken: Mapping[str, str]) -> None:
+def _check_requests(
+    requests: Sequence[Request], shape: PoolConfig, snapshot: Snapshot, taken: Mapping[str, str]
+) -> None:
     _refuse_lost(requests, snapshot)
     wanted = {cidr: node for node, cidrs in shape.pins.items() for cidr in cidrs}
     names = Counter(request.node for request in requests)

@@ -39,7 +39,7 @@ class ExhaustedError(ClaimError):
 
 
 @dataclass(frozen=True)
-class Shape:
+class PoolConfig:
     """What the registry is told about the pod network, the same for all nodes."""
 
     pools: tuple[Pool, ...]
@@ -50,7 +50,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Configured:
+class LocalClaim:
     """The claim that a node is set up with: its pods have addresses of these subnets."""
 
     cidrs: tuple[str, ...]
@@ -68,7 +68,7 @@ class Request:
     """Subnets that the node shall have and no others, at most one a family."""
     replaced: bool = False
     """The operator says that this machine has taken the place of the one that made the claim."""
-    configured: Configured | None = None
+    configured: LocalClaim | None = None
     """What the node is set up with: a claim that etcd does not have is refused, not silently made anew."""
     restore: bool = False
     """The operator says that the node shall claim again what it is set up with: etcd has lost it."""
@@ -112,7 +112,7 @@ class Search:
 class Snapshot:
     """What is kept for a cluster, wholly or as far as it was looked at."""
 
-    shape: Shape | None = None
+    shape: PoolConfig | None = None
     claims: Mapping[str, Claim] = field(default_factory=dict)
     """By node."""
     released: Mapping[str, Released] = field(default_factory=dict)

@@ -14,18 +14,29 @@ from dataclasses import dataclass, replace
 
 from ..etcd.client import MAX_TXN_OPS, Compare, Condition, Delete, Etcd, Get, Operation, Put, TxnResult, UnchangedSince
 from ..subnets import Pool, reserved_places
-from .allocator import check_shape, lost_claims, plan_claims, stale_releases
-from .model import QUARANTINE, Claim, ClaimError, Configured, ExhaustedError, Released, Request, Search, Shape, Snapshot
+from .allocator import check_pool_config, lost_claims, plan_claims, stale_releases
+from .model import (
+    QUARANTINE,
+    Claim,
+    ClaimError,
+    ExhaustedError,
+    LocalClaim,
+    PoolConfig,
+    Released,
+    Request,
+    Search,
+    Snapshot,
+)
 from .reshape import Changes, PoolPlan, plan_changes
 from .schema import (
     Keys,
     decode_claim,
     decode_holder,
+    decode_pool_config,
     decode_released,
-    decode_shape,
     encode_claim,
+    encode_pool_config,
     encode_released,
-    encode_shape,
     encode_subnet,
 )
 from .upstream import UPSTREAM_PREFIX, parse_upstream_keys
@@ -89,7 +100,7 @@ class Registry:
         """All there is, in one call."""
         return self._decode(self._etcd.txn([], self._all()))
 
-    def lost(self, configured: Mapping[str, Configured]) -> dict[str, str]:
+    def lost(self, configured: Mapping[str, LocalClaim]) -> dict[str, str]:
         """Of nodes that are set up with claims: those whose claim does not hold any more, and why not. Reads only."""
         return lost_claims(configured, self._look(list(configured)))
 
@@ -120,7 +131,7 @@ class Registry:
             pins = [cidr for request in requests for cidr in request.pins()]
             snapshot = self._look([request.node for request in requests], pins, pools)
             before = before or snapshot
-            shape = _wanted_shape(snapshot, pools, reserved)
+            shape = _wanted_pool_config(snapshot, pools, reserved)
             searched = replace(shape, reserved=tuple(dict.fromkeys((*shape.reserved, *reserved))))
             searches = self._search(requests, searched, snapshot, whole=is_whole)
             try:
@@ -200,7 +211,7 @@ class Registry:
         return snapshot
 
     def _search(
-        self, requests: Sequence[Request], shape: Shape, snapshot: Snapshot, *, whole: bool
+        self, requests: Sequence[Request], shape: PoolConfig, snapshot: Snapshot, *, whole: bool
     ) -> dict[str, Search]:
         """Where to look for what these nodes need: all of a pool or blocks with room, and what is claimed there."""
         needed = {pool: sum(not _has(snapshot, request.node, pool) for request in requests) for pool in shape.pools}
@@ -241,7 +252,7 @@ class Registry:
             for pool, blocks in ((pool, _blocks(pool)) for pool in pools)
         }
 
-    def _write(self, claims: Iterable[Claim], shape: Shape, snapshot: Snapshot) -> tuple[dict[str, Claim], bool]:
+    def _write(self, claims: Iterable[Claim], shape: PoolConfig, snapshot: Snapshot) -> tuple[dict[str, Claim], bool]:
         """Write claims and, where it is another one, the shape; what was written, and whether that is all of it."""
         planned = {claim.node: claim for claim in claims}
         parts = [self._part(claim, snapshot) for claim in planned.values()]
@@ -254,18 +265,18 @@ class Registry:
             result = self._commit(batch, [pool, rested])
             if not result.succeeded:
                 return written, False
-            if any(Put(self._keys.pool, encode_shape(shape)) in part.operations for part in batch):
+            if any(Put(self._keys.pool, encode_pool_config(shape)) in part.operations for part in batch):
                 pool = Compare(self._keys.pool, result.revision)
             written.update(
                 (part.node, replace(planned[part.node], epoch=result.revision)) for part in batch if part.node
             )
         return written, True
 
-    def _reshaping(self, shape: Shape, snapshot: Snapshot) -> list[_Part]:
+    def _reshaping(self, shape: PoolConfig, snapshot: Snapshot) -> list[_Part]:
         """The shape, as long as nobody has claimed what it may not hold, and before it what it forgets."""
         stale = [_Part("", (), (Delete(self._keys.release(cidr)),)) for cidr in stale_releases(shape, snapshot)]
         still = UnchangedSince(self._keys.nodes, snapshot.revision)
-        return [*stale, _Part("", (still,), (Put(self._keys.pool, encode_shape(shape)),))]
+        return [*stale, _Part("", (still,), (Put(self._keys.pool, encode_pool_config(shape)),))]
 
     def _part(self, claim: Claim, snapshot: Snapshot) -> _Part:
         key = self._keys.node(claim.node)
@@ -308,7 +319,7 @@ class Registry:
 
     def _decode(self, result: TxnResult) -> Snapshot:
         pairs = [pair for pairs in result.ranges for pair in pairs]
-        shape = next((decode_shape(pair.value) for pair in pairs if pair.key == self._keys.pool), None)
+        shape = next((decode_pool_config(pair.value) for pair in pairs if pair.key == self._keys.pool), None)
         nodes = {
             pair.key.removeprefix(self._keys.nodes): pair for pair in pairs if pair.key.startswith(self._keys.nodes)
         }
@@ -330,7 +341,7 @@ def plan_on_empty(
 ) -> Outcome:
     """What Registry.claim would do in a registry that holds nothing yet: nodes that are set up keep what they have."""
     requests = [replace(request, restore=True) for request in requests]
-    shape, nothing = Shape(tuple(pools), tuple(reserved)), Snapshot()
+    shape, nothing = PoolConfig(tuple(pools), tuple(reserved)), Snapshot()
     searches = {pool.pod_cidr: nothing.search(pool) for pool in pools}
     planned = plan_claims(requests, shape, nothing, searches, now=now)
     return Outcome(planned, nothing, tuple(planned), True)
@@ -340,13 +351,13 @@ def _step_back(lost: int) -> None:
     time.sleep(random.uniform(0, min(_FIRST_PAUSE * 2**lost, _LONGEST_PAUSE)))
 
 
-def _wanted_shape(snapshot: Snapshot, pools: Sequence[Pool], reserved: Sequence[str]) -> Shape:
+def _wanted_pool_config(snapshot: Snapshot, pools: Sequence[Pool], reserved: Sequence[str]) -> PoolConfig:
     if snapshot.shape is None:
-        return Shape(tuple(pools), tuple(reserved))
+        return PoolConfig(tuple(pools), tuple(reserved))
     if snapshot.shape.pools == tuple(pools):
         return snapshot.shape
     wanted = replace(snapshot.shape, pools=tuple(pools))
-    check_shape(wanted, snapshot)
+    check_pool_config(wanted, snapshot)
     return wanted
 
 

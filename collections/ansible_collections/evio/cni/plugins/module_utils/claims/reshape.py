@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
 from ..subnets import Pool, overlaps, refuse_overlaps
-from .allocator import check_shape, plan_claims
-from .model import Claim, ClaimError, Request, Search, Shape, Snapshot, describe
+from .allocator import check_pool_config, plan_claims
+from .model import Claim, ClaimError, PoolConfig, Request, Search, Snapshot, describe
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Changes:
 class PoolPlan:
     """The pool as it will be."""
 
-    shape: Shape
+    shape: PoolConfig
     claims: Mapping[str, Claim]
     """All of them, by node, adopted ones among them."""
     released: tuple[Claim, ...]
@@ -48,14 +48,14 @@ def plan_changes(changes: Changes, snapshot: Snapshot, upstream: Mapping[str, st
     """
     released = _dead(changes.live_nodes, snapshot)
     live = {node: claim for node, claim in snapshot.claims.items() if claim not in released}
-    shape = _shape(changes, snapshot)
+    shape = _pool_config(changes, snapshot)
     after = replace(snapshot, claims=live)
     adopted, unowned = _adopt(changes.adopt, shape, after, upstream, now)
     given = {cidr for claim in adopted.values() for cidr in claim.cidrs}
     reserved = dict.fromkeys((*shape.reserved, *unowned))
     shape = replace(shape, reserved=tuple(cidr for cidr in reserved if cidr not in given))
     claims = {**live, **adopted}
-    check_shape(shape, replace(after, claims=claims))
+    check_pool_config(shape, replace(after, claims=claims))
     _check_reserved(shape, claims)
     _check_pins(shape, claims)
     return PoolPlan(shape, claims, released, adopted, unowned)
@@ -69,13 +69,13 @@ def _dead(live_nodes: Sequence[str] | None, snapshot: Snapshot) -> tuple[Claim, 
     return tuple(claim for node, claim in snapshot.claims.items() if node not in live_nodes)
 
 
-def _shape(changes: Changes, snapshot: Snapshot) -> Shape:
+def _pool_config(changes: Changes, snapshot: Snapshot) -> PoolConfig:
     stored = snapshot.shape
     pools = changes.pools or (stored.pools if stored else None)
     if pools is None:
         raise ClaimError("there is no pool yet; give pod_cidr and node_bits to make one")
-    shape = stored or Shape(pools)
-    return Shape(
+    shape = stored or PoolConfig(pools)
+    return PoolConfig(
         pools,
         shape.reserved if changes.reserved is None else changes.reserved,
         shape.pins if changes.pins is None else changes.pins,
@@ -83,7 +83,7 @@ def _shape(changes: Changes, snapshot: Snapshot) -> Shape:
 
 
 def _adopt(
-    requests: Sequence[Request], shape: Shape, snapshot: Snapshot, upstream: Mapping[str, str], now: float
+    requests: Sequence[Request], shape: PoolConfig, snapshot: Snapshot, upstream: Mapping[str, str], now: float
 ) -> tuple[dict[str, Claim], tuple[str, ...]]:
     """The claims of the named nodes, and the subnets of upstream's that are left without an owner."""
     if not requests:
@@ -99,7 +99,7 @@ def _adopt(
     return adopted, tuple(cidr for cidr in upstream if cidr not in owned)
 
 
-def _check_reserved(shape: Shape, claims: Mapping[str, Claim]) -> None:
+def _check_reserved(shape: PoolConfig, claims: Mapping[str, Claim]) -> None:
     for reserved in shape.reserved:
         refuse_overlaps({"reserved_cidrs": reserved})
         for claim in claims.values():
@@ -108,7 +108,7 @@ def _check_reserved(shape: Shape, claims: Mapping[str, Claim]) -> None:
                 raise ClaimError(f"{reserved} cannot be reserved: {claim.node} has {held}; release it first")
 
 
-def _check_pins(shape: Shape, claims: Mapping[str, Claim]) -> None:
+def _check_pins(shape: PoolConfig, claims: Mapping[str, Claim]) -> None:
     owners = {cidr: claim.node for claim in claims.values() for cidr in claim.cidrs}
     pinned: dict[str, str] = {}
     for node, cidrs in shape.pins.items():

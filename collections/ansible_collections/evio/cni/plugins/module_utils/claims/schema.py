@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Any
 
 from ..subnets import Pool
-from .model import _NODE_NAME, Claim, ClaimError, Released, Shape
+from .model import _NODE_NAME, Claim, ClaimError, PoolConfig, Released
 
 SCHEMA = 1
 
@@ -81,7 +81,7 @@ def padded(address: IPv4Address | IPv6Address) -> str:
     return address.exploded
 
 
-def encode_shape(shape: Shape) -> str:
+def encode_pool_config(shape: PoolConfig) -> str:
     return _dumps(
         {
             "v": SCHEMA,
@@ -104,11 +104,11 @@ def encode_released(cidr: str, released: Released) -> str:
     return _dumps({"cidr": cidr, "node": released.node, "released": released.released})
 
 
-def decode_shape(text: str) -> Shape:
+def decode_pool_config(text: str) -> PoolConfig:
     value = _loads("pool", text)
     if value.get("v") != SCHEMA:
         raise ClaimError(f"the registry has schema {value.get('v')!r}, this version knows {SCHEMA}; upgrade evio.cni")
-    return Shape(
+    return PoolConfig(
         tuple(Pool(str(pool["pod_cidr"]), int(pool["node_bits"])) for pool in value["pools"]),
         tuple(value.get("reserved", ())),
         {node: tuple(cidrs) for node, cidrs in value.get("pins", {}).items()},

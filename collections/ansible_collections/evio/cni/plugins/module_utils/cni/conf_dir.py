@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import paths
-from ..atomic_file import write_whole
+from ..atomic_file import write_atomic
 from ..errors import EvioError
 
 MODE = 0o600
@@ -71,7 +71,7 @@ def write_conflist(conflist: dict[str, Any], directory: str = paths.CNI_CONF_DIR
         return False
     target = Path(directory) / paths.CONFLIST_NAME
     try:
-        write_whole(target, render(conflist), mode=MODE)
+        write_atomic(target, render(conflist), mode=MODE)
     except OSError as error:
         raise ConfDirError(f"cannot write {target}: {error}") from error
     return True

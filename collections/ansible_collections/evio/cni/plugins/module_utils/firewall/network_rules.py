@@ -12,7 +12,7 @@ import _socket
 from _struct import pack, unpack_from
 
 from ..cidr import AF_INET, AF_INET6, split_cidr
-from ..kernel.netlink import NETLINK_NETFILTER, NetlinkError, NetlinkSocket, attributes, text
+from ..kernel.netlink import NETLINK_NETFILTER, NetlinkError, NetlinkSocket, attr_string, attributes
 from ..names import HOST_IFNAME, short_hash
 
 TYPE_CHECKING = False
@@ -100,7 +100,9 @@ def _masquerade(conf: NetConf, subnets: list[str]) -> list[str]:
 
 def _count(netlink: NetlinkSocket, chain: str) -> int:
     """How many rules are in a chain; -1 where there is none."""
-    query = pack("=BBH", _NFPROTO_INET, 0, 0) + text(_NFTA_CHAIN_TABLE, TABLE) + text(_NFTA_CHAIN_NAME, chain)
+    query = (
+        pack("=BBH", _NFPROTO_INET, 0, 0) + attr_string(_NFTA_CHAIN_TABLE, TABLE) + attr_string(_NFTA_CHAIN_NAME, chain)
+    )
     try:
         answer = netlink.ask("rules of the node", _NFT_MSG_GETCHAIN, query)
     except NetlinkError as error:

@@ -28,7 +28,7 @@ class ClusterError(EvioError):
 
 
 @dataclass(frozen=True)
-class EvioMember:
+class EdgeVpnMember:
     """What EdgeVPN.io needs to know of one host. Empty is what the inventory does not give."""
 
     host_account: str = ""
@@ -39,7 +39,7 @@ class EvioMember:
 
 
 @dataclass(frozen=True)
-class EvioSite:
+class EdgeVpnSite:
     """What all hosts have in common with EdgeVPN.io."""
 
     xmpp_host: str = ""
@@ -57,7 +57,7 @@ class Node:
     host_overlay_address: str | None
     public_endpoint: str | None = None
     """Address or address:port under which anybody reaches the node; None behind a NAT."""
-    evio: EvioMember = EvioMember()
+    evio: EdgeVpnMember = EdgeVpnMember()
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Cluster:
     """None: the backend finds it out."""
     reserved_cidrs: tuple[str, ...] = ()
     control_plane: tuple[str, ...] = ()
-    evio: EvioSite = EvioSite()
+    evio: EdgeVpnSite = EdgeVpnSite()
     """Of no interest with another overlay."""
 
 
@@ -96,7 +96,7 @@ def check_cluster(cluster: Cluster) -> None:
     _check_addresses(cluster.nodes, host_overlay)
     _check_relays(cluster)
     if cluster.overlay == "evio":
-        _check_evio(cluster, host_overlay)
+        _check_edgevpn(cluster, host_overlay)
 
 
 def check_leaving(cluster: Cluster, leaving: Sequence[str]) -> None:
@@ -206,7 +206,7 @@ def _check_relays(cluster: Cluster) -> None:
         )
 
 
-def _check_evio(cluster: Cluster, host_overlay: IPv4Network | IPv6Network) -> None:
+def _check_edgevpn(cluster: Cluster, host_overlay: IPv4Network | IPv6Network) -> None:
     if host_overlay.version != 4:
         raise ClusterError(f"evio_host_overlay_cidr: {host_overlay}; EdgeVPN.io gives its bridges IPv4 addresses alone")
     if not cluster.evio.xmpp_host:

@@ -52,7 +52,7 @@ def is_too_old(error: CniError) -> bool:
 def start_ipam(command: str, call: Call, conf: NetConf) -> IpamCall:
     """Ask the network's IPAM plugin about the attachment. Raises CniError."""
     ipam = prepare_ipam(command, call, conf)
-    ipam.tell()
+    ipam.send_config()
     return ipam
 
 
@@ -118,7 +118,7 @@ class IpamCall:
         self._deadline = 0.0
         self._let_others_go_first()
 
-    def tell(self) -> None:
+    def send_config(self) -> None:
         """Let it do its work, for which it has so many seconds from now on."""
         self._deadline = monotonic() + _TIMEOUT_SECONDS
         descriptor, self._input = self._input, -1
@@ -127,7 +127,7 @@ class IpamCall:
         finally:
             posix.close(descriptor)
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Nothing of it is left then: it is awaited if it was told, and else has done nothing."""
         if self._input >= 0:
             self._is_over = True
@@ -137,9 +137,9 @@ class IpamCall:
             posix.close(self._output)
             self._input = -1
         elif not self._is_over:
-            self.finish_quietly()
+            self.result_or_error()
 
-    def finish(self) -> dict[str, Any]:
+    def result(self) -> dict[str, Any]:
         """Its result; an empty one for verbs that have none. Raises CniError with its own code and words."""
         self._is_over = True
         output, in_time = self._read()
@@ -160,10 +160,10 @@ class IpamCall:
             raise CniError(FAILED, f"{self._what} ended with status {posix.waitstatus_to_exitcode(status)}")
         return answer if isinstance(answer, dict) else {}
 
-    def finish_quietly(self) -> CniError | None:
+    def result_or_error(self) -> CniError | None:
         """As ``finish``; what went wrong is returned."""
         try:
-            self.finish()
+            self.result()
         except CniError as error:
             return error
         return None

@@ -13,7 +13,7 @@ import posix
 from _struct import pack, unpack_from
 
 from ..errors import EvioError
-from .netns import inside
+from .netns import in_netns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class NetlinkSocket:
         """Raises NetlinkError."""
         self._sequence = 0
         try:
-            self._socket = _open(protocol) if netns is None else inside(netns, lambda: _open(protocol))
+            self._socket = _open(protocol) if netns is None else in_netns(netns, lambda: _open(protocol))
         except OSError as error:
             raise NetlinkError("netlink", error.errno or 0) from None
 
@@ -141,11 +141,11 @@ def attribute(kind: int, value: bytes) -> bytes:
     return pack("=HH", 4 + len(value), kind) + value + b"\0" * (-len(value) % 4)
 
 
-def nested(kind: int, value: bytes) -> bytes:
+def attr_nested(kind: int, value: bytes) -> bytes:
     return attribute(kind | NLA_F_NESTED, value)
 
 
-def text(kind: int, value: str) -> bytes:
+def attr_string(kind: int, value: str) -> bytes:
     return attribute(kind, value.encode("utf-8", "surrogateescape") + b"\0")
 
 

@@ -65,7 +65,7 @@ def has_interface(name: str) -> bool:
         return False
 
 
-def inside(netns: int, work: Callable[[], Result]) -> Result:
+def in_netns(netns: int, work: Callable[[], Result]) -> Result:
     """Do a piece of work in the network namespace of a file descriptor, and come back whatever happens."""
     own = posix.open(_OWN, posix.O_RDONLY | posix.O_CLOEXEC)
     try:

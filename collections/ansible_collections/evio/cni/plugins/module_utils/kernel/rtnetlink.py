@@ -28,10 +28,10 @@ from .netlink import (
     NLM_F_EXCL,
     NetlinkError,
     NetlinkSocket,
+    attr_nested,
+    attr_string,
     attribute,
     attributes,
-    nested,
-    text,
 )
 
 IFF_UP = 0x1
@@ -63,7 +63,7 @@ class LinkSocket(NetlinkSocket):
 
     def link(self, name: str) -> Link | None:
         """The device of this name, or None."""
-        query = pack("=BxHiII", 0, 0, 0, 0, 0) + text(IFLA_IFNAME, name)
+        query = pack("=BxHiII", 0, 0, 0, 0, 0) + attr_string(IFLA_IFNAME, name)
         query += attribute(_IFLA_EXT_MASK, pack("=I", _RTEXT_FILTER_SKIP_STATS))
         try:
             answer = self.ask("link " + name, _RTM_GETLINK, query)
@@ -89,14 +89,14 @@ class LinkSocket(NetlinkSocket):
     def delete_link(self, name: str) -> None:
         """Remove a device, if there is one of this name. Raises NetlinkError."""
         try:
-            self.change("link " + name, [(_RTM_DELLINK, 0, by_name(name))])
+            self.change("link " + name, [(_RTM_DELLINK, 0, ifinfo_by_name(name))])
         except NetlinkError as error:
             if error.errno != _ENODEV:
                 raise
 
 
-def by_name(name: str) -> bytes:
-    return pack("=BxHiII", 0, 0, 0, 0, 0) + text(IFLA_IFNAME, name)
+def ifinfo_by_name(name: str) -> bytes:
+    return pack("=BxHiII", 0, 0, 0, 0, 0) + attr_string(IFLA_IFNAME, name)
 
 
 RTM_NEWLINK = 16
@@ -132,19 +132,21 @@ class Netlink(LinkSocket):
         vswitchd's, gives it no IPv6 address and answers no ARP there; packets are dropped by the node's rules.
         """
         size = b"" if mtu is None else attribute(IFLA_MTU, pack("=I", mtu))
-        there = pack("=BxHiII", 0, 0, 0, 0, 0) + text(IFLA_IFNAME, peer) + attribute(IFLA_ADDRESS, peer_mac) + size
+        there = (
+            pack("=BxHiII", 0, 0, 0, 0, 0) + attr_string(IFLA_IFNAME, peer) + attribute(IFLA_ADDRESS, peer_mac) + size
+        )
         there += attribute(_IFLA_NET_NS_FD, pack("=I", netns))
-        pair = text(_IFLA_INFO_KIND, "veth") + nested(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, there))
-        here = by_name(name) + attribute(IFLA_ADDRESS, mac) + size + nested(_IFLA_LINKINFO, pair)
+        pair = attr_string(_IFLA_INFO_KIND, "veth") + attr_nested(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, there))
+        here = ifinfo_by_name(name) + attribute(IFLA_ADDRESS, mac) + size + attr_nested(_IFLA_LINKINFO, pair)
         closed = inet_conf({_ARP_IGNORE: 8})
         if mtu is None or mtu >= LEAST_MTU_IPV6:
-            closed += nested(AF_INET6, attribute(_IFLA_INET6_ADDR_GEN_MODE, pack("=B", _ADDR_GEN_NONE)))
-        closed = nested(IFLA_AF_SPEC, closed)
+            closed += attr_nested(AF_INET6, attribute(_IFLA_INET6_ADDR_GEN_MODE, pack("=B", _ADDR_GEN_NONE)))
+        closed = attr_nested(IFLA_AF_SPEC, closed)
         self.change(
             f"veth pair {name} and {peer}",
             [
                 (RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, here),
-                (RTM_NEWLINK, 0, by_name(name) + closed),
+                (RTM_NEWLINK, 0, ifinfo_by_name(name) + closed),
                 # As vswitchd would make it itself, and then look at all its links and routes once more.
                 (RTM_NEWLINK, 0, _up(name, _IFF_PROMISC)),
             ],
@@ -156,13 +158,13 @@ class Netlink(LinkSocket):
 
 
 def _up(name: str, more: int = 0) -> bytes:
-    return pack("=BxHiII", 0, 0, 0, IFF_UP | more, IFF_UP | more) + text(IFLA_IFNAME, name)
+    return pack("=BxHiII", 0, 0, 0, IFF_UP | more, IFF_UP | more) + attr_string(IFLA_IFNAME, name)
 
 
 def inet_conf(settings: dict[int, int]) -> bytes:
     """Of IFLA_AF_SPEC: a device's IPv4 settings by their numbers (linux/ip.h)."""
     values = b"".join(attribute(number, pack("=I", value)) for number, value in settings.items())
-    return nested(AF_INET, nested(_IFLA_INET_CONF, values))
+    return attr_nested(AF_INET, attr_nested(_IFLA_INET_CONF, values))
 
 
 _RTM_NEWADDR, _RTM_NEWROUTE, _RTM_GETROUTE = 20, 24, 26
@@ -203,7 +205,7 @@ class PodNetlink(Netlink):
         The kernel itself tells the neighbours at its start (arp_notify): closing a packet socket would cost 15 ms.
         """
         here = pack("=BxHiII", 0, 0, index, 0, 0)
-        batch = [(RTM_NEWLINK, 0, here + nested(IFLA_AF_SPEC, inet_conf({_ARP_NOTIFY: 1})))]
+        batch = [(RTM_NEWLINK, 0, here + attr_nested(IFLA_AF_SPEC, inet_conf({_ARP_NOTIFY: 1})))]
         batch += [(_RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, _address(index, *address)) for address in addresses]
         self.change("addresses of the pod", batch)
 
@@ -258,5 +260,5 @@ def _route(index: int, route: Route) -> bytes:
         body += attribute(_RTA_TABLE, pack("=I", table))
     metrics = ((_RTAX_MTU, route.mtu), (_RTAX_ADVMSS, route.advmss))
     if known := b"".join(attribute(kind, pack("=I", value)) for kind, value in metrics if value is not None):
-        body += nested(_RTA_METRICS, known)
+        body += attr_nested(_RTA_METRICS, known)
     return body + attribute(_RTA_OIF, pack("=I", index))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ..atomic_file import write_whole
+from ..atomic_file import write_atomic
 from ..differences import Differences
 from ..errors import EvioError
 
@@ -51,7 +51,7 @@ def ensure_file(path: str, wanted: Mapping[str, str]) -> Differences:
     if differences.changed:
         try:
             if wanted:
-                write_whole(path, _render(wanted), mode=_MODE)
+                write_atomic(path, _render(wanted), mode=_MODE)
             else:
                 Path(path).unlink(missing_ok=True)
         except OSError as error:

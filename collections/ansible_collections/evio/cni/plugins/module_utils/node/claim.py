@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import paths
-from ..claims.model import ClaimError, Configured
+from ..claims.model import ClaimError, LocalClaim
 from ..claims.registry import Registry
 from ..cni.conf_dir import read_conflist
 from ..cni.conflist import PLUGIN, node_subnets
@@ -39,7 +39,7 @@ def read_machine_id(path: str = MACHINE_ID) -> str:
     return machine_id
 
 
-def read_configured(conf_dir: str = paths.CNI_CONF_DIR) -> Configured | None:
+def read_local_claim(conf_dir: str = paths.CNI_CONF_DIR) -> LocalClaim | None:
     """The claim that the conflist was written from; None where there is none.
 
     Raises ClaimError for a conflist that cannot be understood: whose addresses the pods have would be a guess.
@@ -49,7 +49,7 @@ def read_configured(conf_dir: str = paths.CNI_CONF_DIR) -> Configured | None:
         return None
     try:
         plugin = next(one for one in json.loads(text)["plugins"] if one["type"] == PLUGIN)
-        return Configured(node_subnets(plugin), _epoch(plugin))
+        return LocalClaim(node_subnets(plugin), _epoch(plugin))
     except (ValueError, KeyError, TypeError, StopIteration) as error:
         raise ClaimError(
             f"{conf_dir}/{paths.CONFLIST_NAME} does not tell which subnets this node has; "
@@ -63,7 +63,7 @@ def _epoch(plugin: dict[str, Any]) -> int:
 
 def check_claim(access: Access, cluster: str, node: str, *, conf_dir: str, state_dir: str) -> str | None:
     """Why the claim does not hold, None if it does or if the node is not set up. Raises EvioError."""
-    configured = read_configured(conf_dir)
+    configured = read_local_claim(conf_dir)
     if configured is None:
         return None
     with Etcd(access) as etcd:

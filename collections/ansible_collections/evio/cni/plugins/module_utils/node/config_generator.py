@@ -19,7 +19,7 @@ from ..errors import EvioError
 from ..etcd.client import Access, Etcd
 from ..state.fence import put_up_fence, take_down_fence
 from ..subnets import parse_pools, refuse_overlaps
-from .claim import MACHINE_ID, read_configured, read_machine_id
+from .claim import MACHINE_ID, read_local_claim, read_machine_id
 
 PLUGIN_DIRS = (paths.CNI_BIN_DIR, "/usr/lib/cni")
 
@@ -78,7 +78,7 @@ def generate(settings: Settings) -> Generated:
         read_machine_id(settings.machine_id_file),
         _pins(settings),
         settings.replaced,
-        read_configured(settings.out_dir),
+        read_local_claim(settings.out_dir),
         settings.restore,
     )
     with Etcd(settings.access) as etcd:

@@ -23,12 +23,12 @@ from ..kernel.netlink import NetlinkError
 from ..kernel.rtnetlink import Link, Netlink, PodNetlink
 from ..overlay.wireguard.state import read_state
 from ..ovs.bridge import compare_bridge
-from ..ovs.flows import is_guarded, is_silenced
-from ..ovs.jsonrpc import Ovsdb, SwitchError
+from ..ovs.flows import has_port_security, lacks_normal_flow
+from ..ovs.jsonrpc import OvsdbClient, OvsdbError
 from ..ovs.openflow import OpenFlowError
 from ..ovs.ports import has_daemon, port_of, switch_of
 from ..plugin.setup_bridge import bridge_of
-from ..state.attachments import NotedAttachment, noted_attachments
+from ..state.attachments import JournalEntry, journal_entries
 from ..state.journal import Journal
 
 _START_ANEW = "start the pod anew"
@@ -68,10 +68,10 @@ def explain(networks: list[NetConf], pod: str) -> list[Finding]:
     ]
 
 
-def _find(networks: list[NetConf], pod: str) -> tuple[NetConf, NotedAttachment]:
+def _find(networks: list[NetConf], pod: str) -> tuple[NetConf, JournalEntry]:
     found = []
     for conf in networks:
-        for noted in noted_attachments(Journal(conf.state_dir, conf.name)):
+        for noted in journal_entries(Journal(conf.state_dir, conf.name)):
             if noted.container_id.startswith(pod) or pod in [ip.partition("/")[0] for ip in noted.ips]:
                 found.append((conf, noted))
     if not found:
@@ -81,14 +81,14 @@ def _find(networks: list[NetConf], pod: str) -> tuple[NetConf, NotedAttachment]:
     return found[0]
 
 
-def _attachment(conf: NetConf, noted: NotedAttachment) -> Finding:
+def _attachment(conf: NetConf, noted: JournalEntry) -> Finding:
     what = f"{noted.name} of network {conf.name}"
     if not noted.is_whole:
         return Finding("attachment", False, f"{what}: its entry in the journal is damaged", _START_ANEW)
     return Finding("attachment", True, f"{what}, {', '.join(noted.ips)}")
 
 
-def _reservation(conf: NetConf, noted: NotedAttachment) -> list[Finding]:
+def _reservation(conf: NetConf, noted: JournalEntry) -> list[Finding]:
     if conf.ipam_type != HOST_LOCAL or not noted.ips:
         return []
     reservations, wrong = Reservations(conf), []
@@ -101,7 +101,7 @@ def _reservation(conf: NetConf, noted: NotedAttachment) -> list[Finding]:
     return [_finding("reservation", wrong, "by host-local", _START_ANEW)]
 
 
-def _inside(conf: NetConf, noted: NotedAttachment, host_end: Link | None) -> Finding:
+def _inside(conf: NetConf, noted: JournalEntry, host_end: Link | None) -> Finding:
     try:
         netns = posix.open(noted.netns, posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError as error:
@@ -123,7 +123,7 @@ def _inside(conf: NetConf, noted: NotedAttachment, host_end: Link | None) -> Fin
 
 
 def _wrong_inside(
-    conf: NetConf, noted: NotedAttachment, pod: PodNetlink, link: Link, host_end: Link | None
+    conf: NetConf, noted: JournalEntry, pod: PodNetlink, link: Link, host_end: Link | None
 ) -> Iterator[str]:
     if not link.is_up:
         yield f"{link.name} is down"
@@ -147,7 +147,7 @@ def _wrong_inside(
             yield f"{link.name} has lost its route to {route}"
 
 
-def _wanted_routes(conf: NetConf, noted: NotedAttachment) -> Iterator[str]:
+def _wanted_routes(conf: NetConf, noted: JournalEntry) -> Iterator[str]:
     """The default routes, as far as it is known that IPAM gave a gateway for them, and host-local's."""
     known = conf.gateways or (noted.ips if conf.ipam_type == HOST_LOCAL else ())
     for default, is_ipv6 in (("0.0.0.0/0", False), ("::/0", True)):
@@ -163,15 +163,15 @@ def _wrong_offload(conf: NetConf, pod: PodNetlink, link: Link) -> Iterator[str]:
     if conf.datapath_type != "netdev":
         return
     try:
-        with Ovsdb(conf.ovsdb) as ovsdb:
+        with OvsdbClient(conf.ovsdb) as ovsdb:
             has_tso = switch_of(ovsdb, conf.bridge).has_userspace_tso
-    except SwitchError:
+    except OvsdbError:
         return  # The port's link says so.
     if not has_tso and leaves_out_checksums(pod, link.name):
         yield f"{link.name} leaves its checksums to a datapath that does not fill them in (ethtool: tx)"
 
 
-def _host_end(noted: NotedAttachment, link: Link | None, bridge: Link | None) -> Finding:
+def _host_end(noted: JournalEntry, link: Link | None, bridge: Link | None) -> Finding:
     name = noted.host_end
     if link is None:
         return Finding("host's end", False, f"{name} is gone", _START_ANEW)
@@ -183,10 +183,10 @@ def _host_end(noted: NotedAttachment, link: Link | None, bridge: Link | None) ->
     return Finding("host's end", True, f"{name} is up, MTU {link.mtu}")
 
 
-def _port(conf: NetConf, noted: NotedAttachment) -> Finding:
+def _port(conf: NetConf, noted: JournalEntry) -> Finding:
     name = noted.host_end
     try:
-        with Ovsdb(conf.ovsdb) as ovsdb:
+        with OvsdbClient(conf.ovsdb) as ovsdb:
             port, is_served = port_of(ovsdb, conf.bridge, name), has_daemon(ovsdb)
     except EvioError as error:
         return Finding("port", False, str(error), _START_SWITCH)
@@ -199,7 +199,7 @@ def _port(conf: NetConf, noted: NotedAttachment) -> Finding:
     if port.tag is not None:
         return Finding("port", False, f"{name} has been put into VLAN {port.tag}", _REPAIR)
     try:
-        guarded = not noted.is_whole or is_guarded(conf, name, port.ofport, noted.mac, list(noted.ips))
+        guarded = not noted.is_whole or has_port_security(conf, name, port.ofport, noted.mac, list(noted.ips))
     except OpenFlowError as error:
         return Finding("port", False, str(error), _START_SWITCH)
     if not guarded:
@@ -212,8 +212,8 @@ def _port(conf: NetConf, noted: NotedAttachment) -> Finding:
 def _bridge(conf: NetConf) -> Finding:
     try:
         differences = compare_bridge(bridge_of(conf), ovsdb=conf.ovsdb)
-        with Ovsdb(conf.ovsdb) as ovsdb:
-            is_dumb = is_silenced(conf, ovsdb)
+        with OvsdbClient(conf.ovsdb) as ovsdb:
+            is_dumb = lacks_normal_flow(conf, ovsdb)
     except EvioError as error:
         return Finding("bridge", False, str(error), _REPAIR)
     wrong = [f"{one.name} is {one.found!r}, not {one.wanted!r}" for one in differences]
@@ -223,7 +223,7 @@ def _bridge(conf: NetConf) -> Finding:
     return _finding("bridge", wrong, well, _REPAIR)
 
 
-def _rules(conf: NetConf, noted: NotedAttachment) -> list[Finding]:
+def _rules(conf: NetConf, noted: JournalEntry) -> list[Finding]:
     rules = rules_of(conf, list(noted.ips))
     missing = rules.missing()
     return [

@@ -17,13 +17,13 @@ from ..ipam.host_local import HOST_LOCAL, Reservations
 from ..kernel.rtnetlink import Netlink
 from ..ovs.bridge import ensure_bridge
 from ..ovs.external_ids import address_ids, external_ids
-from ..ovs.flows import PortGuard, give_voice, is_guarded, open_to_all, sweep
-from ..ovs.jsonrpc import Ovsdb
-from ..ovs.ports import NewPort, Port, forget_closed, is_plugged, ports_of, unplug
+from ..ovs.flows import PortSecurity, clear_port_security, delete_stale_flows, ensure_normal_flow, has_port_security
+from ..ovs.jsonrpc import OvsdbClient
+from ..ovs.ports import NewPort, Port, forget_removed_ports, is_plugged, ports_of, unplug
 from ..paths import DEFAULT_CNI_PATH
-from ..plugin.delete import delete
+from ..plugin.delete import cmd_del
 from ..plugin.setup_bridge import bridge_of
-from ..state.attachments import NotedAttachment, noted_attachments
+from ..state.attachments import JournalEntry, journal_entries
 from ..state.journal import Journal, boot_id
 
 
@@ -77,7 +77,7 @@ def _remove_dead(conf: NetConf, repair: Repair) -> None:
             continue
         call = Call("DEL", pod.container_id, "", pod.ifname, pod.path or DEFAULT_CNI_PATH, {})
         try:
-            delete(call, conf)
+            cmd_del(call, conf)
             repair.removed.append(pod.name)
         except EvioError as error:
             repair.failures.append(f"{pod.name}: {error}")
@@ -85,14 +85,14 @@ def _remove_dead(conf: NetConf, repair: Repair) -> None:
 
 def _mend_switch(conf: NetConf, repair: Repair) -> None:
     repair.bridge += [difference.name for difference in ensure_bridge(bridge_of(conf), ovsdb=conf.ovsdb)]
-    with Ovsdb(conf.ovsdb) as ovsdb:
-        if give_voice(conf, ovsdb):
+    with OvsdbClient(conf.ovsdb) as ovsdb:
+        if ensure_normal_flow(conf, ovsdb):
             repair.bridge.append("flow")
         _plug_in(conf, ovsdb, repair)
-    sweep(conf)
+    delete_stale_flows(conf)
 
 
-def _plug_in(conf: NetConf, ovsdb: Ovsdb, repair: Repair) -> None:
+def _plug_in(conf: NetConf, ovsdb: OvsdbClient, repair: Repair) -> None:
     reservations = Reservations(conf) if conf.ipam_type == HOST_LOCAL else None
     ports = {port.name: port for port in ports_of(ovsdb, conf.bridge)}
     with Netlink() as host:
@@ -118,12 +118,12 @@ def _put_rules(conf: NetConf, repair: Repair) -> None:
         repair.rules = rules_of(conf, ips).ensure() or repair.rules
 
 
-def _noted(conf: NetConf) -> list[NotedAttachment]:
-    return noted_attachments(Journal(conf.state_dir, conf.name))
+def _noted(conf: NetConf) -> list[JournalEntry]:
+    return journal_entries(Journal(conf.state_dir, conf.name))
 
 
 def _bring_back(
-    host: Netlink, ovsdb: Ovsdb, conf: NetConf, pod: NotedAttachment, port: Port | None, repair: Repair
+    host: Netlink, ovsdb: OvsdbClient, conf: NetConf, pod: JournalEntry, port: Port | None, repair: Repair
 ) -> None:
     link = host.link(pod.host_end)
     if link is not None and not link.is_up:
@@ -132,12 +132,12 @@ def _bring_back(
     if port is None or not is_plugged(port):
         _plug(ovsdb, conf, pod)
         repair.plugged.append(pod.name)
-    elif not is_guarded(conf, pod.host_end, port.ofport, pod.mac, list(pod.ips)):
+    elif not has_port_security(conf, pod.host_end, port.ofport, pod.mac, list(pod.ips)):
         _guard(conf, pod, port.ofport, {})
         repair.guarded.append(pod.name)
 
 
-def _refuse_address_of_another(reservations: Reservations, pod: NotedAttachment) -> None:
+def _refuse_address_of_another(reservations: Reservations, pod: JournalEntry) -> None:
     """A DEL that was cut off has given the address back, and another pod may have it by now."""
     for address in (ip.partition("/")[0] for ip in pod.ips):
         holder = reservations.holder(address)
@@ -145,22 +145,22 @@ def _refuse_address_of_another(reservations: Reservations, pod: NotedAttachment)
             raise RepairError(f"its address {address} has been given to {holder[0]}; remove this pod")
 
 
-def _plug(ovsdb: Ovsdb, conf: NetConf, pod: NotedAttachment) -> None:
+def _plug(ovsdb: OvsdbClient, conf: NetConf, pod: JournalEntry) -> None:
     """Away with what is left of the port, then anew: two transactions, or vswitchd does not open the device again."""
     name, ips = pod.host_end, list(pod.ips)
     unplug(ovsdb, name, guarded=conf.port_security)
     ids = external_ids(pod.container_id, pod.ifname, conf.name, pod.mac) | address_ids(ips)
     with NewPort(ovsdb, conf.bridge, name, ids) as port:
-        gone = _guard(conf, pod, port.number(), port.switch.closed)
+        gone = _guard(conf, pod, port.wait_ofport(), port.switch.removed_ports)
     if gone:
         # Now, or the flows of a port that has its old number again would go with the next ADD.
-        forget_closed(ovsdb, conf.bridge, gone)
+        forget_removed_ports(ovsdb, conf.bridge, gone)
 
 
-def _guard(conf: NetConf, pod: NotedAttachment, ofport: int, closed: dict[int, str]) -> list[int]:
-    """Which of the closed ports may be forgotten."""
+def _guard(conf: NetConf, pod: JournalEntry, ofport: int, removed_ports: dict[int, str]) -> list[int]:
+    """Which of the removed_ports ports may be forgotten."""
     if not conf.port_security:
-        open_to_all(conf, pod.host_end)
+        clear_port_security(conf, pod.host_end)
         return []
-    with PortGuard(conf) as guard:
-        return guard.confine(ofport, pod.host_end, pod.mac, list(pod.ips), closed)
+    with PortSecurity(conf) as guard:
+        return guard.install_port_security(ofport, pod.host_end, pod.mac, list(pod.ips), removed_ports)

@@ -9,11 +9,11 @@ from ..cni.netconf import NetConf
 from ..cni.spec import Call, CniError
 from ..errors import EvioError
 from ..ipam.host_local import HOST_LOCAL, Reservations
-from ..ovs.jsonrpc import Ovsdb
+from ..ovs.jsonrpc import OvsdbClient
 from ..ovs.ports import Port, has_daemon, is_plugged, ports_of
 from ..paths import DEFAULT_CNI_PATH
-from ..plugin.status import check_status
-from ..state.attachments import NotedAttachment, noted_attachments
+from ..plugin.status import cmd_status
+from ..state.attachments import JournalEntry, journal_entries
 from ..state.journal import Journal
 
 
@@ -49,22 +49,22 @@ def network_status(conf: NetConf) -> NetworkStatus:
     verdict: str | None = None
     ports: dict[str, Port] | None = None
     try:
-        check_status(Call("STATUS", "", "", "", DEFAULT_CNI_PATH, {}), conf)
+        cmd_status(Call("STATUS", "", "", "", DEFAULT_CNI_PATH, {}), conf)
     except CniError as error:
         verdict = error.msg
     try:
-        with Ovsdb(conf.ovsdb) as ovsdb:
+        with OvsdbClient(conf.ovsdb) as ovsdb:
             if has_daemon(ovsdb):
                 ports = {port.name: port for port in ports_of(ovsdb, conf.bridge)}
     except EvioError as error:
         verdict = verdict or str(error)
-    noted = noted_attachments(Journal(conf.state_dir, conf.name))
+    noted = journal_entries(Journal(conf.state_dir, conf.name))
     pods = tuple(PodStatus(pod.container_id, pod.ifname, pod.ips, _state(pod, ports)) for pod in noted)
     reserved = Reservations(conf).count() if conf.ipam_type == HOST_LOCAL else 0
     return NetworkStatus(conf.name, conf.bridge, tuple(conf.gateways), conf.epoch, verdict, reserved, pods)
 
 
-def _state(pod: NotedAttachment, ports: dict[str, Port] | None) -> str:
+def _state(pod: JournalEntry, ports: dict[str, Port] | None) -> str:
     if not pod.is_alive:
         return "gone"
     if ports is None:

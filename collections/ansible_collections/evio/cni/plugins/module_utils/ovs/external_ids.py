@@ -16,7 +16,7 @@ NETWORK_ID = "evio-network"
 ADDRESS_ID = "evio-ip"
 MAC_ID = "attached-mac"
 INTERFACE_ID = "iface-id"
-CLOSED_PORT_ID = "evio-closed-"
+REMOVED_PORT_ID = "evio-closed-"
 """Of a bridge, with the number of a port behind it that a DEL has unplugged, and the port's name as value: its flows,
 which nothing matches any more, go with the next ADD, GC or repair, and the key after them. Waiting for vswitchd to take
 a device off would double the time of a DEL."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..errors import EvioError
+from .jsonrpc import OvsdbError
 
 _DATABASE = "Open_vSwitch"
 _COLUMNS = {
@@ -24,10 +24,6 @@ _COLUMNS = {
     "Port": ["name", "interfaces"],
     "Interface": ["name", "type", "mtu", "mtu_request", "ofport", "error", "external_ids"],
 }  # fmt: skip
-
-
-class OvsdbError(EvioError):
-    """The database or vswitchd does not answer in time, or refuses a change."""
 
 
 class OvsdbAbsentError(OvsdbError):

@@ -23,17 +23,17 @@ _AF_UNIX, _SOCK_STREAM, _SOCK_CLOEXEC = 1, 1, 0o2000000
 _SOL_SOCKET, _SO_RCVTIMEO, _SO_SNDTIMEO = 1, 20, 21
 
 
-class SwitchError(EvioError):
-    """The OVSDB server does not answer, or refuses."""
+class OvsdbError(EvioError):
+    """OVSDB or vswitchd does not answer in time, or refuses a request."""
 
 
-class Ovsdb:
+class OvsdbClient:
     """A connection to the server at ``unix:PATH``; ``timeout`` in seconds counts for each answer."""
 
     def __init__(self, ovsdb: str, timeout: int = 10) -> None:
         self._ovsdb = ovsdb
         if not ovsdb.startswith("unix:"):
-            raise SwitchError(f"ovsdb: {ovsdb!r} is not the path of a socket, as in unix:/var/run/openvswitch/db.sock")
+            raise OvsdbError(f"ovsdb: {ovsdb!r} is not the path of a socket, as in unix:/var/run/openvswitch/db.sock")
         self._socket = _socket.socket(_AF_UNIX, _SOCK_STREAM | _SOCK_CLOEXEC)
         limit = pack("=qq", timeout, 0)
         self._socket.setsockopt(_SOL_SOCKET, _SO_RCVTIMEO, limit)
@@ -45,11 +45,11 @@ class Ovsdb:
             self._socket.connect(ovsdb[5:])
         except OSError as error:
             self._socket.close()
-            raise SwitchError(
+            raise OvsdbError(
                 f"the OVSDB at {ovsdb} does not answer ({error.strerror}): is ovsdb-server running?"
             ) from None
 
-    def __enter__(self) -> Ovsdb:
+    def __enter__(self) -> OvsdbClient:
         return self
 
     def __exit__(self, *_what: object) -> None:
@@ -58,26 +58,26 @@ class Ovsdb:
     def close(self) -> None:
         self._socket.close()
 
-    def finish(self, identifier: int, *, errors: bool = True) -> list[Any]:
-        """The results of a transaction, one an operation. Raises SwitchError, if not told otherwise for a refusal."""
+    def wait(self, identifier: int, *, check: bool = True) -> list[Any]:
+        """The results of a transaction, one an operation. Raises OvsdbError, if not told otherwise for a refusal."""
         result: list[Any] = self._result(identifier)
         failures = [one for one in result if one and one.get("error")]
-        if failures and errors:
-            raise SwitchError(
+        if failures and check:
+            raise OvsdbError(
                 f"the OVSDB at {self._ovsdb} refuses: {failures[0]['error']} {failures[0].get('details', '')}".rstrip()
             )
         return result
 
     def transact(self, *operations: dict[str, Any]) -> list[Any]:
-        """Carry out a transaction. The results, one an operation; raises SwitchError."""
-        return self.finish(self.begin(*operations))
+        """Carry out a transaction. The results, one an operation; raises OvsdbError."""
+        return self.wait(self.begin(*operations))
 
     def begin(self, *operations: dict[str, Any]) -> int:
-        """Send a transaction, for ``finish``: several may be under way, and later ones overtake one that waits."""
+        """Send a transaction, for ``wait``: several may be under way, and later ones overtake one that waits."""
         return self._send("transact", ["Open_vSwitch", *operations])
 
     def ask(self, method: str, *parameters: Any) -> Any:
-        """The result of a request that is no transaction. Raises SwitchError."""
+        """The result of a request that is no transaction. Raises OvsdbError."""
         return self._result(self._send(method, list(parameters)))
 
     def _send(self, method: str, parameters: list[Any]) -> int:
@@ -102,13 +102,13 @@ class Ovsdb:
             raise self._broken(error) from None
         message = self._answers.pop(identifier)
         if message.get("error"):
-            raise SwitchError(f"the OVSDB at {self._ovsdb} refuses: {message['error']}")
+            raise OvsdbError(f"the OVSDB at {self._ovsdb} refuses: {message['error']}")
         return message["result"]
 
-    def _broken(self, error: OSError) -> SwitchError:
+    def _broken(self, error: OSError) -> OvsdbError:
         if isinstance(error, BlockingIOError):
-            return SwitchError(f"the OVSDB at {self._ovsdb} does not answer in time")
-        return SwitchError(f"the OVSDB at {self._ovsdb} broke off: {error.strerror}")
+            return OvsdbError(f"the OVSDB at {self._ovsdb} does not answer in time")
+        return OvsdbError(f"the OVSDB at {self._ovsdb} broke off: {error.strerror}")
 
     def _read_message(self) -> dict[str, Any]:
         """One JSON object: they follow each other without a separator, so what is there is read until it is one."""
@@ -123,7 +123,7 @@ class Ovsdb:
             self._unread += received
 
 
-def as_map(pairs: dict[str, str]) -> list[Any]:
+def ovsdb_map(pairs: dict[str, str]) -> list[Any]:
     return ["map", [[key, value] for key, value in pairs.items()]]
 
 

@@ -13,8 +13,8 @@ How a pod's port goes from its bridge: without waiting for vswitchd."""
 
 from __future__ import annotations
 
-from .external_ids import CLOSED_PORT_ID
-from .jsonrpc import OWNED, Ovsdb, SwitchError, as_map, uuids
+from .external_ids import REMOVED_PORT_ID
+from .jsonrpc import OWNED, OvsdbClient, OvsdbError, ovsdb_map, uuids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..cni.netconf import NetConf
-    from .jsonrpc import Ovsdb
+    from .jsonrpc import OvsdbClient
 
 
 def is_plugged(port: Port | None) -> bool:
@@ -50,10 +50,10 @@ class Switch:
         return self.other_config.get("userspace-tso-enable") == "true"
 
     @property
-    def closed(self) -> dict[int, str]:
+    def removed_ports(self) -> dict[int, str]:
         """Ports that were unplugged and whose flows may be there yet: by their numbers, their names."""
         ids = self.external_ids or {}
-        numbers = {key: key[len(CLOSED_PORT_ID) :] for key in ids if key.startswith(CLOSED_PORT_ID)}
+        numbers = {key: key[len(REMOVED_PORT_ID) :] for key in ids if key.startswith(REMOVED_PORT_ID)}
         return {int(number): ids[key] for key, number in numbers.items() if number.isdigit()}
 
 
@@ -79,14 +79,14 @@ class NewPort:
 
     __slots__ = ("_bridge", "_insertion", "_is_finished", "_note", "_number", "_ovsdb", "_switch", "name")
 
-    def __init__(self, ovsdb: Ovsdb, bridge: str, name: str, external_ids: dict[str, str]) -> None:
-        """Ask for a device to be plugged into the bridge. Raises SwitchError."""
+    def __init__(self, ovsdb: OvsdbClient, bridge: str, name: str, external_ids: dict[str, str]) -> None:
+        """Ask for a device to be plugged into the bridge. Raises OvsdbError."""
         self.name = name
         self._ovsdb = ovsdb
         self._bridge = bridge
         self._switch: Switch | None = None
         self._is_finished = False
-        ids = as_map(external_ids)
+        ids = ovsdb_map(external_ids)
         interface = {"name": name, "external_ids": ids}
         port = {"name": name, "interfaces": ["named-uuid", "interface"], "external_ids": ids}
         mutations = [["ports", "insert", ["named-uuid", "port"]]]
@@ -114,54 +114,53 @@ class NewPort:
         """Whether there is a bridge for it in the database; else nothing refers to the port, and it is gone already."""
         if self._insertion is not None:
             insertion, self._insertion = self._insertion, None
-            self._switch = switch_in(self._ovsdb.finish(insertion))
+            self._switch = switch_in(self._ovsdb.wait(insertion))
         return self._switch is not None and self._switch.external_ids is not None
 
     @property
     def switch(self) -> Switch:
-        """As it was when the port was asked for. Raises SwitchError where there is no bridge."""
+        """As it was when the port was asked for. Raises OvsdbError where there is no bridge."""
         if not self.has_bridge() or self._switch is None:
-            raise SwitchError(f"there is no bridge {self._bridge} in the database; is another program at work on it?")
+            raise OvsdbError(f"there is no bridge {self._bridge} in the database; is another program at work on it?")
         return self._switch
 
-    def number(self) -> int:
-        """Its OpenFlow number, once vswitchd has given it one. Raises SwitchError, undone, if it gets none."""
+    def wait_ofport(self) -> int:
+        """Its OpenFlow number, once vswitchd has given it one. Raises OvsdbError, undone, if it gets none."""
         self._is_finished = True
         try:
             self.has_bridge()
             return self._await_number()
-        except SwitchError:
+        except OvsdbError:
             unplug(self._ovsdb, self.name, guarded=False)
             raise
 
-    def begin_note(self, external_ids: dict[str, str], forgotten: Iterable[int]) -> None:
+    def add_external_ids(self, external_ids: dict[str, str], forgotten: Iterable[int]) -> None:
         """Say more of the port, and drop closed ports whose flows have gone from those that the bridge remembers. It
         costs vswitchd nothing, which does not listen for external_ids.
         """
-        more = {"where": [["name", "==", self.name]], "mutations": [["external_ids", "insert", as_map(external_ids)]]}
+        more = {
+            "where": [["name", "==", self.name]],
+            "mutations": [["external_ids", "insert", ovsdb_map(external_ids)]],
+        }
         operations = [{"op": "mutate", "table": table, **more} for table in ("Interface", "Port")]
         if forgotten:
-            operations.append(forgetting(self._bridge, forgotten))
+            operations.append(forgetting_removed_ports(self._bridge, forgotten))
         self._note = self._ovsdb.begin(*operations)
 
-    def finish_note(self) -> None:
-        """Wait until what ``begin_note`` has said is there. Raises SwitchError."""
-        self._ovsdb.finish(self._note)
+    def flush(self) -> None:
+        """Wait until what ``add_external_ids`` has said is there. Raises OvsdbError."""
+        self._ovsdb.wait(self._note)
 
     def _await_number(self) -> int:
-        answer = self._ovsdb.finish(self._number, errors=False)
+        answer = self._ovsdb.wait(self._number, check=False)
         if len(answer) < 2 or answer[0].get("error"):
-            raise SwitchError(
-                f"Open vSwitch has not taken up the port {self.name} within 5 s: is ovs-vswitchd running?"
-            )
+            raise OvsdbError(f"Open vSwitch has not taken up the port {self.name} within 5 s: is ovs-vswitchd running?")
         if not answer[1]["rows"]:
-            raise SwitchError(
-                f"the bridge has gone while {self.name} was plugged in; is another program at work on it?"
-            )
+            raise OvsdbError(f"the bridge has gone while {self.name} was plugged in; is another program at work on it?")
         [row] = answer[1]["rows"]
         if not isinstance(row["ofport"], int) or row["ofport"] <= 0:
             reason = row["error"] if isinstance(row["error"], str) else "no reason given"
-            raise SwitchError(f"Open vSwitch cannot use the port {self.name}: {reason}")
+            raise OvsdbError(f"Open vSwitch cannot use the port {self.name}: {reason}")
         return int(row["ofport"])
 
     def __enter__(self) -> NewPort:
@@ -170,14 +169,14 @@ class NewPort:
     def __exit__(self, *_what: object) -> None:
         if not self._is_finished:
             try:
-                self.number()
-            except SwitchError:
+                self.wait_ofport()
+            except OvsdbError:
                 return  # Whoever has not asked for the number has failed already, and says why.
 
 
-def forgetting(bridge: str, closed: Iterable[int]) -> dict[str, Any]:
+def forgetting_removed_ports(bridge: str, removed_ports: Iterable[int]) -> dict[str, Any]:
     """The operation that drops these ports from those that the bridge remembers: their flows have gone."""
-    keys = [f"{CLOSED_PORT_ID}{number}" for number in closed]
+    keys = [f"{REMOVED_PORT_ID}{number}" for number in removed_ports]
     mutations = [["external_ids", "delete", ["set", keys]]]
     return {"op": "mutate", "table": "Bridge", "where": [["name", "==", bridge]], "mutations": mutations}
 
@@ -201,7 +200,7 @@ class Port:
         """The VLAN into which somebody has put it: none of ours is in one, nor is their gateway."""
 
 
-def ports_of(ovsdb: Ovsdb, bridge: str, where: list[Any] | None = None) -> list[Port]:
+def ports_of(ovsdb: OvsdbClient, bridge: str, where: list[Any] | None = None) -> list[Port]:
     """Our ports, or those that meet ``where`` (RFC 7047 section 5.1) besides; never anybody else's."""
     answer = ovsdb.transact(
         {
@@ -230,30 +229,30 @@ def ports_of(ovsdb: Ovsdb, bridge: str, where: list[Any] | None = None) -> list[
     ]
 
 
-def port_of(ovsdb: Ovsdb, bridge: str, name: str) -> Port | None:
+def port_of(ovsdb: OvsdbClient, bridge: str, name: str) -> Port | None:
     """Our port of this name, or None."""
     found = ports_of(ovsdb, bridge, [["name", "==", name]])
     return found[0] if found else None
 
 
-def switch_of(ovsdb: Ovsdb, bridge: str) -> Switch:
+def switch_of(ovsdb: OvsdbClient, bridge: str) -> Switch:
     """The switch and its bridge, which need not be there."""
     return switch_in(ovsdb.transact(*switch_queries(bridge)))
 
 
-def forget_closed(ovsdb: Ovsdb, bridge: str, closed: Iterable[int]) -> None:
+def forget_removed_ports(ovsdb: OvsdbClient, bridge: str, removed_ports: Iterable[int]) -> None:
     """Drop these ports from those that the bridge remembers: their flows have gone."""
-    ovsdb.transact(forgetting(bridge, closed))
+    ovsdb.transact(forgetting_removed_ports(bridge, removed_ports))
 
 
-def has_controller(ovsdb: Ovsdb, bridge: str) -> bool:
+def has_controller(ovsdb: OvsdbClient, bridge: str) -> bool:
     """Whether a controller was set for the bridge, which has its flows in hand then."""
     where = [["name", "==", bridge]]
     [answer] = ovsdb.transact({"op": "select", "table": "Bridge", "where": where, "columns": ["controller"]})
     return any(uuids(row["controller"]) for row in answer["rows"])
 
 
-def has_daemon(ovsdb: Ovsdb) -> bool:
+def has_daemon(ovsdb: OvsdbClient) -> bool:
     """Whether a vswitchd serves the database: it holds the lock of its name (RFC 7047 section 4.1.8)."""
     answer = ovsdb.ask("lock", "ovs_vswitchd")
     if answer["locked"]:
@@ -261,10 +260,10 @@ def has_daemon(ovsdb: Ovsdb) -> bool:
     return not answer["locked"]
 
 
-def unplug(ovsdb: Ovsdb, name: str, *, guarded: bool) -> None:
-    """Unplug the port if it is ours. Raises SwitchError.
+def unplug(ovsdb: OvsdbClient, name: str, *, guarded: bool) -> None:
+    """Unplug the port if it is ours. Raises OvsdbError.
 
-    Where it was guarded, the bridge remembers it (CLOSED_PORT_ID) until its flows have gone.
+    Where it was guarded, the bridge remembers it (REMOVED_PORT_ID) until its flows have gone.
     """
     its = ["name", "==", name]
     interfaces, ports = ovsdb.transact(
@@ -276,7 +275,7 @@ def unplug(ovsdb: Ovsdb, name: str, *, guarded: bool) -> None:
     ofport, uuid = interfaces["rows"][0]["ofport"], ports["rows"][0]["_uuid"]
     mutations = [["ports", "delete", uuid]]
     if guarded and isinstance(ofport, int) and ofport > 0:
-        mutations.append(["external_ids", "insert", as_map({f"{CLOSED_PORT_ID}{ofport}": name})])
+        mutations.append(["external_ids", "insert", ovsdb_map({f"{REMOVED_PORT_ID}{ofport}": name})])
     where = [["ports", "includes", uuid]]
     ovsdb.transact({"op": "mutate", "table": "Bridge", "where": where, "mutations": mutations})
 
@@ -284,8 +283,8 @@ def unplug(ovsdb: Ovsdb, name: str, *, guarded: bool) -> None:
 def try_to_unplug(conf: NetConf, name: str) -> bool:
     """Take the port off its bridge; False if the database cannot be asked now."""
     try:
-        with Ovsdb(conf.ovsdb) as ovsdb:
+        with OvsdbClient(conf.ovsdb) as ovsdb:
             unplug(ovsdb, name, guarded=conf.port_security)
-    except SwitchError:
+    except OvsdbError:
         return False
     return True

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..cni.spec import Call
 
 
-def add(call: Call, conf: NetConf) -> dict[str, Any]:
+def cmd_add(call: Call, conf: NetConf) -> dict[str, Any]:
     """Attach the pod and return the result in its newest shape. Raises CniError with nothing left behind."""
     lock = AttachmentLock(conf, call)
     try:
@@ -37,14 +37,14 @@ def add(call: Call, conf: NetConf) -> dict[str, Any]:
         lock.open()
         ipam = prepare_ipam("ADD", call, conf)
         try:
-            return attempt(call, conf, lock, ipam)
+            return attach(call, conf, lock, ipam)
         finally:
-            ipam.end()
+            ipam.close()
     finally:
         lock.close()
 
 
-def attempt(call: Call, conf: NetConf, lock: AttachmentLock, ipam: IpamCall) -> dict[str, Any]:
+def attach(call: Call, conf: NetConf, lock: AttachmentLock, ipam: IpamCall) -> dict[str, Any]:
     """Attach the pod, with what an IPAM plugin answers that was not told its configuration yet. The result in its
     newest shape; raises CniError with nothing left behind.
     """
@@ -52,12 +52,12 @@ def attempt(call: Call, conf: NetConf, lock: AttachmentLock, ipam: IpamCall) -> 
     netns = open_netns(call.netns)
     try:
         with lock:
-            return _attempt(call, conf, netns, ipam)
+            return _attach(call, conf, netns, ipam)
     finally:
         posix.close(netns)
 
 
-def _attempt(call: Call, conf: NetConf, netns: int, ipam: IpamCall) -> dict[str, Any]:
+def _attach(call: Call, conf: NetConf, netns: int, ipam: IpamCall) -> dict[str, Any]:
     journal, attachment = Journal(conf.state_dir, conf.name), (call.container_id, call.ifname)
     before = journal.read(*attachment)
     host = journal.host_end_in(before, *attachment)
@@ -81,14 +81,14 @@ def _attempt(call: Call, conf: NetConf, netns: int, ipam: IpamCall) -> dict[str,
         "boot": boot_id(),
     }
     try:
-        ipam.tell()
+        ipam.send_config()
         try:
             journal.begin(*attachment, entry)
-            from .add_host_side import wire
+            from .add_host_side import setup_host_side
 
-            result, made = wire(call, conf, host, netns, ipam)
+            result, made = setup_host_side(call, conf, host, netns, ipam)
         finally:
-            ipam.end()
+            ipam.close()
         journal.add(*attachment, made)
     except BaseException as error:
         _undo(call, conf, journal, is_plugged=not isinstance(error, NothingBegunError))

@@ -16,9 +16,9 @@ from ..ipam.delegate import IpamCall
 from ..kernel.netlink import NetlinkError
 from ..kernel.rtnetlink import Netlink
 from ..ovs.external_ids import external_ids
-from ..ovs.jsonrpc import Ovsdb, SwitchError
+from ..ovs.jsonrpc import OvsdbClient, OvsdbError
 from ..ovs.ports import NewPort
-from .setup_bridge import mended_bridge, ready_bridge
+from .setup_bridge import repaired_bridge, setup_bridge
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 _EEXIST = 17
 
 
-def wire(call: Call, conf: NetConf, name: str, netns: int, ipam: IpamCall) -> tuple[dict[str, Any], dict[str, Any]]:
+def setup_host_side(
+    call: Call, conf: NetConf, name: str, netns: int, ipam: IpamCall
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Attach the pod; ``name`` is for the host's end. Returns the result, and what the journal is to know besides.
 
     Raises EvioError, with things left behind.
@@ -35,15 +37,15 @@ def wire(call: Call, conf: NetConf, name: str, netns: int, ipam: IpamCall) -> tu
     mac, host_mac = _pod_mac(call, conf), _random_mac()
     ids = external_ids(call.container_id, call.ifname, conf.name, mac.hex(":"))
     with Netlink() as host, _connect(conf.ovsdb) as ovsdb:
-        bridge = ready_bridge(conf, host)
+        bridge = setup_bridge(conf, host)
         mtu = conf.mtu or bridge.mtu
         _create_veth(host, name, host_mac, call.ifname, mac, netns, mtu)
         port = NewPort(ovsdb, conf.bridge, name, ids)
-        from .add_pod_side import set_up
+        from .add_pod_side import setup_pod_side
 
         if not port.has_bridge():
             # What is there of it is a device that vswitchd is about to take away: its database was begun anew.
-            bridge = mended_bridge(conf, host)
+            bridge = repaired_bridge(conf, host)
             port = NewPort(ovsdb, conf.bridge, name, ids)
         interfaces = [
             {"name": conf.bridge, "mac": bridge.mac, "mtu": bridge.mtu},
@@ -51,13 +53,13 @@ def wire(call: Call, conf: NetConf, name: str, netns: int, ipam: IpamCall) -> tu
             {"name": call.ifname, "mac": mac.hex(":"), "mtu": mtu, "sandbox": call.netns},
         ]
         with port:
-            return set_up(call, conf, netns, ipam, port, interfaces)
+            return setup_pod_side(call, conf, netns, ipam, port, interfaces)
 
 
-def _connect(ovsdb: str) -> Ovsdb:
+def _connect(ovsdb: str) -> OvsdbClient:
     try:
-        return Ovsdb(ovsdb)
-    except SwitchError as error:
+        return OvsdbClient(ovsdb)
+    except OvsdbError as error:
         raise NothingBegunError(str(error)) from None
 
 

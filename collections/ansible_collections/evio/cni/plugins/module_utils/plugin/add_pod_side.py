@@ -11,10 +11,10 @@ from ..firewall.network_rules import rules_of
 from ..ipam.delegate import IpamCall, start_ipam
 from ..kernel.ethtool import disable_tx_checksum
 from ..kernel.netlink import NetlinkError
-from ..kernel.netns import inside
+from ..kernel.netns import in_netns
 from ..kernel.rtnetlink import PodNetlink, Route
 from ..ovs.external_ids import address_ids
-from ..ovs.flows import PortGuard
+from ..ovs.flows import PortSecurity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ _ROOM_ATTEMPTS = 5
 """What one ADD has made free, another may take."""
 
 
-def set_up(
+def setup_pod_side(
     call: Call, conf: NetConf, netns: int, ipam: IpamCall, port: NewPort, interfaces: list[dict[str, Any]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Make the pod's end, the last of the interfaces, what IPAM wants it to be. Returns as ``wire``.
+    """Make the pod's end, the last of the interfaces, what IPAM wants it to be. Returns as ``setup_host_side``.
 
     Raises EvioError, with things left behind.
     """
@@ -39,19 +39,19 @@ def set_up(
         # vswitchd's datapath passes on what it gets: without its TSO, a pod must fill in its checksums itself.
         alone = conf.datapath_type == "netdev" and not port.switch.has_userspace_tso
         index = _prepare(pod, call.ifname, without_checksums=alone)
-        number = port.number()
-        with PortGuard(conf) as guard:
+        number = port.wait_ofport()
+        with PortSecurity(conf) as guard:
             answer = _answer_of(ipam, call, conf)
             ips = addresses_of(conf, answer)
             routes = routes_of(conf, answer, ips)
             addresses = [ip["address"] for ip in ips]
             _give_addresses(pod, netns, call.ifname, index, addresses)
             rules_of(conf, addresses).ensure()
-            gone = guard.confine(number, port.name, mac, addresses, port.switch.closed)
-            port.begin_note(address_ids(addresses), gone)
+            gone = guard.install_port_security(number, port.name, mac, addresses, port.switch.removed_ports)
+            port.add_external_ids(address_ids(addresses), gone)
             # Not before, or the first frame, which tells the neighbours of the address, would be lost.
             _open(pod, call.ifname, index, routes)
-            port.finish_note()
+            port.flush()
     return result_of(conf, interfaces, ips, routes, answer), {"mac": mac, "ips": addresses}
 
 
@@ -59,14 +59,14 @@ def _answer_of(ipam: IpamCall, call: Call, conf: NetConf) -> dict[str, Any]:
     """IPAM's answer; where it has refused one for want of room, the dead give theirs back and it is asked again."""
     for _attempt in range(_ROOM_ATTEMPTS):
         try:
-            return ipam.finish()
+            return ipam.result()
         except CniError as refusal:
-            from .reclaim import make_room
+            from .reclaim import reclaim_addresses
 
-            if not make_room(call, conf, refusal):
+            if not reclaim_addresses(call, conf, refusal):
                 raise
         ipam = start_ipam("ADD", call, conf)
-    return ipam.finish()
+    return ipam.result()
 
 
 def _prepare(pod: PodNetlink, ifname: str, *, without_checksums: bool) -> int:
@@ -90,7 +90,7 @@ def _give_addresses(pod: PodNetlink, netns: int, ifname: str, index: int, ips: l
             # IPv6 was switched off where the interface came to be; IPAM has given it an address all the same.
             from ..kernel.sysctl import write_sysctls
 
-            inside(netns, lambda: write_sysctls({f"net/ipv6/conf/{ifname}/disable_ipv6": "0"}))
+            in_netns(netns, lambda: write_sysctls({f"net/ipv6/conf/{ifname}/disable_ipv6": "0"}))
             pod.give_addresses(index, [one for one in addresses if len(one[0]) == 16])
     except (NetlinkError, OSError) as error:
         raise _failure(ifname, error) from None

@@ -18,8 +18,8 @@ from ..ipam.host_local import HOST_LOCAL, Reservations
 from ..kernel.ethtool import leaves_out_checksums
 from ..kernel.netns import open_netns
 from ..kernel.rtnetlink import Netlink, PodNetlink
-from ..ovs.flows import is_guarded, is_silenced
-from ..ovs.jsonrpc import Ovsdb, SwitchError
+from ..ovs.flows import has_port_security, lacks_normal_flow
+from ..ovs.jsonrpc import OvsdbClient, OvsdbError
 from ..ovs.openflow import OpenFlowError
 from ..ovs.ports import Port, port_of, switch_of
 from ..state.journal import Journal
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _MAIN_TABLE = (None, 0, 254)
 
 
-def check(call: Call, conf: NetConf) -> None:
+def cmd_check(call: Call, conf: NetConf) -> None:
     """Raise CniError for the first thing that is not as ADD has left it; TRY_AGAIN where that cannot be told now."""
     if conf.previous is None:
         raise CniError(INVALID_CONFIG, "CHECK needs the result of ADD: prevResult is not in the configuration")
@@ -44,7 +44,7 @@ def check(call: Call, conf: NetConf) -> None:
         try:
             _check(call, conf, netns)
         finally:
-            failure = ipam.finish_quietly()
+            failure = ipam.result_or_error()
     finally:
         posix.close(netns)
     if failure is not None:
@@ -52,7 +52,7 @@ def check(call: Call, conf: NetConf) -> None:
 
 
 def _check(call: Call, conf: NetConf, netns: int) -> None:
-    said = _Said(call, conf, Journal(conf.state_dir, conf.name).host_end(call.container_id, call.ifname))
+    said = PrevResult(call, conf, Journal(conf.state_dir, conf.name).host_end(call.container_id, call.ifname))
     with PodNetlink(netns) as pod, Netlink() as host:
         host_end = host.link(said.host_end["name"])
         link = _check_pod(pod, host_end, said)
@@ -62,11 +62,11 @@ def _check(call: Call, conf: NetConf, netns: int) -> None:
     _check_reservations(call, conf, said)
     try:
         _check_switch(conf, link, leaves_out, said)
-    except (SwitchError, OpenFlowError) as error:
+    except (OvsdbError, OpenFlowError) as error:
         raise CniError(TRY_AGAIN, str(error)) from None
 
 
-class _Said:
+class PrevResult:
     """What the result of ADD says of our attachment."""
 
     def __init__(self, call: Call, conf: NetConf, name: str) -> None:
@@ -97,7 +97,7 @@ def _on_host(interfaces: list[dict[str, Any]], name: str) -> dict[str, Any]:
     raise CniError(NOT_AS_ATTACHED, f"prevResult has no interface {name} of the host")
 
 
-def _check_pod(pod: PodNetlink, host_end: Link | None, said: _Said) -> Link:
+def _check_pod(pod: PodNetlink, host_end: Link | None, said: PrevResult) -> Link:
     """The pod's end, which it returns."""
     name = said.pod["name"]
     link = pod.link(name)
@@ -122,7 +122,7 @@ def _compare(link: Link, said: dict[str, Any], what: str) -> None:
         raise CniError(NOT_AS_ATTACHED, f"{what}{link.name} has an MTU of {link.mtu} bytes, ADD has given it {mtu}")
 
 
-def _check_routes(pod: PodNetlink, link: Link, said: _Said) -> None:
+def _check_routes(pod: PodNetlink, link: Link, said: PrevResult) -> None:
     """Each is there, and by our interface those whose gateway is in one of our subnets."""
     own = [split_cidr(address) for address in said.addresses]
     routes = {family: pod.routes(family) for family in (AF_INET, AF_INET6)}
@@ -142,7 +142,7 @@ def _check_routes(pod: PodNetlink, link: Link, said: _Said) -> None:
             raise CniError(NOT_AS_ATTACHED, f"the pod has lost its route to {route['dst']}{way}")
 
 
-def _check_host(conf: NetConf, host: Netlink, link: Link | None, said: _Said) -> None:
+def _check_host(conf: NetConf, host: Netlink, link: Link | None, said: PrevResult) -> None:
     name = said.host_end["name"]
     if link is None or not link.is_up:
         raise CniError(
@@ -161,7 +161,7 @@ def _check_host(conf: NetConf, host: Netlink, link: Link | None, said: _Said) ->
         )
 
 
-def _check_reservations(call: Call, conf: NetConf, said: _Said) -> None:
+def _check_reservations(call: Call, conf: NetConf, said: PrevResult) -> None:
     """One by one: host-local is content with any that the container has."""
     if conf.ipam_type != HOST_LOCAL:
         return
@@ -173,11 +173,11 @@ def _check_reservations(call: Call, conf: NetConf, said: _Said) -> None:
             raise CniError(NOT_AS_ATTACHED, f"host-local CHECK: {address} is reserved for {to}")
 
 
-def _check_switch(conf: NetConf, link: Link, leaves_out: bool, said: _Said) -> None:
-    with Ovsdb(conf.ovsdb) as ovsdb:
+def _check_switch(conf: NetConf, link: Link, leaves_out: bool, said: PrevResult) -> None:
+    with OvsdbClient(conf.ovsdb) as ovsdb:
         port = port_of(ovsdb, conf.bridge, said.host_end["name"])
         _check_port(conf, port, link.mac, said)
-        if is_silenced(conf, ovsdb):
+        if lacks_normal_flow(conf, ovsdb):
             raise CniError(
                 NOT_AS_ATTACHED, f"the bridge {conf.bridge} has lost the flow it switches by; `evio repair` mends it"
             )
@@ -189,7 +189,7 @@ def _check_switch(conf: NetConf, link: Link, leaves_out: bool, said: _Said) -> N
         )
 
 
-def _check_port(conf: NetConf, port: Port | None, mac: str, said: _Said) -> None:
+def _check_port(conf: NetConf, port: Port | None, mac: str, said: PrevResult) -> None:
     name = said.host_end["name"]
     if port is None or not port.bridged:
         raise CniError(NOT_AS_ATTACHED, f"{name} is not a port of the bridge {conf.bridge}; `evio repair` mends it")
@@ -197,5 +197,5 @@ def _check_port(conf: NetConf, port: Port | None, mac: str, said: _Said) -> None
         raise CniError(NOT_AS_ATTACHED, f"Open vSwitch cannot use the port {name}: {port.error or 'it has no number'}")
     if port.tag is not None:
         raise CniError(NOT_AS_ATTACHED, f"{name} has been put into VLAN {port.tag}; `evio repair` takes it out")
-    if not is_guarded(conf, name, port.ofport, mac, said.addresses):
+    if not has_port_security(conf, name, port.ofport, mac, said.addresses):
         raise CniError(NOT_AS_ATTACHED, f"the flows that guard the port {name} are gone; `evio repair` mends it")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..cni.netconf import NetConf
 
 
-def delete(call: Call, conf: NetConf) -> None:
+def cmd_del(call: Call, conf: NetConf) -> None:
     """Leave nothing of the attachment. Raises CniError where IPAM cannot release it."""
     # A disk that is full or read-only keeps no pod from being removed; that its entry stays is told at the end.
     with AttachmentLock(conf, call, is_needed=False):
@@ -91,7 +91,7 @@ class _Release:
             from ..ovs.ports import try_to_unplug
 
             self.is_unplugged = self.is_unplugged or try_to_unplug(self._conf, self._name)
-            self.failure = start_ipam("DEL", self._call, self._conf).finish_quietly()
+            self.failure = start_ipam("DEL", self._call, self._conf).result_or_error()
         except EvioError as error:
             self.failure = error
         except Exception as error:

@@ -15,13 +15,13 @@ from ..errors import EvioError
 from ..ipam.delegate import NO_ATTACHMENT, IpamCall, is_too_old
 from ..ipam.host_local import HOST_LOCAL, Reservations
 from ..ovs.external_ids import CONTAINER_ID, IFNAME_ID, NETWORK_ID
-from ..ovs.flows import sweep
-from ..ovs.jsonrpc import Ovsdb, SwitchError
+from ..ovs.flows import delete_stale_flows
+from ..ovs.jsonrpc import OvsdbClient, OvsdbError
 from ..ovs.ports import ports_of
 from ..paths import DEFAULT_CNI_PATH
 from ..state.attachments import is_alive, is_attachment, is_half_made
 from ..state.journal import Journal
-from .delete import delete
+from .delete import cmd_del
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def collect_network(conf: NetConf) -> Collected:
     """
     journal = Journal(conf.state_dir, conf.name)
     call = Call("GC", "", "", "", DEFAULT_CNI_PATH, {})
-    return Collected(conf.name, *collect_except(call, conf, journal.younger_than(_ADD_SECONDS)))
+    return Collected(conf.name, *collect_garbage(call, conf, journal.younger_than(_ADD_SECONDS)))
 
 
 _VALID = "cni.dev/valid-attachments"
@@ -58,14 +58,14 @@ _LEGACY = "cni.dev/attachments"
 """What libcni 1.1 sends besides, and earlier drafts alone."""
 
 
-def collect(call: Call, conf: NetConf) -> None:
+def cmd_gc(call: Call, conf: NetConf) -> None:
     """The verb. Goes on past failures, and raises CniError with all of them at the end."""
     valid = _valid_attachments(conf.raw)
-    _removed, failures = collect_except(call, conf, valid)
+    _removed, failures = collect_garbage(call, conf, valid)
     try:
         ipam = IpamCall("GC", conf.ipam_type, call.path, conf.raw, NO_ATTACHMENT)
-        ipam.tell()
-        ipam.finish()
+        ipam.send_config()
+        ipam.result()
     except CniError as error:
         if not is_too_old(error):
             failures.append(error.msg)
@@ -73,7 +73,7 @@ def collect(call: Call, conf: NetConf) -> None:
         raise CniError(FAILED, "not everything could be collected", "; ".join(failures))
 
 
-def collect_except(call: Call, conf: NetConf, valid: set[tuple[str, str]]) -> tuple[list[str], list[str]]:
+def collect_garbage(call: Call, conf: NetConf, valid: set[tuple[str, str]]) -> tuple[list[str], list[str]]:
     """Leave nothing of attachments that are neither valid nor alive. Returns which have gone, and what has failed."""
     removed: list[str] = []
     failures: list[str] = []
@@ -82,12 +82,12 @@ def collect_except(call: Call, conf: NetConf, valid: set[tuple[str, str]]) -> tu
         try:
             if is_alive(journal, container_id, ifname) and not is_half_made(journal.read(container_id, ifname)):
                 continue
-            delete(Call("DEL", container_id, "", ifname, call.path, {}), conf)
+            cmd_del(Call("DEL", container_id, "", ifname, call.path, {}), conf)
             removed.append(f"{container_id} {ifname}")
         except EvioError as error:
             failures.append(f"{container_id} {ifname}: {error}")
     try:
-        sweep(conf)
+        delete_stale_flows(conf)
     except EvioError as error:
         if str(error) not in failures:
             failures.append(str(error))
@@ -103,12 +103,12 @@ def _known(conf: NetConf, failures: list[str]) -> set[tuple[str, str]]:
     if conf.ipam_type == HOST_LOCAL:
         known |= {(container_id, ifname or "eth0") for container_id, ifname in Reservations(conf).holders()}
     try:
-        ovsdb = Ovsdb(conf.ovsdb)
+        ovsdb = OvsdbClient(conf.ovsdb)
         try:
             ports = ports_of(ovsdb, conf.bridge)
         finally:
             ovsdb.close()
-    except SwitchError as error:
+    except OvsdbError as error:
         failures.append(str(error))
         ports = []
     for port in ports:

@@ -20,7 +20,7 @@ _PATIENCE = 1.0
 """Seconds for one that looks dead while another call is at work on it: longer than a DEL takes."""
 
 
-def make_room(call: Call, conf: NetConf, refusal: CniError) -> bool:
+def reclaim_addresses(call: Call, conf: NetConf, refusal: CniError) -> bool:
     """Give back what host-local keeps for the dead, if it refused an ADD for want of room; whether there is some now.
 
     A node that was cut off from power, or whose runtime has lost its memory, is
@@ -37,8 +37,8 @@ def make_room(call: Call, conf: NetConf, refusal: CniError) -> bool:
         return False  # The configuration is none of host-local's, as it has said itself.
 
 
-def living(conf: NetConf, reservations: Reservations) -> list[str]:
-    """The addresses that ``make_room`` would not give back."""
+def live_addresses(conf: NetConf, reservations: Reservations) -> list[str]:
+    """The addresses that ``reclaim_addresses`` would not give back."""
     journal = Journal(conf.state_dir, conf.name)
     holders = {address: reservations.holder(address) for address in reservations.addresses()}
     return [address for address, holder in holders.items() if holder is None or not _is_given_back(journal, *holder)]

@@ -3,7 +3,7 @@
 
 The pod bridge as its network wants it, and mended: the rare path, with the room that makes bridges.
 
-Whether it needs to be mended: ready_bridge.
+Whether it needs to be mended: setup_bridge.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from ..ovs.bridge_spec import BridgeSpec
 
 
-def ready_bridge(conf: NetConf, host: Netlink) -> Link:
+def setup_bridge(conf: NetConf, host: Netlink) -> Link:
     """The bridge's device, as the configuration wants it. Raises CniError."""
     link = host.link(conf.bridge)
-    return link if link is not None and is_as_wanted(conf, host, link) else mended_bridge(conf, host)
+    return link if link is not None and is_as_wanted(conf, host, link) else repaired_bridge(conf, host)
 
 
-def mended_bridge(conf: NetConf, host: Netlink) -> Link:
+def repaired_bridge(conf: NetConf, host: Netlink) -> Link:
     """The same after it was mended, whatever there was of it. Raises CniError."""
-    mend(conf)
+    repair_bridge(conf)
     link = host.link(conf.bridge)
     if link is None:
         raise CniError(FAILED, f"the bridge {conf.bridge} has gone again; is another program at work on it?")
@@ -57,7 +57,7 @@ def is_as_wanted(conf: NetConf, host: Netlink, link: Link) -> bool:
 NO_MODULE = "datapathType: this kernel has no module openvswitch; netdev does without"
 
 
-def mend(conf: NetConf) -> None:
+def repair_bridge(conf: NetConf) -> None:
     """Make the bridge as the network wants it. Raises CniError."""
     _refuse_bridge_of_another(conf)
     # The rare path: importing what makes bridges takes ten times as long as a whole ADD.

@@ -16,7 +16,7 @@ from ..fast_json import loads
 from ..ipam.delegate import NO_ATTACHMENT, IpamCall, is_too_old
 from ..ipam.host_local import HOST_LOCAL, Reservations
 from ..kernel.netns import has_interface
-from ..ovs.jsonrpc import Ovsdb, SwitchError
+from ..ovs.jsonrpc import OvsdbClient, OvsdbError
 from ..ovs.ports import has_daemon
 from ..state.directory import is_writable
 from ..state.fence import refuse_if_fenced
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..cni.netconf import NetConf
 
 
-def check_status(call: Call, conf: NetConf) -> None:
+def cmd_status(call: Call, conf: NetConf) -> None:
     """Raise CniError 50 if an ADD would fail, 51 if pods would be cut off from other nodes; return if all is well."""
     refuse_if_fenced(conf.state_dir)
     if not is_writable(conf.state_dir):
@@ -48,14 +48,14 @@ def _ask_ipam(call: Call, conf: NetConf) -> IpamCall:
         ipam = IpamCall("STATUS", conf.ipam_type, call.path, conf.raw, NO_ATTACHMENT)
     except CniError as error:
         raise CniError(NOT_AVAILABLE, error.msg) from None
-    ipam.tell()
+    ipam.send_config()
     return ipam
 
 
 def _answer(ipam: IpamCall) -> CniError | None:
     """The IPAM plugin's own word, where it knows the verb."""
     try:
-        ipam.finish()
+        ipam.result()
     except CniError as error:
         return None if is_too_old(error) else error
     return None
@@ -63,12 +63,12 @@ def _answer(ipam: IpamCall) -> CniError | None:
 
 def _check_switch(conf: NetConf) -> None:
     try:
-        ovsdb = Ovsdb(conf.ovsdb, timeout=2)
+        ovsdb = OvsdbClient(conf.ovsdb, timeout=2)
         try:
             is_served = has_daemon(ovsdb)
         finally:
             ovsdb.close()
-    except SwitchError as error:
+    except OvsdbError as error:
         raise CniError(NOT_AVAILABLE, str(error)) from None
     if not is_served:
         raise CniError(NOT_AVAILABLE, f"nothing serves the OVSDB at {conf.ovsdb}: is ovs-vswitchd running?")
@@ -86,9 +86,9 @@ def _check_room(conf: NetConf) -> None:
     if not reservations.exhausted():
         return
     # The rare path: an ADD would take the addresses of the dead.
-    from .reclaim import living
+    from .reclaim import live_addresses
 
-    taken = living(conf, reservations)
+    taken = live_addresses(conf, reservations)
     full = reservations.exhausted(taken)
     if full:
         raise CniError(NOT_AVAILABLE, f"no address of {full} is left: {len(taken)} are reserved")

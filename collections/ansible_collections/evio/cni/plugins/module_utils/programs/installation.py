@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..atomic_file import write_whole
+from ..atomic_file import write_atomic
 from ..errors import EvioError
 from . import stages
 
@@ -84,7 +84,7 @@ def install(archive: bytes, *, bin_dir: str, lib_dir: str, interpreter: str = IN
     try:
         directory = _unpack(archive, version, Path(lib_dir), interpreter)
         for name in PROGRAMS:
-            write_whole(Path(bin_dir) / name, _launcher(str(directory), name, interpreter), mode=0o755)
+            write_atomic(Path(bin_dir) / name, _launcher(str(directory), name, interpreter), mode=0o755)
         _remove_old_versions(Path(lib_dir), keep=version)
     except (OSError, zipfile.BadZipFile) as error:
         raise InstallationError(f"cannot install the programs into {bin_dir} and {lib_dir}: {error}") from error

@@ -46,7 +46,7 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
 @dataclass(frozen=True)
-class NotedAttachment:
+class JournalEntry:
     """One entry of the journal."""
 
     container_id: str
@@ -76,16 +76,16 @@ class NotedAttachment:
         return bool(self.mac and self.ips)
 
 
-def noted_attachments(journal: Journal) -> list[NotedAttachment]:
+def journal_entries(journal: Journal) -> list[JournalEntry]:
     """All of a network's, in the order of their names. Raises CniError where the journal cannot be read at all."""
     return [_noted(journal, *one) for one in sorted(journal.attachments()) if is_attachment(*one)]
 
 
-def _noted(journal: Journal, container_id: str, ifname: str) -> NotedAttachment:
+def _noted(journal: Journal, container_id: str, ifname: str) -> JournalEntry:
     entry = journal.read(container_id, ifname)
     noted, host_end = entry or {}, journal.host_end_in(entry, container_id, ifname)
     ips = noted.get("ips")
-    return NotedAttachment(
+    return JournalEntry(
         container_id,
         ifname,
         host_end,

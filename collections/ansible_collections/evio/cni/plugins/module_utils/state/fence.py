@@ -40,12 +40,12 @@ def refuse_if_fenced(state_dir: str) -> None:
 
 def put_up_fence(state_dir: str, reason: str) -> bool:
     """Refuse new pods from now on; False if that was so for this reason. Raises CniError."""
-    from ..atomic_file import write_whole
+    from ..atomic_file import write_atomic
 
     if read_fence(state_dir) == reason:
         return False
     try:
-        write_whole(fence_file(state_dir), reason + "\n", mode=0o600)
+        write_atomic(fence_file(state_dir), reason + "\n", mode=0o600)
     except OSError as error:
         raise CniError(IO_FAILURE, f"cannot write {fence_file(state_dir)}: {error.strerror}") from None
     return True

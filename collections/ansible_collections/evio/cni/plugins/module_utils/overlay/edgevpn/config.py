@@ -36,7 +36,7 @@ IGNORED_INTERFACES = ("lo", "docker0", "cni0", "flannel.1", "kube-ipvs0", "nodel
 """Addresses of these are no candidates for tunnels: they would lead through the overlay itself, or nowhere."""
 
 
-class EvioConfigError(EvioError):
+class EdgeVpnConfigError(EvioError):
     """Evio would misread the configuration; the message names the place and what it would make of it."""
 
 
@@ -50,7 +50,7 @@ class XmppAccount:
 
 
 @dataclass(frozen=True)
-class EvioOverlay:
+class EdgeVpnOverlay:
     """One overlay of the node."""
 
     id: str
@@ -75,13 +75,13 @@ class TurnServer:
 
 
 @dataclass(frozen=True)
-class EvioNode:
+class EdgeVpnNode:
     """What the inventory says of one node."""
 
     node_id: str
     """32 hexadecimal digits; see node_id()."""
-    host_overlay: EvioOverlay
-    pod_overlay: EvioOverlay
+    host_overlay: EdgeVpnOverlay
+    pod_overlay: EdgeVpnOverlay
     xmpp_host: str
     xmpp_port: int = 5222
     mtu: int = 1410
@@ -93,8 +93,8 @@ class EvioNode:
     """Merged over the rendered file, dictionaries key by key."""
 
 
-def build_evio_config(node: EvioNode) -> dict[str, Any]:
-    """The node's ``config.json``; EvioConfigError if Evio would misread it, overrides included."""
+def build_edgevpn_config(node: EdgeVpnNode) -> dict[str, Any]:
+    """The node's ``config.json``; EdgeVpnConfigError if Evio would misread it, overrides included."""
     overlays = (node.host_overlay, node.pod_overlay)
     bridges = [bridge_name(prefix, overlay.id) for overlay in overlays for prefix in (OVERLAY_PREFIX, APP_PREFIX)]
     ignored = list(dict.fromkeys([*IGNORED_INTERFACES, *bridges, *node.ignored_interfaces]))
@@ -119,22 +119,22 @@ def build_evio_config(node: EvioNode) -> dict[str, Any]:
     if node.switch_protocol == "BF":
         config["BridgeController"]["BoundedFlood"] = {"Overlays": {overlay.id: {} for overlay in overlays}}
     config = merge(config, node.overrides)
-    check_evio_config(config)
+    check_edgevpn_config(config)
     _check_kept(config, node)
     return config
 
 
-def check_evio_config(config: Mapping[str, Any]) -> None:
-    """Raise EvioConfigError for the first thing in the file that Evio would misread."""
+def check_edgevpn_config(config: Mapping[str, Any]) -> None:
+    """Raise EdgeVpnConfigError for the first thing in the file that Evio would misread."""
     overlays = _dictionary(config, "Broker").get("Overlays")
     if not isinstance(overlays, list) or not overlays:
-        raise EvioConfigError("Broker.Overlays: no overlay in it; Evio would end with a KeyError")
+        raise EdgeVpnConfigError("Broker.Overlays: no overlay in it; Evio would end with a KeyError")
     check_overlay_ids(overlays)
     _check_node_id(_dictionary(config, "Broker").get("NodeId"))
     for section in SECTIONS:
         _check_section(section, _dictionary(_dictionary(config, section), "Overlays", section), overlays)
     if not config["Signal"].get("NetCheckHostName"):
-        raise EvioConfigError(
+        raise EdgeVpnConfigError(
             "Signal.NetCheckHostName: not given; Evio would wait for the name of a public STUN server, and make no "
             "bridge where that does not resolve"
         )
@@ -142,7 +142,7 @@ def check_evio_config(config: Mapping[str, Any]) -> None:
     for overlay, settings in config["BridgeController"]["Overlays"].items():
         _check_bridges(overlay, settings, config["BridgeController"])
     if _dictionary(config, "UsageReport").get("Enabled", True) is not False:
-        raise EvioConfigError("UsageReport.Enabled: not false; Evio would report to its makers every hour")
+        raise EdgeVpnConfigError("UsageReport.Enabled: not false; Evio would report to its makers every hour")
 
 
 def names_to_resolve(config: Mapping[str, Any]) -> list[str]:
@@ -153,19 +153,19 @@ def names_to_resolve(config: Mapping[str, Any]) -> list[str]:
 
 
 def check_overlay_ids(overlays: Iterable[Any]) -> None:
-    """Raise EvioConfigError for an id that would be cut in the bridges' names, or two that make tunnels of one name."""
+    """Refuse an id that would be cut in a bridge's name, or two whose tunnels have one name: raise EdgeVpnConfigError."""
     heads: dict[str, str] = {}
     for overlay in overlays:
         if not isinstance(overlay, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", overlay):
-            raise EvioConfigError(f"overlay id {overlay!r}: use letters, digits, '-' and '_'")
+            raise EdgeVpnConfigError(f"overlay id {overlay!r}: use letters, digits, '-' and '_'")
         longest = BRIDGE_NAME_LENGTH - PREFIX_LENGTH
         if len(overlay) > longest:
-            raise EvioConfigError(
+            raise EdgeVpnConfigError(
                 f"overlay id {overlay!r}: {len(overlay)} characters; over {longest} Evio cuts it in the bridges' names"
             )
         head = overlay[:TAP_OVERLAY_CHARACTERS]
         if head in heads:
-            raise EvioConfigError(
+            raise EdgeVpnConfigError(
                 f"overlay ids {heads[head]!r} and {overlay!r} begin with the same {TAP_OVERLAY_CHARACTERS} characters; "
                 "their tunnels would have the same names"
             )
@@ -173,13 +173,13 @@ def check_overlay_ids(overlays: Iterable[Any]) -> None:
 
 
 def check_node_ids(node_ids: Mapping[str, str]) -> None:
-    """Raise EvioConfigError if two nodes' ids would make tunnels' TAPs of the same name on a third."""
+    """Raise EdgeVpnConfigError if two nodes' ids would make tunnels' TAPs of the same name on a third."""
     owner: dict[str, str] = {}
     for node, identity in node_ids.items():
         _check_node_id(identity)
         head = identity[:TAP_NODE_CHARACTERS]
         if head in owner:
-            raise EvioConfigError(
+            raise EdgeVpnConfigError(
                 f"NodeId: those of {owner[head]} and {node} begin with the same {TAP_NODE_CHARACTERS} characters "
                 f"{head!r}; tunnels to both would have one name"
             )
@@ -233,7 +233,7 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _signal(node: EvioNode, account: XmppAccount) -> dict[str, Any]:
+def _signal(node: EdgeVpnNode, account: XmppAccount) -> dict[str, Any]:
     return {
         "HostAddress": node.xmpp_host,
         "Port": str(node.xmpp_port),
@@ -243,7 +243,7 @@ def _signal(node: EvioNode, account: XmppAccount) -> dict[str, Any]:
     }
 
 
-def _bridges(node: EvioNode, overlay: EvioOverlay) -> dict[str, Any]:
+def _bridges(node: EdgeVpnNode, overlay: EdgeVpnOverlay) -> dict[str, Any]:
     # AutoDelete would take the bridges, and the pods' ports with them, at every stop and start.
     app: dict[str, Any] = {"NamePrefix": APP_PREFIX, "AutoDelete": False, "MTU": node.mtu}
     if overlay.address is not None:
@@ -261,42 +261,42 @@ def _bridges(node: EvioNode, overlay: EvioOverlay) -> dict[str, Any]:
     }
 
 
-def _check_kept(config: Mapping[str, Any], node: EvioNode) -> None:
-    """Raise EvioConfigError where the site's own changes move what other roles, or other nodes, were told already."""
+def _check_kept(config: Mapping[str, Any], node: EdgeVpnNode) -> None:
+    """Raise EdgeVpnConfigError where the site's own changes move what other roles or nodes were told already."""
     if config["Broker"]["NodeId"] != node.node_id:
-        raise EvioConfigError("overrides: Broker.NodeId: set evio_node_id, which is compared with the other nodes'")
+        raise EdgeVpnConfigError("overrides: Broker.NodeId: set evio_node_id, which is compared with the other nodes'")
     for overlay in (node.host_overlay, node.pod_overlay):
         where = f"overrides: BridgeController.Overlays.{overlay.id}.NetDevice"
         if overlay.id not in config["Broker"]["Overlays"]:
-            raise EvioConfigError(f"overrides: Broker.Overlays: {overlay.id!r} is missing; the cluster needs both")
+            raise EdgeVpnConfigError(f"overrides: Broker.Overlays: {overlay.id!r} is missing; the cluster needs both")
         device = config["BridgeController"]["Overlays"][overlay.id]["NetDevice"]
         if device["MTU"] != node.mtu:
-            raise EvioConfigError(f"{where}.MTU: set evio_mtu, which pods have too")
+            raise EdgeVpnConfigError(f"{where}.MTU: set evio_mtu, which pods have too")
         if bridge_name(device["AppBridge"].get("NamePrefix", APP_PREFIX), overlay.id) != overlay.bridge:
-            raise EvioConfigError(f"{where}.AppBridge.NamePrefix: the roles look for {overlay.bridge}")
+            raise EdgeVpnConfigError(f"{where}.AppBridge.NamePrefix: the roles look for {overlay.bridge}")
         address = str(ip_interface(overlay.address)) if overlay.address is not None else None
         if app_bridge_address(config, overlay.id) != address:
-            raise EvioConfigError(
+            raise EdgeVpnConfigError(
                 f"{where}.AppBridge.IP4: the address is {address or 'not known yet'}, by inventory and claim"
             )
 
 
 def _check_node_id(identity: Any) -> None:
     if not isinstance(identity, str) or not re.fullmatch(r"[0-9a-f]{32}", identity):
-        raise EvioConfigError(f"Broker.NodeId: {identity!r} is not 32 hexadecimal digits in lower case")
+        raise EdgeVpnConfigError(f"Broker.NodeId: {identity!r} is not 32 hexadecimal digits in lower case")
 
 
 def _check_section(section: str, found: Mapping[str, Any], overlays: list[str]) -> None:
     for overlay in overlays:
         if overlay not in found:
-            raise EvioConfigError(
+            raise EdgeVpnConfigError(
                 f"{section}.Overlays: {overlay!r} is missing; Evio would drop it, or the other overlays, everywhere"
             )
         if not isinstance(found[overlay], Mapping):
-            raise EvioConfigError(f"{section}.Overlays.{overlay}: not a dictionary")
+            raise EdgeVpnConfigError(f"{section}.Overlays.{overlay}: not a dictionary")
     for overlay in found:
         if overlay not in overlays:
-            raise EvioConfigError(f"{section}.Overlays: {overlay!r} is not in Broker.Overlays")
+            raise EdgeVpnConfigError(f"{section}.Overlays: {overlay!r} is not in Broker.Overlays")
 
 
 def _check_accounts(overlays: Mapping[str, Mapping[str, Any]]) -> None:
@@ -307,11 +307,11 @@ def _check_accounts(overlays: Mapping[str, Mapping[str, Any]]) -> None:
         needed = ("CertDirectory", "CertFile", "KeyFile") if x509 else ("Username", "Password")
         for key in ("HostAddress", "Port", *needed):
             if not signal.get(key):
-                raise EvioConfigError(f"{where}.{key}: not given; Evio's signalling would end, or ask the terminal")
+                raise EdgeVpnConfigError(f"{where}.{key}: not given; Evio's signalling would end, or ask the terminal")
         # RFC 7622 section 3.3: the server takes names in any case for the same.
         account = str(signal["CertFile"]) if x509 else str(signal["Username"]).lower()
         if account in owner:
-            raise EvioConfigError(
+            raise EdgeVpnConfigError(
                 f"{where}: {account!r} is also the account of {owner[account]!r}; messages of both overlays would go "
                 "to whichever session was first"
             )
@@ -324,32 +324,36 @@ def _check_bridges(overlay: str, settings: Mapping[str, Any], controller: Mappin
     app = _dictionary(device, "AppBridge", f"{where}.AppBridge")
     names = {str(part.get("NamePrefix", default))[:3] for part, default in ((device, "evi"), (app, "app"))}
     if len(names) == 1:
-        raise EvioConfigError(f"{where}: both bridges would be named {bridge_name(names.pop(), overlay)}")
+        raise EdgeVpnConfigError(f"{where}: both bridges would be named {bridge_name(names.pop(), overlay)}")
     if device.get("MTU") is None or device.get("MTU") != app.get("MTU"):
-        raise EvioConfigError(
+        raise EdgeVpnConfigError(
             f"{where}.MTU: {device.get('MTU')}, but AppBridge.MTU is {app.get('MTU')}; with unequal MTUs bulk traffic "
             "stalls where Open vSwitch segments in user space"
         )
     for part, place in ((device, where), (app, f"{where}.AppBridge")):
         if part.get("AutoDelete", True):
-            raise EvioConfigError(f"{place}.AutoDelete: not false; each restart would cut every pod off")
+            raise EdgeVpnConfigError(f"{place}.AutoDelete: not false; each restart would cut every pod off")
         if part.get("BridgeProvider", BRIDGE_PROVIDER) != BRIDGE_PROVIDER:
-            raise EvioConfigError(
+            raise EdgeVpnConfigError(
                 f"{place}.BridgeProvider: {part['BridgeProvider']!r}; pods plug into {BRIDGE_PROVIDER} bridges alone"
             )
     if ("IP4" in app) != ("PrefixLen" in app):
-        raise EvioConfigError(f"{where}.AppBridge: IP4 and PrefixLen go together; Evio would set neither")
+        raise EdgeVpnConfigError(f"{where}.AppBridge: IP4 and PrefixLen go together; Evio would set neither")
     if "IP4" in app and not _is_ipv4(app):
-        raise EvioConfigError(
+        raise EdgeVpnConfigError(
             f"{where}.AppBridge.IP4: {app['IP4']}/{app['PrefixLen']} is no IPv4 address with its prefix length; Evio "
             "gives its bridges no others"
         )
     protocol = device.get("SwitchProtocol", "BF")
     if protocol is not None and protocol not in SWITCH_PROTOCOLS:
-        raise EvioConfigError(f"{where}.SwitchProtocol: {protocol!r}; Evio hangs on it. Use BF, STP, or null for none")
+        raise EdgeVpnConfigError(
+            f"{where}.SwitchProtocol: {protocol!r}; Evio hangs on it. Use BF, STP, or null for none"
+        )
     flooding = controller.get("BoundedFlood", {}).get("Overlays", {})
     if protocol == "BF" and overlay not in flooding:
-        raise EvioConfigError(f"BridgeController.BoundedFlood.Overlays: {overlay!r} is missing; nothing would forward")
+        raise EdgeVpnConfigError(
+            f"BridgeController.BoundedFlood.Overlays: {overlay!r} is missing; nothing would forward"
+        )
 
 
 def _is_ipv4(app: Mapping[str, Any]) -> bool:
@@ -362,5 +366,5 @@ def _is_ipv4(app: Mapping[str, Any]) -> bool:
 def _dictionary(parent: Mapping[str, Any], key: str, where: str = "") -> Mapping[str, Any]:
     value = parent.get(key)
     if not isinstance(value, Mapping):
-        raise EvioConfigError(f"{where + '.' if where and not where.endswith(key) else ''}{key}: not a dictionary")
+        raise EdgeVpnConfigError(f"{where + '.' if where and not where.endswith(key) else ''}{key}: not a dictionary")
     return value

@@ -5,15 +5,15 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: overlay
+module: wireguard_overlay
 short_description: The overlay of a node, WireGuard backend
 version_added: 0.1.0
 description:
   - Writes the two files from which the node's agent (C(evio overlay run)) keeps the overlay up, and nothing else.
     The agent notices a new file within a second and changes only what differs; running connections stay.
-  - The host overlay, who is in it and how it is reached, is in C(overlay.json). It is written if O(nodes) is given.
+  - The host overlay, who is in it and how it is reached, is in C(overlay.json). It is written if O(members) is given.
   - Which node holds which pod subnet is in C(pod-routes.json). It is written if O(pod_subnets) is given.
-  - A node that is neither in O(nodes) nor in O(keep) is no peer any more, its key is worth nothing from then on.
+  - A node that is neither in O(members) nor in O(keep_nodes) is no longer a peer: its key is worth nothing from then on.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -36,12 +36,12 @@ options:
     choices: [present, absent]
     default: present
   node:
-    description: This node's name in O(nodes). Required with O(nodes).
+    description: This node's name in O(members). Required with O(members).
     type: str
   host_cidr:
-    description: The host overlay. Required with O(nodes).
+    description: The host overlay. Required with O(members).
     type: str
-  nodes:
+  members:
     description: All nodes of the host overlay that this run knows about, this one among them.
     type: list
     elements: dict
@@ -60,13 +60,13 @@ options:
       endpoint:
         description: Address, or address and port, under which anybody reaches it. Such a node relays for the others.
         type: str
-  keep:
+  keep_nodes:
     description: Nodes that are members still but could not be asked in this run. What is known of them stays as it is.
     type: list
     elements: str
     default: []
-  removed:
-    description: Members no more. What is known of them goes, from both files, whatever O(keep) says.
+  removed_nodes:
+    description: Members no more. What is known of them goes, from both files, whatever O(keep_nodes) says.
     type: list
     elements: str
     default: []
@@ -105,10 +105,10 @@ options:
 
 EXAMPLES = r"""
 - name: Tell the node about the host overlay
-  evio.cni.overlay:
+  evio.cni.wireguard_overlay:
     node: node3
     host_cidr: 10.10.0.0/16
-    nodes:
+    members:
       - name: node1
         address: 10.10.0.1
         public_key: n5dWnGdJBn9SfLdhtgKL5rSGMVXxM9byDVkkKQQF72I=
@@ -118,7 +118,7 @@ EXAMPLES = r"""
         public_key: vUQ54PWKDzcnpCPfhL2Odx8U0ir/raoaKzWVxXWsUWQ=
 
 - name: Tell the node where the pods are
-  evio.cni.overlay:
+  evio.cni.wireguard_overlay:
     pod_cidrs: [10.244.0.0/16]
     pod_subnets:
       node1: [10.244.0.0/24]
@@ -128,7 +128,7 @@ EXAMPLES = r"""
 RETURN = r"""
 peers:
   description: Names of the other nodes in the host overlay.
-  returned: when O(nodes) is given
+  returned: when O(members) is given
   type: list
   elements: str
 files:
@@ -146,7 +146,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
-from ..module_utils.atomic_file import write_whole
+from ..module_utils.atomic_file import write_atomic
 from ..module_utils.errors import EvioError
 from ..module_utils.firewall.forwarding import withdraw_forwarding
 from ..module_utils.overlay.endpoint import LISTEN_PORT, OverlayError, parse_endpoint
@@ -183,11 +183,11 @@ class Overlay:
 
     def present(self) -> dict[str, Any]:
         result: dict[str, Any] = {}
-        if self.params["nodes"] is not None:
+        if self.params["members"] is not None:
             config = self._host_overlay()
             result["peers"] = [peer.name for peer in config.peers]
             self._put(self.config_path, render_overlay(config))
-        elif self.params["removed"]:
+        elif self.params["removed_nodes"]:
             self._remove_peers()
         if self.params["pod_subnets"] is not None:
             self._put(self.routes_path, render_pod_routes(self._pod_routes()))
@@ -211,7 +211,7 @@ class Overlay:
 
     def _host_overlay(self) -> OverlayConfig:
         params = self.params
-        members = {node["name"]: self._member(node) for node in params["nodes"]}
+        members = {node["name"]: self._member(node) for node in params["members"]}
         try:
             own = members.pop(params["node"])
         except KeyError as error:
@@ -238,12 +238,12 @@ class Overlay:
 
     def _remove_peers(self) -> None:
         known = self._existing_overlay()
-        if known is not None and any(peer.name in self.params["removed"] for peer in known.peers):
-            peers = tuple(peer for peer in known.peers if peer.name not in self.params["removed"])
+        if known is not None and any(peer.name in self.params["removed_nodes"] for peer in known.peers):
+            peers = tuple(peer for peer in known.peers if peer.name not in self.params["removed_nodes"])
             self._put(self.config_path, render_overlay(replace(known, peers=peers)))
 
     def _keep(self) -> list[str]:
-        return [name for name in self.params["keep"] if name not in self.params["removed"]]
+        return [name for name in self.params["keep_nodes"] if name not in self.params["removed_nodes"]]
 
     def _member(self, node: dict[str, Any]) -> OverlayPeer:
         key = node["public_key"]
@@ -291,7 +291,7 @@ class Overlay:
                 path.unlink()
             else:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                write_whole(path, text, mode=0o600)
+                write_atomic(path, text, mode=0o600)
         except OSError as error:
             raise OverlayError(f"cannot write {path}: {error.strerror}") from error
 
@@ -311,7 +311,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "node": {"type": "str"},
             "host_cidr": {"type": "str"},
-            "nodes": {
+            "members": {
                 "type": "list",
                 "elements": "dict",
                 "options": {
@@ -321,8 +321,8 @@ def main() -> None:
                     "endpoint": {"type": "str"},
                 },
             },
-            "keep": {"type": "list", "elements": "str", "default": []},
-            "removed": {"type": "list", "elements": "str", "default": []},
+            "keep_nodes": {"type": "list", "elements": "str", "default": []},
+            "removed_nodes": {"type": "list", "elements": "str", "default": []},
             "interface": {"type": "str", "default": INTERFACE},
             "listen_port": {"type": "int", "default": LISTEN_PORT},
             "mtu": {"type": "int", "default": MTU},
@@ -332,8 +332,8 @@ def main() -> None:
             "state_file": {"type": "path", "default": paths.OVERLAY_STATE},
             "pod_routes": {"type": "path", "default": paths.POD_ROUTES_CONFIG},
         },
-        required_by={"nodes": ["node", "host_cidr"], "pod_subnets": ["pod_cidrs"]},
-        required_if=[("state", "present", ["nodes", "pod_subnets"], True)],
+        required_by={"members": ["node", "host_cidr"], "pod_subnets": ["pod_cidrs"]},
+        required_if=[("state", "present", ["members", "pod_subnets"], True)],
         supports_check_mode=True,
     )
     try:

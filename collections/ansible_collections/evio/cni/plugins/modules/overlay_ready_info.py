@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: overlay_ready
+module: overlay_ready_info
 short_description: Wait until this node reaches the others through the host overlay
 version_added: 0.1.0
 description:
@@ -34,7 +34,7 @@ options:
     description: The nodes' addresses in the host overlay, by the nodes' names. This node's own is left out.
     type: dict
     required: true
-  required:
+  required_nodes:
     description: Names of those that must answer. All of O(addresses) if it is not given.
     type: list
     elements: str
@@ -58,7 +58,7 @@ options:
 
 EXAMPLES = r"""
 - name: Wait until this node reaches the others
-  evio.cni.overlay_ready:
+  evio.cni.overlay_ready_info:
     node: node3
     addresses:
       node1: 10.10.0.1
@@ -124,7 +124,7 @@ class OverlayReady:
         self.params: dict[str, Any] = module.params
         self.addresses = {name: str(address) for name, address in self.params["addresses"].items()}
         self.addresses.pop(self.params["node"], None)
-        required = self.params["required"]
+        required = self.params["required_nodes"]
         self.required = [name for name in self.addresses if required is None or name in required]
 
     def run(self) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def main() -> None:
         argument_spec={
             "node": {"type": "str", "required": True},
             "addresses": {"type": "dict", "required": True},
-            "required": {"type": "list", "elements": "str"},
+            "required_nodes": {"type": "list", "elements": "str"},
             "interface": {"type": "str", "default": INTERFACE},
             "mtu": {"type": "int", "default": MTU},
             "timeout": {"type": "float", "default": 60.0},

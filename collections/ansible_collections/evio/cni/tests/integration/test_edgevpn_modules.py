@@ -39,9 +39,9 @@ def make_bridges(ovs: OpenVSwitch, *names: str) -> None:
 
 
 def test_configuration_goes_and_the_bridges_that_were_made_of_it(ovs: OpenVSwitch, config: dict[str, Any]) -> None:
-    run_module("evio_config", **config)
+    run_module("edgevpn_config", **config)
     make_bridges(ovs, *BRIDGES, "br-site")
-    done = check_do_again("evio_config", netns=ovs.netns, state="absent", path=config["path"], ovsdb=ovs.ovsdb)[1]
+    done = check_do_again("edgevpn_config", netns=ovs.netns, state="absent", path=config["path"], ovsdb=ovs.ovsdb)[1]
     assert sorted(done["bridges"]) == BRIDGES
     assert "hush" not in str(done)
     assert ovs.vsctl("list-br") == "br-site"
@@ -49,9 +49,9 @@ def test_configuration_goes_and_the_bridges_that_were_made_of_it(ovs: OpenVSwitc
 
 
 def test_removal_that_was_cut_off_is_made_good(ovs: OpenVSwitch, config: dict[str, Any]) -> None:
-    run_module("evio_config", **config)
+    run_module("edgevpn_config", **config)
     make_bridges(ovs, "appPODOVL")
-    done = run_module("evio_config", netns=ovs.netns, state="absent", path=config["path"], ovsdb=ovs.ovsdb)
+    done = run_module("edgevpn_config", netns=ovs.netns, state="absent", path=config["path"], ovsdb=ovs.ovsdb)
     assert (done["changed"], done["bridges"]) == (True, ["appPODOVL"])
 
 
@@ -66,7 +66,7 @@ def test_tunnels_to_a_removed_node_are_cut_and_no_others(ovs: OpenVSwitch) -> No
             in_namespace(ovs.netns, "ip", "link", "add", tunnel, "type", "veth", "peer", "name", f"{name}{bridge[-8:]}")
             ovs.vsctl("add-port", bridge, tunnel)
     arguments = {"cluster": "kubernetes", "overlays": ["HOSTOVL", "PODOVL"], "ovsdb": ovs.ovsdb}
-    done = check_do_again("evio_tunnels", netns=ovs.netns, removed={"n3": ""}, **arguments)[1]
+    done = check_do_again("edgevpn_tunnels", netns=ovs.netns, removed_nodes={"n3": ""}, **arguments)[1]
     assert sorted(done["tunnels"]) == sorted(tunnels["n3"])
     left = {bridge: ovs.vsctl("list-ports", bridge) for bridge in ("eviHOSTOVL", "eviPODOVL")}
     assert list(left.values()) == tunnels["n1"]

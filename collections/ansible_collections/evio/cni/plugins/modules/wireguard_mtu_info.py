@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: overlay_mtu
+module: wireguard_mtu_info
 short_description: The MTU that this node's underlay leaves to the overlay
 version_added: 0.1.0
 description:
@@ -37,7 +37,7 @@ options:
     description: WireGuard's UDP port, where an endpoint has none.
     type: int
     default: 51820
-  wanted:
+  mtu:
     description: The MTU that the overlay shall have whatever is measured. There is a warning where it is too much.
     type: int
   networks:
@@ -46,14 +46,14 @@ options:
     elements: str
     default: []
   config:
-    description: The host overlay's file, as M(evio.cni.overlay) wrote it before.
+    description: The host overlay's file, as M(evio.cni.wireguard_overlay) wrote it before.
     type: path
     default: /etc/evio/overlay.json
 """
 
 EXAMPLES = r"""
 - name: Measure what the ways to the relays carry
-  evio.cni.overlay_mtu:
+  evio.cni.wireguard_mtu_info:
     relays: [198.51.100.11, "[2001:db8::12]:51820"]
 """
 
@@ -114,7 +114,7 @@ class OverlayMtu:
         return {"changed": False, "mtu": mtu, "underlay": underlay}
 
     def _mtu(self, possible: int, why: str) -> int:
-        wanted: int | None = self.params["wanted"]
+        wanted: int | None = self.params["mtu"]
         if wanted is not None:
             if wanted > possible:
                 self.module.warn(f"evio_mtu: {wanted} is more than fits in one piece: {why}; {possible} would")
@@ -143,7 +143,7 @@ def main() -> None:
             "relays": {"type": "list", "elements": "str", "default": []},
             "endpoint": {"type": "str"},
             "listen_port": {"type": "int", "default": LISTEN_PORT},
-            "wanted": {"type": "int"},
+            "mtu": {"type": "int"},
             "networks": {"type": "list", "elements": "str", "default": []},
             "config": {"type": "path", "default": paths.OVERLAY_CONFIG},
         },

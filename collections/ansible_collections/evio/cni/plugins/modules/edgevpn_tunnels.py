@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: evio_tunnels
+module: edgevpn_tunnels
 short_description: Cut EdgeVPN.io's tunnels to nodes that were removed
 version_added: 0.1.0
 description:
@@ -34,7 +34,7 @@ options:
     type: list
     elements: str
     required: true
-  removed:
+  removed_nodes:
     description: The ids of the nodes that were removed, by their names; an empty one is made from the names.
     type: dict
     required: true
@@ -50,10 +50,10 @@ options:
 
 EXAMPLES = r"""
 - name: Cut the tunnels to a node that was stolen
-  evio.cni.evio_tunnels:
+  evio.cni.edgevpn_tunnels:
     cluster: kubernetes
     overlays: [HOSTOVL, PODOVL]
-    removed: {node3: ""}
+    removed_nodes: {node3: ""}
 """
 
 RETURN = r"""
@@ -78,7 +78,7 @@ def main() -> None:
         argument_spec={
             "cluster": {"type": "str", "required": True},
             "overlays": {"type": "list", "elements": "str", "required": True},
-            "removed": {"type": "dict", "required": True},
+            "removed_nodes": {"type": "dict", "required": True},
             "ovsdb": {"type": "str", "default": paths.OVSDB},
             "timeout": {"type": "float", "default": 10.0},
         },
@@ -87,7 +87,7 @@ def main() -> None:
     params = module.params
     names = [
         tunnel_name(overlay, str(identity or node_id(params["cluster"], name)))
-        for name, identity in params["removed"].items()
+        for name, identity in params["removed_nodes"].items()
         for overlay in params["overlays"]
     ]
     try:

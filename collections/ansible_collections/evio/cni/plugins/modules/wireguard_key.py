@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: overlay_key
+module: wireguard_key
 short_description: The WireGuard key of a node
 version_added: 0.1.0
 description:
@@ -39,7 +39,7 @@ options:
 
 EXAMPLES = r"""
 - name: Have a WireGuard key on the node
-  evio.cni.overlay_key:
+  evio.cni.wireguard_key:
   register: evio_overlay_identity
 """
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: evio_config
+module: edgevpn_config
 short_description: The configuration of EdgeVPN.io on a node
 version_added: 0.1.0
 description:
@@ -132,7 +132,7 @@ options:
 
 EXAMPLES = r"""
 - name: Configure EdgeVPN.io
-  evio.cni.evio_config:
+  evio.cni.edgevpn_config:
     cluster: kubernetes
     node: node3
     node_ids: {node1: "", node2: "", node3: ""}
@@ -185,17 +185,17 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
-from ..module_utils.atomic_file import write_whole
+from ..module_utils.atomic_file import write_atomic
 from ..module_utils.errors import EvioError
 from ..module_utils.overlay.edgevpn.config import (
     CONFIG_PATH,
-    EvioConfigError,
-    EvioNode,
-    EvioOverlay,
+    EdgeVpnConfigError,
+    EdgeVpnNode,
+    EdgeVpnOverlay,
     TurnServer,
     XmppAccount,
     app_bridge_address,
-    build_evio_config,
+    build_edgevpn_config,
     check_node_ids,
     configured_bridges,
     names_to_resolve,
@@ -221,7 +221,7 @@ class EvioConfig:
 
     def present(self) -> dict[str, Any]:
         node = self._node()
-        wanted = build_evio_config(node)
+        wanted = build_edgevpn_config(node)
         _check_names(wanted)
         text = _text(wanted)
         changed = self.before != text or self.path.stat().st_mode & 0o777 != MODE
@@ -257,16 +257,16 @@ class EvioConfig:
             },
         }
 
-    def _node(self) -> EvioNode:
+    def _node(self) -> EdgeVpnNode:
         params = self.params
         identities = {
             name: str(identity or node_id(params["cluster"], name)) for name, identity in params["node_ids"].items()
         }
         check_node_ids(identities)
         if params["node"] not in identities:
-            raise EvioConfigError(f"node_ids: {params['node']!r}, this node, is not among them")
+            raise EdgeVpnConfigError(f"node_ids: {params['node']!r}, this node, is not among them")
         protocol = params["switch_protocol"]
-        return EvioNode(
+        return EdgeVpnNode(
             node_id=identities[params["node"]],
             host_overlay=self._overlay(params["host_overlay"]),
             pod_overlay=self._overlay(params["pod_overlay"]),
@@ -280,9 +280,9 @@ class EvioConfig:
             overrides=params["overrides"],
         )
 
-    def _overlay(self, overlay: dict[str, Any]) -> EvioOverlay:
+    def _overlay(self, overlay: dict[str, Any]) -> EdgeVpnOverlay:
         address = overlay["address"] or app_bridge_address(self._existing(), overlay["id"])
-        return EvioOverlay(overlay["id"], XmppAccount(overlay["username"], overlay["password"]), address)
+        return EdgeVpnOverlay(overlay["id"], XmppAccount(overlay["username"], overlay["password"]), address)
 
     def _existing(self) -> dict[str, Any]:
         """What Evio was told before; a file that is no JSON is written anew."""
@@ -297,13 +297,13 @@ class EvioConfig:
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
-            raise EvioConfigError(f"cannot read {self.path}: {error}") from error
+            raise EdgeVpnConfigError(f"cannot read {self.path}: {error}") from error
 
     def _write(self, text: str) -> None:
         try:
-            write_whole(self.path, text, mode=MODE)
+            write_atomic(self.path, text, mode=MODE)
         except OSError as error:
-            raise EvioConfigError(f"cannot write {self.path}: {error.strerror}") from error
+            raise EdgeVpnConfigError(f"cannot write {self.path}: {error.strerror}") from error
 
 
 def _text(config: dict[str, Any]) -> str:
@@ -315,7 +315,7 @@ def _check_names(config: dict[str, Any]) -> None:
         try:
             socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            raise EvioConfigError(
+            raise EdgeVpnConfigError(
                 f"{name!r} does not resolve on this node: {error}; Evio makes no bridge until it does"
             ) from error
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: ovs_switch
+module: ovs_userspace_tso
 short_description: The datapath of a node's Open vSwitch
 version_added: 0.1.0
 description:
@@ -43,7 +43,7 @@ options:
 
 EXAMPLES = r"""
 - name: Choose the datapath
-  evio.cni.ovs_switch:
+  evio.cni.ovs_userspace_tso:
   register: switch
 
 - name: Let it count

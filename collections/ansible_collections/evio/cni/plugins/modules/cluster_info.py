@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: cluster
+module: cluster_info
 short_description: Check the description of a cluster before anything is changed
 version_added: 0.1.0
 description:
@@ -60,7 +60,7 @@ options:
     description: Names of nodes that are to be removed; fails where the cluster cannot do without them.
     type: list
     elements: str
-  nodes:
+  node_descriptions:
     description: The hosts of the group C(evio_nodes).
     type: list
     elements: dict
@@ -102,14 +102,14 @@ options:
 
 EXAMPLES = r"""
 - name: Check the description of the cluster
-  evio.cni.cluster:
+  evio.cni.cluster_info:
     name: kubernetes
     host_overlay_cidr: 10.10.0.0/16
     pod_cidr: 10.244.0.0/16
     node_bits: 8
     overlay: wireguard
     control_plane: [node1]
-    nodes:
+    node_descriptions:
       - name: node1
         host_overlay_address: 10.10.0.1
         public_endpoint: 198.51.100.11
@@ -130,7 +130,7 @@ relays:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.errors import EvioError
-from ..module_utils.inventory.cluster import Cluster, EvioMember, EvioSite, Node, check_cluster, check_leaving
+from ..module_utils.inventory.cluster import Cluster, EdgeVpnMember, EdgeVpnSite, Node, check_cluster, check_leaving
 
 
 def main() -> None:
@@ -145,7 +145,7 @@ def main() -> None:
             "reserved_cidrs": {"type": "list", "elements": "str", "default": []},
             "control_plane": {"type": "list", "elements": "str", "required": True},
             "leaving": {"type": "list", "elements": "str"},
-            "nodes": {
+            "node_descriptions": {
                 "type": "list",
                 "elements": "dict",
                 "required": True,
@@ -170,9 +170,9 @@ def main() -> None:
             node["name"],
             node["host_overlay_address"] or None,
             node["public_endpoint"] or None,
-            EvioMember(node["host_account"] or "", node["pod_account"] or "", node["evio_node_id"] or ""),
+            EdgeVpnMember(node["host_account"] or "", node["pod_account"] or "", node["evio_node_id"] or ""),
         )
-        for node in params["nodes"]
+        for node in params["node_descriptions"]
     )
     cluster = Cluster(
         name=params["name"],
@@ -184,7 +184,7 @@ def main() -> None:
         mtu=params["mtu"],
         reserved_cidrs=tuple(params["reserved_cidrs"]),
         control_plane=tuple(params["control_plane"]),
-        evio=EvioSite(params["xmpp_host"] or "", tuple(params["overlay_ids"]), tuple(params["signalling"])),
+        evio=EdgeVpnSite(params["xmpp_host"] or "", tuple(params["overlay_ids"]), tuple(params["signalling"])),
     )
     try:
         check_cluster(cluster)
