@@ -10,7 +10,7 @@ version_added: 0.1.0
 author:
   - The evio.cni authors (@evio-cni)
 description:
-  - Turns one host's variables into an entry of the C(nodes) option of M(evio.cni.wireguard_overlay).
+  - Turns one host's variables into an entry of the option C(members) of M(evio.cni.wireguard_overlay).
 options:
   _input:
     description:

@@ -10,7 +10,7 @@ version_added: 0.1.0
 author:
   - The evio.cni authors (@evio-cni)
 description:
-  - Turns one host's variables into an entry of the C(nodes) option of M(evio.cni.node_subnet).
+  - Turns one host's variables into an entry of the option C(subnet_requests) of M(evio.cni.node_subnet).
 options:
   _input:
     description: The host's entry of C(hostvars), with C(evio_node_claim) as M(evio.cni.node_claim_info) has left it.

@@ -26,6 +26,14 @@ def write_atomic(path: str | Path, text: str, *, mode: int) -> None:
     _flush_directory(target.parent)
 
 
+def read_text(path: str | Path) -> str | None:
+    """The text of a file, or None where there is no file of this name. Raises OSError and UnicodeDecodeError."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+
+
 def _write_flushed(path: Path, text: str, mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     with open(descriptor, "w", encoding="utf-8") as stream:

@@ -10,11 +10,21 @@ if TYPE_CHECKING:
     from typing import TypeGuard
 
 AF_INET, AF_INET6 = 2, 10
+"""linux/socket.h"""
+
+DEFAULT_ROUTES = {4: "0.0.0.0/0", 6: "::/0"}
+"""By IP version."""
 
 
 def packed(address: str) -> bytes:
     """An address as the kernel has it, 4 or 16 bytes. Raises OSError for anything else."""
-    return inet_pton(AF_INET6 if ":" in address else AF_INET, address)
+    return inet_pton(family(address), address)
+
+
+def family(address: str | bytes) -> int:
+    """AF_INET or AF_INET6, of an address as text or packed."""
+    is_ipv6 = ":" in address if isinstance(address, str) else len(address) == 16
+    return AF_INET6 if is_ipv6 else AF_INET
 
 
 def split_cidr(cidr: str) -> tuple[bytes, int]:
@@ -33,7 +43,7 @@ def is_cidr(text: object) -> TypeGuard[str]:
     """Whether it is an address with a prefix length, as ``10.244.3.1/24``."""
     address, _slash, length = text.partition("/") if isinstance(text, str) else ("", "", "")
     try:
-        packed = inet_pton(AF_INET6 if ":" in address else AF_INET, address)
+        packed = inet_pton(family(address), address)
     except (OSError, ValueError):
         return False
     return length.isascii() and length.isdecimal() and int(length) <= len(packed) * 8

@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    pass
-
-MOST_MTU = {"system": 65535, "netdev": 65521}
-"""Bytes, by the kind of datapath: a userspace bridge is a tap device, which counts Ethernet's header in."""
 LEAST_MTU_IPV6 = 1280
 """RFC 8200 section 5: no link that carries IPv6 may have less."""
-LEAST_MTU = {4: 68, 6: 1280}
-"""RFC 791 and RFC 8200, section 5: below it the kernel takes the family away from the link."""
+
+LEAST_MTU = {4: 68, 6: LEAST_MTU_IPV6}
+"""By IP version (RFC 791 and RFC 8200 section 5). The kernel removes the family from a link whose MTU is lower."""
+
+MOST_MTU = {"system": 65535, "netdev": 65521}
+"""By datapath type. A userspace bridge is a tap device, which counts the Ethernet header in."""
+
+LEAST_OVERLAY_MTU = {4: 576, 6: LEAST_MTU_IPV6}
+"""By IP version of the host overlay: 576 is what every IPv4 host must accept (RFC 791)."""
+
+MOST_OVERLAY_MTU = 9000
+"""What jumbo frames carry: more has no underlay."""

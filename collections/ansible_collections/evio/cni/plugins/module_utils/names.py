@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeGuard
+
 HOST_IFNAME = "evpod"
 """How the host's ends of all attachments begin, and no other interface of ours does."""
 
@@ -26,3 +30,18 @@ def short_hash(content: str) -> str:
         from hashlib import sha1
     digest: str = sha1(content.encode()).hexdigest()
     return digest[:11]
+
+
+def is_mac(text: object) -> TypeGuard[str]:
+    """Whether it is a MAC in lower case with colons, as the kernel and Open vSwitch print it."""
+    if not isinstance(text, str) or len(text) != 17:
+        return False
+    parts = text.split(":")
+    return len(parts) == 6 and all(len(part) == 2 and not part.strip("0123456789abcdef") for part in parts)
+
+
+def is_node_name(text: object) -> TypeGuard[str]:
+    """Whether it can be a node's or a cluster's name: as Kubernetes has it (RFC 1123), capitals and underscores too."""
+    if not isinstance(text, str) or not 1 <= len(text) <= 253 or not text.isascii():
+        return False
+    return text[0].isalnum() and text[-1].isalnum() and all(one.isalnum() or one in "._-" for one in text)

@@ -6,7 +6,10 @@ from __future__ import annotations
 CNI_BIN_DIR = "/opt/cni/bin"
 CNI_LIB_DIR = "/opt/cni/lib"
 """Home of the programs' code: one directory a version below it, named by its launcher in CNI_BIN_DIR."""
-DEFAULT_CNI_PATH = f"{CNI_BIN_DIR}:/usr/lib/cni"
+DISTRIBUTION_CNI_DIR = "/usr/lib/cni"
+"""Where Debian's package containernetworking-plugins has host-local, portmap and bandwidth."""
+
+DEFAULT_CNI_PATH = f"{CNI_BIN_DIR}:{DISTRIBUTION_CNI_DIR}"
 """CNI_PATH of attachments whose journal entry has been lost."""
 CNI_CONF_DIR = "/etc/cni/net.d"
 CONFLIST_NAME = "10-evio.conflist"
@@ -25,5 +28,8 @@ OVERLAY_STATE = RUN_DIR + "/overlay.json"
 """Which way leads to each node now: written by the overlay's agent."""
 OVERLAY_STATE_SECONDS = 20.0
 """After which nobody stands behind that file any more: the agent renews it every 5 s."""
+PYTHON_PACKAGES = "/usr/lib/python3/dist-packages"
+"""Where the distribution has ovs, pyroute2, etcd3 and grpc; the launcher's -S hides it from sys.path."""
+
 SYSCTL_FILE = "/etc/sysctl.d/60-evio.conf"
 """What lets the node forward for its pods from its boot on: written with the pod bridge."""

@@ -13,7 +13,7 @@ description:
     The agent notices a new file within a second and changes only what differs; running connections stay.
   - The host overlay, who is in it and how it is reached, is in C(overlay.json). It is written if O(members) is given.
   - Which node holds which pod subnet is in C(pod-routes.json). It is written if O(pod_subnets) is given.
-  - A node that is neither in O(members) nor in O(keep_nodes) is no longer a peer: its key is worth nothing from then on.
+  - A node that is neither in O(members) nor in O(keep_nodes) is no longer a peer, and its key is worthless.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:

@@ -58,6 +58,7 @@ OF = {
     "ADD": {
         "evio_cni.cni.result",
         "evio_cni.firewall.network_rules",
+        "evio_cni.kernel.boot",
         "evio_cni.kernel.ethtool",
         "evio_cni.ovs.flows",
         "evio_cni.ovs.openflow",

@@ -14,6 +14,7 @@ from ..cni.spec import Call
 from ..errors import EvioError
 from ..firewall.network_rules import rules_of
 from ..ipam.host_local import HOST_LOCAL, Reservations
+from ..kernel.boot import boot_id
 from ..kernel.rtnetlink import Netlink
 from ..ovs.bridge import ensure_bridge
 from ..ovs.external_ids import address_ids, external_ids
@@ -24,7 +25,7 @@ from ..paths import DEFAULT_CNI_PATH
 from ..plugin.delete import cmd_del
 from ..plugin.setup_bridge import bridge_of
 from ..state.attachments import JournalEntry, journal_entries
-from ..state.journal import Journal, boot_id
+from ..state.journal import Journal
 
 
 class RepairError(EvioError):

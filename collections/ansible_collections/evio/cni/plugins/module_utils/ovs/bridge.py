@@ -19,7 +19,8 @@ from ..kernel.sysctl import read_sysctls, write_sysctls
 from .bridge_device import clear_addresses, read_link, set_up_link
 from .bridge_spec import BridgeError, BridgeSpec, BridgeState, check_spec, compare
 from .external_ids import EPOCH_ID, OWNER, OWNER_ID
-from .idl import Database, OvsdbError, assign, connect
+from .idl import Database, assign, connect
+from .jsonrpc import OvsdbError
 
 
 def compare_bridge(

@@ -13,7 +13,8 @@ from pathlib import Path
 from .. import paths
 from ..differences import Differences
 from .datapath import DATAPATH_TYPES
-from .idl import OvsdbError, assign, connect
+from .idl import assign, connect
+from .jsonrpc import OvsdbError
 
 TSO = "userspace-tso-enable"
 """Open_vSwitch other_config. Without it a pod's TCP over the userspace datapath goes one packet at a time."""

@@ -16,9 +16,10 @@ from ..cni.netconf import NetConf
 from ..cni.spec import FAILED, TRY_AGAIN, Call, CniError
 from ..errors import EvioError, NothingBegunError
 from ..ipam.delegate import IpamCall, prepare_ipam
+from ..kernel.boot import boot_id
 from ..kernel.netns import has_interface, open_netns
 from ..state.fence import refuse_if_fenced
-from ..state.journal import Journal, boot_id
+from ..state.journal import Journal
 from ..state.lock import AttachmentLock
 
 TYPE_CHECKING = False

@@ -6,9 +6,10 @@ from __future__ import annotations
 from ..cni.spec import Call, CniError
 from ..errors import EvioError
 from ..ipam.host_local import HOST_LOCAL, NO_ROOM, Reservations
+from ..kernel.boot import boot_id
 from ..kernel.netns import is_netns
 from ..state.attachments import is_alive, is_attachment
-from ..state.journal import Journal, boot_id
+from ..state.journal import Journal
 from ..state.lock import AttachmentLock
 from .delete import detach
 

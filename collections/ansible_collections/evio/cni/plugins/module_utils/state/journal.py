@@ -21,15 +21,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def boot_id() -> str:
-    """What tells this boot of the host from others: no attachment outlives one."""
-    descriptor = posix.open("/proc/sys/kernel/random/boot_id", posix.O_RDONLY | posix.O_CLOEXEC)
-    try:
-        return posix.read(descriptor, 64).decode().strip()
-    finally:
-        posix.close(descriptor)
-
-
 def networks(state_dir: str) -> list[str]:
     """The networks that have a journal on this node."""
     try:

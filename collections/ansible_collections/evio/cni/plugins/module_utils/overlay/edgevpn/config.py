@@ -153,7 +153,7 @@ def names_to_resolve(config: Mapping[str, Any]) -> list[str]:
 
 
 def check_overlay_ids(overlays: Iterable[Any]) -> None:
-    """Refuse an id that would be cut in a bridge's name, or two whose tunnels have one name: raise EdgeVpnConfigError."""
+    """Refuse an id that would be cut in a bridge's name, or two whose tunnels have one name."""
     heads: dict[str, str] = {}
     for overlay in overlays:
         if not isinstance(overlay, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", overlay):
