@@ -195,7 +195,7 @@ def test_growth_that_holds_every_claim_is_allowed(registry: Registry) -> None:
     assert outcome.pool_changed
     assert outcome.claims["node2"].cidrs == ("10.244.1.0/24",)
     assert outcome.claims["node3"].cidrs == ("10.240.0.0/24",)
-    assert registry.read().shape == PoolConfig((Pool("10.240.0.0/12", 12),))
+    assert registry.read().pool_config == PoolConfig((Pool("10.240.0.0/12", 12),))
 
 
 def test_nothing_is_written_outside_the_prefix(etcd: Etcd) -> None:
