@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from evio_cni import paths
 from evio_cni.errors import EvioError
-from evio_cni.etcd.client import Access
+from evio_cni.etcd.access import Access
 from evio_cni.node.claim import MACHINE_ID
 from evio_cni.node.config_generator import PLUGIN_DIRS, Settings, read_password
 

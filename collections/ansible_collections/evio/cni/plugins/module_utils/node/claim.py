@@ -20,7 +20,8 @@ from ..claims.model import ClaimError, LocalClaim
 from ..claims.registry import Registry
 from ..cni.conf_dir import read_conflist
 from ..cni.conflist import PLUGIN, node_subnets
-from ..etcd.client import Access, Etcd
+from ..etcd.access import Access
+from ..etcd.client import Etcd
 from ..state.fence import put_up_fence, take_down_fence
 
 MACHINE_ID = "/etc/machine-id"

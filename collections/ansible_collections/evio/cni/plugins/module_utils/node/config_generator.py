@@ -16,7 +16,8 @@ from ..claims.registry import Registry
 from ..cni.conf_dir import refuse_competitors, write_conflist
 from ..cni.conflist import CHAINED_PLUGINS, PodNetwork, build_conflist
 from ..errors import EvioError
-from ..etcd.client import Access, Etcd
+from ..etcd.access import Access
+from ..etcd.client import Etcd
 from ..state.fence import put_up_fence, take_down_fence
 from ..subnets import parse_pools, refuse_overlaps
 from .claim import MACHINE_ID, read_local_claim, read_machine_id
