@@ -69,9 +69,7 @@ OPTIONS = (
     Option("out-dir", "directory from which the container runtime reads its network", "DIR", paths.CNI_CONF_DIR),
     Option("bridge", "the OVS bridge that pods are connected to", "NAME", defaults.BRIDGE),
     Option("mtu", "MTU of pods and bridge in bytes", "N", str(defaults.OVERLAY_MTU)),
-    Option(
-        "datapath-type", f"datapath of the bridge: {' or '.join(DATAPATH_TYPES)}", "TYPE", defaults.DATAPATH_TYPE
-    ),
+    Option("datapath-type", f"datapath of the bridge: {' or '.join(DATAPATH_TYPES)}", "TYPE", defaults.DATAPATH_TYPE),
     Option(
         "cluster-cidr",
         "networks that are not masqueraded, besides the pod network: the host overlay",
@@ -105,7 +103,7 @@ def parse_settings(arguments: Sequence[str], environment: Mapping[str, str] | No
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="evio-config-gen",
-        description="Claims a subnet of the pod network for this node in etcd, and writes the node's CNI configuration.",
+        description="Claims a subnet of the pod network for this node in etcd, and writes its CNI configuration.",
         epilog="Each option can also be set in the environment, or in the file: --pod-cidr is EVIO_POD_CIDR in the "
         "environment and pod_cidr in the file. The command line overrides the environment, and the environment the "
         "file. An option that takes several values can be given several times, or once with commas between them.",

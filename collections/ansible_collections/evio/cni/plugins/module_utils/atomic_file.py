@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Writing a file as one step: whoever reads it sees the old text or the new, after a power cut too.
+"""Write a file in one step: a reader sees the old content or the new, never a part of it, even after a power cut.
 
-What is in the file, and where it is, is the caller's.
+What a file says is left to the caller. A module compares its files with ``managed_file``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def write_atomic(
 
 
 def read_text(path: str | Path) -> str | None:
-    """The text of a file, or None where there is no file of this name. Raises OSError and UnicodeDecodeError."""
+    """Return the text of a file (UTF-8), or None if there is no such file. Raises OSError or UnicodeDecodeError."""
     try:
         return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:

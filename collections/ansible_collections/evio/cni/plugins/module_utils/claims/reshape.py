@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
-from ..subnets import Pool, overlaps, refuse_overlaps
+from ..subnets import Pool, check_network, overlaps
 from .allocator import check_pool_config, plan_claims
 from .model import Claim, ClaimError, PoolConfig, Request, Search, Snapshot
 from .pins import check_pin
@@ -104,7 +104,7 @@ def _adopt(
 
 def _check_reserved(config: PoolConfig, claims: Mapping[str, Claim]) -> None:
     for reserved in config.reserved:
-        refuse_overlaps({"reserved_cidrs": reserved})
+        check_network("reserved_cidrs", reserved)
         for claim in claims.values():
             held = next((cidr for cidr in claim.cidrs if overlaps(ip_network(cidr), ip_network(reserved))), None)
             if held is not None:

@@ -54,8 +54,8 @@ def read_local_claim(conf_dir: str = paths.CNI_CONF_DIR) -> LocalClaim | None:
 def check_claim(access: Access, cluster: str, node: str, *, conf_dir: str, state_dir: str) -> str | None:
     """Ask etcd whether this node's claim holds, and fence the node if it does not, or take down its fence.
 
-    Return why the claim does not hold; None if it holds, or if the node is not set up. Raises EvioError if etcd does not
-    answer. Only nodes that have etcd's client certificate can ask.
+    Return why the claim does not hold; None if it holds, or if the node is not set up. Raises EvioError, for example if
+    etcd does not answer. Only nodes that have etcd's client certificate can ask.
     """
     # Only ``evio status --etcd`` asks; importing TLS and the registry would make all other callers slower.
     from ..claims.registry import Registry
