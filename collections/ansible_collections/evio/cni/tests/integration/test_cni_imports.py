@@ -36,6 +36,7 @@ EVERY_CALL = {
     "evio_cni.cni.attachment",
     "evio_cni.cni.netconf",
     "evio_cni.cni.spec",
+    "evio_cni.defaults",
     "evio_cni.errors",
     "evio_cni.fast_json",
     "evio_cni.ipam.delegate",
