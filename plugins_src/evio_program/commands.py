@@ -11,20 +11,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from evio_cni import paths
+from evio_cni import defaults, paths
 from evio_cni.errors import EvioError
 
 if TYPE_CHECKING:
     from evio_cni.cni.netconf import NetConf
 
-_DISTRIBUTION = "/usr/lib/python3/dist-packages"
-"""Where the host's ovs and pyroute2 are; the launcher's -S has hidden it."""
-
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; the exit status, 0 if all is well."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
-    sys.path.append(_DISTRIBUTION)
+    sys.path.append(paths.PYTHON_PACKAGES)
     try:
         if argv[:1] == ["overlay"]:
             from evio_cni.overlay.wireguard.agent import main
@@ -65,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     asking.add_argument("--cacert", metavar="FILE", help="certificate that vouches for etcd's; needed for https")
     asking.add_argument("--cert", metavar="FILE", help="certificate that is shown to etcd")
     asking.add_argument("--key", metavar="FILE", help="its key")
-    asking.add_argument("--cluster", metavar="NAME", default="kubernetes", help="the cluster's name (%(default)s)")
+    asking.add_argument("--cluster", metavar="NAME", default=defaults.CLUSTER, help="the cluster's name (%(default)s)")
     asking.add_argument(
         "--node", metavar="NAME", default=os.uname().nodename, help="this node's name in the claims (%(default)s)"
     )
@@ -105,15 +102,10 @@ def _status(options: argparse.Namespace) -> int:
 
 def _check_claim(options: argparse.Namespace, state_dirs: set[str]) -> None:
     """What comes of it is in STATUS' verdict."""
-    from evio_cni.etcd.client import Access
+    from evio_cni.etcd.options import build_access
     from evio_cni.node.claim import check_claim
 
-    access = Access(
-        endpoints=tuple(options.etcd.split(",")),
-        ca_cert=options.cacert,
-        client_cert=options.cert,
-        client_key=options.key,
-    )
+    access = build_access(options.etcd, ca_cert=options.cacert, client_cert=options.cert, client_key=options.key)
     for state_dir in sorted(state_dirs):
         check_claim(access, options.cluster, options.node, conf_dir=options.conf_dir, state_dir=state_dir)
 

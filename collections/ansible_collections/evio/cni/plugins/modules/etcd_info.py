@@ -77,8 +77,8 @@ from dataclasses import asdict
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.errors import EvioError
-from ..module_utils.etcd.client import Access
 from ..module_utils.etcd.health import await_health
+from ..module_utils.etcd.options import access_of
 
 
 def main() -> None:
@@ -95,16 +95,7 @@ def main() -> None:
     )
     params = module.params
     try:
-        members = await_health(
-            Access(
-                endpoints=tuple(params["endpoints"]),
-                ca_cert=params["ca_cert"] or None,
-                client_cert=params["client_cert"] or None,
-                client_key=params["client_key"] or None,
-                timeout=params["timeout"],
-            ),
-            params["wait"],
-        )
+        members = await_health(access_of(params), params["wait"])
     except EvioError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, members=[asdict(member) for member in members])

@@ -248,7 +248,7 @@ class NodeSubnets:
 
 
 def pools_of(snapshot: Snapshot) -> tuple[Pool, ...]:
-    return snapshot.shape.pools if snapshot.shape else ()
+    return snapshot.pool_config.pools if snapshot.pool_config else ()
 
 
 def main() -> None:

@@ -133,13 +133,13 @@ def cidrs_of(value: Any) -> tuple[str, ...]:
     return tuple(str(part).strip() for part in parts)
 
 
-def show(shape: PoolConfig | None, claims: Mapping[str, Claim]) -> dict[str, Any]:
-    if shape is None:
+def show(config: PoolConfig | None, claims: Mapping[str, Claim]) -> dict[str, Any]:
+    if config is None:
         return {}
-    pins = {node: ", ".join(cidrs) for node, cidrs in sorted(shape.pins.items())}
+    pins = {node: ", ".join(cidrs) for node, cidrs in sorted(config.pins.items())}
     return {
-        "pool": describe(shape.pools),
-        "reserved": list(shape.reserved),
+        "pool": describe(config.pools),
+        "reserved": list(config.reserved),
         "pins": pins,
         "claims": table(claims.values()),
     }
@@ -181,8 +181,8 @@ def main() -> None:
         adopted=sorted(outcome.adopted),
         unowned=list(outcome.plan.unowned),
         diff={
-            "before": show(outcome.before.shape, outcome.before.claims),
-            "after": show(outcome.plan.shape, outcome.plan.claims),
+            "before": show(outcome.before.pool_config, outcome.before.claims),
+            "after": show(outcome.plan.pool_config, outcome.plan.claims),
         },
     )
 

@@ -92,11 +92,11 @@ class PoolInfo:
         self.snapshot, self.now, self.quarantine = snapshot, now, quarantine
 
     def facts(self) -> dict[str, Any]:
-        shape = self.snapshot.shape
+        config = self.snapshot.pool_config
         return {
-            "pools": [self._pool(pool, shape.reserved) for pool in shape.pools] if shape else [],
-            "reserved_cidrs": list(shape.reserved) if shape else [],
-            "pins": {node: list(cidrs) for node, cidrs in shape.pins.items()} if shape else {},
+            "pools": [self._pool(pool, config.reserved) for pool in config.pools] if config else [],
+            "reserved_cidrs": list(config.reserved) if config else [],
+            "pins": {node: list(cidrs) for node, cidrs in config.pins.items()} if config else {},
             "claims": [self._claim(claim) for _node, claim in sorted(self.snapshot.claims.items())],
             "released": [self._released(cidr, one) for cidr, one in sorted(self.snapshot.released.items())],
         }
@@ -133,7 +133,7 @@ class PoolInfo:
         return {"cidr": cidr, "node": released.node, "age": self.now - released.released, "state": state}
 
     def _is_resting(self, released: Released) -> bool:
-        return self.now - released.released < self.quarantine
+        return released.quarantine_left(self.now, self.quarantine) > 0
 
 
 def main() -> None:

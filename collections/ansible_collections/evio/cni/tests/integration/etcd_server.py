@@ -12,7 +12,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Access, Etcd, EtcdError, Get
+from ansible_collections.evio.cni.plugins.module_utils.etcd.access import Access, EtcdError
+from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Etcd, Get
 from ansible_collections.evio.cni.plugins.module_utils.pki import issue
 
 from . import paused_process

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ansible_collections.evio.cni.plugins.module_utils.claims.model import Request
 from ansible_collections.evio.cni.plugins.module_utils.claims.registry import Registry
-from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Access, Etcd, EtcdError
+from ansible_collections.evio.cni.plugins.module_utils.etcd.access import Access, EtcdError
+from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Etcd
 from ansible_collections.evio.cni.plugins.module_utils.subnets import Pool, parse_pools
 
 _PATIENCE = 60.0

@@ -33,8 +33,10 @@ PACKAGES = {
 EVERY_CALL = {
     "evio_cni",
     "evio_cni.cidr",
+    "evio_cni.cni.attachment",
     "evio_cni.cni.netconf",
     "evio_cni.cni.spec",
+    "evio_cni.defaults",
     "evio_cni.errors",
     "evio_cni.fast_json",
     "evio_cni.ipam.delegate",
@@ -56,6 +58,7 @@ EVERY_CALL = {
 }
 OF = {
     "ADD": {
+        "evio_cni.cni.interfaces",
         "evio_cni.cni.result",
         "evio_cni.firewall.network_rules",
         "evio_cni.kernel.boot",

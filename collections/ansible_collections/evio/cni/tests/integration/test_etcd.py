@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Access, Etcd, EtcdError, Get, Put
+from ansible_collections.evio.cni.plugins.module_utils.etcd.access import Access, EtcdError
+from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Etcd, Get, Put
 
 from .etcd_server import EtcdServer
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.etcd.client import EtcdError
+from ansible_collections.evio.cni.plugins.module_utils.etcd.access import EtcdError
 from ansible_collections.evio.cni.plugins.module_utils.etcd.health import ask_health, await_health
 from ansible_collections.evio.cni.plugins.module_utils.pki import issue
 
@@ -53,7 +53,7 @@ def test_refused_certificate_is_named(server: EtcdServer, tmp_path: Path) -> Non
 
 def test_foreign_ca_is_named(server: EtcdServer, tmp_path: Path) -> None:
     issue(str(tmp_path), "member", [])
-    with pytest.raises(EtcdError, match="does not vouch for"):
+    with pytest.raises(EtcdError, match="shows a certificate that cannot be verified with"):
         ask_health(replace(server.access, ca_cert=str(tmp_path / "etcd/ca.crt")))
 
 

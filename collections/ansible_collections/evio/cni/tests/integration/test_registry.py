@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.claims.model import ClaimError, PoolConfig, Request
 from ansible_collections.evio.cni.plugins.module_utils.claims.registry import Registry
-from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Delete, Etcd, EtcdError, Get, Put
+from ansible_collections.evio.cni.plugins.module_utils.etcd.access import EtcdError
+from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Delete, Etcd, Get, Put
 from ansible_collections.evio.cni.plugins.module_utils.pki import issue
 from ansible_collections.evio.cni.plugins.module_utils.subnets import Pool, parse_pools
 
@@ -195,7 +196,7 @@ def test_growth_that_holds_every_claim_is_allowed(registry: Registry) -> None:
     assert outcome.pool_changed
     assert outcome.claims["node2"].cidrs == ("10.244.1.0/24",)
     assert outcome.claims["node3"].cidrs == ("10.240.0.0/24",)
-    assert registry.read().shape == PoolConfig((Pool("10.240.0.0/12", 12),))
+    assert registry.read().pool_config == PoolConfig((Pool("10.240.0.0/12", 12),))
 
 
 def test_nothing_is_written_outside_the_prefix(etcd: Etcd) -> None:
@@ -250,7 +251,7 @@ def test_wrong_ca_is_named(server: EtcdServer, tmp_path: Path) -> None:
     ca = str(tmp_path / "etcd/ca.crt")
     with (
         Etcd(replace(server.access, ca_cert=ca)) as etcd,
-        pytest.raises(EtcdError, match=f"shows a certificate that {ca} does not vouch for"),
+        pytest.raises(EtcdError, match=f"shows a certificate that cannot be verified with {ca}"),
     ):
         Registry(etcd, "ca").read()
 

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.claims.model import ClaimError, LocalClaim, Request
 from ansible_collections.evio.cni.plugins.module_utils.claims.registry import Outcome, Registry
-from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Etcd, EtcdError, Put, TxnResult
+from ansible_collections.evio.cni.plugins.module_utils.etcd.access import EtcdError
+from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Etcd, Put, TxnResult
 from ansible_collections.evio.cni.plugins.module_utils.subnets import parse_pools
 
 from .etcd_server import EtcdServer

@@ -127,8 +127,8 @@ class RegistryMachine(RuleBasedStateMachine):
         snapshot = self.registry.read()
         assert dict(snapshot.claims) == self.claims
         assert {cidr: one.released for cidr, one in snapshot.released.items()} == self.released
-        assert snapshot.shape is not None
-        assert snapshot.shape.pools == self.pools
+        assert snapshot.pool_config is not None
+        assert snapshot.pool_config.pools == self.pools
 
     @invariant()
     def no_subnet_is_given_twice_and_none_overlaps(self) -> None:

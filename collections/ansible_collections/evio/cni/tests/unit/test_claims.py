@@ -39,10 +39,11 @@ def ask(*names: str) -> list[Request]:
     return [Request(name, f"machine-of-{name}") for name in names]
 
 
-def plan(requests: list[Request], shape: PoolConfig, snapshot: Snapshot, *, now: float = 10_000.0) -> dict[str, str]:
-    searches = {pool.pod_cidr: snapshot.search(pool) for pool in shape.pools}
+def plan(requests: list[Request], config: PoolConfig, snapshot: Snapshot, *, now: float = 10_000.0) -> dict[str, str]:
+    searches = {pool.pod_cidr: snapshot.search(pool) for pool in config.pools}
     return {
-        node: ",".join(claim.cidrs) for node, claim in plan_claims(requests, shape, snapshot, searches, now=now).items()
+        node: ",".join(claim.cidrs)
+        for node, claim in plan_claims(requests, config, snapshot, searches, now=now).items()
     }
 
 
@@ -72,8 +73,8 @@ def test_exhausted_pool_says_when_the_first_subnet_has_rested() -> None:
 
 
 def test_reserved_and_pinned_subnets_are_kept_for_others() -> None:
-    shape = PoolConfig(FOUR, ("10.244.0.0/20",), {"node9": ("10.244.64.0/18",)})
-    assert plan(ask("node1", "node9"), shape, Snapshot()) == {"node1": "10.244.128.0/18", "node9": "10.244.64.0/18"}
+    config = PoolConfig(FOUR, ("10.244.0.0/20",), {"node9": ("10.244.64.0/18",)})
+    assert plan(ask("node1", "node9"), config, Snapshot()) == {"node1": "10.244.128.0/18", "node9": "10.244.64.0/18"}
 
 
 @pytest.mark.parametrize(
@@ -88,9 +89,9 @@ def test_reserved_and_pinned_subnets_are_kept_for_others() -> None:
     ],
 )
 def test_what_cannot_be_claimed_is_refused_by_name(request_: Request, words: str) -> None:
-    shape = PoolConfig(FOUR, ("10.244.0.0/20",), {"node9": ("10.244.64.0/18",)})
+    config = PoolConfig(FOUR, ("10.244.0.0/20",), {"node9": ("10.244.64.0/18",)})
     with pytest.raises(ClaimError, match=words):
-        plan([request_], shape, Snapshot())
+        plan([request_], config, Snapshot())
 
 
 def test_keys_sort_as_subnets_do() -> None:
@@ -119,8 +120,8 @@ def test_cluster_that_is_no_key_is_refused(cluster: str) -> None:
 
 
 def test_what_is_written_is_what_is_read() -> None:
-    shape = PoolConfig(FOUR, ("10.96.0.0/12",), {"node1": ("10.244.0.0/18",)})
-    assert decode_pool_config(encode_pool_config(shape)) == shape
+    config = PoolConfig(FOUR, ("10.96.0.0/12",), {"node1": ("10.244.0.0/18",)})
+    assert decode_pool_config(encode_pool_config(config)) == config
     assert decode_claim("node1", encode_claim(CLAIM), 7) == CLAIM
 
 

@@ -58,8 +58,10 @@ def network_status(conf: NetConf) -> NetworkStatus:
                 ports = {port.name: port for port in ports_of(ovsdb, conf.bridge)}
     except EvioError as error:
         verdict = verdict or str(error)
-    noted = journal_entries(Journal(conf.state_dir, conf.name))
-    pods = tuple(PodStatus(pod.container_id, pod.ifname, pod.ips, _state(pod, ports)) for pod in noted)
+    noted = journal_entries(Journal(conf.state_dir), conf.name)
+    pods = tuple(
+        PodStatus(pod.attachment.container_id, pod.attachment.ifname, pod.ips, _state(pod, ports)) for pod in noted
+    )
     reserved = Reservations(conf).count() if conf.ipam_type == HOST_LOCAL else 0
     return NetworkStatus(conf.name, conf.bridge, tuple(conf.gateways), conf.epoch, verdict, reserved, pods)
 

@@ -6,6 +6,10 @@ Pure, and without an import that a plugin's call would have to wait for.
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..cni.attachment import Attachment
+
 OWNER_ID = "evio-owner"
 OWNER = "evio.cni"
 """Only what carries OWNER_ID with this value is ever removed."""
@@ -22,14 +26,14 @@ which nothing matches any more, go with the next ADD, GC or repair, and the key 
 a device off would double the time of a DEL."""
 
 
-def external_ids(container_id: str, ifname: str, network: str, mac: str) -> dict[str, str]:
+def external_ids(attachment: Attachment, mac: str) -> dict[str, str]:
     """By what a pod's port says whose it is from the first."""
     return {
         OWNER_ID: OWNER,
-        CONTAINER_ID: container_id,
-        IFNAME_ID: ifname,
-        NETWORK_ID: network,
-        INTERFACE_ID: f"{container_id}:{ifname}",
+        CONTAINER_ID: attachment.container_id,
+        IFNAME_ID: attachment.ifname,
+        NETWORK_ID: attachment.network,
+        INTERFACE_ID: f"{attachment.container_id}:{attachment.ifname}",
         MAC_ID: mac,
     }
 

@@ -17,6 +17,7 @@ from ..errors import EvioError
 from ..kernel.netns import has_interface
 from ..names import bridge_mac
 from ..ovs.external_ids import EPOCH_ID, OWNER, OWNER_ID
+from ..paths import PYTHON_PACKAGES
 from ..state.journal import Journal, networks
 
 TYPE_CHECKING = False
@@ -66,7 +67,7 @@ def repair_bridge(conf: NetConf) -> None:
     if conf.datapath_type == "system" and probe_datapath() != "system":
         raise CniError(FAILED, NO_MODULE)
     # The libraries that modules use are the host's own, which -S has hidden.
-    sys.path.append("/usr/lib/python3/dist-packages")
+    sys.path.append(PYTHON_PACKAGES)
     from ..ovs.bridge import ensure_bridge
 
     try:
@@ -77,11 +78,11 @@ def repair_bridge(conf: NetConf) -> None:
 
 def _refuse_bridge_of_another(conf: NetConf) -> None:
     """Two networks may share a bridge, but not take each other's gateway from it."""
+    journal = Journal(conf.state_dir)
     for other in networks(conf.state_dir) if conf.gateways else ():
-        journal = Journal(conf.state_dir, other)
-        for attachment in journal.attachments() if other != conf.name else ():
-            entry = journal.read(*attachment) or {}
-            if entry.get("bridge") == conf.bridge and has_interface(journal.host_end_in(entry, *attachment)):
+        for attachment in journal.attachments(other) if other != conf.name else ():
+            entry = journal.read(attachment) or {}
+            if entry.get("bridge") == conf.bridge and has_interface(journal.host_end_in(entry, attachment)):
                 gateways = _gateways_in(entry)
                 if gateways and gateways != conf.gateways:
                     raise CniError(

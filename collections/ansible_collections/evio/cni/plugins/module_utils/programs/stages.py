@@ -18,12 +18,18 @@ from pathlib import Path
 from typing import Any
 
 _PROGRAM = "evio_program.main"
-_ADD = (_PROGRAM, "evio_cni.plugin.add", "evio_cni.plugin.add_host_side", "evio_cni.plugin.add_pod_side")
-_DEL = (_PROGRAM, "evio_cni.plugin.delete", "evio_cni.ipam.delegate", "evio_cni.ovs.ports")
+_ADD = (
+    (_PROGRAM,),
+    ("evio_cni.plugin.add",),
+    ("evio_cni.kernel.netns", "evio_cni.state.fence", "evio_cni.kernel.boot", "evio_cni.state.journal"),
+    ("evio_cni.plugin.add_host_side",),
+    ("evio_cni.plugin.add_pod_side",),
+)
+_DEL = ((_PROGRAM,), ("evio_cni.plugin.delete",), ("evio_cni.ipam.delegate",), ("evio_cni.ovs.ports",))
 _OTHERS = ("evio_cni.plugin.check", "evio_cni.plugin.status", "evio_cni.plugin.gc")
-_CALLS = (_ADD, _DEL, *((_PROGRAM, name) for name in _OTHERS))
-"""Each call's stages, in order. A stage is named by the module whose import begins it, and holds the modules that this
-module imports at its top level, apart from those of the call's earlier stages."""
+_CALLS = (_ADD, _DEL, *(((_PROGRAM,), (name,)) for name in _OTHERS))
+"""Each call's stages, in order: the modules that the call imports at this point. A stage is named by the first of them,
+and also holds all modules that they import at their top level, apart from those of the call's earlier stages."""
 
 _IMPORTER = "evio_cni.programs.stage_import"
 
@@ -50,11 +56,12 @@ def write_stages(directory: str, final: str) -> None:
     os.chmod(stages, 0o755)
     for call in _CALLS:
         loaded: set[str] = set()
-        for entry in call:
-            modules = [name for name in code.import_order(entry) if name not in loaded]
-            packages = code.packages() if entry == _PROGRAM else []
+        for stage in call:
+            order = (name for entry in stage for name in code.import_order(entry))
+            modules = [name for name in dict.fromkeys(order) if name not in loaded]
+            packages = code.packages() if stage[0] == _PROGRAM else []
             loaded.update(modules)
-            _write(stages / entry, (packages, [(name, code.compiled(name)) for name in modules]))
+            _write(stages / stage[0], (packages, [(name, code.compiled(name)) for name in modules]))
     _write(stages / _IMPORTER, code.compiled(_IMPORTER))
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..cidr import is_cidr
-from ..cni.spec import CniError, check_attachment
 from ..kernel.netns import has_interface
 from .journal import Journal
 
@@ -19,19 +18,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-
-def is_attachment(container_id: str, ifname: str) -> bool:
-    """Whether an ADD can have been for it."""
-    try:
-        check_attachment(container_id, ifname)
-    except CniError:
-        return False
-    return True
+    from ..cni.attachment import Attachment
 
 
-def is_alive(journal: Journal, container_id: str, ifname: str) -> bool:
+def is_alive(journal: Journal, attachment: Attachment) -> bool:
     """Whether the host's end of the attachment is there, and so the pod's namespace."""
-    return has_interface(journal.host_end(container_id, ifname))
+    return has_interface(journal.host_end(attachment))
 
 
 def is_half_made(entry: dict[str, Any] | None) -> bool:
@@ -49,8 +41,7 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 class JournalEntry:
     """One entry of the journal."""
 
-    container_id: str
-    ifname: str
+    attachment: Attachment
     host_end: str
     is_alive: bool
     is_begun: bool
@@ -66,28 +57,22 @@ class JournalEntry:
     """A DEL could not finish."""
 
     @property
-    def name(self) -> str:
-        """For people."""
-        return f"{self.container_id} {self.ifname}"
-
-    @property
     def is_whole(self) -> bool:
         """Whether its port could be made again from the entry."""
         return bool(self.mac and self.ips)
 
 
-def journal_entries(journal: Journal) -> list[JournalEntry]:
+def journal_entries(journal: Journal, network: str) -> list[JournalEntry]:
     """All of a network's, in the order of their names. Raises CniError where the journal cannot be read at all."""
-    return [_noted(journal, *one) for one in sorted(journal.attachments()) if is_attachment(*one)]
+    return [_entry(journal, one) for one in sorted(journal.attachments(network)) if one.is_valid]
 
 
-def _noted(journal: Journal, container_id: str, ifname: str) -> JournalEntry:
-    entry = journal.read(container_id, ifname)
-    noted, host_end = entry or {}, journal.host_end_in(entry, container_id, ifname)
+def _entry(journal: Journal, attachment: Attachment) -> JournalEntry:
+    entry = journal.read(attachment)
+    noted, host_end = entry or {}, journal.host_end_in(entry, attachment)
     ips = noted.get("ips")
     return JournalEntry(
-        container_id,
-        ifname,
+        attachment,
         host_end,
         has_interface(host_end),
         is_begun=entry is None or is_half_made(entry),

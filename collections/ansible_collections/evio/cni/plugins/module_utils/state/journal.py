@@ -11,6 +11,7 @@ from __future__ import annotations
 import posix
 from time import time
 
+from ..cni.attachment import Attachment
 from ..cni.spec import IO_FAILURE, CniError, is_ifname, is_name
 from ..fast_json import dumps, loads
 from ..names import HOST_IFNAME, host_ifname
@@ -30,39 +31,38 @@ def networks(state_dir: str) -> list[str]:
 
 
 class Journal:
-    """The journal of one network."""
+    """The journal of all networks in one state directory."""
 
-    def __init__(self, state_dir: str, network: str) -> None:
-        self._network = network
-        self._directory = f"{state_dir}/{network}"
+    def __init__(self, state_dir: str) -> None:
+        self._state_dir = state_dir
 
-    def begin(self, container_id: str, ifname: str, entry: dict[str, Any]) -> None:
+    def begin(self, attachment: Attachment, entry: dict[str, Any]) -> None:
         """Put an entry in place, instead of what there may be. Raises CniError."""
-        path = self._path(container_id, ifname)
+        path = self._path(attachment)
         try:
             try:
                 self._append(path, posix.O_CREAT | posix.O_TRUNC, entry)
             except FileNotFoundError:
-                make_directories(self._directory)
+                make_directories(f"{self._state_dir}/{attachment.network}")
                 self._append(path, posix.O_CREAT | posix.O_TRUNC, entry)
         except OSError as error:
             raise CniError(IO_FAILURE, f"cannot write the journal {path}: {error.strerror}") from None
 
-    def add(self, container_id: str, ifname: str, more: dict[str, Any]) -> None:
+    def add(self, attachment: Attachment, more: dict[str, Any]) -> None:
         """Say more in an entry that is there. Raises CniError."""
-        path = self._path(container_id, ifname)
+        path = self._path(attachment)
         try:
             self._append(path, posix.O_APPEND, more)
         except OSError as error:
             raise CniError(IO_FAILURE, f"cannot write the journal {path}: {error.strerror}") from None
 
-    def read(self, container_id: str, ifname: str) -> dict[str, Any] | None:
+    def read(self, attachment: Attachment) -> dict[str, Any] | None:
         """The entry, or None; an empty one where a crash of the host has left no readable content.
 
         A line that was cut off, as by the disk's end, was not said.
         """
         try:
-            descriptor = posix.open(self._path(container_id, ifname), posix.O_RDONLY | posix.O_CLOEXEC)
+            descriptor = posix.open(self._path(attachment), posix.O_RDONLY | posix.O_CLOEXEC)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -83,55 +83,55 @@ class Journal:
                 continue
         return entry
 
-    def host_end(self, container_id: str, ifname: str) -> str:
+    def host_end(self, attachment: Attachment) -> str:
         """The name of the host's end of the attachment."""
         try:
-            entry = self.read(container_id, ifname)
+            entry = self.read(attachment)
         except CniError:
             entry = None  # No pod stays because its entry cannot be read.
-        return self.host_end_in(entry, container_id, ifname)
+        return self.host_end_in(entry, attachment)
 
-    def host_end_in(self, entry: dict[str, Any] | None, container_id: str, ifname: str) -> str:
+    def host_end_in(self, entry: dict[str, Any] | None, attachment: Attachment) -> str:
         """The same as its ADD has noted it in the entry: an older version of ours may have named it otherwise."""
         noted = (entry or {}).get("host")
         if isinstance(noted, str) and noted.startswith(HOST_IFNAME) and is_ifname(noted):
             return noted
-        return host_ifname(self._network, container_id, ifname)
+        return host_ifname(*attachment)
 
-    def remove(self, container_id: str, ifname: str) -> None:
+    def remove(self, attachment: Attachment) -> None:
         """Forget the attachment. Raises CniError."""
         try:
-            posix.unlink(self._path(container_id, ifname))
+            posix.unlink(self._path(attachment))
         except FileNotFoundError:
             return
         except OSError as error:
             raise CniError(IO_FAILURE, f"cannot remove from the journal: {error.strerror}") from None
 
-    def attachments(self) -> list[tuple[str, str]]:
-        """Container id and interface of every entry."""
+    def attachments(self, network: str) -> list[Attachment]:
+        """Return the attachment of every entry of a network, in no order."""
         try:
-            names = posix.listdir(self._directory)
+            names = posix.listdir(f"{self._state_dir}/{network}")
         except FileNotFoundError:
             return []
         except OSError as error:
             raise CniError(IO_FAILURE, f"cannot read the journal: {error.strerror}") from None
         pairs = (name.rpartition(":") for name in names)
-        return [(container_id, ifname) for container_id, colon, ifname in pairs if colon]
+        return [Attachment(network, container_id, ifname) for container_id, colon, ifname in pairs if colon]
 
-    def younger_than(self, seconds: float) -> set[tuple[str, str]]:
+    def younger_than(self, network: str, seconds: float) -> set[Attachment]:
         """Entries that were written within the last so many seconds."""
         since = time() - seconds
         found = set()
-        for container_id, ifname in self.attachments():
+        for attachment in self.attachments(network):
             try:
-                if posix.stat(self._path(container_id, ifname)).st_mtime > since:
-                    found.add((container_id, ifname))
+                if posix.stat(self._path(attachment)).st_mtime > since:
+                    found.add(attachment)
             except FileNotFoundError:
                 continue
         return found
 
-    def _path(self, container_id: str, ifname: str) -> str:
-        return f"{self._directory}/{container_id}:{ifname}"
+    def _path(self, attachment: Attachment) -> str:
+        return f"{self._state_dir}/{attachment.path}"
 
     @staticmethod
     def _append(path: str, flags: int, value: dict[str, Any]) -> None:

@@ -11,13 +11,13 @@ import posix
 from _struct import pack
 from time import monotonic, sleep
 
-from ..cni.spec import IO_FAILURE, TRY_AGAIN, Call, CniError
+from ..cni.spec import IO_FAILURE, TRY_AGAIN, CniError
 from ..names import short_hash
 from .directory import make_directories
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..cni.netconf import NetConf
+    from ..cni.attachment import Attachment
 
 _FILE = ".lock"
 _LONGEST_WAIT = 60.0
@@ -29,12 +29,11 @@ class AttachmentLock:
     """Held from ``with`` to its end, or to that of the last process that has inherited it; awaited so many seconds."""
 
     def __init__(
-        self, conf: NetConf, call: Call, longest_wait: float = _LONGEST_WAIT, *, is_needed: bool = True
+        self, state_dir: str, attachment: Attachment, longest_wait: float = _LONGEST_WAIT, *, is_needed: bool = True
     ) -> None:
         """``is_needed``: an error where the state directory takes no lock; else it is done without."""
-        self._directory = conf.state_dir
-        self._name = f"{conf.name}/{call.container_id}:{call.ifname}"
-        self._what = f"{call.container_id} {call.ifname}"
+        self._directory = state_dir
+        self._attachment = attachment
         self._longest_wait = longest_wait
         self._is_needed = is_needed
         self._descriptor = -1
@@ -86,7 +85,7 @@ class AttachmentLock:
         # Not before IPAM's process is under way.
         import fcntl
 
-        wanted = pack("hhqqi", fcntl.F_WRLCK, 0, int(short_hash(self._name), 16), 1, 0)
+        wanted = pack("hhqqi", fcntl.F_WRLCK, 0, int(short_hash(self._attachment.path), 16), 1, 0)
         while True:
             try:
                 fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, wanted)
@@ -94,6 +93,6 @@ class AttachmentLock:
             except BlockingIOError:
                 if monotonic() > deadline:
                     raise CniError(
-                        TRY_AGAIN, f"another call for {self._what} has been at work for {self._longest_wait:g} s"
+                        TRY_AGAIN, f"another call for {self._attachment} has been at work for {self._longest_wait:g} s"
                     ) from None
                 sleep(_PAUSE)
