@@ -11,8 +11,8 @@ import selectors
 import socket
 from collections.abc import Iterator
 
-from ...kernel.numbers import IP_MTU_DISCOVER, PMTUDISC_DO
 from ..endpoint import OverlayError
+from ..path_mtu import forbid_fragmentation
 from .config import PROBE_PORT, OverlayConfig, probe_address
 
 
@@ -40,7 +40,7 @@ class ProbeSocket:
         try:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, config.interface.encode())
             # A padded probe that had to be fragmented would not show that the path carries the overlay's MTU.
-            opened.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_DO)
+            forbid_fragmentation(opened)
             opened.bind(address)
         except OSError as error:
             opened.close()
