@@ -187,13 +187,13 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import paths
 from ..module_utils.atomic_file import write_atomic
 from ..module_utils.errors import EvioError
+from ..module_utils.overlay.edgevpn.accounts import XmppAccount
 from ..module_utils.overlay.edgevpn.config import (
     CONFIG_PATH,
     EdgeVpnConfigError,
     EdgeVpnNode,
     EdgeVpnOverlay,
     TurnServer,
-    XmppAccount,
     app_bridge_address,
     build_edgevpn_config,
     check_node_ids,

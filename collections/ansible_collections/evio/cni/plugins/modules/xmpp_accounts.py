@@ -101,7 +101,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.atomic_file import write_atomic
 from ..module_utils.errors import EvioError
 from ..module_utils.overlay.edgevpn.accounts import (
-    Account,
+    XmppAccount,
     XmppAccountError,
     check_accounts,
     file_name,
@@ -118,7 +118,7 @@ class XmppAccounts:
         self.module = module
         params: dict[str, Any] = module.params
         self.overlays = {
-            one["id"]: [Account(account["username"], account["password"]) for account in one["accounts"]]
+            one["id"]: [XmppAccount(account["username"], account["password"]) for account in one["accounts"]]
             for one in params["overlays"]
         }
         check_accounts(params["domain"], self.overlays)
@@ -150,7 +150,7 @@ class XmppAccounts:
             "diff": {"before": before or "", "after": groups, "before_header": str(self.groups_file)},
         }
 
-    def _is_good(self, path: Path, account: Account) -> bool:
+    def _is_good(self, path: Path, account: XmppAccount) -> bool:
         """The server's own too: a run that was killed may have left it to root."""
         content = _read(path)
         return (
