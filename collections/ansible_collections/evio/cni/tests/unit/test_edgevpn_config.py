@@ -188,9 +188,7 @@ def broken_by(change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         (lambda config: config["Broker"].pop("Overlays"), "Broker.Overlays"),
     ],
 )
-def test_config_that_the_controller_would_misread_is_refused(
-    change: Callable[[dict[str, Any]], None], words: str
-) -> None:
+def test_config_that_would_be_misread_is_refused(change: Callable[[dict[str, Any]], None], words: str) -> None:
     with pytest.raises(EdgeVpnConfigError, match=words):
         check_edgevpn_config(broken_by(change))
 

@@ -31,7 +31,7 @@ def peer(index: int, is_public: bool = False) -> OverlayPeer:
 
 
 class Network:
-    """Simulates WireGuard and the NATs: a pair communicates once both nodes, or the one behind a NAT, sent to the other."""
+    """Simulates WireGuard and NATs: a pair communicates once both nodes, or the one behind a NAT, sent to the other."""
 
     def __init__(self, public: int, nated: int) -> None:
         self.peers = [peer(index + 1, index < public) for index in range(public + nated)]
