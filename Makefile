@@ -36,10 +36,11 @@ test: setup plugin  ## Unit tests, and integration tests on real etcd, OVS, host
 	@pytest -m "not long"
 
 .PHONY: lint
-lint: setup plugin  ## ruff, mypy --strict, yamllint, ansible-lint (production), ansible-test sanity
+lint: setup plugin  ## ruff, mypy --strict, the library's floors, yamllint, ansible-lint (production), ansible-test sanity
 	ruff check
 	ruff format --check
 	mypy
+	PYTHONPATH=collections lint-imports --no-cache --no-logo
 	yamllint --strict .
 	ansible-lint --profile production --offline
 	antsibull-docs lint-collection-docs --plugin-docs $(COLLECTION)

@@ -31,3 +31,12 @@ PYTHON_PACKAGES = "/usr/lib/python3/dist-packages"
 
 SYSCTL_FILE = "/etc/sysctl.d/60-evio.conf"
 """What lets the node forward for its pods from its boot on: written with the pod bridge."""
+
+XMPP_PKI_DIR = "/etc/prosody/evio-pki"
+"""The signalling server's certificate, where the site has none of its own."""
+
+XMPP_GROUPS_FILE = "/etc/prosody/evio-groups.txt"
+"""The file of prosody's mod_groups: which accounts are in each other's rosters."""
+
+XMPP_DATA_DIR = "/var/lib/prosody"
+"""Where Debian's prosody keeps the accounts."""

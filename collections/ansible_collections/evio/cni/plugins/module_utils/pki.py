@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .atomic_file import write_atomic
 from .errors import EvioError
 
 PKI_DIR = "/etc/kubernetes/pki"
@@ -246,21 +246,8 @@ def _store(base: Path, path: str, key: Any, certificate: Any, key_group: int | N
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
-    _write(base / f"{path}.key", pem, 0o600 if key_group is None else 0o640, key_group)
-    _write(base / f"{path}.crt", certificate.public_bytes(Encoding.PEM), 0o644, None)
-
-
-def _write(path: Path, content: bytes, mode: int, group: int | None) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "wb") as stream:
-        if group is not None:
-            os.fchown(descriptor, -1, group)
-        os.fchmod(descriptor, mode)
-        stream.write(content)
-        stream.flush()
-        os.fsync(descriptor)
-    os.rename(temporary, path)
+    write_atomic(base / f"{path}.key", pem, mode=0o600 if key_group is None else 0o640, gid=key_group)
+    write_atomic(base / f"{path}.crt", certificate.public_bytes(Encoding.PEM), mode=0o644)
 
 
 def _now() -> datetime.datetime:
