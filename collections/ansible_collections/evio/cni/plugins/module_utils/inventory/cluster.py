@@ -69,7 +69,7 @@ class Cluster:
     pod_cidr: str
     """One CIDR, or one IPv4 and one IPv6 CIDR with a comma between them."""
     node_bits: str
-    """Bits of a node's number: one value, or one for each CIDR of pod_cidr."""
+    """Bits that number the nodes' subnets: one value, or one value for each CIDR of pod_cidr."""
     nodes: tuple[Node, ...]
     overlay: str = "wireguard"
     mtu: int | None = None

@@ -159,7 +159,7 @@ def names_to_resolve(config: Mapping[str, Any]) -> list[str]:
 
 
 def check_overlay_ids(overlays: Iterable[Any]) -> None:
-    """Raise EdgeVpnConfigError for an id that a bridge's name would cut off, or two ids whose tunnels share a name."""
+    """Raise EdgeVpnConfigError for an id that a bridge's name would cut off, and for ids whose tunnels share a name."""
     heads: dict[str, str] = {}
     for overlay in overlays:
         if not isinstance(overlay, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", overlay):
@@ -324,10 +324,11 @@ def _check_accounts(overlays: Mapping[str, Mapping[str, Any]]) -> None:
         else:
             usernames.append((where, str(signal["Username"])))
     refuse_shared_accounts(usernames)
-    if len(set(certificates)) < len(certificates):
-        raise EdgeVpnConfigError(
-            f"Signal.Overlays: CertFile {certificates[0]} is used by more than one overlay; each needs its own account"
-        )
+    for certificate in certificates:
+        if certificates.count(certificate) > 1:
+            raise EdgeVpnConfigError(
+                f"Signal.Overlays: CertFile {certificate} is used by more than one overlay; each needs its own account"
+            )
 
 
 def _check_bridges(overlay: str, settings: Mapping[str, Any], controller: Mapping[str, Any]) -> None:

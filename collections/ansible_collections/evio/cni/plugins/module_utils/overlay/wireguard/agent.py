@@ -198,7 +198,7 @@ class OverlayAgent:
         self._log_paths(now)
 
     def _log_paths(self, now: float) -> None:
-        """Log each node whose path changed; the state file follows at once."""
+        """Log each node whose path changed, and let the state file be written at once."""
         current = {state.peer.name: state.path for state in self._paths.states(now)}
         for name, path in current.items():
             if name not in self._logged_paths or self._logged_paths[name] != path:

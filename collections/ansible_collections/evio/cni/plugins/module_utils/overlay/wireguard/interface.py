@@ -115,7 +115,7 @@ def _ensure_addresses(ipr: Any, index: int, config: OverlayConfig, differences: 
 def _ensure_routes(ipr: Any, index: int, config: OverlayConfig, routes: PodRoutes, differences: Differences) -> None:
     wanted = {host_prefix(probe_address(peer.address)): probe_address(config.address) for peer in config.peers}
     for cidr in routes.pod_cidrs:
-        # Packets of the node itself to pods carry its host overlay address, which all nodes know a way to.
+        # Packets from the node to pods get its host overlay address as source: all nodes have a route back to it.
         wanted[cidr] = config.address if family(cidr) == family(config.address) else ""
     found: dict[str, str] = {}
     for message in ipr.get_routes():

@@ -60,7 +60,7 @@ class ManagedDevice:
         WireGuardError.
         """
         if self._pidfd is not None and end_replaced_userspace(self.interface):
-            _log.info("the file of %s was replaced: ended the running one", USERSPACE)
+            _log.info("the program file of %s was replaced: ended the process that ran from it", USERSPACE)
         device = read_device(self.interface)
         if device is None:
             return False

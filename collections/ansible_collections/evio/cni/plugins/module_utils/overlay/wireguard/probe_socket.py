@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The UDP socket with which the overlay's agents exchange messages, on the overlay interface only.
 
-What the messages say is messages' subject, when they are sent path_selection's.
+The content of the messages is messages' subject; when they are sent is path_selection's.
 """
 
 from __future__ import annotations
