@@ -48,9 +48,6 @@ WIREGUARD_KEY = ETC_DIR + "/wireguard.key"
 OVERLAY_STATE = RUN_DIR + "/overlay.json"
 """The path to each node at present; written by the overlay's agent."""
 
-OVERLAY_STATE_SECONDS = 20.0
-"""The age at which that file is stale: the agent renews it every 5 s."""
-
 PYTHON_PACKAGES = "/usr/lib/python3/dist-packages"
 """Where the distribution has ovs, pyroute2, etcd3 and grpc. The launcher's option -S keeps it out of sys.path."""
 
@@ -59,3 +56,12 @@ SYSCTL_FILE = "/etc/sysctl.d/60-evio.conf"
 
 MACHINE_ID = "/etc/machine-id"
 """The machine's id (machine-id(5))."""
+
+XMPP_PKI_DIR = "/etc/prosody/evio-pki"
+"""The signalling server's certificate, where the site has none of its own."""
+
+XMPP_GROUPS_FILE = "/etc/prosody/evio-groups.txt"
+"""The file of prosody's mod_groups: which accounts are in each other's rosters."""
+
+XMPP_DATA_DIR = "/var/lib/prosody"
+"""Where Debian's prosody keeps the accounts."""

@@ -298,7 +298,7 @@ def test_evio_is_configured_and_keeps_the_gateway_it_was_given(tmp_path: Path) -
 def test_evio_configuration_that_would_be_misread_is_refused(tmp_path: Path) -> None:
     overrides = {"BridgeController": {"Overlays": {"PODOVL": {"NetDevice": {"SwitchProtocol": "none"}}}}}
     returned = run_module("edgevpn_config", **evio_config(tmp_path, overrides=overrides))
-    assert "SwitchProtocol: 'none'; Evio hangs on it" in returned["msg"]
+    assert "SwitchProtocol: 'none'; EdgeVPN.io hangs on it" in returned["msg"]
     twins = {"n1": "0" * 31 + "1", "n2": "0" * 31 + "2"}
     assert "same 10 characters" in run_module("edgevpn_config", **evio_config(tmp_path, node_ids=twins))["msg"]
     # RFC 6761 section 6.4: no such name is ever there.

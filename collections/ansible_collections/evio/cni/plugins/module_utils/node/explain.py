@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import posix
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,7 +20,7 @@ from ..ipam.host_local import HOST_LOCAL, Reservations
 from ..kernel.ethtool import leaves_out_checksums
 from ..kernel.netlink import NetlinkError
 from ..kernel.rtnetlink import Link, Netlink, PodNetlink
-from ..overlay.wireguard.state import read_state
+from ..overlay.wireguard.state import overlay_fault, read_state
 from ..ovs.bridge import compare_bridge
 from ..ovs.flows import has_port_security, lacks_normal_flow
 from ..ovs.jsonrpc import OvsdbClient, OvsdbError
@@ -244,11 +243,9 @@ def _tunnel() -> list[Finding]:
         if not os.path.exists(paths.OVERLAY_CONFIG):
             return []
         return [Finding("tunnel", False, "the overlay's agent has not come up since the boot", _LOOK_AT_AGENT)]
-    if state.fault:
-        return [Finding("tunnel", False, f"the overlay is down: {state.fault}", _LOOK_AT_AGENT)]
-    age = time.time() - state.updated
-    if age > paths.OVERLAY_STATE_SECONDS:
-        return [Finding("tunnel", False, f"the overlay's agent has said nothing for {age:.0f} s", _LOOK_AT_AGENT)]
+    fault = overlay_fault(paths.OVERLAY_STATE)
+    if fault is not None:
+        return [Finding("tunnel", False, fault, _LOOK_AT_AGENT)]
     lost = [peer.name for peer in state.peers if not peer.path]
     what = f"{state.interface} reaches {len(state.peers) - len(lost)} of {len(state.peers)} nodes"
     return [Finding("tunnel", True, what + (f", not {', '.join(lost)}" if lost else ""))]
