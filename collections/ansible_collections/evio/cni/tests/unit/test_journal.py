@@ -14,7 +14,7 @@ from ansible_collections.evio.cni.plugins.module_utils.cni.attachment import Att
 from ansible_collections.evio.cni.plugins.module_utils.cni.spec import IO_FAILURE
 from ansible_collections.evio.cni.plugins.module_utils.names import host_ifname
 from ansible_collections.evio.cni.plugins.module_utils.plugin.error_codes import cni_error
-from ansible_collections.evio.cni.plugins.module_utils.state.errors import StateError
+from ansible_collections.evio.cni.plugins.module_utils.state.directory import StateError
 from ansible_collections.evio.cni.plugins.module_utils.state.journal import Journal
 
 POD = Attachment("evio", "a", "eth0")

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from ..cni.spec import FAILED, INVALID_ENVIRONMENT, IO_FAILURE, NOT_AVAILABLE, TRY_AGAIN, CniError
 from ..kernel.netns import NetnsError
-from ..state.errors import AttachmentBusyError, FenceError, StateError
+from ..state.directory import StateError
+from ..state.fence import FenceError
+from ..state.lock import AttachmentBusyError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,9 +1,15 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The directories of the plugin's state: make them, and tell whether files can be written in them."""
+"""The state directory: make it, tell whether files can be written in it, and the error when they cannot."""
 
 from __future__ import annotations
 
 import posix
+
+from ..errors import EvioError
+
+
+class StateError(EvioError):
+    """A file of the state directory cannot be read or written."""
 
 
 def is_writable(directory: str) -> bool:

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import posix
 
-from .errors import FenceError, StateError
+from .directory import StateError
 
 _FILE = ".fence"
 """No network's directory can have this name: the names of networks begin with a letter or a digit."""
 _LONGEST_REASON = 4096
 """Bytes."""
+
+
+class FenceError(StateError):
+    """The node has lost its claim on its pod subnet: no new pod may get an address of it."""
 
 
 def fence_file(state_dir: str) -> str:

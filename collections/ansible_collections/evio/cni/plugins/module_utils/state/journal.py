@@ -15,8 +15,7 @@ from ..cni.attachment import Attachment
 from ..cni.spec import is_ifname, is_name
 from ..fast_json import dumps, loads
 from ..names import HOST_IFNAME, host_ifname
-from .directory import make_directories
-from .errors import StateError
+from .directory import StateError, make_directories
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from _struct import pack
 from time import monotonic, sleep
 
 from ..names import short_hash
-from .directory import make_directories
-from .errors import AttachmentBusyError, StateError
+from .directory import StateError, make_directories
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +24,10 @@ LONGEST_CALL_SECONDS = 60.0
 
 _FILE = ".lock"
 _POLL_SECONDS = 0.005
+
+
+class AttachmentBusyError(StateError):
+    """Another call has been at work on the attachment for too long."""
 
 
 class AttachmentLock:
