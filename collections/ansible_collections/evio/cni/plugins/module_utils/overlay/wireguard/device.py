@@ -24,6 +24,8 @@ from pathlib import Path
 
 from ... import paths
 from ...errors import EvioError
+from ...kernel.iproute import open_iproute
+from ...kernel.netlink import NetlinkError
 
 KERNEL = "kernel"
 USERSPACE = "wireguard-go"
@@ -199,16 +201,13 @@ def change_peers(interface: str, changes: Iterable[PeerChange]) -> None:
 
 
 def _create_in_kernel(interface: str) -> bool:
-    from pyroute2 import IPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
-
-    with IPRoute() as ipr:
-        try:
+    try:
+        with open_iproute(f"cannot create {interface}") as ipr:
             ipr.link("add", ifname=interface, kind="wireguard")
-        except NetlinkError as error:
-            if error.code == errno.EOPNOTSUPP:
-                return False
-            raise WireGuardError(f"cannot create {interface}: {os.strerror(error.code)}") from error
+    except NetlinkError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            return False
+        raise WireGuardError(str(error)) from error
     return True
 
 

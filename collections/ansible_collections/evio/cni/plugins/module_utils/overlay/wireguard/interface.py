@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import socket
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
 from ...differences import Differences
+from ...kernel.iproute import open_iproute
+from ...kernel.netlink import NetlinkError
 from ..endpoint import OverlayError
 from .config import OverlayConfig, PodRoutes, host_prefix, probe_address
 
@@ -28,12 +29,9 @@ _DISPOSABLE_KINDS = ("tun", "wireguard")
 
 def ensure_link(config: OverlayConfig, routes: PodRoutes) -> Differences:
     """Make the interface be as the two files say; what it changed. OverlayError if it is not there or refuses."""
-    from pyroute2 import IPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
-
     differences = Differences()
     try:
-        with IPRoute() as ipr:
+        with open_iproute(config.interface) as ipr:
             index = _index(ipr, config.interface)
             if index is None:
                 raise OverlayError(f"{config.interface}: no such interface")
@@ -41,7 +39,7 @@ def ensure_link(config: OverlayConfig, routes: PodRoutes) -> Differences:
             _ensure_addresses(ipr, index, config, differences)
             _ensure_routes(ipr, index, config, routes, differences)
     except NetlinkError as error:
-        raise OverlayError(f"{config.interface}: {os.strerror(error.code)}") from error
+        raise OverlayError(str(error)) from error
     _ensure_sysctls(config, routes, differences)
     return differences
 
@@ -53,11 +51,8 @@ def link_exists(interface: str) -> bool:
 
 def remove_link(interface: str) -> bool:
     """Remove the interface, and with it its wireguard-go; False if it was not there. Never one of another kind."""
-    from pyroute2 import IPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
-
     try:
-        with IPRoute() as ipr:
+        with open_iproute(f"cannot remove {interface}") as ipr:
             index = _index(ipr, interface)
             if index is None:
                 return False
@@ -68,7 +63,7 @@ def remove_link(interface: str) -> bool:
                 )
             ipr.link("del", index=index)
     except NetlinkError as error:
-        raise OverlayError(f"cannot remove {interface}: {os.strerror(error.code)}") from error
+        raise OverlayError(str(error)) from error
     return True
 
 
