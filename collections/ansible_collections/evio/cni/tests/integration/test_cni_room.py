@@ -23,11 +23,10 @@ NewPod = Callable[[], Pod]
 _MAKE_ROOM = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from evio_cni.cni.spec import Call, CniError
+from evio_cni.cni.spec import CniError
 from evio_cni.plugin.reclaim import reclaim_addresses
 from evio_cni.cni.netconf import NetConf, decode
-call = Call("ADD", "new", "/", "eth0", sys.argv[2], {})
-print(reclaim_addresses(call, NetConf(decode(sys.stdin.buffer.read())), CniError(100, sys.argv[3])))
+print(reclaim_addresses(NetConf(decode(sys.stdin.buffer.read())), CniError(100, sys.argv[3]), sys.argv[2]))
 """
 
 
@@ -171,7 +170,7 @@ def test_one_that_another_call_is_at_work_on_is_left_to_it(node: Node, new_pod: 
     node.add(new_pod())
     reserve(node, "10.244.3.3", "at-work")
     reserve(node, "10.244.3.4", "lost")
-    lock = _HOLD_LOCK.format(library=library(), conf=node.conf)
+    lock = _HOLD_LOCK.format(library=library(), state_dir=node.conf["stateDir"], network=node.conf["name"])
     with subprocess.Popen(
         ["/usr/bin/python3", "-ISE", "-c", lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as at:
@@ -186,9 +185,8 @@ _HOLD_LOCK = """
 import sys
 sys.path.insert(0, {library!r})
 from evio_cni.state.lock import AttachmentLock
-from evio_cni.cni.spec import Call
-from evio_cni.cni.netconf import NetConf
-with AttachmentLock(NetConf({conf}), Call("ADD", "at-work", "/", "eth0", "", {{}})):
+from evio_cni.cni.attachment import Attachment
+with AttachmentLock({state_dir!r}, Attachment({network!r}, "at-work", "eth0")):
     print("held", flush=True)
     sys.stdin.read()
 """

@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.cni.spec import IO_FAILURE, CniError
+from ansible_collections.evio.cni.plugins.module_utils.cni.attachment import Attachment
+from ansible_collections.evio.cni.plugins.module_utils.cni.spec import IO_FAILURE
 from ansible_collections.evio.cni.plugins.module_utils.names import host_ifname
+from ansible_collections.evio.cni.plugins.module_utils.plugin.error_codes import cni_error
+from ansible_collections.evio.cni.plugins.module_utils.state.directory import StateError
 from ansible_collections.evio.cni.plugins.module_utils.state.journal import Journal
 
+POD = Attachment("evio", "a", "eth0")
 ENTRY = {"host": "evio0", "ips": ["10.244.3.2/24"], "config": {"name": "evio", "note": "\u00e9" * 3000}}
 
 
@@ -24,42 +28,42 @@ def state(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def journal(state: Path) -> Journal:
-    return Journal(str(state), "evio")
+    return Journal(str(state))
 
 
 def test_entry_is_read_back_as_it_was_written(journal: Journal) -> None:
-    journal.begin("a", "eth0", ENTRY)
-    assert journal.read("a", "eth0") == ENTRY
-    journal.add("a", "eth0", {"deleted": True, "host": "evio1"})
-    assert journal.read("a", "eth0") == {**ENTRY, "deleted": True, "host": "evio1"}
-    journal.begin("a", "eth0", {"at": 1})
-    assert journal.read("a", "eth0") == {"at": 1}
+    journal.begin(POD, ENTRY)
+    assert journal.read(POD) == ENTRY
+    journal.add(POD, {"deleted": True, "host": "evio1"})
+    assert journal.read(POD) == {**ENTRY, "deleted": True, "host": "evio1"}
+    journal.begin(POD, {"at": 1})
+    assert journal.read(POD) == {"at": 1}
 
 
 def test_nothing_is_added_to_an_entry_that_is_gone(journal: Journal, state: Path) -> None:
-    journal.begin("a", "eth0", ENTRY)
-    journal.remove("a", "eth0")
-    with pytest.raises(CniError, match="cannot write the journal"):
-        journal.add("a", "eth0", {"deleted": True})
+    journal.begin(POD, ENTRY)
+    journal.remove(POD)
+    with pytest.raises(StateError, match="cannot write the journal"):
+        journal.add(POD, {"deleted": True})
     assert list((state / "evio").iterdir()) == []
 
 
 @pytest.mark.parametrize("rest", [b'{"deleted": tr', b'{"deleted": true', b"7\n", b"\xff\n", b"\0\0\0"])
 def test_line_that_was_cut_off_was_not_said(journal: Journal, state: Path, rest: bytes) -> None:
-    journal.begin("a", "eth0", ENTRY)
+    journal.begin(POD, ENTRY)
     with (state / "evio/a:eth0").open("ab") as stream:
         stream.write(rest)
-    assert journal.read("a", "eth0") == ENTRY
-    journal.add("a", "eth0", {"deleted": True})
-    assert journal.read("a", "eth0") == {**ENTRY, "deleted": True}
+    assert journal.read(POD) == ENTRY
+    journal.add(POD, {"deleted": True})
+    assert journal.read(POD) == {**ENTRY, "deleted": True}
 
 
 def test_entry_of_before_there_were_lines_is_read_and_added_to(journal: Journal, state: Path) -> None:
-    journal.begin("a", "eth0", ENTRY)
+    journal.begin(POD, ENTRY)
     (state / "evio/a:eth0").write_text('{"host":"evio0","ips":["10.244.3.2/24"]}')
-    assert journal.read("a", "eth0") == {"host": "evio0", "ips": ["10.244.3.2/24"]}
-    journal.add("a", "eth0", {"deleted": True})
-    assert journal.read("a", "eth0") == {"host": "evio0", "ips": ["10.244.3.2/24"], "deleted": True}
+    assert journal.read(POD) == {"host": "evio0", "ips": ["10.244.3.2/24"]}
+    journal.add(POD, {"deleted": True})
+    assert journal.read(POD) == {"host": "evio0", "ips": ["10.244.3.2/24"], "deleted": True}
 
 
 def test_entry_is_written_whole_however_little_the_kernel_takes(
@@ -67,14 +71,14 @@ def test_entry_is_written_whole_however_little_the_kernel_takes(
 ) -> None:
     write = posix.write
     monkeypatch.setattr(posix, "write", lambda descriptor, text: write(descriptor, text[:1000]))
-    journal.begin("a", "eth0", ENTRY)
-    assert journal.read("a", "eth0") == ENTRY
+    journal.begin(POD, ENTRY)
+    assert journal.read(POD) == ENTRY
 
 
 def test_nobody_else_reads_it(journal: Journal, state: Path) -> None:
     before = os.umask(0)
     try:
-        journal.begin("a", "eth0", ENTRY)
+        journal.begin(POD, ENTRY)
     finally:
         os.umask(before)
     assert [path.stat().st_mode & 0o777 for path in (state, state / "evio", state / "evio/a:eth0")] == [
@@ -85,63 +89,63 @@ def test_nobody_else_reads_it(journal: Journal, state: Path) -> None:
 
 
 def test_nothing_is_known_of_what_was_not_written(journal: Journal) -> None:
-    assert (journal.read("a", "eth0"), journal.attachments(), journal.younger_than(60)) == (None, [], set())
-    journal.remove("a", "eth0")
+    assert (journal.read(POD), journal.attachments("evio"), journal.younger_than("evio", 60)) == (None, [], set())
+    journal.remove(POD)
 
 
 def test_interfaces_of_one_container_are_apart(journal: Journal) -> None:
-    journal.begin("a", "eth0", {"at": 0})
-    journal.begin("a", "net1", {"at": 1})
-    journal.remove("a", "eth0")
-    assert (journal.read("a", "eth0"), journal.read("a", "net1")) == (None, {"at": 1})
-    assert journal.attachments() == [("a", "net1")]
+    journal.begin(POD, {"at": 0})
+    journal.begin(Attachment("evio", "a", "net1"), {"at": 1})
+    journal.remove(POD)
+    assert (journal.read(POD), journal.read(Attachment("evio", "a", "net1"))) == (None, {"at": 1})
+    assert journal.attachments("evio") == [Attachment("evio", "a", "net1")]
 
 
-def test_networks_are_apart(journal: Journal, state: Path) -> None:
-    journal.begin("a", "eth0", ENTRY)
-    assert Journal(str(state), "other").attachments() == []
+def test_networks_are_apart(journal: Journal) -> None:
+    journal.begin(POD, ENTRY)
+    assert journal.attachments("other") == []
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b"7", b"\0" * 100])
 def test_entry_that_a_crash_of_the_host_has_emptied_is_still_one(journal: Journal, state: Path, content: bytes) -> None:
-    journal.begin("a", "eth0", ENTRY)
+    journal.begin(POD, ENTRY)
     (state / "evio/a:eth0").write_bytes(content)
-    assert journal.read("a", "eth0") == {}
-    assert journal.attachments() == [("a", "eth0")]
+    assert journal.read(POD) == {}
+    assert journal.attachments("evio") == [POD]
 
 
 def test_foreign_files_are_no_attachments(journal: Journal, state: Path) -> None:
-    journal.begin("a", "eth0", ENTRY)
+    journal.begin(POD, ENTRY)
     (state / "evio/lost+found").mkdir()
-    assert journal.attachments() == [("a", "eth0")]
+    assert journal.attachments("evio") == [POD]
 
 
 def test_only_young_entries_are_young(journal: Journal, state: Path) -> None:
-    journal.begin("old", "eth0", ENTRY)
-    journal.begin("new", "eth0", ENTRY)
+    journal.begin(Attachment("evio", "old", "eth0"), ENTRY)
+    journal.begin(Attachment("evio", "new", "eth0"), ENTRY)
     path = state / "evio/old:eth0"
     os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 100))
-    assert journal.younger_than(60) == {("new", "eth0")}
+    assert journal.younger_than("evio", 60) == {Attachment("evio", "new", "eth0")}
 
 
 def test_link_in_the_entrys_place_is_not_followed(journal: Journal, state: Path, tmp_path: Path) -> None:
-    journal.begin("a", "eth0", ENTRY)
+    journal.begin(POD, ENTRY)
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (state / "evio/b:eth0").symlink_to(victim)
-    with pytest.raises(CniError) as raised:
-        journal.begin("b", "eth0", ENTRY)
-    assert raised.value.code == IO_FAILURE
+    with pytest.raises(StateError) as raised:
+        journal.begin(Attachment("evio", "b", "eth0"), ENTRY)
+    assert cni_error(raised.value).code == IO_FAILURE
     assert victim.read_text() == "precious"
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        lambda journal: journal.begin("a", "eth0", ENTRY),
-        lambda journal: journal.read("a", "eth0"),
-        lambda journal: journal.remove("a", "eth0"),
-        lambda journal: journal.attachments(),
+        lambda journal: journal.begin(POD, ENTRY),
+        lambda journal: journal.read(POD),
+        lambda journal: journal.remove(POD),
+        lambda journal: journal.attachments("evio"),
     ],
 )
 def test_state_directory_that_is_a_file_is_an_error_in_words(
@@ -149,23 +153,23 @@ def test_state_directory_that_is_a_file_is_an_error_in_words(
 ) -> None:
     state.parent.mkdir()
     state.write_text("")
-    with pytest.raises(CniError, match=r"journal.*Not a directory") as raised:
+    with pytest.raises(StateError, match=r"journal.*Not a directory") as raised:
         call(journal)
-    assert raised.value.code == IO_FAILURE
+    assert cni_error(raised.value).code == IO_FAILURE
 
 
 def test_hosts_end_is_the_one_that_was_noted(tmp_path: Path) -> None:
     """An older version of the plugin may have named it otherwise."""
-    journal, ours = Journal(str(tmp_path), "evio"), host_ifname("evio", "0a1b", "eth0")
-    assert journal.host_end("0a1b", "eth0") == ours
+    journal, ours = Journal(str(tmp_path)), host_ifname("evio", "0a1b", "eth0")
+    assert journal.host_end(Attachment("evio", "0a1b", "eth0")) == ours
     for noted, name in (("evpod05ee4e8ba7", "evpod05ee4e8ba7"), ("eth0", ours), ("evpod/../../x", ours), (7, ours)):
-        journal.begin("0a1b", "eth0", {"host": noted})
-        assert journal.host_end("0a1b", "eth0") == name
+        journal.begin(Attachment("evio", "0a1b", "eth0"), {"host": noted})
+        assert journal.host_end(Attachment("evio", "0a1b", "eth0")) == name
 
 
 def test_hosts_end_is_known_though_the_entry_cannot_be_read(tmp_path: Path) -> None:
-    journal = Journal(str(tmp_path), "evio")
+    journal = Journal(str(tmp_path))
     (tmp_path / "evio/0a1b:eth0").mkdir(parents=True)
-    assert journal.host_end("0a1b", "eth0") == host_ifname("evio", "0a1b", "eth0")
-    with pytest.raises(CniError, match="cannot read the journal"):
-        journal.read("0a1b", "eth0")
+    assert journal.host_end(Attachment("evio", "0a1b", "eth0")) == host_ifname("evio", "0a1b", "eth0")
+    with pytest.raises(StateError, match="cannot read the journal"):
+        journal.read(Attachment("evio", "0a1b", "eth0"))

@@ -7,6 +7,7 @@ Pure, in the newest shape of the specification, and from that in older ones.
 from __future__ import annotations
 
 from ..cidr import is_cidr, is_in, split_cidr
+from .interfaces import Interfaces
 from .spec import FAILED, ROUTE_NUMBERS, CniError
 
 TYPE_CHECKING = False
@@ -34,7 +35,7 @@ def addresses_of(conf: NetConf, answer: dict[str, Any]) -> list[dict[str, Any]]:
         )
         if address.partition("/")[0] in [one.partition("/")[0] for one in conf.gateways]:
             raise CniError(FAILED, f"the IPAM plugin has given the pod {address}, the address of its gateway")
-        ips.append({"interface": 2, "address": address, **({"gateway": gateway} if gateway else {})})
+        ips.append({"interface": Interfaces.POD, "address": address, **({"gateway": gateway} if gateway else {})})
     if not ips:
         raise CniError(FAILED, "the IPAM plugin has given no address")
     return ips
@@ -62,7 +63,7 @@ def routes_of(conf: NetConf, answer: dict[str, Any], ips: list[dict[str, Any]]) 
 
 def result_of(
     conf: NetConf,
-    interfaces: list[dict[str, Any]],
+    interfaces: Interfaces,
     ips: list[dict[str, Any]],
     routes: list[dict[str, Any]],
     answer: dict[str, Any],
@@ -71,7 +72,7 @@ def result_of(
     before = conf.previous or {}
     there = list(before.get("interfaces") or ())
     return {
-        "interfaces": [*there, *interfaces],
+        "interfaces": [*there, *(interface.to_json() for interface in interfaces)],
         "ips": [*(before.get("ips") or ()), *({**ip, "interface": ip["interface"] + len(there)} for ip in ips)],
         "routes": [*(before.get("routes") or ()), *routes],
         "dns": conf.dns or answer.get("dns") or before.get("dns") or {},

@@ -11,13 +11,14 @@ import posix
 import select
 from time import monotonic
 
-from ..cni.spec import FAILED, INCOMPATIBLE_VERSION, INVALID_CONFIG, INVALID_ENVIRONMENT, IO_FAILURE, Call, CniError
+from ..cni.spec import FAILED, INCOMPATIBLE_VERSION, INVALID_CONFIG, INVALID_ENVIRONMENT, IO_FAILURE, CniError
 from ..fast_json import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..cni.attachment import Attachment
     from ..cni.netconf import NetConf
 
 _TIMEOUT_SECONDS = 20.0
@@ -49,22 +50,22 @@ def is_too_old(error: CniError) -> bool:
     return error.code in (INCOMPATIBLE_VERSION, INVALID_ENVIRONMENT)
 
 
-def start_ipam(command: str, call: Call, conf: NetConf) -> IpamCall:
+def start_ipam(command: str, attachment: Attachment, conf: NetConf, cni_path: str, netns: str = "") -> IpamCall:
     """Ask the network's IPAM plugin about the attachment. Raises CniError."""
-    ipam = prepare_ipam(command, call, conf)
+    ipam = prepare_ipam(command, attachment, conf, cni_path, netns)
     ipam.send_config()
     return ipam
 
 
-def prepare_ipam(command: str, call: Call, conf: NetConf) -> IpamCall:
+def prepare_ipam(command: str, attachment: Attachment, conf: NetConf, cni_path: str, netns: str = "") -> IpamCall:
     """As ``start_ipam``, but for its telling it. Raises CniError."""
-    variables = {"CNI_CONTAINERID": call.container_id, "CNI_IFNAME": call.ifname, "CNI_NETNS": call.netns}
+    variables = {"CNI_CONTAINERID": attachment.container_id, "CNI_IFNAME": attachment.ifname, "CNI_NETNS": netns}
     arguments = posix.environ.get(b"CNI_ARGS", b"").decode("utf-8", "surrogateescape")
     config, variables["CNI_ARGS"] = _asked_once(conf.raw, arguments)
     if command == "DEL" and arguments and "IgnoreUnknown=" not in arguments:
         # What an ADD may refuse must not keep a pod from being removed.
         variables["CNI_ARGS"] = f"IgnoreUnknown=1;{variables['CNI_ARGS']}".rstrip(";")
-    return IpamCall(command, conf.ipam_type, call.path, config, variables)
+    return IpamCall(command, conf.ipam_type, cni_path, config, variables)
 
 
 def _asked_once(raw: dict[str, Any], arguments: str) -> tuple[dict[str, Any], str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import posix
 
 from ..cidr import packed, split_cidr
+from ..cni.attachment import Attachment
 from ..cni.netconf import NetConf, range_sets
 from ..cni.spec import INVALID_CONFIG, CniError
 
@@ -28,17 +29,23 @@ class Reservations:
 
     def __init__(self, conf: NetConf) -> None:
         self._raw = conf.raw
+        self._network = conf.name
         self._gateways = conf.gateways
         self._directory = f"{conf.raw['ipam'].get('dataDir') or _DATA_DIR}/{conf.name}"
 
-    def holders(self) -> set[tuple[str, str]]:
-        """Container id and interface of every reservation; an empty interface in files of before CNI 0.7."""
-        return {holder for address in self.addresses() if (holder := self.holder(address))}
+    def holders(self) -> dict[str, Attachment]:
+        """Return the attachment that holds each address; ``eth0`` where the file names no interface."""
+        found = {address: self.holder(address) for address in self.addresses()}
+        return {
+            address: holder if holder.ifname else Attachment(holder.network, holder.container_id, "eth0")
+            for address, holder in found.items()
+            if holder is not None
+        }
 
-    def holder(self, address: str) -> tuple[str, str] | None:
-        """Whose an address is, in the form of ``holders``; None if nobody's."""
+    def holder(self, address: str) -> Attachment | None:
+        """Return the attachment that holds an address, or None; files of before CNI 0.7 leave its ``ifname`` empty."""
         lines = self._read(address).split()
-        return (lines[0], lines[1] if len(lines) > 1 else "") if lines else None
+        return Attachment(self._network, lines[0], lines[1] if len(lines) > 1 else "") if lines else None
 
     def count(self) -> int:
         return len(self.addresses())

@@ -71,8 +71,8 @@ def explain(networks: list[NetConf], pod: str) -> list[Finding]:
 def _find(networks: list[NetConf], pod: str) -> tuple[NetConf, JournalEntry]:
     found = []
     for conf in networks:
-        for noted in journal_entries(Journal(conf.state_dir, conf.name)):
-            if noted.container_id.startswith(pod) or pod in [ip.partition("/")[0] for ip in noted.ips]:
+        for noted in journal_entries(Journal(conf.state_dir), conf.name):
+            if noted.attachment.container_id.startswith(pod) or pod in [ip.partition("/")[0] for ip in noted.ips]:
                 found.append((conf, noted))
     if not found:
         raise UnknownPodError(f"no pod of this node has a container whose id starts with {pod!r}, or that address")
@@ -82,7 +82,7 @@ def _find(networks: list[NetConf], pod: str) -> tuple[NetConf, JournalEntry]:
 
 
 def _attachment(conf: NetConf, noted: JournalEntry) -> Finding:
-    what = f"{noted.name} of network {conf.name}"
+    what = f"{noted.attachment} of network {conf.name}"
     if not noted.is_whole:
         return Finding("attachment", False, f"{what}: its entry in the journal is damaged", _START_ANEW)
     return Finding("attachment", True, f"{what}, {', '.join(noted.ips)}")
@@ -96,8 +96,8 @@ def _reservation(conf: NetConf, noted: JournalEntry) -> list[Finding]:
         holder = reservations.holder(address)
         if holder is None:
             wrong.append(f"{address} is reserved for nobody, the next pod may get it")
-        elif holder[0] != noted.container_id:
-            wrong.append(f"{address} is reserved for {holder[0]}")
+        elif holder.container_id != noted.attachment.container_id:
+            wrong.append(f"{address} is reserved for {holder.container_id}")
     return [_finding("reservation", wrong, "by host-local", _START_ANEW)]
 
 
@@ -110,9 +110,9 @@ def _inside(conf: NetConf, noted: JournalEntry, host_end: Link | None) -> Findin
         )
     try:
         with PodNetlink(netns) as pod:
-            link = pod.link(noted.ifname)
+            link = pod.link(noted.attachment.ifname)
             if link is None:
-                return Finding("pod", False, f"{noted.ifname} is gone", _START_ANEW)
+                return Finding("pod", False, f"{noted.attachment.ifname} is gone", _START_ANEW)
             wrong = [*_wrong_inside(conf, noted, pod, link, host_end), *_wrong_offload(conf, pod, link)]
             well = f"{link.name} is up, MAC {link.mac}, MTU {link.mtu}"
             return _finding("pod", wrong, well, _START_ANEW)

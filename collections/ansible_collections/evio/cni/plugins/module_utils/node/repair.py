@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..cni.netconf import NetConf
-from ..cni.spec import Call
 from ..errors import EvioError
 from ..firewall.network_rules import rules_of
 from ..ipam.host_local import HOST_LOCAL, Reservations
@@ -22,7 +21,7 @@ from ..ovs.flows import PortSecurity, clear_port_security, delete_stale_flows, e
 from ..ovs.jsonrpc import OvsdbClient
 from ..ovs.ports import NewPort, Port, forget_removed_ports, is_plugged, ports_of, unplug
 from ..paths import DEFAULT_CNI_PATH
-from ..plugin.delete import cmd_del
+from ..plugin.delete import delete_attachment
 from ..plugin.setup_bridge import bridge_of
 from ..state.attachments import JournalEntry, journal_entries
 from ..state.journal import Journal
@@ -76,12 +75,11 @@ def _remove_dead(conf: NetConf, repair: Repair) -> None:
     for pod in _noted(conf):
         if pod.is_alive or (pod.boot == this_boot and not pod.is_deleted):
             continue
-        call = Call("DEL", pod.container_id, "", pod.ifname, pod.path or DEFAULT_CNI_PATH, {})
         try:
-            cmd_del(call, conf)
-            repair.removed.append(pod.name)
+            delete_attachment(pod.attachment, conf, pod.path or DEFAULT_CNI_PATH)
+            repair.removed.append(str(pod.attachment))
         except EvioError as error:
-            repair.failures.append(f"{pod.name}: {error}")
+            repair.failures.append(f"{pod.attachment}: {error}")
 
 
 def _mend_switch(conf: NetConf, repair: Repair) -> None:
@@ -107,7 +105,7 @@ def _plug_in(conf: NetConf, ovsdb: OvsdbClient, repair: Repair) -> None:
                     _refuse_address_of_another(reservations, pod)
                 _bring_back(host, ovsdb, conf, pod, ports.get(pod.host_end), repair)
             except EvioError as error:
-                repair.failures.append(f"{pod.name}: {error}")
+                repair.failures.append(f"{pod.attachment}: {error}")
 
 
 def _put_rules(conf: NetConf, repair: Repair) -> None:
@@ -120,7 +118,7 @@ def _put_rules(conf: NetConf, repair: Repair) -> None:
 
 
 def _noted(conf: NetConf) -> list[JournalEntry]:
-    return journal_entries(Journal(conf.state_dir, conf.name))
+    return journal_entries(Journal(conf.state_dir), conf.name)
 
 
 def _bring_back(
@@ -129,28 +127,28 @@ def _bring_back(
     link = host.link(pod.host_end)
     if link is not None and not link.is_up:
         host.raise_link(pod.host_end)
-        repair.raised.append(pod.name)
+        repair.raised.append(str(pod.attachment))
     if port is None or not is_plugged(port):
         _plug(ovsdb, conf, pod)
-        repair.plugged.append(pod.name)
+        repair.plugged.append(str(pod.attachment))
     elif not has_port_security(conf, pod.host_end, port.ofport, pod.mac, list(pod.ips)):
         _guard(conf, pod, port.ofport, {})
-        repair.guarded.append(pod.name)
+        repair.guarded.append(str(pod.attachment))
 
 
 def _refuse_address_of_another(reservations: Reservations, pod: JournalEntry) -> None:
     """A DEL that was cut off has given the address back, and another pod may have it by now."""
     for address in (ip.partition("/")[0] for ip in pod.ips):
         holder = reservations.holder(address)
-        if holder is not None and holder[0] != pod.container_id:
-            raise RepairError(f"its address {address} has been given to {holder[0]}; remove this pod")
+        if holder is not None and holder.container_id != pod.attachment.container_id:
+            raise RepairError(f"its address {address} has been given to {holder.container_id}; remove this pod")
 
 
 def _plug(ovsdb: OvsdbClient, conf: NetConf, pod: JournalEntry) -> None:
     """Away with what is left of the port, then anew: two transactions, or vswitchd does not open the device again."""
     name, ips = pod.host_end, list(pod.ips)
     unplug(ovsdb, name, guarded=conf.port_security)
-    ids = external_ids(pod.container_id, pod.ifname, conf.name, pod.mac) | address_ids(ips)
+    ids = external_ids(pod.attachment, pod.mac) | address_ids(ips)
     with NewPort(ovsdb, conf.bridge, name, ids) as port:
         gone = _guard(conf, pod, port.wait_ofport(), port.switch.removed_ports)
     if gone:

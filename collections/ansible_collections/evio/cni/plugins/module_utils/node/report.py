@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..cni.netconf import NetConf
-from ..cni.spec import Call, CniError
+from ..cni.spec import Call
 from ..errors import EvioError
 from ..ipam.host_local import HOST_LOCAL, Reservations
 from ..ovs.jsonrpc import OvsdbClient
@@ -50,16 +50,18 @@ def network_status(conf: NetConf) -> NetworkStatus:
     ports: dict[str, Port] | None = None
     try:
         cmd_status(Call("STATUS", "", "", "", DEFAULT_CNI_PATH, {}), conf)
-    except CniError as error:
-        verdict = error.msg
+    except EvioError as error:
+        verdict = str(error)
     try:
         with OvsdbClient(conf.ovsdb) as ovsdb:
             if has_daemon(ovsdb):
                 ports = {port.name: port for port in ports_of(ovsdb, conf.bridge)}
     except EvioError as error:
         verdict = verdict or str(error)
-    noted = journal_entries(Journal(conf.state_dir, conf.name))
-    pods = tuple(PodStatus(pod.container_id, pod.ifname, pod.ips, _state(pod, ports)) for pod in noted)
+    noted = journal_entries(Journal(conf.state_dir), conf.name)
+    pods = tuple(
+        PodStatus(pod.attachment.container_id, pod.attachment.ifname, pod.ips, _state(pod, ports)) for pod in noted
+    )
     reserved = Reservations(conf).count() if conf.ipam_type == HOST_LOCAL else 0
     return NetworkStatus(conf.name, conf.bridge, tuple(conf.gateways), conf.epoch, verdict, reserved, pods)
 

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..cni.attachment import Attachment
+
 OWNER_ID = "evio-owner"
 
 OWNER = "evio.cni"
@@ -34,14 +38,14 @@ USERSPACE_TSO = "userspace-tso-enable"
 """In other_config of the table Open_vSwitch: segmentation offload in vswitchd's datapath (ovs-vswitchd.conf.db(5))."""
 
 
-def external_ids(container_id: str, ifname: str, network: str, mac: str) -> dict[str, str]:
+def external_ids(attachment: Attachment, mac: str) -> dict[str, str]:
     """Return the external_ids that a pod's port has from its creation on."""
     return {
         OWNER_ID: OWNER,
-        CONTAINER_ID: container_id,
-        IFNAME_ID: ifname,
-        NETWORK_ID: network,
-        INTERFACE_ID: f"{container_id}:{ifname}",
+        CONTAINER_ID: attachment.container_id,
+        IFNAME_ID: attachment.ifname,
+        NETWORK_ID: attachment.network,
+        INTERFACE_ID: f"{attachment.container_id}:{attachment.ifname}",
         MAC_ID: mac,
     }
 

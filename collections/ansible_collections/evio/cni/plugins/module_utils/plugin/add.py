@@ -1,25 +1,19 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""ADD: IPAM's process first, which takes longest to come to life, and the rest of the code while it does.
+"""ADD: attach a pod to the network; of an ADD that fails, nothing is left.
 
-One attempt of ADD: what is written down first, what is made then, and how all of it is undone when a part fails.
-
-The journal is written before the kernel is touched; what the kernel and Open vSwitch have to do is wiring, which is
-read only then. Everything that an ADD has made, DEL finds by the container's id and the interface's name alone, so what
-a killed ADD left behind goes with the next DEL.
+IPAM's process is started first, because it takes longest; the code of the later steps is read while it starts. The
+journal's entry is written before the kernel is touched, so that the next DEL finds what a killed ADD has left.
+The veth pair and its port: add_host_side. What is set up inside the pod: add_pod_side.
 """
 
 from __future__ import annotations
 
 import posix
 
-from ..cni.netconf import NetConf
-from ..cni.spec import FAILED, TRY_AGAIN, Call, CniError
-from ..errors import EvioError, NothingBegunError
-from ..ipam.delegate import IpamCall, prepare_ipam
-from ..kernel.boot import boot_id
-from ..kernel.netns import has_interface, open_netns
-from ..state.fence import refuse_if_fenced
-from ..state.journal import Journal
+from ..cni.attachment import Attachment
+from ..cni.spec import FAILED, TRY_AGAIN, CniError
+from ..errors import NothingBegunError
+from ..ipam.delegate import prepare_ipam
 from ..state.lock import AttachmentLock
 
 TYPE_CHECKING = False
@@ -28,53 +22,55 @@ if TYPE_CHECKING:
 
     from ..cni.netconf import NetConf
     from ..cni.spec import Call
+    from ..errors import EvioError
+    from ..ipam.delegate import IpamCall
+    from ..state.journal import Journal
 
 
 def cmd_add(call: Call, conf: NetConf) -> dict[str, Any]:
-    """Attach the pod and return the result in its newest shape. Raises CniError with nothing left behind."""
-    lock = AttachmentLock(conf, call)
+    """Attach the pod and return the result in the shape of the newest specification.
+
+    Raises EvioError. What could not be undone then stays in the journal, for the next DEL.
+    """
+    attachment = Attachment(conf.name, call.container_id, call.ifname)
+    lock = AttachmentLock(conf.state_dir, attachment)
     try:
-        # Before IPAM is started, which inherits it.
+        # Before IPAM's process is started, so that the process inherits it.
         lock.open()
-        ipam = prepare_ipam("ADD", call, conf)
+        ipam = prepare_ipam("ADD", attachment, conf, call.path, call.netns)
         try:
-            return attach(call, conf, lock, ipam)
+            return attach(call, conf, attachment, lock, ipam)
         finally:
             ipam.close()
     finally:
         lock.close()
 
 
-def attach(call: Call, conf: NetConf, lock: AttachmentLock, ipam: IpamCall) -> dict[str, Any]:
-    """Attach the pod, with what an IPAM plugin answers that was not told its configuration yet. The result in its
-    newest shape; raises CniError with nothing left behind.
-    """
+def attach(call: Call, conf: NetConf, attachment: Attachment, lock: AttachmentLock, ipam: IpamCall) -> dict[str, Any]:
+    """Attach the pod, with an IPAM plugin that has not been sent its configuration yet. As ``cmd_add``."""
+    # stage: read while IPAM's process starts.
+    from ..kernel.netns import open_netns
+    from ..state.fence import refuse_if_fenced
+
     refuse_if_fenced(conf.state_dir)
     netns = open_netns(call.netns)
     try:
         with lock:
-            return _attach(call, conf, netns, ipam)
+            return _attach(call, conf, attachment, netns, ipam)
     finally:
         posix.close(netns)
 
 
-def _attach(call: Call, conf: NetConf, netns: int, ipam: IpamCall) -> dict[str, Any]:
-    journal, attachment = Journal(conf.state_dir, conf.name), (call.container_id, call.ifname)
-    before = journal.read(*attachment)
-    host = journal.host_end_in(before, *attachment)
-    if before is not None and (before.get("deleted") or not has_interface(host)):
-        # It speaks of what is over: a DEL or an ADD that could not finish, or another boot of the host.
-        failure = _undo(call, conf, journal)
-        if journal.read(*attachment) is not None:
-            reason = failure or f"the OVSDB at {conf.ovsdb} does not answer"
-            raise CniError(TRY_AGAIN, f"what is left of an earlier {call.ifname} cannot be taken away: {reason}")
-        host = journal.host_end_in(None, *attachment)
-    if has_interface(host):
-        # Whether or not the journal knows of it: nothing of a living pod is undone by an ADD that comes twice.
-        raise CniError(FAILED, f"{call.container_id} has {call.ifname} already; DEL it before it is added again")
+def _attach(call: Call, conf: NetConf, attachment: Attachment, netns: int, ipam: IpamCall) -> dict[str, Any]:
+    # stage: the same.
+    from ..kernel.boot import boot_id
+    from ..state.journal import Journal
+
+    journal = Journal(conf.state_dir)
+    host_end = _free_host_end(call, conf, attachment, journal)
     entry = {
         "netns": call.netns,
-        "host": host,
+        "host": host_end,
         "bridge": conf.bridge,
         "ovsdb": conf.ovsdb,
         "config": {key: value for key, value in conf.raw.items() if key != "prevResult"},
@@ -84,21 +80,43 @@ def _attach(call: Call, conf: NetConf, netns: int, ipam: IpamCall) -> dict[str, 
     try:
         ipam.send_config()
         try:
-            journal.begin(*attachment, entry)
+            journal.begin(attachment, entry)
+            # stage: read while IPAM works.
             from .add_host_side import setup_host_side
 
-            result, made = setup_host_side(call, conf, host, netns, ipam)
+            result, noted = setup_host_side(call, conf, attachment, host_end, netns, ipam)
         finally:
             ipam.close()
-        journal.add(*attachment, made)
+        journal.add(attachment, noted)
     except BaseException as error:
-        _undo(call, conf, journal, is_plugged=not isinstance(error, NothingBegunError))
+        _undo(call, conf, attachment, is_plugged=not isinstance(error, NothingBegunError))
         raise
     return result
 
 
-def _undo(call: Call, conf: NetConf, journal: Journal, *, is_plugged: bool = True) -> EvioError | None:
-    """What it cannot undo is left to the next DEL: the journal's entry stays. What went wrong."""
+def _free_host_end(call: Call, conf: NetConf, attachment: Attachment, journal: Journal) -> str:
+    """Return the name for the host's end, after what an unfinished DEL or ADD has left was removed.
+
+    Raises CniError where the pod has the interface already: a second ADD must not undo a running pod's first.
+    """
+    from ..kernel.netns import has_interface
+
+    entry = journal.read(attachment)
+    host_end = journal.host_end_in(entry, attachment)
+    if entry is not None and (entry.get("deleted") or not has_interface(host_end)):
+        failure = _undo(call, conf, attachment)
+        if journal.read(attachment) is not None:
+            reason = failure or f"the OVSDB at {conf.ovsdb} does not answer"
+            raise CniError(TRY_AGAIN, f"what is left of an earlier {call.ifname} cannot be taken away: {reason}")
+        host_end = journal.host_end_in(None, attachment)
+    if has_interface(host_end):
+        raise CniError(FAILED, f"{call.container_id} has {call.ifname} already; DEL it before it is added again")
+    return host_end
+
+
+def _undo(call: Call, conf: NetConf, attachment: Attachment, *, is_plugged: bool = True) -> EvioError | None:
+    """Remove what ADD has made; return what failed. The journal's entry stays then, for the next DEL."""
+    # Only a failed ADD needs it.
     from .delete import detach
 
-    return detach(call, conf, journal, is_plugged=is_plugged)
+    return detach(attachment, conf, call.path, call.netns, is_plugged=is_plugged)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posix
 
+from ..cni.interfaces import Interface, Interfaces
 from ..cni.netconf import NetConf
 from ..cni.spec import FAILED, INVALID_CONFIG, INVALID_ENVIRONMENT, Call, CniError
 from ..errors import NothingBegunError
@@ -24,18 +25,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..cni.attachment import Attachment
+
 _EEXIST = 17
 
 
 def setup_host_side(
-    call: Call, conf: NetConf, name: str, netns: int, ipam: IpamCall
+    call: Call, conf: NetConf, attachment: Attachment, name: str, netns: int, ipam: IpamCall
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Attach the pod; ``name`` is for the host's end. Returns the result, and what the journal is to know besides.
 
     Raises EvioError, with things left behind.
     """
     mac, host_mac = _pod_mac(call, conf), _random_mac()
-    ids = external_ids(call.container_id, call.ifname, conf.name, mac.hex(":"))
+    ids = external_ids(attachment, mac.hex(":"))
     with Netlink() as host, _connect(conf.ovsdb) as ovsdb:
         bridge = setup_bridge(conf, host)
         mtu = conf.mtu or bridge.mtu
@@ -47,13 +50,13 @@ def setup_host_side(
             # What is there of it is a device that vswitchd is about to take away: its database was begun anew.
             bridge = repaired_bridge(conf, host)
             port = NewPort(ovsdb, conf.bridge, name, ids)
-        interfaces = [
-            {"name": conf.bridge, "mac": bridge.mac, "mtu": bridge.mtu},
-            {"name": name, "mac": host_mac.hex(":"), "mtu": mtu},
-            {"name": call.ifname, "mac": mac.hex(":"), "mtu": mtu, "sandbox": call.netns},
-        ]
+        interfaces = Interfaces(
+            Interface(conf.bridge, bridge.mac, bridge.mtu),
+            Interface(name, host_mac.hex(":"), mtu),
+            Interface(call.ifname, mac.hex(":"), mtu, call.netns),
+        )
         with port:
-            return setup_pod_side(call, conf, netns, ipam, port, interfaces)
+            return setup_pod_side(call, conf, attachment, netns, ipam, port, interfaces)
 
 
 def _connect(ovsdb: str) -> OvsdbClient:

@@ -20,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..cni.attachment import Attachment
+    from ..cni.interfaces import Interfaces
     from ..ovs.ports import NewPort
 
 _EACCES = 13
@@ -28,20 +30,26 @@ _ROOM_ATTEMPTS = 5
 
 
 def setup_pod_side(
-    call: Call, conf: NetConf, netns: int, ipam: IpamCall, port: NewPort, interfaces: list[dict[str, Any]]
+    call: Call,
+    conf: NetConf,
+    attachment: Attachment,
+    netns: int,
+    ipam: IpamCall,
+    port: NewPort,
+    interfaces: Interfaces,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Make the pod's end, the last of the interfaces, what IPAM wants it to be. Returns as ``setup_host_side``.
+    """Make the pod's end what IPAM wants it to be. Returns as ``setup_host_side``.
 
     Raises EvioError, with things left behind.
     """
-    mac = interfaces[-1]["mac"]
+    mac = interfaces.pod.mac
     with PodNetlink(netns) as pod:
         # vswitchd's datapath passes on what it gets: without its TSO, a pod must fill in its checksums itself.
         alone = conf.datapath_type == "netdev" and not port.switch.has_userspace_tso
         index = _prepare(pod, call.ifname, without_checksums=alone)
         number = port.wait_ofport()
         with PortSecurity(conf) as guard:
-            answer = _answer_of(ipam, call, conf)
+            answer = _answer_of(ipam, attachment, call, conf)
             ips = addresses_of(conf, answer)
             routes = routes_of(conf, answer, ips)
             addresses = [ip["address"] for ip in ips]
@@ -55,7 +63,7 @@ def setup_pod_side(
     return result_of(conf, interfaces, ips, routes, answer), {"mac": mac, "ips": addresses}
 
 
-def _answer_of(ipam: IpamCall, call: Call, conf: NetConf) -> dict[str, Any]:
+def _answer_of(ipam: IpamCall, attachment: Attachment, call: Call, conf: NetConf) -> dict[str, Any]:
     """IPAM's answer; where it has refused one for want of room, the dead give theirs back and it is asked again."""
     for _attempt in range(_ROOM_ATTEMPTS):
         try:
@@ -63,9 +71,9 @@ def _answer_of(ipam: IpamCall, call: Call, conf: NetConf) -> dict[str, Any]:
         except CniError as refusal:
             from .reclaim import reclaim_addresses
 
-            if not reclaim_addresses(call, conf, refusal):
+            if not reclaim_addresses(conf, refusal, call.path):
                 raise
-        ipam = start_ipam("ADD", call, conf)
+        ipam = start_ipam("ADD", attachment, conf, call.path, call.netns)
     return ipam.result()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import posix
 
 from ..cidr import AF_INET, AF_INET6, is_in, packed, split_cidr
+from ..cni.attachment import Attachment
 from ..cni.netconf import NetConf
 from ..cni.spec import INVALID_CONFIG, NOT_AS_ATTACHED, TRY_AGAIN, Call, CniError
 from ..firewall.network_rules import rules_of
@@ -40,9 +41,10 @@ def cmd_check(call: Call, conf: NetConf) -> None:
         raise CniError(INVALID_CONFIG, "CHECK needs the result of ADD: prevResult is not in the configuration")
     netns = open_netns(call.netns)
     try:
-        ipam = start_ipam("CHECK", call, conf)
+        attachment = Attachment(conf.name, call.container_id, call.ifname)
+        ipam = start_ipam("CHECK", attachment, conf, call.path, call.netns)
         try:
-            _check(call, conf, netns)
+            _check(call, attachment, conf, netns)
         finally:
             failure = ipam.result_or_error()
     finally:
@@ -51,15 +53,15 @@ def cmd_check(call: Call, conf: NetConf) -> None:
         raise failure
 
 
-def _check(call: Call, conf: NetConf, netns: int) -> None:
-    said = PrevResult(call, conf, Journal(conf.state_dir, conf.name).host_end(call.container_id, call.ifname))
+def _check(call: Call, attachment: Attachment, conf: NetConf, netns: int) -> None:
+    said = PrevResult(call, conf, Journal(conf.state_dir).host_end(attachment))
     with PodNetlink(netns) as pod, Netlink() as host:
         host_end = host.link(said.host_end["name"])
         link = _check_pod(pod, host_end, said)
         _check_routes(pod, link, said)
         leaves_out = has_tx_checksum(pod, link.name)
         _check_host(conf, host, host_end, said)
-    _check_reservations(call, conf, said)
+    _check_reservations(attachment, conf, said)
     try:
         _check_switch(conf, link, leaves_out, said)
     except (OvsdbError, OpenFlowError) as error:
@@ -161,15 +163,19 @@ def _check_host(conf: NetConf, host: Netlink, link: Link | None, said: PrevResul
         )
 
 
-def _check_reservations(call: Call, conf: NetConf, said: PrevResult) -> None:
+def _check_reservations(attachment: Attachment, conf: NetConf, said: PrevResult) -> None:
     """One by one: host-local is content with any that the container has."""
     if conf.ipam_type != HOST_LOCAL:
         return
     reservations = Reservations(conf)
     for address in said.addresses:
         holder = reservations.holder(address.partition("/")[0])
-        if holder is None or holder[0] != call.container_id or holder[1] not in ("", call.ifname):
-            to = "nobody" if holder is None else " ".join(holder).rstrip()
+        if (
+            holder is None
+            or holder.container_id != attachment.container_id
+            or (holder.ifname not in ("", attachment.ifname))
+        ):
+            to = "nobody" if holder is None else str(holder).rstrip()
             raise CniError(NOT_AS_ATTACHED, f"host-local CHECK: {address} is reserved for {to}")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from _thread import allocate_lock, start_new_thread
 
-from ..cni.spec import Call
+from ..cni.attachment import Attachment
 from ..errors import EvioError
 from ..kernel.netlink import NetlinkError
 from ..kernel.rtnetlink import LinkSocket
@@ -18,25 +18,37 @@ from ..state.lock import AttachmentLock
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..cni.netconf import NetConf
+    from ..cni.spec import Call
 
 
 def cmd_del(call: Call, conf: NetConf) -> None:
-    """Leave nothing of the attachment. Raises CniError where IPAM cannot release it."""
+    """Serve DEL. Raises EvioError where something of the attachment is left that the next DEL has to remove."""
+    delete_attachment(Attachment(conf.name, call.container_id, call.ifname), conf, call.path, call.netns)
+
+
+def delete_attachment(attachment: Attachment, conf: NetConf, cni_path: str, netns: str = "") -> None:
+    """Remove an attachment as DEL does. Raises EvioError.
+
+    IPAM's plugin is looked for in ``cni_path``, a list as in CNI_PATH, and is told ``netns``, which may be empty.
+    """
     # A disk that is full or read-only keeps no pod from being removed; that its entry stays is told at the end.
-    with AttachmentLock(conf, call, is_needed=False):
-        failure = detach(call, conf, Journal(conf.state_dir, conf.name))
+    with AttachmentLock(conf.state_dir, attachment, is_required=False):
+        failure = detach(attachment, conf, cni_path, netns)
     if failure is not None:
         raise failure
 
 
-def detach(call: Call, conf: NetConf, journal: Journal, *, is_plugged: bool = True) -> EvioError | None:
+def detach(
+    attachment: Attachment, conf: NetConf, cni_path: str, netns: str = "", *, is_plugged: bool = True
+) -> EvioError | None:
     """Port, veth, reservation, and last the journal's entry: it goes only when all the rest has. What went wrong.
 
     An Open vSwitch that is down keeps its row, and the entry with it, for the next DEL, GC or repair; ``is_plugged``:
     there may be such a row.
     """
-    name = journal.host_end(call.container_id, call.ifname)
-    release = _Release(call, conf, name, is_plugged=is_plugged)
+    journal = Journal(conf.state_dir)
+    name = journal.host_end(attachment)
+    release = _Release(attachment, conf, cni_path, netns, name, is_plugged=is_plugged)
     failure: EvioError | None = None
     try:
         with LinkSocket() as host:
@@ -49,9 +61,9 @@ def detach(call: Call, conf: NetConf, journal: Journal, *, is_plugged: bool = Tr
         release.finish()
     failure = release.failure or failure
     if failure is None and release.is_unplugged:
-        journal.remove(call.container_id, call.ifname)
-    elif failure is None and journal.read(call.container_id, call.ifname) is not None:
-        journal.add(call.container_id, call.ifname, {"deleted": True})
+        journal.remove(attachment)
+    elif failure is None and journal.read(attachment) is not None:
+        journal.add(attachment, {"deleted": True})
     return failure
 
 
@@ -60,11 +72,15 @@ class _Release:
     the rest, and is what a DEL waits for.
     """
 
-    def __init__(self, call: Call, conf: NetConf, name: str, *, is_plugged: bool) -> None:
+    def __init__(
+        self, attachment: Attachment, conf: NetConf, cni_path: str, netns: str, name: str, *, is_plugged: bool
+    ) -> None:
         self.failure: EvioError | None = None
         self.is_unplugged = not is_plugged
-        self._call = call
+        self._attachment = attachment
         self._conf = conf
+        self._cni_path = cni_path
+        self._netns = netns
         self._name = name
         self._is_begun = False
         self._under_way = allocate_lock()
@@ -91,7 +107,8 @@ class _Release:
             from ..ovs.ports import try_to_unplug
 
             self.is_unplugged = self.is_unplugged or try_to_unplug(self._conf, self._name)
-            self.failure = start_ipam("DEL", self._call, self._conf).result_or_error()
+            ipam = start_ipam("DEL", self._attachment, self._conf, self._cni_path, self._netns)
+            self.failure = ipam.result_or_error()
         except EvioError as error:
             self.failure = error
         except Exception as error:

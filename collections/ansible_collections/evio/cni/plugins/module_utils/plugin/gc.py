@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..cni.attachment import Attachment
 from ..cni.netconf import NetConf
 from ..cni.spec import FAILED, INVALID_CONFIG, Call, CniError
 from ..errors import EvioError
@@ -19,18 +20,14 @@ from ..ovs.flows import delete_stale_flows
 from ..ovs.jsonrpc import OvsdbClient, OvsdbError
 from ..ovs.ports import ports_of
 from ..paths import DEFAULT_CNI_PATH
-from ..state.attachments import is_alive, is_attachment, is_half_made
+from ..state.attachments import is_alive, is_half_made
 from ..state.journal import Journal
-from .delete import cmd_del
+from ..state.lock import LONGEST_CALL_SECONDS
+from .delete import delete_attachment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from ..cni.netconf import NetConf
-
-_ADD_SECONDS = 60.0
-"""Longer than any ADD takes: IPAM has 20 s, and as many when it is undone, Open vSwitch 5."""
 
 
 @dataclass
@@ -48,9 +45,8 @@ def collect_network(conf: NetConf) -> Collected:
 
     An ADD that is at work is not disturbed: entries of the last minute are left alone.
     """
-    journal = Journal(conf.state_dir, conf.name)
-    call = Call("GC", "", "", "", DEFAULT_CNI_PATH, {})
-    return Collected(conf.name, *collect_garbage(call, conf, journal.younger_than(_ADD_SECONDS)))
+    young = Journal(conf.state_dir).younger_than(conf.name, LONGEST_CALL_SECONDS)
+    return Collected(conf.name, *collect_garbage(conf, young, DEFAULT_CNI_PATH))
 
 
 _VALID = "cni.dev/valid-attachments"
@@ -60,8 +56,7 @@ _LEGACY = "cni.dev/attachments"
 
 def cmd_gc(call: Call, conf: NetConf) -> None:
     """The verb. Goes on past failures, and raises CniError with all of them at the end."""
-    valid = _valid_attachments(conf.raw)
-    _removed, failures = collect_garbage(call, conf, valid)
+    _removed, failures = collect_garbage(conf, _valid_attachments(conf), call.path)
     try:
         ipam = IpamCall("GC", conf.ipam_type, call.path, conf.raw, NO_ATTACHMENT)
         ipam.send_config()
@@ -73,19 +68,19 @@ def cmd_gc(call: Call, conf: NetConf) -> None:
         raise CniError(FAILED, "not everything could be collected", "; ".join(failures))
 
 
-def collect_garbage(call: Call, conf: NetConf, valid: set[tuple[str, str]]) -> tuple[list[str], list[str]]:
+def collect_garbage(conf: NetConf, valid: set[Attachment], cni_path: str) -> tuple[list[str], list[str]]:
     """Leave nothing of attachments that are neither valid nor alive. Returns which have gone, and what has failed."""
     removed: list[str] = []
     failures: list[str] = []
-    journal = Journal(conf.state_dir, conf.name)
-    for container_id, ifname in sorted(_known(conf, failures) - valid):
+    journal = Journal(conf.state_dir)
+    for attachment in sorted(_known(conf, failures) - valid):
         try:
-            if is_alive(journal, container_id, ifname) and not is_half_made(journal.read(container_id, ifname)):
+            if is_alive(journal, attachment) and not is_half_made(journal.read(attachment)):
                 continue
-            cmd_del(Call("DEL", container_id, "", ifname, call.path, {}), conf)
-            removed.append(f"{container_id} {ifname}")
+            delete_attachment(attachment, conf, cni_path)
+            removed.append(str(attachment))
         except EvioError as error:
-            failures.append(f"{container_id} {ifname}: {error}")
+            failures.append(f"{attachment}: {error}")
     try:
         delete_stale_flows(conf)
     except EvioError as error:
@@ -94,14 +89,14 @@ def collect_garbage(call: Call, conf: NetConf, valid: set[tuple[str, str]]) -> t
     return removed, failures
 
 
-def _known(conf: NetConf, failures: list[str]) -> set[tuple[str, str]]:
+def _known(conf: NetConf, failures: list[str]) -> set[Attachment]:
     """Every attachment that has left a trace: in the journal, at host-local, or on the switch.
 
     What names none, as a file that somebody has put there, is no trace of ours.
     """
-    known = set(Journal(conf.state_dir, conf.name).attachments())
+    known = set(Journal(conf.state_dir).attachments(conf.name))
     if conf.ipam_type == HOST_LOCAL:
-        known |= {(container_id, ifname or "eth0") for container_id, ifname in Reservations(conf).holders()}
+        known |= set(Reservations(conf).holders().values())
     try:
         ovsdb = OvsdbClient(conf.ovsdb)
         try:
@@ -114,19 +109,19 @@ def _known(conf: NetConf, failures: list[str]) -> set[tuple[str, str]]:
     for port in ports:
         ids = port.external_ids
         if ids.get(NETWORK_ID) == conf.name and CONTAINER_ID in ids and IFNAME_ID in ids:
-            known.add((ids[CONTAINER_ID], ids[IFNAME_ID]))
-    return {attachment for attachment in known if is_attachment(*attachment)}
+            known.add(Attachment(conf.name, ids[CONTAINER_ID], ids[IFNAME_ID]))
+    return {attachment for attachment in known if attachment.is_valid}
 
 
-def _valid_attachments(raw: dict[str, Any]) -> set[tuple[str, str]]:
+def _valid_attachments(conf: NetConf) -> set[Attachment]:
     """The runtime's list. An empty one means that nothing is valid; a missing one means nothing, and is an error."""
-    listed = raw.get(_VALID, raw.get(_LEGACY))
+    listed = conf.raw.get(_VALID, conf.raw.get(_LEGACY))
     if not isinstance(listed, list):
         raise CniError(INVALID_CONFIG, f"{_VALID} is not in the configuration; without it GC would collect everything")
     try:
-        valid = {(one["containerID"], one["ifname"]) for one in listed}
+        names = [(one["containerID"], one["ifname"]) for one in listed]
     except (KeyError, TypeError):
-        valid = {(None, None)}
-    if not all(isinstance(name, str) for attachment in valid for name in attachment):
+        names = [(None, None)]
+    if not all(isinstance(name, str) for pair in names for name in pair):
         raise CniError(INVALID_CONFIG, f"{_VALID}: each entry has a containerID and an ifname")
-    return valid
+    return {Attachment(conf.name, container_id, ifname) for container_id, ifname in names}

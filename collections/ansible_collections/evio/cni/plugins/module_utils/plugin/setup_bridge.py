@@ -77,11 +77,11 @@ def repair_bridge(conf: NetConf) -> None:
 
 def _refuse_bridge_of_another(conf: NetConf) -> None:
     """Two networks may share a bridge, but not take each other's gateway from it."""
+    journal = Journal(conf.state_dir)
     for other in networks(conf.state_dir) if conf.gateways else ():
-        journal = Journal(conf.state_dir, other)
-        for attachment in journal.attachments() if other != conf.name else ():
-            entry = journal.read(*attachment) or {}
-            if entry.get("bridge") == conf.bridge and has_interface(journal.host_end_in(entry, *attachment)):
+        for attachment in journal.attachments(other) if other != conf.name else ():
+            entry = journal.read(attachment) or {}
+            if entry.get("bridge") == conf.bridge and has_interface(journal.host_end_in(entry, attachment)):
                 gateways = _gateways_in(entry)
                 if gateways and gateways != conf.gateways:
                     raise CniError(

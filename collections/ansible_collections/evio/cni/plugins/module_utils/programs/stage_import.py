@@ -51,7 +51,7 @@ class StageImporter:
         """Let Python create the module object."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run the code of the whole stage. The entry module's own code is the last."""
+        """Run the code of the whole stage, the module's own code among it."""
         packages, modules = marshal.loads(module.__spec__.loader_state)  # type: ignore[union-attr]
         for name in packages:
             if name not in sys.modules:

@@ -18,12 +18,18 @@ from pathlib import Path
 from typing import Any
 
 _PROGRAM = "evio_program.main"
-_ADD = (_PROGRAM, "evio_cni.plugin.add", "evio_cni.plugin.add_host_side", "evio_cni.plugin.add_pod_side")
-_DEL = (_PROGRAM, "evio_cni.plugin.delete", "evio_cni.ipam.delegate", "evio_cni.ovs.ports")
+_ADD = (
+    (_PROGRAM,),
+    ("evio_cni.plugin.add",),
+    ("evio_cni.kernel.netns", "evio_cni.state.fence", "evio_cni.kernel.boot", "evio_cni.state.journal"),
+    ("evio_cni.plugin.add_host_side",),
+    ("evio_cni.plugin.add_pod_side",),
+)
+_DEL = ((_PROGRAM,), ("evio_cni.plugin.delete",), ("evio_cni.ipam.delegate",), ("evio_cni.ovs.ports",))
 _OTHERS = ("evio_cni.plugin.check", "evio_cni.plugin.status", "evio_cni.plugin.gc")
-_CALLS = (_ADD, _DEL, *((_PROGRAM, name) for name in _OTHERS))
-"""Each call's stages, in order. A stage is named by the module whose import begins it, and holds the modules that this
-module imports at its top level, apart from those of the call's earlier stages."""
+_CALLS = (_ADD, _DEL, *(((_PROGRAM,), (name,)) for name in _OTHERS))
+"""Each call's stages, in order: the modules that the call imports at this point. A stage is named by the first of them,
+and also holds all modules that they import at their top level, apart from those of the call's earlier stages."""
 
 _IMPORTER = "evio_cni.programs.stage_import"
 
@@ -48,13 +54,18 @@ def write_stages(directory: str, final: str) -> None:
     stages = Path(directory) / f"{sys.implementation.cache_tag}.stages"
     stages.mkdir()
     os.chmod(stages, 0o755)
+    contents: dict[str, list[str]] = {}
     for call in _CALLS:
         loaded: set[str] = set()
-        for entry in call:
-            modules = [name for name in code.import_order(entry) if name not in loaded]
-            packages = code.packages() if entry == _PROGRAM else []
-            loaded.update(modules)
-            _write(stages / entry, (packages, [(name, code.compiled(name)) for name in modules]))
+        for stage in call:
+            order = (name for entry in stage for name in code.import_order(entry))
+            contents[stage[0]] = [name for name in dict.fromkeys(order) if name not in loaded]
+            loaded.update(contents[stage[0]])
+    # All packages of all stages are in the first, because Python imports a module's package before the module.
+    used = sorted({package for names in contents.values() for name in names for package in _packages(name)})
+    for entry, names in contents.items():
+        packages = used if entry == _PROGRAM else []
+        _write(stages / entry, (packages, [(name, code.compiled(name)) for name in names]))
     _write(stages / _IMPORTER, code.compiled(_IMPORTER))
 
 
@@ -65,11 +76,6 @@ class _Code:
         self._directory = directory
         self._final = final
         self._trees: dict[str, ast.Module] = {}
-
-    def packages(self) -> list[str]:
-        """All packages of the library, each after its parent."""
-        found = (self._directory / "evio_cni").glob("**/__init__.py")
-        return sorted(".".join(path.parent.relative_to(self._directory).parts) for path in found)
 
     def import_order(self, name: str, seen: set[str] | None = None) -> Iterator[str]:
         """A module and all modules that it imports at its top level, directly or not; each after those it imports."""
@@ -105,6 +111,14 @@ class _Code:
 
 def _is_future_import(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.ImportFrom) and statement.module == "__future__"
+
+
+def _packages(name: str) -> Iterator[str]:
+    """The packages around a module, apart from the outermost, which ``stage_import`` makes itself."""
+    package = name.rpartition(".")[0]
+    while "." in package:
+        yield package
+        package = package.rpartition(".")[0]
 
 
 def _path(name: str) -> str:
