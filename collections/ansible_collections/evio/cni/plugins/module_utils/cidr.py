@@ -1,5 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Addresses and prefixes as the kernel has them: packed, 4 or 16 bytes. Pure."""
+"""Addresses and prefixes without ``ipaddress``: parsed from text, and packed (4 or 16 bytes) as the kernel has them.
+
+Pure, for the CNI plugin. Node subnets and their arithmetic are in ``subnets``.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,12 @@ DEFAULT_ROUTES = {4: "0.0.0.0/0", 6: "::/0"}
 
 
 def packed(address: str) -> bytes:
-    """An address as the kernel has it, 4 or 16 bytes. Raises OSError for anything else."""
+    """Return an address as 4 or 16 bytes. Raises OSError if the text is no address."""
     return inet_pton(family(address), address)
 
 
 def family(address: str | bytes) -> int:
-    """AF_INET or AF_INET6, of an address as text or packed."""
+    """Return AF_INET or AF_INET6 for an address, which is text (with or without prefix length) or packed."""
     is_ipv6 = ":" in address if isinstance(address, str) else len(address) == 16
     return AF_INET6 if is_ipv6 else AF_INET
 
@@ -33,22 +36,22 @@ def ip_version(address: str) -> int:
 
 
 def split_cidr(cidr: str) -> tuple[bytes, int]:
-    """The packed address and the prefix length of ``10.244.3.1/24``. Raises OSError or ValueError."""
+    """Return the packed address and the prefix length of ``10.244.3.1/24``. Raises OSError or ValueError."""
     address, _slash, length = cidr.partition("/")
     return packed(address), int(length)
 
 
 def is_in(address: bytes, network: bytes, length: int) -> bool:
-    """Whether a packed address lies in the network of another with that prefix length."""
-    differing = int.from_bytes(address, "big") ^ int.from_bytes(network, "big")
-    return len(address) == len(network) and differing >> (len(network) * 8 - length) == 0
+    """Return whether a packed address lies in the network with this packed address and prefix length."""
+    difference = int.from_bytes(address, "big") ^ int.from_bytes(network, "big")
+    return len(address) == len(network) and difference >> (len(network) * 8 - length) == 0
 
 
 def is_cidr(text: object) -> TypeGuard[str]:
-    """Whether it is an address with a prefix length, as ``10.244.3.1/24``."""
+    """Return whether this is an address with a prefix length, as in ``10.244.3.1/24``."""
     address, _slash, length = text.partition("/") if isinstance(text, str) else ("", "", "")
     try:
-        packed = inet_pton(family(address), address)
+        size = len(packed(address))
     except (OSError, ValueError):
         return False
-    return length.isascii() and length.isdecimal() and int(length) <= len(packed) * 8
+    return length.isascii() and length.isdecimal() and int(length) <= size * 8

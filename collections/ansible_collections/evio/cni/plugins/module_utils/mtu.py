@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 LEAST_MTU_IPV6 = 1280
-"""RFC 8200 section 5: no link that carries IPv6 may have less."""
+"""RFC 8200 section 5: every link that carries IPv6 has at least this MTU."""
 
 LEAST_MTU = {4: 68, 6: LEAST_MTU_IPV6}
-"""By IP version (RFC 791 and RFC 8200 section 5). The kernel removes the family from a link whose MTU is lower."""
+"""By IP version (RFC 791 and RFC 8200 section 5). The kernel disables an IP version on a link with a lower MTU."""
 
 MOST_MTU = {"system": 65535, "netdev": 65521}
-"""By datapath type. A userspace bridge is a tap device, which counts the Ethernet header in."""
+"""By Open vSwitch's datapath type. A userspace bridge is a tap device, which counts the Ethernet header as well."""
 
 LEAST_OVERLAY_MTU = {4: 576, 6: LEAST_MTU_IPV6}
-"""By IP version of the host overlay: 576 is what every IPv4 host must accept (RFC 791)."""
+"""By IP version of the host overlay. Every IPv4 host must accept 576 bytes (RFC 791)."""
 
 MOST_OVERLAY_MTU = 9000
-"""What jumbo frames carry: more has no underlay."""
+"""The usual MTU of jumbo frames. No underlay carries more."""

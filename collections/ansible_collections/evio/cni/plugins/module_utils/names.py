@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Names and numbers that are derived: interface names of pods' host ends, the bridge's MAC, short hashes. Pure."""
+"""Names that are derived or checked: host ends of pods, the bridge's MAC, short hashes, MACs, node names. Pure."""
 
 from __future__ import annotations
 
@@ -8,32 +8,35 @@ if TYPE_CHECKING:
     from typing import TypeGuard
 
 HOST_IFNAME = "evpod"
-"""How the host's ends of all attachments begin, and no other interface of ours does."""
+"""Prefix of the names of all host ends, and of no other interface of ours."""
+
+DATAPATH_TYPES = ("system", "netdev")
+"""Open vSwitch's names of its datapaths: ``system`` is the kernel's, ``netdev`` is vswitchd's own in userspace."""
+
+
+def host_ifname(network: str, container_id: str, ifname: str) -> str:
+    """Return the name of an attachment's host end, 15 characters. It depends only on what every DEL is told."""
+    return HOST_IFNAME + short_hash(f"{network}/{container_id}:{ifname}")[:10]
 
 
 def bridge_mac(gateway: bytes) -> str:
-    """A locally administered MAC that follows from the packed gateway: its IPv4 address, or the end of its IPv6 one."""
+    """Return the bridge's MAC, locally administered, from the last 4 bytes of its packed gateway address."""
     prefix = b"\x0a\x58" if len(gateway) == 4 else b"\x0a\x56"
     return (prefix + gateway[-4:]).hex(":")
 
 
-def host_ifname(network: str, container_id: str, ifname: str) -> str:
-    """The host's end of an attachment, 15 characters: it follows from what every DEL knows."""
-    return HOST_IFNAME + short_hash(f"{network}/{container_id}:{ifname}")[:10]
-
-
 def short_hash(content: str) -> str:
-    """44 bits of the content's SHA-1, as 11 digits: to tell names apart, not to keep anybody out."""
+    """Return the first 44 bits of the content's SHA-1 as 11 hexadecimal digits. It identifies; it protects nothing."""
     try:
-        from _sha1 import sha1  # type: ignore[import-not-found]  # private, and much quicker to import than hashlib
+        from _sha1 import sha1  # type: ignore[import-not-found]  # built in; hashlib would take longer to import
     except ImportError:
-        from hashlib import sha1
+        from hashlib import sha1  # rare path: an interpreter without the private module
     digest: str = sha1(content.encode()).hexdigest()
     return digest[:11]
 
 
 def is_mac(text: object) -> TypeGuard[str]:
-    """Whether it is a MAC in lower case with colons, as the kernel and Open vSwitch print it."""
+    """Return whether this is a MAC as the kernel and Open vSwitch print it: in lower case, with colons."""
     if not isinstance(text, str) or len(text) != 17:
         return False
     parts = text.split(":")
@@ -41,7 +44,7 @@ def is_mac(text: object) -> TypeGuard[str]:
 
 
 def is_node_name(text: object) -> TypeGuard[str]:
-    """Whether it can be a node's or a cluster's name: as Kubernetes has it (RFC 1123), capitals and underscores too."""
+    """Return whether this can name a node or a cluster: as in Kubernetes (RFC 1123), also with ``_`` and capitals."""
     if not isinstance(text, str) or not 1 <= len(text) <= 253 or not text.isascii():
         return False
-    return text[0].isalnum() and text[-1].isalnum() and all(one.isalnum() or one in "._-" for one in text)
+    return text[0].isalnum() and text[-1].isalnum() and all(each.isalnum() or each in "._-" for each in text)

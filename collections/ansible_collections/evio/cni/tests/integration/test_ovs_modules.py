@@ -55,7 +55,7 @@ def test_bridge_is_removed_with_what_was_kept_for_it(ovs: OpenVSwitch, bridge: d
 def test_bridge_that_others_were_to_make_is_not_made(ovs: OpenVSwitch, bridge: dict[str, Any]) -> None:
     for check_mode in (True, False):
         refused = run_module("ovs_bridge", check_mode=check_mode, **bridge, must_exist=True)
-        assert "there is no bridge br-evio, which was to be there already" in refused["msg"]
+        assert "there is no bridge br-evio, which must exist already" in refused["msg"]
     assert ovs.vsctl("list-br") == ""
     ovs.vsctl("add-br", "br-evio", "--", "set", "Bridge", "br-evio", "datapath_type=netdev")
     check_do_again("ovs_bridge", **bridge, must_exist=True)

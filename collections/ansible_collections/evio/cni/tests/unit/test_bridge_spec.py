@@ -54,7 +54,7 @@ STATE = BridgeState(
         ({"gateways": ("10.244.3.1",)}, "10.244.3.1"),
         ({"gateways": ("10.244.3.0/24",)}, "10.244.3.0/24"),
         ({"gateways": ("10.244.3.255/24",)}, "10.244.3.255/24"),
-        ({"gateways": ("10.244.3.1/24", "10.244.4.1/24")}, "one a family"),
+        ({"gateways": ("10.244.3.1/24", "10.244.4.1/24")}, "at most one gateway per IP version"),
     ],
 )
 def test_spec_no_bridge_can_have_is_refused_by_name_and_value(change: dict[str, Any], words: str) -> None:

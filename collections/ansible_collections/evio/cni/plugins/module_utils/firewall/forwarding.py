@@ -1,100 +1,92 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Packets that pass through the node between an interface of ours and others: past firewalls that drop by default.
+"""Accept packets that the node forwards from and to an interface of ours, where the host's firewall drops by default.
 
-A rule in a table of our own cannot help: in nftables a drop is final whatever another table accepts. So the accepts go
-into iptables' own chain, as docker's and kubelet's do; a firewall of another make is named and left to its owner.
+In nftables a drop is final, whatever a chain in another table accepts. So the accepting rules go into iptables' own
+chain FORWARD, as docker's and kubelet's do. Any other firewall that drops is reported to its administrator by name.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
+import contextlib
 from typing import Any
 
-COMMENT = "evio.cni"
-_KEYS = ("iifname", "oifname")
-_TIMEOUT = 10.0
+from ..kernel import nft
+
+_FAMILIES = ("ip", "ip6")
+
+_MATCHES = ("iifname", "oifname")
+"""One rule for packets that come in by the interface, one for packets that go out by it."""
 
 
 def accept_forwarding(interface: str) -> list[str]:
-    """Accept what is forwarded from and to the interface; the chains that still drop it, by name."""
+    """Insert the missing rules; return the names of the chains that drop the interface's packets all the same."""
     return [
         f"{chain['family']} {chain['table']} {chain['name']}"
         for chain in _dropping_chains()
-        if not _is_iptables(chain) or not _insert_accepts(chain, interface)
+        if not _is_iptables(chain) or not _insert_rules(chain, interface)
     ]
 
 
 def withdraw_forwarding(interface: str) -> None:
-    """Take our accepts for the interface out of the firewall again."""
-    comments = {_comment(key, interface) for key in _KEYS}
-    for family in ("ip", "ip6"):
-        location = [family, "filter", "FORWARD"]
-        for item in _nft_json("--handle", "list", "chain", *location):
-            rule = item.get("rule", {})
+    """Delete our rules for the interface; without nftables there are none."""
+    comments = {_comment(match, interface) for match in _MATCHES}
+    for family in _FAMILIES:
+        for rule in _rules(family, "filter", "FORWARD"):
             if rule.get("comment") in comments:
-                _nft("delete", "rule", *location, "handle", str(rule["handle"]))
+                # A rule that somebody deleted meanwhile is no failure.
+                with contextlib.suppress(nft.NftError):
+                    nft.apply(f"delete rule {family} filter FORWARD handle {rule['handle']}\n")
 
 
 def is_accepted(interface: str) -> bool:
-    """Whether no chain of iptables drops what is forwarded from and to the interface; others are not our business."""
-    return not any(_is_iptables(chain) and _missing_accepts(chain, interface) for chain in _dropping_chains())
-
-
-def _is_iptables(chain: dict[str, Any]) -> bool:
-    return chain["family"] in ("ip", "ip6") and (chain["table"], chain["name"]) == ("filter", "FORWARD")
+    """Return whether no chain of iptables drops packets from and to the interface. Other firewalls do not count."""
+    return not any(_is_iptables(chain) and _missing_matches(chain, interface) for chain in _dropping_chains())
 
 
 def _dropping_chains() -> list[dict[str, Any]]:
-    """The base chains of the forward hook whose policy is drop; none where there is no nftables."""
+    """Return the base chains of the forward hook whose policy is drop; none where nftables is not installed."""
     return [
         item["chain"]
-        for item in _nft_json("list", "chains")
+        for item in _list_objects("chains")
         if "chain" in item and item["chain"].get("hook") == "forward" and item["chain"].get("policy") == "drop"
     ]
 
 
-def _missing_accepts(chain: dict[str, Any], interface: str) -> list[str]:
-    """Which of ours are not in the chain: by incoming interface, by outgoing."""
-    rules = _nft_json("list", "chain", *_location(chain))
-    comments = {item["rule"].get("comment") for item in rules if "rule" in item}
-    return [key for key in _KEYS if _comment(key, interface) not in comments]
+def _is_iptables(chain: dict[str, Any]) -> bool:
+    return chain["family"] in _FAMILIES and (chain["table"], chain["name"]) == ("filter", "FORWARD")
 
 
-def _insert_accepts(chain: dict[str, Any], interface: str) -> bool:
-    accepted = True
-    for key in _missing_accepts(chain, interface):
-        comment = f'"{_comment(key, interface)}"'
-        rule = [*_location(chain), key, f'"{interface}"', "counter", "accept", "comment", comment]
-        accepted = _nft("insert", "rule", *rule) is not None and accepted
-    return accepted
+def _insert_rules(chain: dict[str, Any], interface: str) -> bool:
+    location = f"{chain['family']} {chain['table']} {chain['name']}"
+    rules = [
+        f'insert rule {location} {match} "{interface}" counter accept comment "{_comment(match, interface)}"\n'
+        for match in _missing_matches(chain, interface)
+    ]
+    if rules:
+        try:
+            nft.apply("".join(rules))
+        except nft.NftError:
+            return False
+    return True
 
 
-def _location(chain: dict[str, Any]) -> list[str]:
-    return [chain["family"], chain["table"], chain["name"]]
+def _missing_matches(chain: dict[str, Any], interface: str) -> list[str]:
+    """Return for which matches the chain lacks our rule."""
+    comments = {rule.get("comment") for rule in _rules(chain["family"], chain["table"], chain["name"])}
+    return [match for match in _MATCHES if _comment(match, interface) not in comments]
 
 
-def _comment(key: str, interface: str) -> str:
-    return f"{COMMENT} {key} {interface}"
+def _comment(match: str, interface: str) -> str:
+    """Return the comment by which we recognise our rule."""
+    return f"evio.cni {match} {interface}"
 
 
-def _nft_json(*arguments: str) -> list[dict[str, Any]]:
-    output = _nft("--json", *arguments)
+def _rules(family: str, table: str, chain: str) -> list[dict[str, Any]]:
+    return [item["rule"] for item in _list_objects("chain", family, table, chain) if "rule" in item]
+
+
+def _list_objects(*what: str) -> list[dict[str, Any]]:
     try:
-        items: list[dict[str, Any]] = json.loads(output)["nftables"] if output else []
-    except (ValueError, KeyError):
+        return nft.list_objects(*what)
+    except nft.NftError:
         return []
-    return items
-
-
-def _nft(*arguments: str) -> str | None:
-    """What nft printed; None if it failed or is not there."""
-    nft = shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin:/bin")
-    if nft is None:
-        return None
-    try:
-        result = subprocess.run([nft, *arguments], capture_output=True, text=True, timeout=_TIMEOUT, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout if result.returncode == 0 else None

@@ -1,9 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The node's nftables rules for a network: what pods send out of the overlays gets the node's address (masquerade), and
-where the datapath is vswitchd's, this kernel drops what it sees of pods' frames itself.
+"""The node's nftables rules for a network: masquerade, and on userspace bridges a drop rule for pods' host ends.
 
-They speak of the node's subnet and not of pods, so a pod's DEL has nothing to undo. They are there from the first ADD
-after a boot on; each ADD asks the kernel, by one netlink message a chain, whether they still are.
+The rules name the node's subnet and not single pods, so DEL has nothing to undo. The first ADD after a boot puts them
+in place; each further ADD asks the kernel, by one netlink message per chain, whether they are still there.
 """
 
 from __future__ import annotations
@@ -11,8 +10,9 @@ from __future__ import annotations
 import _socket
 from _struct import pack, unpack_from
 
-from ..cidr import AF_INET, AF_INET6, split_cidr
-from ..kernel.netlink import NETLINK_NETFILTER, NetlinkError, NetlinkSocket, attr_string, attributes
+from ..cidr import AF_INET6, family, split_cidr
+from ..kernel.netlink import NETLINK_NETFILTER, NetlinkError, NetlinkSocket, attr_string, parse_attributes
+from ..kernel.numbers import ENOENT
 from ..names import HOST_IFNAME, short_hash
 
 TYPE_CHECKING = False
@@ -20,20 +20,30 @@ if TYPE_CHECKING:
     from ..cni.netconf import NetConf
 
 TABLE, FAMILY = "evio_cni", "inet"
-_NFT_MSG_GETCHAIN = (10 << 8) | 4
-"""NFNL_SUBSYS_NFTABLES of linux/netfilter/nfnetlink.h, and its message."""
-_NFPROTO_INET = 1
-_NFTA_CHAIN_TABLE, _NFTA_CHAIN_NAME, _NFTA_CHAIN_USE = 1, 3, 6
-_ENOENT = 2
-_MULTICAST = {4: "224.0.0.0/4", 6: "ff00::/8"}
-_NAT = "type nat hook postrouting priority srcnat; policy accept;"
-_EARLY = "type filter hook prerouting priority raw; policy accept;"
+"""Our table of nftables."""
+
 HOST_ENDS = "host-ends"
-_CLOSED = f'iifname "{HOST_IFNAME}*" drop comment "pods reach this node by its bridge alone"'
+"""Our chain that drops packets which this kernel sees on pods' host ends."""
+
+_HOST_ENDS_RULE = f'iifname "{HOST_IFNAME}*" drop comment "pods reach this node by its bridge alone"'
+
+_NAT_HOOK = "type nat hook postrouting priority srcnat; policy accept;"
+
+_RAW_HOOK = "type filter hook prerouting priority raw; policy accept;"
+
+_MULTICAST = {4: "224.0.0.0/4", 6: "ff00::/8"}
+"""By IP version."""
+
+_NFT_MSG_GETCHAIN = (10 << 8) | 4
+"""NFNL_SUBSYS_NFTABLES (linux/netfilter/nfnetlink.h) and the message of linux/netfilter/nf_tables.h."""
+
+_NFPROTO_INET = 1
+
+_NFTA_CHAIN_TABLE, _NFTA_CHAIN_NAME, _NFTA_CHAIN_USE = 1, 3, 6
 
 
-class NodeRules:
-    """The rules of one network: each of its chains, by name, with its hook and what is in it."""
+class NetworkRules:
+    """The rules of one network. ``chains`` has the hook and the rules of each chain, by the chain's name."""
 
     __slots__ = ("_network", "chains")
 
@@ -42,7 +52,7 @@ class NodeRules:
         self.chains = chains
 
     def missing(self) -> list[str]:
-        """Those of the chains that the kernel does not have with all their rules. Raises NetlinkError."""
+        """Return the names of the chains that the kernel does not have with all their rules. Raises NetlinkError."""
         netlink = NetlinkSocket(NETLINK_NETFILTER)
         try:
             return [name for name, (_hook, rules) in self.chains.items() if _count(netlink, name) < len(rules)]
@@ -50,76 +60,80 @@ class NodeRules:
             netlink.close()
 
     def ensure(self) -> bool:
-        """Put the rules in place, and away with those that the network had before; False if they were there."""
+        """Put missing rules in place and delete the network's outdated chains; return whether any were missing.
+
+        Raises NetlinkError and NftError.
+        """
         if not self.missing():
             return False
+        # Rare path, once per boot: the import of json and subprocess takes longer than a whole ADD.
         from ..kernel import nft
 
-        stale = [name for name in nft.chains(TABLE, FAMILY) if name.startswith(_prefix(self._network))]
-        nft.apply(self.ruleset([name for name in stale if name not in self.chains]))
+        outdated = [name for name in nft.chains(TABLE, FAMILY) if name.startswith(_prefix(self._network))]
+        nft.apply(self._ruleset([name for name in outdated if name not in self.chains]))
         return True
 
-    def ruleset(self, stale: list[str]) -> str:
-        """What nft is told, as one transaction that may be repeated."""
+    def _ruleset(self, outdated: list[str]) -> str:
+        """Return the commands for nft: one transaction, which can be repeated."""
         lines = [f"add table {FAMILY} {TABLE}"]
         for name, (hook, rules) in self.chains.items():
             lines.append(f"add chain {FAMILY} {TABLE} {name} {{ {hook} }}")
             lines.append(f"flush chain {FAMILY} {TABLE} {name}")
             lines += (f"add rule {FAMILY} {TABLE} {name} {rule}" for rule in rules)
-        for name in stale:
+        for name in outdated:
             lines += [f"flush chain {FAMILY} {TABLE} {name}", f"delete chain {FAMILY} {TABLE} {name}"]
         return "\n".join(lines) + "\n"
 
 
-def rules_of(conf: NetConf, addresses: list[str]) -> NodeRules:
-    """The network's rules: for the gateways' subnets, or where there is no gateway for those of a pod's addresses.
+def rules_of(conf: NetConf, addresses: list[str]) -> NetworkRules:
+    """Return the rules of a network: for its gateways' subnets, or without gateways for those of a pod's addresses.
 
-    A chain that speaks of subnets is named by its content: one of that name is the one that is wanted.
+    The name of a chain with subnets contains a hash of its content: if the name is there, so is the content.
     """
     chains = {}
     if conf.ip_masq:
-        subnets = list(dict.fromkeys(_network(address) for address in (conf.gateways or addresses)))
+        subnets = list(dict.fromkeys(_subnet(address) for address in (conf.gateways or addresses)))
         content = " ".join([conf.bridge, *subnets, "-", *conf.cluster_cidrs])
-        chains[_prefix(conf.name) + short_hash(content)] = (_NAT, _masquerade(conf, subnets))
+        chains[_prefix(conf.name) + short_hash(content)] = (_NAT_HOOK, _masquerade(conf, subnets))
     if conf.datapath_type == "netdev":
-        chains[HOST_ENDS] = (_EARLY, [_CLOSED])
-    return NodeRules(conf.name, chains)
+        chains[HOST_ENDS] = (_RAW_HOOK, [_HOST_ENDS_RULE])
+    return NetworkRules(conf.name, chains)
 
 
 def _masquerade(conf: NetConf, subnets: list[str]) -> list[str]:
+    """Return rules that masquerade what a subnet sends to anywhere but itself, the cluster and multicast groups."""
     rules = []
     for subnet in subnets:
-        family = 6 if ":" in subnet else 4
-        word = "ip6" if family == 6 else "ip"
-        kept = [cidr for cidr in [subnet, *conf.cluster_cidrs] if (6 if ":" in cidr else 4) == family]
-        for cidr in dict.fromkeys([*kept, _MULTICAST[family]]):
-            rules.append(f"{word} saddr {subnet} {word} daddr {cidr} accept")
-        rules.append(f'{word} saddr {subnet} oifname != "{conf.bridge}" masquerade comment "{conf.name[:60]}"')
+        version = family(subnet)
+        ip, multicast = ("ip6", _MULTICAST[6]) if version == AF_INET6 else ("ip", _MULTICAST[4])
+        cluster = [cidr for cidr in conf.cluster_cidrs if family(cidr) == version]
+        for cidr in dict.fromkeys([subnet, *cluster, multicast]):
+            rules.append(f"{ip} saddr {subnet} {ip} daddr {cidr} accept")
+        rules.append(f'{ip} saddr {subnet} oifname != "{conf.bridge}" masquerade comment "{conf.name[:60]}"')
     return rules
 
 
 def _count(netlink: NetlinkSocket, chain: str) -> int:
-    """How many rules are in a chain; -1 where there is none."""
+    """Return how many rules are in a chain, or -1 where there is no such chain."""
     query = (
         pack("=BBH", _NFPROTO_INET, 0, 0) + attr_string(_NFTA_CHAIN_TABLE, TABLE) + attr_string(_NFTA_CHAIN_NAME, chain)
     )
     try:
         answer = netlink.ask("rules of the node", _NFT_MSG_GETCHAIN, query)
     except NetlinkError as error:
-        if error.errno == _ENOENT:
+        if error.errno == ENOENT:
             return -1
         raise
-    return int(unpack_from(">I", attributes(answer, 4).get(_NFTA_CHAIN_USE, b"\0\0\0\0"))[0])
+    return int(unpack_from(">I", parse_attributes(answer, 4).get(_NFTA_CHAIN_USE, b"\0\0\0\0"))[0])
 
 
 def _prefix(network: str) -> str:
     return f"net-{short_hash(network)}-"
 
 
-def _network(cidr: str) -> str:
-    """The network of an address: ``10.244.3.0/24`` of ``10.244.3.1/24``."""
+def _subnet(cidr: str) -> str:
+    """Return the subnet of an address: ``10.244.3.0/24`` for ``10.244.3.1/24``."""
     address, length = split_cidr(cidr)
-    bits = len(address) * 8
-    masked = int.from_bytes(address, "big") >> (bits - length) << (bits - length)
-    family = AF_INET if bits == 32 else AF_INET6
-    return f"{_socket.inet_ntop(family, masked.to_bytes(len(address), 'big'))}/{length}"
+    host_bits = len(address) * 8 - length
+    first = int.from_bytes(address, "big") >> host_bits << host_bits
+    return f"{_socket.inet_ntop(family(address), first.to_bytes(len(address), 'big'))}/{length}"

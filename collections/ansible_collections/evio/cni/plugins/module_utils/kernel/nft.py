@@ -1,35 +1,51 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""nftables by its own program, for the rare call that must change rules: which rules is its callers' subject."""
+"""nftables by its program ``nft``: apply rules and list them. The rules themselves are the callers' subject.
+
+Starting a process takes longer than a whole ADD, so ADD asks the kernel by netlink first whether rules are missing.
+"""
 
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import subprocess
+from typing import Any
 
 from ..errors import EvioError
 
-_PROGRAMS = ("/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft")
+_SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
+"""Runtimes start plugins with a PATH of their own."""
+
 _TIMEOUT_SECONDS = 10
 
 
 class NftError(EvioError):
-    """The rules cannot be put in place."""
+    """nft is not installed, refuses the rules, or does not end in time."""
 
 
 def apply(ruleset: str) -> None:
-    """Put rules in place, all or none. Raises NftError."""
+    """Carry out the commands of a ruleset (nft(8)) in one transaction. Raises NftError."""
     _run(["-f", "-"], ruleset)
 
 
+def list_objects(*what: str) -> list[dict[str, Any]]:
+    """Return the objects that ``nft list WHAT`` prints as JSON (libnftables-json(5)). Raises NftError."""
+    output = _run(["--json", "--handle", "list", *what], "")
+    try:
+        objects: list[dict[str, Any]] = json.loads(output or "{}").get("nftables", [])
+    except ValueError as error:
+        raise NftError(f"nft list {' '.join(what)} printed something else than JSON: {error}") from None
+    return objects
+
+
 def chains(table: str, family: str) -> list[str]:
-    """The names of a table's chains. Raises NftError."""
-    entries = json.loads(_run(["-j", "list", "chains", family], "") or "{}").get("nftables", [])
-    return [entry["chain"]["name"] for entry in entries if entry.get("chain", {}).get("table") == table]
+    """Return the names of the chains of a table. Raises NftError."""
+    found = [item["chain"] for item in list_objects("chains", family) if "chain" in item]
+    return [chain["name"] for chain in found if chain["table"] == table]
 
 
 def _run(arguments: list[str], stdin: str) -> str:
-    program = next((path for path in _PROGRAMS if os.path.exists(path)), None)
+    program = shutil.which("nft", path=_SEARCH_PATH)
     if program is None:
         raise NftError("rules of the node need nft: install the package nftables")
     try:
@@ -38,6 +54,8 @@ def _run(arguments: list[str], stdin: str) -> str:
         )
     except subprocess.TimeoutExpired:
         raise NftError(f"nft did not end within {_TIMEOUT_SECONDS} s") from None
+    except OSError as error:
+        raise NftError(f"cannot start {program}: {error.strerror}") from None
     if done.returncode != 0:
         raise NftError(f"nft refuses the rules: {done.stderr.strip()}")
     return done.stdout

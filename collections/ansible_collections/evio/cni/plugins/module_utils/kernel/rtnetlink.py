@@ -1,25 +1,15 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Network devices by raw rtnetlink: found by their names, and removed. All that a DEL needs of the kernel.
+"""Network devices, addresses and routes by raw rtnetlink, for the CNI verbs: in the host's namespace and in pods'.
 
-Numbers are those of linux/rtnetlink.h and if_link.h. What an ADD makes of devices is the subject of rtnetlink.
-
-
-The host's side of a pod's network by raw rtnetlink: its veth pair, and the addresses of the bridge.
-
-Importing pyroute2 alone takes ten times as long as all of an ADD; modules and repair use it all the same. Numbers are
-those of linux/rtnetlink.h, if_link.h, if_addr.h and veth.h. The pod's side: pod_netlink.
-
-
-What a pod's end of its veth gets, by raw rtnetlink inside the pod: addresses, routes, and to be set up at last.
-
-Numbers are those of linux/rtnetlink.h and if_addr.h.
+``iproute`` does the same by pyroute2 for the rest of the library; its import takes ten times as long as a whole ADD.
+Numbers are those of linux/rtnetlink.h, if_link.h, if_addr.h, if_arp.h and veth.h.
 """
 
 from __future__ import annotations
 
 from _struct import pack, unpack_from
 
-from ..cidr import AF_INET, AF_INET6, packed, split_cidr
+from ..cidr import AF_INET, AF_INET6, family, packed, split_cidr
 from ..mtu import LEAST_MTU_IPV6
 from .netlink import (
     NETLINK_ROUTE,
@@ -31,19 +21,62 @@ from .netlink import (
     attr_nested,
     attr_string,
     attribute,
-    attributes,
+    parse_attributes,
 )
+from .numbers import ENODEV
 
-IFF_UP = 0x1
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU = 1, 3, 4
-_RTM_DELLINK, _RTM_GETLINK = 17, 18
-_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS = 29, 8
 _SIOCGIFINDEX = 0x8933
-_ENODEV = 19
+"""linux/sockios.h"""
+
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
+
+_IFF_UP, _IFF_PROMISC = 0x1, 0x100
+
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO = 1, 3, 4, 18
+
+_IFLA_AF_SPEC, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 26, 28, 29
+
+_RTEXT_FILTER_SKIP_STATS = 8
+
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
+
+_IFLA_INET_CONF = 1
+
+_IFLA_INET6_ADDR_GEN_MODE, _IN6_ADDR_GEN_MODE_NONE = 8, 1
+
+_IPV4_DEVCONF_ARP_IGNORE, _IPV4_DEVCONF_ARP_NOTIFY = 19, 22
+"""linux/ip.h"""
+
+_ARP_IGNORE_ALL = 8
+"""Value of ARP_IGNORE: answer no ARP request (Documentation/networking/ip-sysctl.rst)."""
+
+_RTM_NEWADDR, _RTM_GETADDR = 20, 22
+
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
+
+_IFA_F_NODAD = 0x02
+
+_RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
+
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_METRICS, _RTA_TABLE = 1, 4, 5, 6, 8, 15
+
+_RTAX_MTU, _RTAX_ADVMSS = 2, 8
+
+_RT_TABLE_UNSPEC, _RT_TABLE_MAIN = 0, 254
+
+_RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253
+
+_RTPROT_BOOT, _RTN_UNICAST = 3, 1
+
+_IP6_RT_PRIO_USER = 1024
+"""linux/ipv6_route.h: the kernel's default priority of an IPv6 route."""
+
+_FIRST_INDEX = 2
+"""Index of the first device of a network namespace after ``lo``."""
 
 
 class Link:
-    """A network device: index, state, MTU in bytes, MAC in its usual form."""
+    """A network device; ``mac`` as in ``0a:58:0a:f4:03:01``, ``mtu`` in bytes."""
 
     __slots__ = ("index", "is_up", "mac", "mtu", "name")
 
@@ -55,134 +88,12 @@ class Link:
         self.mac = mac
 
 
-class LinkSocket(NetlinkSocket):
-    """A socket into one network namespace: that of the caller, or the one whose file descriptor is given."""
-
-    def __init__(self, netns: int | None = None) -> None:
-        super().__init__(NETLINK_ROUTE, netns)
-
-    def link(self, name: str) -> Link | None:
-        """The device of this name, or None."""
-        query = pack("=BxHiII", 0, 0, 0, 0, 0) + attr_string(IFLA_IFNAME, name)
-        query += attribute(_IFLA_EXT_MASK, pack("=I", _RTEXT_FILTER_SKIP_STATS))
-        try:
-            answer = self.ask("link " + name, _RTM_GETLINK, query)
-        except NetlinkError as error:
-            if error.errno == _ENODEV:
-                return None
-            raise
-        index, flags = unpack_from("=4xiI4x", answer)
-        fields = attributes(answer, 16)
-        return Link(
-            index,
-            bool(flags & IFF_UP),
-            fields[IFLA_IFNAME].rstrip(b"\0").decode(),
-            unpack_from("=I", fields[IFLA_MTU])[0],
-            fields.get(IFLA_ADDRESS, b"").hex(":"),
-        )
-
-    def index(self, name: str) -> int:
-        """The index of the device of this name. Raises NetlinkError, as where there is none."""
-        request = pack("16s24x", name.encode("utf-8", "surrogateescape"))
-        return int(unpack_from("16xi", self.control("link " + name, _SIOCGIFINDEX, request))[0])
-
-    def delete_link(self, name: str) -> None:
-        """Remove a device, if there is one of this name. Raises NetlinkError."""
-        try:
-            self.change("link " + name, [(_RTM_DELLINK, 0, ifinfo_by_name(name))])
-        except NetlinkError as error:
-            if error.errno != _ENODEV:
-                raise
-
-
-def ifinfo_by_name(name: str) -> bytes:
-    return pack("=BxHiII", 0, 0, 0, 0, 0) + attr_string(IFLA_IFNAME, name)
-
-
-RTM_NEWLINK = 16
-IFLA_AF_SPEC = 26
-IFA_ADDRESS, IFA_LOCAL = 1, 2
-_RTM_GETADDR = 22
-_IFF_PROMISC = 0x100
-_IFLA_LINKINFO, _IFLA_NET_NS_FD = 18, 28
-_IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER, _IFLA_INET_CONF = 1, 2, 1, 1
-_IFLA_INET6_ADDR_GEN_MODE, _ADDR_GEN_NONE = 8, 1
-_ARP_IGNORE = 19
-"""linux/ip.h, IPV4_DEVCONF_ARP_IGNORE; 8 is to answer nobody."""
-
-
-class Netlink(LinkSocket):
-    """A socket into one network namespace: that of the caller, or the one whose file descriptor is given."""
-
-    def addresses(self, index: int) -> set[tuple[bytes, int]]:
-        """The addresses of a device, packed, each with its prefix length; link-local ones too."""
-        query = pack("=BBBBI", 0, 0, 0, 0, index)
-        found = set()
-        for answer in self.dump("addresses", _RTM_GETADDR, query):
-            prefix_length, its_index = unpack_from("=xB2xI", answer)
-            if its_index == index:
-                fields = attributes(answer, 8)
-                found.add((fields.get(IFA_LOCAL, fields.get(IFA_ADDRESS, b"")), prefix_length))
-        return found
-
-    def create_veth(self, name: str, mac: bytes, peer: str, peer_mac: bytes, netns: int, mtu: int | None) -> None:
-        """A veth pair in one step: this end up here, its peer, still down, in the namespace of the descriptor.
-
-        Our end is an Open vSwitch port and nothing else: this kernel, which sees its frames too when the datapath is
-        vswitchd's, gives it no IPv6 address and answers no ARP there; packets are dropped by the node's rules.
-        """
-        size = b"" if mtu is None else attribute(IFLA_MTU, pack("=I", mtu))
-        there = (
-            pack("=BxHiII", 0, 0, 0, 0, 0) + attr_string(IFLA_IFNAME, peer) + attribute(IFLA_ADDRESS, peer_mac) + size
-        )
-        there += attribute(_IFLA_NET_NS_FD, pack("=I", netns))
-        pair = attr_string(_IFLA_INFO_KIND, "veth") + attr_nested(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, there))
-        here = ifinfo_by_name(name) + attribute(IFLA_ADDRESS, mac) + size + attr_nested(_IFLA_LINKINFO, pair)
-        closed = inet_conf({_ARP_IGNORE: 8})
-        if mtu is None or mtu >= LEAST_MTU_IPV6:
-            closed += attr_nested(AF_INET6, attribute(_IFLA_INET6_ADDR_GEN_MODE, pack("=B", _ADDR_GEN_NONE)))
-        closed = attr_nested(IFLA_AF_SPEC, closed)
-        self.change(
-            f"veth pair {name} and {peer}",
-            [
-                (RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, here),
-                (RTM_NEWLINK, 0, ifinfo_by_name(name) + closed),
-                # As vswitchd would make it itself, and then look at all its links and routes once more.
-                (RTM_NEWLINK, 0, _up(name, _IFF_PROMISC)),
-            ],
-        )
-
-    def raise_link(self, name: str) -> None:
-        """Set a device up."""
-        self.change("link " + name, [(RTM_NEWLINK, 0, _up(name))])
-
-
-def _up(name: str, more: int = 0) -> bytes:
-    return pack("=BxHiII", 0, 0, 0, IFF_UP | more, IFF_UP | more) + attr_string(IFLA_IFNAME, name)
-
-
-def inet_conf(settings: dict[int, int]) -> bytes:
-    """Of IFLA_AF_SPEC: a device's IPv4 settings by their numbers (linux/ip.h)."""
-    values = b"".join(attribute(number, pack("=I", value)) for number, value in settings.items())
-    return attr_nested(AF_INET, attr_nested(_IFLA_INET_CONF, values))
-
-
-_RTM_NEWADDR, _RTM_NEWROUTE, _RTM_GETROUTE = 20, 24, 26
-_IFA_BROADCAST, _IFA_F_NODAD = 4, 0x02
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_METRICS, _RTA_TABLE = 1, 4, 5, 6, 8, 15
-_RTAX_MTU, _RTAX_ADVMSS = 2, 8
-_IP6_RT_PRIO_USER = 1024
-"""linux/ipv6_route.h."""
-_FIRST_INDEX = 2
-"""That of the first interface of a namespace but lo."""
-_RT_TABLE_UNSPEC = 0
-_RT_TABLE_MAIN, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RTN_UNICAST = 254, 3, 0, 253, 1
-_ARP_NOTIFY = 22
-"""linux/ip.h, IPV4_DEVCONF_ARP_NOTIFY."""
-
-
 class Route:
-    """A route of a pod's interface: destination and gateway packed, and what CNI 1.1 has besides, None by default."""
+    """A route of a pod's interface, destination and gateway packed.
+
+    ``more`` takes the further keys of a route in a CNI 1.1 result: mtu, advmss, priority, table and scope. A missing
+    one or None leaves the value to the kernel.
+    """
 
     __slots__ = ("advmss", "destination", "gateway", "length", "mtu", "priority", "scope", "table")
 
@@ -196,60 +107,170 @@ class Route:
         self.scope = more.get("scope")
 
 
+class LinkSocket(NetlinkSocket):
+    """Devices by name: find and delete them. All that DEL needs.
+
+    Its namespace is the caller's, or the one that the descriptor ``netns`` refers to.
+    """
+
+    def __init__(self, netns: int | None = None) -> None:
+        """Open the socket. Raises NetlinkError."""
+        super().__init__(NETLINK_ROUTE, netns)
+
+    def link(self, name: str) -> Link | None:
+        """Return the device of this name, or None. Raises NetlinkError."""
+        query = _ifinfo_by_name(name) + attribute(_IFLA_EXT_MASK, pack("=I", _RTEXT_FILTER_SKIP_STATS))
+        try:
+            answer = self.ask("link " + name, _RTM_GETLINK, query)
+        except NetlinkError as error:
+            if error.errno == ENODEV:
+                return None
+            raise
+        index, flags = unpack_from("=4xiI4x", answer)
+        fields = parse_attributes(answer, 16)
+        return Link(
+            index,
+            bool(flags & _IFF_UP),
+            fields[_IFLA_IFNAME].rstrip(b"\0").decode(),
+            unpack_from("=I", fields[_IFLA_MTU])[0],
+            fields.get(_IFLA_ADDRESS, b"").hex(":"),
+        )
+
+    def index(self, name: str) -> int:
+        """Return the index of the device of this name. Raises NetlinkError, also where there is none."""
+        # By ioctl: it returns the index alone, where netlink would send all properties of the device.
+        request = pack("16s24x", name.encode("utf-8", "surrogateescape"))
+        return int(unpack_from("16xi", self.ioctl("link " + name, _SIOCGIFINDEX, request))[0])
+
+    def delete_link(self, name: str) -> None:
+        """Delete the device of this name, if there is one. Raises NetlinkError."""
+        try:
+            self.change("link " + name, [(_RTM_DELLINK, 0, _ifinfo_by_name(name))])
+        except NetlinkError as error:
+            if error.errno != ENODEV:
+                raise
+
+
+class Netlink(LinkSocket):
+    """The same, and what ADD and CHECK need on the host's side: veth pairs, and the addresses of the bridge."""
+
+    def addresses(self, index: int) -> set[tuple[bytes, int]]:
+        """Return all addresses of a device, link-local ones too: packed, with prefix lengths. Raises NetlinkError."""
+        query = pack("=BBBBI", 0, 0, 0, 0, index)
+        found = set()
+        for answer in self.dump("addresses", _RTM_GETADDR, query):
+            prefix_length, its_index = unpack_from("=xB2xI", answer)
+            if its_index == index:
+                fields = parse_attributes(answer, 8)
+                found.add((fields.get(_IFA_LOCAL, fields.get(_IFA_ADDRESS, b"")), prefix_length))
+        return found
+
+    def create_veth(self, name: str, mac: bytes, peer: str, peer_mac: bytes, netns: int, mtu: int | None) -> None:
+        """Create a veth pair in one step: ``name`` here, set up; ``peer``, down, in the namespace of a descriptor.
+
+        The host's end is an Open vSwitch port and nothing else. On a userspace bridge this kernel sees its frames as
+        well; it gets no IPv6 address there and answers no ARP request (``firewall.network_rules`` drops the packets).
+        Raises NetlinkError.
+        """
+        size = b"" if mtu is None else attribute(_IFLA_MTU, pack("=I", mtu))
+        peer_info = _ifinfo_by_name(peer) + attribute(_IFLA_ADDRESS, peer_mac) + size
+        peer_info += attribute(_IFLA_NET_NS_FD, pack("=I", netns))
+        veth = attr_nested(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, peer_info))
+        link_info = attr_nested(_IFLA_LINKINFO, attr_string(_IFLA_INFO_KIND, "veth") + veth)
+        pair = _ifinfo_by_name(name) + attribute(_IFLA_ADDRESS, mac) + size + link_info
+        families = _inet_conf({_IPV4_DEVCONF_ARP_IGNORE: _ARP_IGNORE_ALL})
+        if mtu is None or mtu >= LEAST_MTU_IPV6:
+            families += attr_nested(AF_INET6, attribute(_IFLA_INET6_ADDR_GEN_MODE, pack("=B", _IN6_ADDR_GEN_MODE_NONE)))
+        self.change(
+            f"veth pair {name} and {peer}",
+            [
+                (_RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, pair),
+                (_RTM_NEWLINK, 0, _ifinfo_by_name(name) + attr_nested(_IFLA_AF_SPEC, families)),
+                # vswitchd would set promiscuous mode itself, and then read all links and routes of the host again.
+                (_RTM_NEWLINK, 0, _ifinfo(0, _IFF_UP | _IFF_PROMISC) + attr_string(_IFLA_IFNAME, name)),
+            ],
+        )
+
+    def raise_link(self, name: str) -> None:
+        """Set a device up. Raises NetlinkError."""
+        self.change("link " + name, [(_RTM_NEWLINK, 0, _ifinfo(0, _IFF_UP) + attr_string(_IFLA_IFNAME, name))])
+
+
 class PodNetlink(Netlink):
-    """A socket into the pod's network namespace."""
+    """The same inside a pod's network namespace, and what ADD and CHECK need there: addresses and routes."""
 
     def give_addresses(self, index: int, addresses: list[tuple[bytes, int]]) -> None:
-        """Addresses (packed, prefix length) of a device that is down.
+        """Add addresses (packed, prefix length) to a device that is down. Raises NetlinkError.
 
-        The kernel itself tells the neighbours at its start (arp_notify): closing a packet socket would cost 15 ms.
+        The kernel announces them to the neighbours when the device is set up (arp_notify). Sending that frame from
+        here would need a packet socket, which takes 15 ms to close.
         """
-        here = pack("=BxHiII", 0, 0, index, 0, 0)
-        batch = [(RTM_NEWLINK, 0, here + attr_nested(IFLA_AF_SPEC, inet_conf({_ARP_NOTIFY: 1})))]
+        notify = attr_nested(_IFLA_AF_SPEC, _inet_conf({_IPV4_DEVCONF_ARP_NOTIFY: 1}))
+        batch = [(_RTM_NEWLINK, 0, _ifinfo(index) + notify)]
         batch += [(_RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, _address(index, *address)) for address in addresses]
         self.change("addresses of the pod", batch)
 
     def open_link(self, index: int, routes: list[Route]) -> None:
-        """The device up, then its routes, in one batch."""
-        batch = [(RTM_NEWLINK, 0, pack("=BxHiII", 0, 0, index, IFF_UP, IFF_UP))]
-        # Behind those of another interface of the pod's that lead to the same place.
+        """Set the device up and then add its routes, in one write. Raises NetlinkError."""
+        batch = [(_RTM_NEWLINK, 0, _ifinfo(index, _IFF_UP))]
+        # Appended: a route of another interface to the same destination, which the pod had before, keeps precedence.
         batch += [(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, _route(index, route)) for route in routes]
         self.change("routes of the pod", batch)
 
-    def routes(self, family: int) -> set[tuple[bytes, int, bytes, int]]:
-        """Routes of the main table: destination, its prefix length, gateway (each b"" where there is none), device."""
-        query = pack("=BBBBBBBBI", family, 0, 0, 0, _RT_TABLE_MAIN, 0, 0, 0, 0)
+    def routes(self, address_family: int) -> set[tuple[bytes, int, bytes, int]]:
+        """Return the routes of the main table: destination, its prefix length, gateway, index of the device.
+
+        A default route has the destination b"", a route without a gateway the gateway b"". Raises NetlinkError.
+        """
+        query = pack("=BBBBBBBBI", address_family, 0, 0, 0, _RT_TABLE_MAIN, 0, 0, 0, 0)
         found = set()
         for answer in self.dump("routes", _RTM_GETROUTE, query):
-            fields = attributes(answer, 12)
+            fields = parse_attributes(answer, 12)
             if answer[4] == _RT_TABLE_MAIN and _RTA_OIF in fields:
                 index = unpack_from("=I", fields[_RTA_OIF])[0]
                 found.add((fields.get(_RTA_DST, b""), answer[1], fields.get(_RTA_GATEWAY, b""), index))
         return found
 
 
+def _ifinfo(index: int, flags_to_set: int = 0) -> bytes:
+    """Return a struct ifinfomsg. Index 0 leaves it to the attribute IFLA_IFNAME to name the device."""
+    return pack("=BxHiII", 0, 0, index, flags_to_set, flags_to_set)
+
+
+def _ifinfo_by_name(name: str) -> bytes:
+    return _ifinfo(0) + attr_string(_IFLA_IFNAME, name)
+
+
+def _inet_conf(settings: dict[int, int]) -> bytes:
+    """Return the part of IFLA_AF_SPEC with a device's IPv4 settings, by their numbers (linux/ip.h)."""
+    values = b"".join(attribute(number, pack("=I", value)) for number, value in settings.items())
+    return attr_nested(AF_INET, attr_nested(_IFLA_INET_CONF, values))
+
+
 def _address(index: int, address: bytes, prefix_length: int) -> bytes:
-    family = AF_INET if len(address) == 4 else AF_INET6
-    # An IPv6 address is the registry's and IPAM's word: no other node has it, it is used without being probed for.
-    flags = _IFA_F_NODAD if family == AF_INET6 else 0
-    body = pack("=BBBBI", family, prefix_length, flags, _RT_SCOPE_UNIVERSE, index)
-    body += attribute(IFA_LOCAL, address) + attribute(IFA_ADDRESS, address)
-    if family == AF_INET and prefix_length < 31:
+    version = family(address)
+    # The registry and IPAM guarantee that no other node has the address: IPv6 need not probe for a duplicate first.
+    flags = _IFA_F_NODAD if version == AF_INET6 else 0
+    body = pack("=BBBBI", version, prefix_length, flags, _RT_SCOPE_UNIVERSE, index)
+    body += attribute(_IFA_LOCAL, address) + attribute(_IFA_ADDRESS, address)
+    if version == AF_INET and prefix_length < 31:
         broadcast = int.from_bytes(address, "big") | (0xFFFFFFFF >> prefix_length)
         body += attribute(_IFA_BROADCAST, broadcast.to_bytes(4, "big"))
     return body
 
 
 def _route(index: int, route: Route) -> bytes:
-    family = AF_INET if len(route.destination) == 4 else AF_INET6
+    version = family(route.destination)
     scope, priority, table = route.scope, route.priority, route.table or _RT_TABLE_MAIN
     if scope is None:
         scope = _RT_SCOPE_UNIVERSE if route.gateway else _RT_SCOPE_LINK
-    if priority is None and family == AF_INET6:
-        # Two of one priority would become one with two ways. The first interface's is the kernel's own default.
+    if priority is None and version == AF_INET6:
+        # The kernel would merge two IPv6 routes of one priority into a multipath route. The first interface gets the
+        # kernel's default, each further interface a lower precedence.
         priority = _IP6_RT_PRIO_USER + max(0, index - _FIRST_INDEX)
-    narrow = table if table < 256 else _RT_TABLE_UNSPEC
-    body = pack("=BBBBBBBBI", family, route.length, 0, 0, narrow, _RTPROT_BOOT, scope, _RTN_UNICAST, 0)
+    # struct rtmsg has one byte for the table; a larger number goes into an attribute.
+    short_table = table if table < 256 else _RT_TABLE_UNSPEC
+    body = pack("=BBBBBBBBI", version, route.length, 0, 0, short_table, _RTPROT_BOOT, scope, _RTN_UNICAST, 0)
     if route.length:
         body += attribute(_RTA_DST, route.destination)
     if route.gateway:

@@ -1,7 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Kernel settings by their path below /proc/sys: read, written, and kept for the next boot in a file of sysctl.d.
+"""Kernel settings (sysctls): read them, write them, and keep them for the next boot in a file of /etc/sysctl.d.
 
-Which settings a pod bridge needs is bridge_spec's subject.
+A setting is named by its path below /proc/sys, as in ``net/ipv4/ip_forward``. Which settings are needed is up to the
+callers: ``ovs.bridge_spec`` for the pod bridge, ``overlay.wireguard.interface`` for the overlay.
 """
 
 from __future__ import annotations
@@ -9,26 +10,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ..atomic_file import write_atomic
+from ..atomic_file import read_text, write_atomic
 from ..differences import Differences
 from ..errors import EvioError
 
 _PROC_SYS = Path("/proc/sys")
+
 _HEADER = "# What pods need of this node's kernel. Written by the collection evio.cni; changes here do not last.\n"
+
 _MODE = 0o644
 
 
 class SysctlError(EvioError):
-    """The kernel has no such setting, or does not let it be changed."""
+    """A setting, or the file that keeps settings, cannot be read or written."""
 
 
 def read_sysctls(names: Iterable[str]) -> dict[str, str]:
-    """The values of those settings that the kernel has; names as in ``net/ipv4/ip_forward``."""
-    return {name: value for name in names if (value := _read(name)) is not None}
+    """Return the values of these settings, without the settings that the kernel does not have. Raises SysctlError."""
+    return {name: value.strip() for name in names if (value := _read_text(_PROC_SYS / name)) is not None}
 
 
 def write_sysctls(wanted: Mapping[str, str]) -> None:
-    """Set those that differ. Raises SysctlError."""
+    """Set the settings whose values differ. Raises SysctlError."""
     found = read_sysctls(wanted)
     for name, value in wanted.items():
         if found.get(name) != value:
@@ -39,14 +42,17 @@ def write_sysctls(wanted: Mapping[str, str]) -> None:
 
 
 def compare_file(path: str, wanted: Mapping[str, str]) -> Differences:
-    """How the file of sysctl.d differs from one that keeps these settings; nothing wanted is no file."""
+    """Return how a file of sysctl.d differs from a file that keeps these settings. Raises SysctlError.
+
+    No settings wanted means no file wanted.
+    """
     differences = Differences()
     differences.compare(path, _render(wanted) if wanted else None, _read_text(Path(path)))
     return differences
 
 
 def ensure_file(path: str, wanted: Mapping[str, str]) -> Differences:
-    """Make the file keep these settings, and return what differed before. Raises SysctlError."""
+    """Write the file, or remove it if no settings are wanted; return what differed before. Raises SysctlError."""
     differences = compare_file(path, wanted)
     if differences.changed:
         try:
@@ -60,7 +66,7 @@ def ensure_file(path: str, wanted: Mapping[str, str]) -> Differences:
 
 
 def dotted(name: str) -> str:
-    """As sysctl(8) prints it: dots between the parts, and slashes for dots within one."""
+    """Return a setting's name as sysctl(8) prints it: slashes and dots exchanged."""
     return name.translate(str.maketrans("/.", "./"))
 
 
@@ -68,15 +74,8 @@ def _render(wanted: Mapping[str, str]) -> str:
     return _HEADER + "".join(f"{dotted(name)} = {value}\n" for name, value in sorted(wanted.items()))
 
 
-def _read(name: str) -> str | None:
-    text = _read_text(_PROC_SYS / name)
-    return text.strip() if text is not None else None
-
-
 def _read_text(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
+        return read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise SysctlError(f"cannot read {path}: {error}") from error

@@ -17,7 +17,7 @@ from ..cni.netconf import NetConf
 from ..errors import EvioError
 from ..firewall.network_rules import FAMILY, HOST_ENDS, TABLE, rules_of
 from ..ipam.host_local import HOST_LOCAL, Reservations
-from ..kernel.ethtool import leaves_out_checksums
+from ..kernel.ethtool import has_tx_checksum
 from ..kernel.netlink import NetlinkError
 from ..kernel.rtnetlink import Link, Netlink, PodNetlink
 from ..overlay.wireguard.state import overlay_fault, read_state
@@ -166,7 +166,7 @@ def _wrong_offload(conf: NetConf, pod: PodNetlink, link: Link) -> Iterator[str]:
             has_tso = switch_of(ovsdb, conf.bridge).has_userspace_tso
     except OvsdbError:
         return  # The port's link says so.
-    if not has_tso and leaves_out_checksums(pod, link.name):
+    if not has_tso and has_tx_checksum(pod, link.name):
         yield f"{link.name} leaves its checksums to a datapath that does not fill them in (ethtool: tx)"
 
 

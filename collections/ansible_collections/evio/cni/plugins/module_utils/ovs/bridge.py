@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Making the pod bridge: one function for the module, for repair, and for ADD when its quick check fails.
+"""Make, compare, release and remove the pod bridge: for the module ovs_bridge, for repair, and for ADD's rare path.
 
-Open vSwitch is spoken to by the OVSDB protocol (library ``ovs``), addresses and links by netlink (``pyroute2``).
-What a bridge shall be is the subject of bridge_spec.
+The functions here work on OVSDB. ``bridge_device`` does what the kernel must be told by netlink, and ``bridge_spec``
+says what the bridge must be.
 """
 
 from __future__ import annotations
@@ -26,38 +26,38 @@ from .jsonrpc import OvsdbError
 def compare_bridge(
     spec: BridgeSpec, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, must_exist: bool = False
 ) -> Differences:
-    """How the bridge differs from the spec; nothing is changed. timeout in seconds. must_exist as in ensure_bridge."""
+    """Return how the bridge differs from the spec, and change nothing. Parameters and errors as for ensure_bridge."""
     check_spec(spec)
     with connect(ovsdb, timeout) as database:
-        return compare(spec, _state(database, spec, must_exist))
+        return compare(spec, _read_state(database, spec, must_exist))
 
 
 def ensure_bridge(
     spec: BridgeSpec, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, must_exist: bool = False
 ) -> Differences:
-    """Make the bridge as the spec says and return what differed before. Ports and what is not in the spec stay.
+    """Make the bridge as the spec says, and return what differed before. Ports and all that the spec leaves open stay.
 
-    Raises an EvioError where the OVSDB does not answer in time or vswitchd cannot make it: then a new bridge is undone.
-    must_exist: the same for a bridge that somebody else was to make and that is not there.
+    ``timeout`` in seconds. Raises an EvioError where OVSDB does not answer in time or vswitchd cannot make the bridge;
+    a bridge that was created by this call is deleted then. With ``must_exist`` a missing bridge is an error too.
     """
     check_spec(spec)
     with connect(ovsdb, timeout) as database:
-        state = _state(database, spec, must_exist)
+        state = _read_state(database, spec, must_exist)
         differences = compare(spec, state)
         if not differences.changed:
             return differences
         if state is None:
             _refuse_foreign_link(spec.name)
-        is_made_here = _write(database, spec)
+        is_created_here = _write_rows(database, spec)
         try:
             database.await_switch()
             _await_device(database, spec)
             set_up_link(spec.name, spec.gateways)
-            write_sysctls({**spec.node_sysctls, **_of_link(spec)})
+            write_sysctls({**spec.node_sysctls, **_existing_link_sysctls(spec)})
             if spec.gateways:
                 accept_forwarding(spec.name)
         except EvioError:
-            if is_made_here:
+            if is_created_here:
                 database.extend_deadline()
                 with contextlib.suppress(OvsdbError):
                     _delete(database, spec.name)
@@ -68,9 +68,12 @@ def ensure_bridge(
 def remove_bridge(
     name: str, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, dry_run: bool = False, only_ours: bool = True
 ) -> bool:
-    """Remove a bridge; False where there is none. Raises BridgeError for one that is somebody else's, if only_ours."""
+    """Remove a bridge; return False where there is none. Raises EvioError.
+
+    With ``only_ours``, a bridge without our mark (OWNER_ID) is not removed: BridgeError.
+    """
     with connect(ovsdb, timeout) as database:
-        row = _bridge(database, name)
+        row = _bridge_row(database, name)
         if row is None:
             return False
         if only_ours and not _is_ours(row):
@@ -85,17 +88,17 @@ def remove_bridge(
 
 
 def release_bridge(name: str, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, dry_run: bool = False) -> bool:
-    """Give back a bridge that somebody else has made: our gateways and marks go, it stays with all that is plugged in.
+    """Take our gateways, marks and firewall rules off a bridge that somebody else has made, and keep the bridge.
 
-    False where there is no such bridge, or none that has anything of ours.
+    Returns False where there is no such bridge, or it has no mark of ours. Raises EvioError.
     """
     with connect(ovsdb, timeout) as database:
-        row = _bridge(database, name)
+        row = _bridge_row(database, name)
         if row is None or not _is_ours(row):
             return False
         if not dry_run:
             clear_addresses(name)
-            database.commit(lambda _transaction: _clear_marks(_bridge(database, name)))
+            database.commit(lambda _transaction: _clear_marks(_bridge_row(database, name)))
             withdraw_forwarding(name)
         return True
 
@@ -103,36 +106,32 @@ def release_bridge(name: str, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0
 def unplug(
     names: Iterable[str], *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, dry_run: bool = False
 ) -> list[str]:
-    """Take ports of these names off whichever bridges have them; those that were there. Devices stay."""
-    wanted = set(names)
+    """Remove ports of these names from all bridges, and return the names that were there. The devices stay.
+
+    Raises OvsdbError.
+    """
+    unwanted = set(names)
 
     def fill(_transaction: Any) -> None:
         for row in database.tables["Bridge"].rows.values():
-            if any(port.name in wanted for port in row.ports):
-                assign(row, "ports", [port for port in row.ports if port.name not in wanted])
+            if any(port.name in unwanted for port in row.ports):
+                assign(row, "ports", [port for port in row.ports if port.name not in unwanted])
 
     with connect(ovsdb, timeout) as database:
         bridges = database.tables["Bridge"].rows.values()
-        found = sorted(port.name for row in bridges for port in row.ports if port.name in wanted)
+        found = sorted(port.name for row in bridges for port in row.ports if port.name in unwanted)
         if found and not dry_run:
             database.commit(fill)
             database.await_switch()
         return found
 
 
-def _refuse_foreign_link(name: str) -> None:
-    """A netdev bridge leaves its TAP behind when its database is lost: that one is taken up again, any other is not."""
-    link = read_link(name)
-    if link is not None and link.kind != "tun":
-        raise BridgeError(
-            f"a network interface {name} is there that is no Open vSwitch bridge; remove it or take another name"
-        )
-
-
-def _state(database: Database, spec: BridgeSpec, must_exist: bool) -> BridgeState | None:
-    row = _bridge(database, spec.name)
+def _read_state(database: Database, spec: BridgeSpec, must_exist: bool) -> BridgeState | None:
+    row = _bridge_row(database, spec.name)
     if row is None and must_exist:
-        raise BridgeError(f"there is no bridge {spec.name}, which was to be there already; is that its name?")
+        raise BridgeError(
+            f"there is no bridge {spec.name}, which must exist already; check its name, or the program that makes it"
+        )
     if row is None:
         return None
     link = read_link(spec.name)
@@ -145,30 +144,35 @@ def _state(database: Database, spec: BridgeSpec, must_exist: bool) -> BridgeStat
         spanning_tree=row.stp_enable or row.rstp_enable,
         addresses=link.addresses if link else frozenset(),
         is_up=bool(link and link.is_up),
+        # A setting that the kernel does not have for the device counts as wanted: see _existing_link_sysctls.
         sysctls={**spec.link_sysctls, **read_sysctls(spec.sysctls)} if link else {},
         is_forwarded=is_accepted(spec.name),
     )
 
 
-def _of_link(spec: BridgeSpec) -> dict[str, str]:
-    """Those of the link's settings that the kernel has for it.
+def _refuse_foreign_link(name: str) -> None:
+    """Raise BridgeError if another network device has the bridge's name.
 
-    It has none where there is no IPv6, as on every link of less than IPv6's 1280 bytes: that one listens to no router.
+    A tap device is no obstacle: a bridge with datapath ``netdev`` leaves it behind when its database is lost.
     """
-    return {name: spec.link_sysctls[name] for name in read_sysctls(spec.link_sysctls)}
+    link = read_link(name)
+    if link is not None and link.kind != "tun":
+        raise BridgeError(
+            f"a network interface {name} is there that is no Open vSwitch bridge; remove it or take another name"
+        )
 
 
-def _write(database: Database, spec: BridgeSpec) -> bool:
-    """Make or change the bridge's rows in one transaction; True if it made the bridge, and nobody else meanwhile."""
-    is_made_here = False
+def _write_rows(database: Database, spec: BridgeSpec) -> bool:
+    """Create or change the bridge's rows in one transaction; return whether this transaction created the bridge."""
+    is_created_here = False
 
     def fill(transaction: Any) -> None:
-        nonlocal is_made_here
-        row = _bridge(database, spec.name)
-        is_made_here = row is None
+        nonlocal is_created_here
+        row = _bridge_row(database, spec.name)
+        is_created_here = row is None
         if row is None:
             row = _insert_bridge(database, transaction, spec.name)
-        interface = _own_interface(row) or _insert_own_interface(database, transaction, row)
+        interface = _local_interface(row) or _insert_local_port(database, transaction, row)
         assign(row, "datapath_type", "" if spec.datapath_type == "system" else spec.datapath_type)
         assign(row, "fail_mode", "standalone")
         assign(row, "stp_enable", False)
@@ -180,15 +184,15 @@ def _write(database: Database, spec: BridgeSpec) -> bool:
             assign(interface, "mtu_request", spec.mtu)
 
     database.commit(fill)
-    return is_made_here
+    return is_created_here
 
 
 def _await_device(database: Database, spec: BridgeSpec) -> None:
-    """Return once the bridge's device is there with its number and MTU."""
+    """Wait until the bridge's device exists, with its OpenFlow number and MTU. Raises BridgeError and OvsdbError."""
 
-    def is_there() -> bool:
-        row = _bridge(database, spec.name)
-        interface = _own_interface(row) if row is not None else None
+    def is_ready() -> bool:
+        row = _bridge_row(database, spec.name)
+        interface = _local_interface(row) if row is not None else None
         if interface is None:
             return False
         if interface.error:
@@ -199,12 +203,20 @@ def _await_device(database: Database, spec: BridgeSpec) -> None:
     hint = ""
     if spec.datapath_type == "system":
         hint = "; has this kernel the module openvswitch? without it, take datapath_type netdev"
-    database.wait(is_there, f"has not made the device of bridge {spec.name}{hint}")
+    database.wait(is_ready, f"has not made the device of bridge {spec.name}{hint}")
+
+
+def _existing_link_sysctls(spec: BridgeSpec) -> dict[str, str]:
+    """Return the settings of the device that the kernel has.
+
+    It has none where the device has no IPv6, as with an MTU below 1280 bytes. There no router advertisement counts.
+    """
+    return {name: spec.link_sysctls[name] for name in read_sysctls(spec.link_sysctls)}
 
 
 def _delete(database: Database, name: str) -> None:
     def fill(_transaction: Any) -> None:
-        row = _bridge(database, name)
+        row = _bridge_row(database, name)
         assign(database.root, "bridges", [bridge for bridge in database.root.bridges if bridge != row])
 
     database.commit(fill)
@@ -220,13 +232,14 @@ def _clear_marks(row: Any) -> None:
         assign(row, "external_ids", {key: value for key, value in row.external_ids.items() if key not in marks})
 
 
-def _bridge(database: Database, name: str) -> Any:
+def _bridge_row(database: Database, name: str) -> Any:
     return next((row for row in database.tables["Bridge"].rows.values() if row.name == name), None)
 
 
-def _own_interface(row: Any) -> Any:
-    own = (port for port in row.ports if port.name == row.name)
-    return next((interface for port in own for interface in port.interfaces), None)
+def _local_interface(bridge: Any) -> Any:
+    """Return the interface by which the kernel sees the bridge, or None. Its port has the bridge's name."""
+    local = (port for port in bridge.ports if port.name == bridge.name)
+    return next((interface for port in local for interface in port.interfaces), None)
 
 
 def _insert_bridge(database: Database, transaction: Any, name: str) -> Any:
@@ -236,8 +249,11 @@ def _insert_bridge(database: Database, transaction: Any, name: str) -> Any:
     return bridge
 
 
-def _insert_own_interface(database: Database, transaction: Any, bridge: Any) -> Any:
-    """The port by which the kernel sees the bridge; vswitchd makes one without it too, but gives it no MTU."""
+def _insert_local_port(database: Database, transaction: Any, bridge: Any) -> Any:
+    """Insert the bridge's local port and return its interface.
+
+    vswitchd creates the device without these rows too, but then it sets no MTU.
+    """
     interface = transaction.insert(database.tables["Interface"])
     interface.name, interface.type = bridge.name, "internal"
     port = transaction.insert(database.tables["Port"])

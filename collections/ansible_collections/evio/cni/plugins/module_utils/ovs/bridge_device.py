@@ -84,7 +84,7 @@ def clear_addresses(name: str) -> None:
 
 
 def _configured_addresses(messages: Iterable[Any]) -> frozenset[str]:
-    """Return the addresses that somebody configured: not link-local ones, not those with a lifetime (router, DHCP)."""
+    """Return the configured addresses: no link-local address, and none with a lifetime (from a router or DHCP)."""
     return frozenset(
         f"{address}/{message['prefixlen']}"
         for message in messages

@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What the pod bridge shall be and what it is: its description, and how the two differ.
+"""The pod bridge as it is wanted (``BridgeSpec``) and as it is (``BridgeState``), and how the two differ.
 
-Pure. Reading and changing the bridge is the subject of bridge.
+Pure. ``bridge`` reads and changes the bridge.
 """
 
 from __future__ import annotations
@@ -15,57 +15,57 @@ from typing import Any
 from ..differences import Differences
 from ..errors import EvioError
 from ..mtu import LEAST_MTU, MOST_MTU
-from ..names import bridge_mac
-from .datapath import DATAPATH_TYPES
+from ..names import DATAPATH_TYPES, bridge_mac, is_mac
 from .external_ids import OWNER, OWNER_ID
 
 _FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
+"""By IP version."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
-"""IFNAMSIZ of linux/if.h, 16 with the final zero."""
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+"""linux/if.h: IFNAMSIZ is 16 with the final zero."""
 
 
 class BridgeError(EvioError):
-    """The bridge cannot be described so, or cannot be made."""
+    """No bridge can be as the spec says, or the bridge cannot be made, changed or removed."""
 
 
 @dataclass(frozen=True)
 class BridgeSpec:
-    """The bridge as it shall be."""
+    """The bridge as it is wanted."""
 
     name: str
     gateways: tuple[str, ...]
-    """Its addresses in CIDR notation, at most one a family: the gateways of the node's pods. Empty leaves them as they
-    are, as on a bridge that somebody else addresses."""
+    """Addresses in CIDR notation, at most one per IP version: the gateways of the node's pods. An empty tuple leaves
+    the bridge's addresses alone."""
     mtu: int | None = None
     """Bytes; None leaves it to Open vSwitch."""
     datapath_type: str = "system"
-    """``system``, the kernel's datapath, or ``netdev``, that of vswitchd."""
+    """``system`` for the kernel's datapath, ``netdev`` for vswitchd's."""
     mac: str | None = None
     """None derives it from the first gateway, so that it never changes."""
     external_ids: Mapping[str, str] = field(default_factory=lambda: {OWNER_ID: OWNER})
 
     @property
     def fixed_mac(self) -> str | None:
+        """The MAC to set, in lower case; None without ``mac`` and gateways."""
         if self.mac is not None:
             return self.mac.lower()
         return bridge_mac(_gateway(self.gateways[0]).ip.packed) if self.gateways else None
 
     @property
     def node_sysctls(self) -> dict[str, str]:
-        """What makes the node the router of its pods, by path below /proc/sys; kept over a boot by who installs it."""
+        """Settings that make the node its pods' router, by path below /proc/sys. The caller keeps them over a boot."""
         versions = {_gateway(gateway).version for gateway in self.gateways}
         return {_FORWARDING[version]: "1" for version in sorted(versions)}
 
     @property
     def link_sysctls(self) -> dict[str, str]:
-        """What the bridge's own link must be told where it has IPv6: that no pod may advertise itself as the node's
-        router (CVE-2020-10749)."""
+        """Settings of the bridge's device: ignore router advertisements, which a pod could send (CVE-2020-10749)."""
         return {f"net/ipv6/conf/{self.name}/accept_ra": "0"}
 
     @property
     def sysctls(self) -> dict[str, str]:
-        """All that the kernel must be told."""
+        """All settings, of the node and of the bridge's device."""
         return {**self.node_sysctls, **self.link_sysctls}
 
 
@@ -80,25 +80,28 @@ class BridgeState:
     fail_mode: str | None
     spanning_tree: bool
     addresses: frozenset[str]
-    """Those that were given to it: without link-local ones, and those with a lifetime (from a router, a lease)."""
+    """Configured addresses in CIDR notation, without link-local addresses and without those that have a lifetime."""
     is_up: bool
     sysctls: Mapping[str, str]
-    """Those of the spec's that the kernel has, by path below /proc/sys."""
+    """Values of the spec's settings, as far as the kernel has them; by path below /proc/sys."""
     is_forwarded: bool = True
-    """Whether the node's firewall lets through what comes from and goes to its pods, as far as it is iptables'."""
+    """Whether iptables lets packets from and to pods through. Other firewalls do not count."""
 
 
 def check_spec(spec: BridgeSpec) -> None:
-    """Raise BridgeError for what no bridge can have; Open vSwitch's library drops some of it silently."""
+    """Raise BridgeError for a spec that no bridge can have. Open vSwitch's library ignores some bad values silently."""
     if not _NAME.fullmatch(spec.name):
-        raise BridgeError(f"bridge name {spec.name!r}: it takes up to 15 letters, digits, '-', '_' and '.'")
+        raise BridgeError(
+            f"bridge name {spec.name!r}: a name has up to 15 letters, digits, '-', '_' and '.', and begins with a "
+            "letter or digit"
+        )
     if spec.datapath_type not in DATAPATH_TYPES:
         raise BridgeError(f"datapath_type {spec.datapath_type!r} is none of {', '.join(DATAPATH_TYPES)}")
-    if spec.mac is not None and not _is_usable_mac(spec.mac):
-        raise BridgeError(f"mac {spec.mac!r} is not the address of one interface, as in 0a:58:0a:f4:03:01")
+    if spec.mac is not None and not _is_unicast_mac(spec.mac.lower()):
+        raise BridgeError(f"mac {spec.mac!r} is not a unicast MAC address, as in 0a:58:0a:f4:03:01")
     versions = [_gateway(gateway).version for gateway in spec.gateways]
     if len(set(versions)) != len(versions):
-        raise BridgeError(f"gateways {', '.join(spec.gateways)}: a bridge has one a family")
+        raise BridgeError(f"gateways {', '.join(spec.gateways)}: a bridge has at most one gateway per IP version")
     least = LEAST_MTU[6 if 6 in versions else 4]
     most = MOST_MTU[spec.datapath_type]
     if spec.mtu is not None and not least <= spec.mtu <= most:
@@ -106,7 +109,7 @@ def check_spec(spec: BridgeSpec) -> None:
 
 
 def compare(spec: BridgeSpec, state: BridgeState | None) -> Differences:
-    """Every property that the spec speaks of; all of them differ where there is no bridge yet."""
+    """Return which properties of the spec the bridge lacks: all of them if there is no bridge (None)."""
     found = _properties_found(state) if state is not None else {}
     differences = Differences()
     for name, wanted in _properties_wanted(spec).items():
@@ -150,9 +153,8 @@ def _canonical(gateways: Sequence[str]) -> list[str]:
     return sorted(str(_gateway(gateway)) for gateway in gateways)
 
 
-def _is_usable_mac(mac: str) -> bool:
-    is_one_interfaces = _MAC.fullmatch(mac.lower()) is not None and not int(mac[:2], 16) & 1
-    return is_one_interfaces and mac != "00:00:00:00:00:00"
+def _is_unicast_mac(mac: str) -> bool:
+    return is_mac(mac) and not int(mac[:2], 16) & 1 and mac != "00:00:00:00:00:00"
 
 
 def _gateway(cidr: str) -> IPv4Interface | IPv6Interface:

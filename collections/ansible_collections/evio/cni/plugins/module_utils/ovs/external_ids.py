@@ -1,8 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""By what our bridges and ports are known: their external_ids in Open vSwitch, their names and their MACs.
-
-Pure, and without an import that a plugin's call would have to wait for.
-"""
+"""The keys that we write to and read from external_ids and other_config in Open vSwitch's database. Pure."""
 
 from __future__ import annotations
 
@@ -11,23 +8,38 @@ if TYPE_CHECKING:
     from ..cni.attachment import Attachment
 
 OWNER_ID = "evio-owner"
+
 OWNER = "evio.cni"
-"""Only what carries OWNER_ID with this value is ever removed."""
+"""Value of OWNER_ID on our bridges and ports. We remove nothing that lacks it."""
+
 EPOCH_ID = "evio-epoch"
-CONTAINER_ID = "evio-container"
-IFNAME_ID = "evio-ifname"
-NETWORK_ID = "evio-network"
-ADDRESS_ID = "evio-ip"
-MAC_ID = "attached-mac"
-INTERFACE_ID = "iface-id"
+"""On a bridge: the fencing epoch of the node's claim on its subnet."""
+
 REMOVED_PORT_ID = "evio-closed-"
-"""Of a bridge, with the number of a port behind it that a DEL has unplugged, and the port's name as value: its flows,
-which nothing matches any more, go with the next ADD, GC or repair, and the key after them. Waiting for vswitchd to take
-a device off would double the time of a DEL."""
+"""On a bridge, followed by the OpenFlow number of a port that DEL has removed; the value is the port's name.
+
+Its flows, which match no frame any more, and then this key are deleted by the next ADD, GC or repair. If DEL deleted
+them, it would have to wait for vswitchd to release the port, which would double its time.
+"""
+
+CONTAINER_ID = "evio-container"
+
+IFNAME_ID = "evio-ifname"
+
+NETWORK_ID = "evio-network"
+
+ADDRESS_ID = "evio-ip"
+
+MAC_ID = "attached-mac"
+
+INTERFACE_ID = "iface-id"
+
+USERSPACE_TSO = "userspace-tso-enable"
+"""In other_config of the table Open_vSwitch: segmentation offload in vswitchd's datapath (ovs-vswitchd.conf.db(5))."""
 
 
 def external_ids(attachment: Attachment, mac: str) -> dict[str, str]:
-    """By what a pod's port says whose it is from the first."""
+    """Return the external_ids that a pod's port has from its creation on."""
     return {
         OWNER_ID: OWNER,
         CONTAINER_ID: attachment.container_id,
@@ -39,5 +51,5 @@ def external_ids(attachment: Attachment, mac: str) -> dict[str, str]:
 
 
 def address_ids(addresses: list[str]) -> dict[str, str]:
-    """What it says besides once IPAM has answered; addresses may have their prefix lengths."""
+    """Return the external_ids that a pod's port gets once IPAM has answered; prefix lengths are left out."""
     return {ADDRESS_ID: ",".join(address.partition("/")[0] for address in addresses)}

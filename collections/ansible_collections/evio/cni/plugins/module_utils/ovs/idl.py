@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The Open vSwitch database through its project's own library, with a deadline over all that is done in one go.
+"""The Open_vSwitch database through Open vSwitch's own Python library, with one deadline for all requests together.
 
-For modules, repair and the plugin's rare path; ADD's and DEL's usual path speaks the protocol itself (ovsdb_rpc).
+For modules, repair, and the creation of bridges. ADD and DEL use ``jsonrpc``, because the library's import takes 40 ms.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from .jsonrpc import OvsdbError
 
 _DATABASE = "Open_vSwitch"
+
 _COLUMNS = {
     "Open_vSwitch": ["bridges", "cur_cfg", "next_cfg", "other_config", "external_ids"],
     "Bridge": [
@@ -24,15 +25,16 @@ _COLUMNS = {
     "Port": ["name", "interfaces"],
     "Interface": ["name", "type", "mtu", "mtu_request", "ofport", "error", "external_ids"],
 }  # fmt: skip
+"""The columns that the library keeps a copy of, by table."""
 
 
 class OvsdbAbsentError(OvsdbError):
-    """The library is not installed or no server listens: what a node looks like before it has an Open vSwitch."""
+    """The node has no Open vSwitch yet: its library is not installed, or no server listens."""
 
 
 @contextlib.contextmanager
 def connect(ovsdb: str, timeout: float) -> Iterator[Database]:
-    """A connection for one piece of work; timeout in seconds for all of it.
+    """Connect for one piece of work, and disconnect at its end. ``timeout`` in seconds is for all of it.
 
     Raises OvsdbError, or OvsdbAbsentError where there is nothing to connect to.
     """
@@ -44,9 +46,11 @@ def connect(ovsdb: str, timeout: float) -> Iterator[Database]:
 
 
 class Database:
-    """The Open_vSwitch database as the library keeps it, with a deadline over all that is done in one go."""
+    """A copy of the database that the library keeps up to date, with one deadline for all requests together."""
 
     def __init__(self, ovsdb: str, timeout: float) -> None:
+        """Connect and wait for the content. Raises as ``connect``."""
+        # Rare path: modules must work in check mode before the library is installed.
         try:
             import ovs.db.idl
             import ovs.jsonrpc
@@ -67,21 +71,25 @@ class Database:
         self.wait(self._idl.has_ever_connected, "has not sent its content")
 
     def close(self) -> None:
+        """Close the connection."""
         self._idl.close()
 
     def extend_deadline(self) -> None:
-        """Start the time anew: what failed must be undone, however late it is."""
+        """Start the timeout again, so that a failed change can be undone however late it is."""
         self._deadline = time.monotonic() + self._timeout
 
     @property
     def root(self) -> Any:
-        """The one row of table Open_vSwitch."""
+        """The only row of the table Open_vSwitch. Raises OvsdbError where there is none."""
         for row in self._idl.tables["Open_vSwitch"].rows.values():
             return row
         raise OvsdbError(f"the database at {self._ovsdb} is empty: is ovs-vswitchd running?")
 
     def commit(self, fill: Callable[[Any], None]) -> None:
-        """Let ``fill`` change rows in one transaction, and once more if what it has changed was changed meanwhile."""
+        """Let ``fill`` change rows in a transaction, and commit it. Raises OvsdbError.
+
+        ``fill`` is called again if another client has changed, since they were read, rows that it changes.
+        """
         transaction_type = self._ovs.db.idl.Transaction
         while True:
             transaction = transaction_type(self._idl)
@@ -101,9 +109,15 @@ class Database:
             self._turn("has not sent what changed meanwhile")
 
     def await_switch(self) -> None:
-        """Return once vswitchd has taken up all that was committed."""
+        """Wait until vswitchd has applied all that was committed. Raises OvsdbError."""
         complaint = "has not taken up the change: is ovs-vswitchd running?"
         self.wait(lambda: bool(self.root.cur_cfg >= self._committed), complaint)
+
+    def wait(self, condition: Callable[[], bool], complaint: str) -> None:
+        """Wait until the condition holds. Raises OvsdbError with the complaint at the deadline."""
+        self._idl.run()
+        while not condition():
+            self._turn(complaint)
 
     def _fetch_schema(self) -> Any:
         ovs, remaining = self._ovs, max(int((self._deadline - time.monotonic()) * 1000), 1)
@@ -130,14 +144,8 @@ class Database:
         finally:
             connection.close()
 
-    def wait(self, condition: Callable[[], bool], complaint: str) -> None:
-        """Return once the condition holds; raise OvsdbError with the complaint when the time is up."""
-        self._idl.run()
-        while not condition():
-            self._turn(complaint)
-
     def _turn(self, complaint: str) -> None:
-        """Let the library work until something comes or a little time has passed (a link is not announced by OVSDB)."""
+        """Let the library work until OVSDB sends something or 20 ms pass: a condition may depend on the kernel too."""
         poller = self._ovs.poller.Poller()
         self._idl.wait(poller)
         self._block(poller, complaint)
@@ -152,8 +160,11 @@ class Database:
 
 
 def assign(row: Any, column: str, value: Any) -> None:
-    """Write what differs (the library sends every column that is assigned to), if it still is what was read."""
-    current = getattr(row, column, None)  # A new row has none.
+    """Set a column if its value differs, on condition that it is still the value that was read.
+
+    The library sends every column that is set, also to an equal value.
+    """
+    current = getattr(row, column, None)  # A new row has no values.
     if (current[0] if isinstance(current, list) and current and not isinstance(value, list) else current) != value:
         if current is not None:
             row.verify(column)

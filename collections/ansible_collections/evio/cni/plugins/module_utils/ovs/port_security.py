@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a pod may send: frames from its own MAC and addresses, ARP and neighbour discovery for these alone.
+"""Port security: which frames a pod may send. Frames from its own MAC and addresses, ARP and neighbour discovery.
 
-Pure: the flows of one port, which openflow puts into the bridge. Nothing is said here of what a pod may receive.
+Pure: computes the flows of one port. ``flows`` installs them. What a pod may receive is not restricted.
 """
 
 from __future__ import annotations
@@ -27,26 +27,42 @@ from .openflow import (
     Flow,
 )
 
-_DROP, _ALLOW, _DROP_DISCOVERY, _ALLOW_DISCOVERY = 0x6A00, 0x6A01, 0x6A02, 0x6A03
-"""Priorities: above the bridge's own flow, which lets everything pass."""
-_IPV4, _ARP, _IPV6 = b"\x08\x00", b"\x08\x06", b"\x86\xdd"
-_ICMPV6 = b"\x3a"
-_SOLICITATION, _ADVERTISEMENT = 135, 136
-_ROUTERS_OWN = (134, 137)
-"""Router advertisement and redirect (RFC 4861): a pod that sent them would become its neighbours' router."""
-_UNTAGGED = b"\0\0"
-_NOBODY = b"\0" * 16
 OURS, OURS_MASK = 0xE710 << 48, 0xFFFF << 48
-"""What the cookies of all our flows have in common."""
+"""The upper 16 bits of the cookies of all our flows."""
+
+_DROP, _ALLOW, _DROP_DISCOVERY, _ALLOW_DISCOVERY = 0x6A00, 0x6A01, 0x6A02, 0x6A03
+"""Priorities. The bridge's NORMAL flow has a lower one, 0."""
+
+_IPV4, _ARP, _IPV6 = b"\x08\x00", b"\x08\x06", b"\x86\xdd"
+"""EtherTypes."""
+
+_ICMPV6 = b"\x3a"
+"""IP protocol number."""
+
+_NEIGHBOR_SOLICITATION, _NEIGHBOR_ADVERTISEMENT = 135, 136
+
+_ROUTERS_ONLY = (134, 137)
+"""Router advertisement and redirect (RFC 4861): a pod that sends them would become its neighbours' router."""
+
+_UNTAGGED = b"\0\0"
+
+_UNSPECIFIED = b"\0" * 16
+"""The IPv6 address ``::``"""
+
+_NO_OPTION = b"\0" * 6
+"""What Open vSwitch matches for a link-layer address where the message has no such option."""
 
 
 def cookie_of(host_ifname: str) -> int:
-    """By what the flows of a port are known, also once the port is gone and its number forgotten."""
+    """Return the cookie of a port's flows. It finds them even when the port is gone and its number forgotten."""
     return int(short_hash(host_ifname), 16) | OURS
 
 
 def flows_of(ofport: int, mac: str, addresses: list[str]) -> list[Flow]:
-    """The flows of a port (its OpenFlow number), for a pod's MAC and addresses; prefix lengths are passed over."""
+    """Return the flows of a port for a pod's MAC and addresses; prefix lengths of addresses are ignored.
+
+    ``ofport`` is the port's OpenFlow number.
+    """
     hardware = bytes.fromhex(mac.replace(":", ""))
     own = [packed(address.partition("/")[0]) for address in addresses]
     port = (IN_PORT, pack("!I", ofport))
@@ -58,9 +74,9 @@ def flows_of(ofport: int, mac: str, addresses: list[str]) -> list[Flow]:
                 Flow(_ALLOW, [*sender, (ETH_TYPE, _ARP), (ARP_SPA, address), (ARP_SHA, hardware)], may_pass=True)
             )
             flows.append(Flow(_ALLOW, [*sender, (ETH_TYPE, _IPV4), (IPV4_SRC, address)], may_pass=True))
-    own6 = [address for address in own if len(address) == 16]
-    if own6:
-        flows += _ipv6_flows(port, sender, hardware, [*own6, _link_local(hardware)])
+    own_ipv6 = [address for address in own if len(address) == 16]
+    if own_ipv6:
+        flows += _ipv6_flows(port, sender, hardware, [*own_ipv6, _link_local(hardware)])
     return flows
 
 
@@ -68,24 +84,25 @@ def _ipv6_flows(
     port: tuple[int, bytes], sender: list[tuple[int, bytes]], hardware: bytes, own: list[bytes]
 ) -> list[Flow]:
     flows = [Flow(_ALLOW, [*sender, (ETH_TYPE, _IPV6), (IPV6_SRC, address)], may_pass=True) for address in own]
-    for kind in (*_ROUTERS_OWN, _SOLICITATION, _ADVERTISEMENT):
-        icmp = [(ETH_TYPE, _IPV6), (IP_PROTO, _ICMPV6), (ICMPV6_TYPE, bytes([kind]))]
-        flows.append(Flow(_DROP_DISCOVERY, [port, *icmp], may_pass=False))
+    for kind in (*_ROUTERS_ONLY, _NEIGHBOR_SOLICITATION, _NEIGHBOR_ADVERTISEMENT):
+        message = [(ETH_TYPE, _IPV6), (IP_PROTO, _ICMPV6), (ICMPV6_TYPE, bytes([kind]))]
+        flows.append(Flow(_DROP_DISCOVERY, [port, *message], may_pass=False))
     for address in own:
         discovery = [*sender, (ETH_TYPE, _IPV6), (IPV6_SRC, address), (IP_PROTO, _ICMPV6)]
-        solicitation = [*discovery, (ICMPV6_TYPE, bytes([_SOLICITATION]))]
+        solicitation = [*discovery, (ICMPV6_TYPE, bytes([_NEIGHBOR_SOLICITATION]))]
         flows.append(Flow(_ALLOW_DISCOVERY, [*solicitation, (ND_SLL, hardware)], may_pass=True))
-        flows.append(Flow(_ALLOW_DISCOVERY, [*solicitation, (ND_SLL, b"\0" * 6)], may_pass=True))
+        flows.append(Flow(_ALLOW_DISCOVERY, [*solicitation, (ND_SLL, _NO_OPTION)], may_pass=True))
         for target in own:
-            told = [(ICMPV6_TYPE, bytes([_ADVERTISEMENT])), (ND_TARGET, target), (ND_TLL, hardware)]
-            flows.append(Flow(_ALLOW_DISCOVERY, [*discovery, *told], may_pass=True))
+            claim = [(ICMPV6_TYPE, bytes([_NEIGHBOR_ADVERTISEMENT])), (ND_TARGET, target), (ND_TLL, hardware)]
+            flows.append(Flow(_ALLOW_DISCOVERY, [*discovery, *claim], may_pass=True))
     for target in own:
-        # Duplicate address detection (RFC 4862): asked by nobody yet.
-        probe = [(ETH_TYPE, _IPV6), (IPV6_SRC, _NOBODY), (IP_PROTO, _ICMPV6), (ICMPV6_TYPE, bytes([_SOLICITATION]))]
-        flows.append(Flow(_ALLOW_DISCOVERY, [*sender, *probe, (ND_TARGET, target)], may_pass=True))
+        # Duplicate address detection (RFC 4862) solicits from the unspecified address.
+        probe = [(ETH_TYPE, _IPV6), (IPV6_SRC, _UNSPECIFIED), (IP_PROTO, _ICMPV6)]
+        probe += [(ICMPV6_TYPE, bytes([_NEIGHBOR_SOLICITATION])), (ND_TARGET, target)]
+        flows.append(Flow(_ALLOW_DISCOVERY, [*sender, *probe], may_pass=True))
     return flows
 
 
 def _link_local(hardware: bytes) -> bytes:
-    """The address that a kernel gives itself by its MAC (RFC 4291, appendix A)."""
+    """Return the link-local address that a kernel derives from a MAC (RFC 4291, appendix A)."""
     return b"\xfe\x80" + b"\0" * 6 + bytes([hardware[0] ^ 2]) + hardware[1:3] + b"\xff\xfe" + hardware[3:]

@@ -1,8 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What holds for a node's whole Open vSwitch: segmentation offload in userspace.
+"""Userspace TSO: a setting of the node's whole Open vSwitch, which vswitchd reads only when it starts.
 
-The offload is read by vswitchd only when it starts. Bridges are the subject of bridge, and which datapath a
-kernel can have that of datapath.
+With datapath ``netdev``, a pod's TCP goes packet by packet without it. Bridges are the subject of ``bridge``.
 """
 
 from __future__ import annotations
@@ -12,30 +11,30 @@ from pathlib import Path
 
 from .. import paths
 from ..differences import Differences
-from .datapath import DATAPATH_TYPES
+from ..kernel.boot import boot_id
+from ..names import DATAPATH_TYPES
+from .external_ids import USERSPACE_TSO
 from .idl import assign, connect
 from .jsonrpc import OvsdbError
 
-TSO = "userspace-tso-enable"
-"""Open_vSwitch other_config. Without it a pod's TCP over the userspace datapath goes one packet at a time."""
 _SET_DURING = "evio-tso-set-during"
-"""Open_vSwitch external_ids: the run of vswitchd that was on when TSO was set, and so does not have it."""
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+"""In external_ids of the table Open_vSwitch: the run of vswitchd during which TSO was set, and which lacks it still."""
+
 _PID_FILE = "ovs-vswitchd.pid"
-"""Beside the database's socket, as Open vSwitch's own scripts have it."""
+"""Beside the database's socket, where Open vSwitch's own scripts put it."""
 
 
 @dataclass(frozen=True)
 class SwitchState:
-    """What ensure_switch found and leaves behind."""
+    """What ``ensure_switch`` found and left."""
 
     differences: Differences
     is_restart_needed: bool
-    """vswitchd must be started, or started anew, for what is set to count."""
+    """Whether vswitchd must be started or restarted before the setting counts."""
 
 
 def predict_switch(datapath_type: str) -> SwitchState:
-    """What ensure_switch would do to an Open vSwitch that is yet to be installed or started."""
+    """Return what ``ensure_switch`` will do once Open vSwitch is installed and started. Raises OvsdbError."""
     _check_datapath_type(datapath_type)
     differences = _compare(datapath_type, {})
     return SwitchState(differences, is_restart_needed=differences.changed)
@@ -44,7 +43,7 @@ def predict_switch(datapath_type: str) -> SwitchState:
 def ensure_switch(
     datapath_type: str, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, dry_run: bool = False
 ) -> SwitchState:
-    """Set the offload as the datapath wants it, whether vswitchd runs or not. timeout in seconds.
+    """Set userspace TSO as the datapath type needs it, whether vswitchd runs or not. ``timeout`` in seconds.
 
     Raises OvsdbError, or OvsdbAbsentError where there is no Open vSwitch yet.
     """
@@ -56,7 +55,7 @@ def ensure_switch(
 
         def fill(_transaction: object) -> None:
             root = database.root
-            assign(root, "other_config", {**root.other_config, TSO: _wanted(datapath_type)})
+            assign(root, "other_config", {**root.other_config, USERSPACE_TSO: _wanted(datapath_type)})
             if running is not None:
                 assign(root, "external_ids", {**root.external_ids, _SET_DURING: running})
 
@@ -72,8 +71,8 @@ def _check_datapath_type(datapath_type: str) -> None:
 
 def _compare(datapath_type: str, other_config: dict[str, str]) -> Differences:
     differences = Differences()
-    # Not set and "false" are the same to vswitchd.
-    differences.compare(TSO, _wanted(datapath_type), other_config.get(TSO, "false"))
+    # A missing key means "false" to vswitchd.
+    differences.compare(USERSPACE_TSO, _wanted(datapath_type), other_config.get(USERSPACE_TSO, "false"))
     return differences
 
 
@@ -82,11 +81,14 @@ def _wanted(datapath_type: str) -> str:
 
 
 def _running_vswitchd(ovsdb: str) -> str | None:
-    """This run of vswitchd, told from all others by boot, process id and start (field 22 of proc(5)'s stat)."""
+    """Return an identifier of the running vswitchd, or None if none runs.
+
+    Boot, process id and start time (field 22 of /proc/PID/stat, proc(5)) tell it from all other runs.
+    """
     try:
         pid = int((Path(ovsdb.removeprefix("unix:")).parent / _PID_FILE).read_text(encoding="ascii"))
         name, _bracket, fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")
-        boot = _BOOT_ID.read_text(encoding="ascii").strip()
+        boot = boot_id()
     except (OSError, ValueError):
         return None
     state, started = fields.split()[0], fields.split()[19]

@@ -16,7 +16,7 @@ from ..cni.spec import INVALID_CONFIG, NOT_AS_ATTACHED, TRY_AGAIN, Call, CniErro
 from ..firewall.network_rules import rules_of
 from ..ipam.delegate import start_ipam
 from ..ipam.host_local import HOST_LOCAL, Reservations
-from ..kernel.ethtool import leaves_out_checksums
+from ..kernel.ethtool import has_tx_checksum
 from ..kernel.netns import open_netns
 from ..kernel.rtnetlink import Netlink, PodNetlink
 from ..ovs.flows import has_port_security, lacks_normal_flow
@@ -59,7 +59,7 @@ def _check(call: Call, attachment: Attachment, conf: NetConf, netns: int) -> Non
         host_end = host.link(said.host_end["name"])
         link = _check_pod(pod, host_end, said)
         _check_routes(pod, link, said)
-        leaves_out = leaves_out_checksums(pod, link.name)
+        leaves_out = has_tx_checksum(pod, link.name)
         _check_host(conf, host, host_end, said)
     _check_reservations(attachment, conf, said)
     try:

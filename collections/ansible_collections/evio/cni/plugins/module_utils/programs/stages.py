@@ -54,14 +54,18 @@ def write_stages(directory: str, final: str) -> None:
     stages = Path(directory) / f"{sys.implementation.cache_tag}.stages"
     stages.mkdir()
     os.chmod(stages, 0o755)
+    contents: dict[str, list[str]] = {}
     for call in _CALLS:
         loaded: set[str] = set()
         for stage in call:
             order = (name for entry in stage for name in code.import_order(entry))
-            modules = [name for name in dict.fromkeys(order) if name not in loaded]
-            packages = code.packages() if stage[0] == _PROGRAM else []
-            loaded.update(modules)
-            _write(stages / stage[0], (packages, [(name, code.compiled(name)) for name in modules]))
+            contents[stage[0]] = [name for name in dict.fromkeys(order) if name not in loaded]
+            loaded.update(contents[stage[0]])
+    # All packages of all stages are in the first, because Python imports a module's package before the module.
+    used = sorted({package for names in contents.values() for name in names for package in _packages(name)})
+    for entry, names in contents.items():
+        packages = used if entry == _PROGRAM else []
+        _write(stages / entry, (packages, [(name, code.compiled(name)) for name in names]))
     _write(stages / _IMPORTER, code.compiled(_IMPORTER))
 
 
@@ -72,11 +76,6 @@ class _Code:
         self._directory = directory
         self._final = final
         self._trees: dict[str, ast.Module] = {}
-
-    def packages(self) -> list[str]:
-        """All packages of the library, each after its parent."""
-        found = (self._directory / "evio_cni").glob("**/__init__.py")
-        return sorted(".".join(path.parent.relative_to(self._directory).parts) for path in found)
 
     def import_order(self, name: str, seen: set[str] | None = None) -> Iterator[str]:
         """A module and all modules that it imports at its top level, directly or not; each after those it imports."""
@@ -112,6 +111,14 @@ class _Code:
 
 def _is_future_import(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.ImportFrom) and statement.module == "__future__"
+
+
+def _packages(name: str) -> Iterator[str]:
+    """The packages around a module, apart from the outermost, which ``stage_import`` makes itself."""
+    package = name.rpartition(".")[0]
+    while "." in package:
+        yield package
+        package = package.rpartition(".")[0]
 
 
 def _path(name: str) -> str:

@@ -1,10 +1,11 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Segmentation offload is set before vswitchd starts, and only where the datapath wants it."""
+"""Userspace TSO is set before vswitchd starts, and only with datapath ``netdev``."""
 
 from __future__ import annotations
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.ovs.userspace_tso import TSO, ensure_switch
+from ansible_collections.evio.cni.plugins.module_utils.ovs.external_ids import USERSPACE_TSO
+from ansible_collections.evio.cni.plugins.module_utils.ovs.userspace_tso import ensure_switch
 
 from .ovs_daemons import OpenVSwitch
 
@@ -15,11 +16,11 @@ def test_offload_is_set_while_vswitchd_is_not_running(ovs: OpenVSwitch) -> None:
     ovs.kill_vswitchd()
     assert ensure_switch("netdev", ovsdb=ovs.ovsdb, timeout=2, dry_run=True).differences.changed
     assert ensure_switch("netdev", ovsdb=ovs.ovsdb, timeout=2).differences.changed
-    assert ovs.vsctl("--no-wait", "get", "Open_vSwitch", ".", f"other_config:{TSO}") == '"true"'
+    assert ovs.vsctl("--no-wait", "get", "Open_vSwitch", ".", f"other_config:{USERSPACE_TSO}") == '"true"'
     assert not ensure_switch("netdev", ovsdb=ovs.ovsdb, timeout=2).differences.changed
 
 
-def test_kernel_datapath_that_never_had_it_needs_no_change(ovs: OpenVSwitch) -> None:
+def test_kernel_datapath_without_the_setting_needs_no_change(ovs: OpenVSwitch) -> None:
     assert not ensure_switch("system", ovsdb=ovs.ovsdb).differences.changed
     ensure_switch("netdev", ovsdb=ovs.ovsdb)
     assert ensure_switch("system", ovsdb=ovs.ovsdb).differences.changed

@@ -1,0 +1,30 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Kernel settings that are kept for the next boot in a file of sysctl.d."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.evio.cni.plugins.module_utils.kernel.sysctl import SysctlError, dotted, ensure_file
+
+
+def test_file_is_written_kept_and_removed(tmp_path: Path) -> None:
+    path = tmp_path / "sysctl.d/60-evio.conf"
+    assert ensure_file(str(path), {"net/ipv4/ip_forward": "1"}).changed
+    assert path.read_text().endswith("\nnet.ipv4.ip_forward = 1\n")
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert not ensure_file(str(path), {"net/ipv4/ip_forward": "1"}).changed
+    assert ensure_file(str(path), {}).changed
+    assert not path.exists()
+    assert not ensure_file(str(path), {}).changed
+
+
+def test_error_names_the_file_whose_directory_is_none(tmp_path: Path) -> None:
+    (tmp_path / "sysctl.d").write_text("")
+    with pytest.raises(SysctlError, match=r"cannot read .*60-evio\.conf"):
+        ensure_file(str(tmp_path / "sysctl.d/60-evio.conf"), {"net/ipv4/ip_forward": "1"})
+
+
+def test_setting_of_an_interface_with_a_dot_is_named_as_sysctl_reads_it() -> None:
+    assert dotted("net/ipv6/conf/eth0.7/accept_ra") == "net.ipv6.conf.eth0/7.accept_ra"
