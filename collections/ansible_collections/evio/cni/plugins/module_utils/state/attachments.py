@@ -56,11 +56,6 @@ class JournalEntry:
     is_deleted: bool
     """A DEL could not finish."""
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether its port could be made again from the entry."""
-        return bool(self.mac and self.ips)
-
 
 def journal_entries(journal: Journal, network: str) -> list[JournalEntry]:
     """All of a network's, in the order of their names. Raises CniError where the journal cannot be read at all."""
