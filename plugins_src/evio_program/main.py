@@ -1,7 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The program ``evio``: a CNI plugin where a runtime calls it, the operator's tool on a node where a person does.
+"""The program ``evio``: the CNI plugin when a runtime calls it, the operator's tool on a node when a person does.
 
-Only standard output and the exit status are this file's subject; what a verb does is the library's.
+This file reads standard input and the environment, chooses the verb, and writes the result or the error. What a verb
+does is in the library's ``plugin`` package; the operator's commands are in ``commands``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import select
 import sys
 
 from evio_cni.cni.netconf import NetConf, conf_for_removal, decode, version_of
-from evio_cni.cni.spec import FAILED, SUPPORTED_VERSIONS, CniError, check_version, parse_call, version_result
+from evio_cni.cni.spec import FAILED, SUPPORTED_VERSIONS, Call, CniError, check_version, parse_call, version_result
 from evio_cni.errors import EvioError
 from evio_cni.fast_json import dumps
 
@@ -20,14 +21,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_PATIENCE_MS = 200
-"""For a configuration that is not needed; libcni writes it at once."""
+_STDIN_WAIT_MS = 200
+"""How long to wait for a configuration that is not needed; libcni writes it at once."""
 
 
 def main() -> None:
-    """Never returns: leaving the interpreter as it is saves a millisecond of every call."""
+    """Run the program. Never returns: ending the process without the interpreter's clean-up saves a millisecond."""
     if _is_called_by_runtime():
-        # Too short a life for anything to become garbage.
+        # The process ends before garbage could matter.
         gc.disable()
         posix._exit(_serve_runtime())
     from evio_program.commands import run
@@ -36,61 +37,86 @@ def main() -> None:
 
 
 def _is_called_by_runtime() -> bool:
-    """A person gives arguments; a runtime sets variables, even one that forgets to say what it wants."""
+    """Tell by CNI_COMMAND, or by any variable CNI_* if there are no arguments, as people give them."""
     return b"CNI_COMMAND" in posix.environ or (len(sys.argv) == 1 and any(one[:4] == b"CNI_" for one in posix.environ))
 
 
 def _serve_runtime() -> int:
-    """One call of a container runtime: one JSON object at most on standard output (SPEC.md section 2)."""
-    spoken = _Spoken()
+    """Serve one call of a container runtime; return the exit status.
+
+    At most one JSON object is written to standard output, the result or the error (SPEC.md section 2).
+    """
+    reply = _Reply()
     try:
-        result = _answer(spoken)
-    except CniError as error:
-        return _fail(error, spoken)
+        result = _run_verb(reply)
     except EvioError as error:
-        return _fail(CniError(FAILED, str(error)), spoken)
+        # Only a failed call needs the codes.
+        from evio_cni.plugin.error_codes import cni_error
+
+        return reply.error(cni_error(error))
     except Exception as error:
         import traceback
 
         details = traceback.format_exc()
         _write(2, details)
-        return _fail(CniError(FAILED, f"unexpected {type(error).__name__}: {error}", details), spoken)
-    if result is not None:
-        _write(1, dumps(result) + "\n")
-    return 0
+        return reply.error(CniError(FAILED, f"unexpected {type(error).__name__}: {error}", details))
+    return reply.result(result)
 
 
-class _Spoken:
-    """The version in which the runtime speaks, once it is known: errors are told in it too."""
+class _Reply:
+    """What is written to standard output, in the specification's version that the configuration asks for."""
 
-    cni_version = "1.0.0"
+    def __init__(self) -> None:
+        self.cni_version = "1.0.0"
+        """For errors that happen before the configuration's version is known."""
+
+    def result(self, result: dict[str, Any] | None) -> int:
+        """Write the result, if the verb has one; return the exit status."""
+        if result is not None:
+            _write(1, dumps(result) + "\n")
+        return 0
+
+    def error(self, error: CniError) -> int:
+        """Write an error; return the exit status."""
+        _write(1, dumps(error.to_json(self.cni_version)) + "\n")
+        return 1
 
 
-def _answer(spoken: _Spoken) -> dict[str, Any] | None:
+def _run_verb(reply: _Reply) -> dict[str, Any] | None:
+    """Run the verb that the environment names; return its result, None for verbs without one. Raises EvioError."""
     try:
         call = parse_call({_decode(key): _decode(value) for key, value in posix.environ.items()})
     except CniError:
-        spoken.cni_version = _version_if_said() or spoken.cni_version
+        reply.cni_version = _version_on_stdin() or reply.cni_version
         raise
     if call.command == "VERSION":
-        return version_result(_version_if_said() or SUPPORTED_VERSIONS[-1])
+        return version_result(_version_on_stdin() or SUPPORTED_VERSIONS[-1])
     raw = decode(_read_stdin())
-    version = version_of(raw)
-    spoken.cni_version = version
-    check_version(call.command, version)
+    reply.cni_version = version_of(raw)
+    check_version(call.command, reply.cni_version)
     if call.command == "DEL":
+        # stage
         from evio_cni.plugin.delete import cmd_del
 
         cmd_del(call, conf_for_removal(raw))
         return None
     conf = NetConf(raw)
     if call.command == "ADD":
+        # stage
         from evio_cni.plugin.add import cmd_add
 
         result = cmd_add(call, conf)
+        # Loaded already, with ADD's last stage.
         from evio_cni.cni.result import shape_result
 
-        return shape_result(result, version)
+        return shape_result(result, reply.cni_version)
+    _run_query(call, conf)
+    return None
+
+
+def _run_query(call: Call, conf: NetConf) -> None:
+    """Run CHECK, STATUS or GC. Raises EvioError."""
+    # stage: each verb's own.
     if call.command == "CHECK":
         from evio_cni.plugin.check import cmd_check
 
@@ -103,26 +129,23 @@ def _answer(spoken: _Spoken) -> dict[str, Any] | None:
         from evio_cni.plugin.gc import cmd_gc
 
         cmd_gc(call, conf)
-    return None
 
 
-def _version_if_said() -> str | None:
-    """That of a configuration that need not be there: runtimes have been seen to send none, and to keep the pipe."""
+def _version_on_stdin() -> str | None:
+    """Return the cniVersion of a configuration that need not be there.
+
+    Some runtimes send no configuration with VERSION and leave the pipe open, so the end of the input is not awaited.
+    """
     poll = select.poll()
     poll.register(0, select.POLLIN)
     text = b""
     try:
-        while poll.poll(_PATIENCE_MS) and (block := posix.read(0, 1 << 16)):
+        while poll.poll(_STDIN_WAIT_MS) and (block := posix.read(0, 1 << 16)):
             text += block
         version = decode(text).get("cniVersion")
     except (CniError, OSError):
         return None
     return version if isinstance(version, str) and version else None
-
-
-def _fail(error: CniError, spoken: _Spoken) -> int:
-    _write(1, dumps(error.to_json(spoken.cni_version)) + "\n")
-    return 1
 
 
 def _read_stdin() -> bytes:

@@ -49,6 +49,7 @@ EVERY_CALL = {
     "evio_cni.ovs.ports",
     "evio_cni.paths",
     "evio_cni.state.directory",
+    "evio_cni.state.errors",
     "evio_cni.state.journal",
     "evio_cni.state.lock",
     "evio_program",

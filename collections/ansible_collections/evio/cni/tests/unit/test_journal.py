@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.cni.attachment import Attachment
-from ansible_collections.evio.cni.plugins.module_utils.cni.spec import IO_FAILURE, CniError
+from ansible_collections.evio.cni.plugins.module_utils.cni.spec import IO_FAILURE
 from ansible_collections.evio.cni.plugins.module_utils.names import host_ifname
+from ansible_collections.evio.cni.plugins.module_utils.plugin.error_codes import cni_error
+from ansible_collections.evio.cni.plugins.module_utils.state.errors import StateError
 from ansible_collections.evio.cni.plugins.module_utils.state.journal import Journal
 
 POD = Attachment("evio", "a", "eth0")
@@ -41,7 +43,7 @@ def test_entry_is_read_back_as_it_was_written(journal: Journal) -> None:
 def test_nothing_is_added_to_an_entry_that_is_gone(journal: Journal, state: Path) -> None:
     journal.begin(POD, ENTRY)
     journal.remove(POD)
-    with pytest.raises(CniError, match="cannot write the journal"):
+    with pytest.raises(StateError, match="cannot write the journal"):
         journal.add(POD, {"deleted": True})
     assert list((state / "evio").iterdir()) == []
 
@@ -131,9 +133,9 @@ def test_link_in_the_entrys_place_is_not_followed(journal: Journal, state: Path,
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (state / "evio/b:eth0").symlink_to(victim)
-    with pytest.raises(CniError) as raised:
+    with pytest.raises(StateError) as raised:
         journal.begin(Attachment("evio", "b", "eth0"), ENTRY)
-    assert raised.value.code == IO_FAILURE
+    assert cni_error(raised.value).code == IO_FAILURE
     assert victim.read_text() == "precious"
 
 
@@ -151,9 +153,9 @@ def test_state_directory_that_is_a_file_is_an_error_in_words(
 ) -> None:
     state.parent.mkdir()
     state.write_text("")
-    with pytest.raises(CniError, match=r"journal.*Not a directory") as raised:
+    with pytest.raises(StateError, match=r"journal.*Not a directory") as raised:
         call(journal)
-    assert raised.value.code == IO_FAILURE
+    assert cni_error(raised.value).code == IO_FAILURE
 
 
 def test_hosts_end_is_the_one_that_was_noted(tmp_path: Path) -> None:
@@ -169,5 +171,5 @@ def test_hosts_end_is_known_though_the_entry_cannot_be_read(tmp_path: Path) -> N
     journal = Journal(str(tmp_path))
     (tmp_path / "evio/0a1b:eth0").mkdir(parents=True)
     assert journal.host_end(Attachment("evio", "0a1b", "eth0")) == host_ifname("evio", "0a1b", "eth0")
-    with pytest.raises(CniError, match="cannot read the journal"):
+    with pytest.raises(StateError, match="cannot read the journal"):
         journal.read(Attachment("evio", "0a1b", "eth0"))

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Network namespaces of pods: opened by the path that the runtime gives, entered and left again."""
+"""Network namespaces of pods: open one by its path, look for an interface in it, run a function in it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import fcntl
 import posix
 from _socket import if_nametoindex
 
-from ..cni.spec import INVALID_ENVIRONMENT, CniError
+from ..errors import EvioError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,27 +18,31 @@ if TYPE_CHECKING:
 
 _CLONE_NEWNET = 0x40000000
 _NS_GET_NSTYPE = 0xB703
-"""linux/nsfs.h."""
+"""linux/sched.h, linux/nsfs.h"""
 _OWN = "/proc/thread-self/ns/net"
 _OWN_PROCESS: Any = None
-"""dlopen(3): the symbols of the program itself, libc's among them."""
+"""For dlopen(3): the symbols of the running program, libc's among them."""
+
+
+class NetnsError(EvioError):
+    """A path is not the network namespace of a pod."""
 
 
 def open_netns(path: str) -> int:
-    """The descriptor of a pod's namespace. Raises CniError for what is none, and for the host's own."""
+    """Open a pod's network namespace and return the descriptor. Raises NetnsError, also for the host's own."""
     try:
-        # Without waiting for a writer, should it be a pipe.
+        # O_NONBLOCK: opening a named pipe must not wait for its writer.
         netns = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise CniError(INVALID_ENVIRONMENT, f"CNI_NETNS {path!r} cannot be opened: {reason}") from None
+        raise NetnsError(f"{path!r} cannot be opened: {reason}") from None
     if not _is_network(netns):
         posix.close(netns)
-        raise CniError(INVALID_ENVIRONMENT, f"CNI_NETNS {path!r} is no network namespace")
+        raise NetnsError(f"{path!r} is no network namespace")
     there, here = posix.fstat(netns), posix.stat(_OWN)
     if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino):
         posix.close(netns)
-        raise CniError(INVALID_ENVIRONMENT, f"CNI_NETNS {path!r} is the host's own network, not a pod's")
+        raise NetnsError(f"{path!r} is the host's own network, not a pod's")
     return netns
 
 
@@ -50,7 +54,7 @@ def _is_network(descriptor: int) -> bool:
 
 
 def is_netns(path: str) -> bool:
-    """Whether a namespace is there: what is left of one that was unmounted is a file like any other."""
+    """Return whether there is a namespace at the path; a file whose namespace was unmounted is an ordinary file."""
     try:
         return posix.stat(path).st_dev == posix.stat(_OWN).st_dev
     except OSError:
@@ -58,7 +62,7 @@ def is_netns(path: str) -> bool:
 
 
 def has_interface(name: str) -> bool:
-    """Whether there is a device of this name where the caller is."""
+    """Return whether an interface of this name exists in the namespace of the calling thread."""
     try:
         return if_nametoindex(name) > 0
     except OSError:
@@ -66,7 +70,7 @@ def has_interface(name: str) -> bool:
 
 
 def in_netns(netns: int, work: Callable[[], Result]) -> Result:
-    """Do a piece of work in the network namespace of a file descriptor, and come back whatever happens."""
+    """Run ``work`` in the namespace of an open descriptor and return its result; the thread then returns to its own."""
     own = posix.open(_OWN, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
         setns(netns)
@@ -83,7 +87,7 @@ def setns(descriptor: int) -> None:
     if hasattr(posix, "setns"):
         posix.setns(descriptor, _CLONE_NEWNET)
         return
-    # Before Python 3.12; importing ctypes itself takes three times as long as these two calls.
+    # Before Python 3.12. ``ctypes`` takes three times as long to import as its C module and these two calls.
     import _ctypes
 
     if _ctypes.call_function(_ctypes.dlsym(_ctypes.dlopen(_OWN_PROCESS, 2), "setns"), (descriptor, _CLONE_NEWNET)) != 0:

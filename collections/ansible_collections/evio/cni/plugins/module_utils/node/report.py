@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..cni.netconf import NetConf
-from ..cni.spec import Call, CniError
+from ..cni.spec import Call
 from ..errors import EvioError
 from ..ipam.host_local import HOST_LOCAL, Reservations
 from ..ovs.jsonrpc import OvsdbClient
@@ -50,8 +50,8 @@ def network_status(conf: NetConf) -> NetworkStatus:
     ports: dict[str, Port] | None = None
     try:
         cmd_status(Call("STATUS", "", "", "", DEFAULT_CNI_PATH, {}), conf)
-    except CniError as error:
-        verdict = error.msg
+    except EvioError as error:
+        verdict = str(error)
     try:
         with OvsdbClient(conf.ovsdb) as ovsdb:
             if has_daemon(ovsdb):

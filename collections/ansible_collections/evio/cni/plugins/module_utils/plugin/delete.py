@@ -32,7 +32,7 @@ def delete_attachment(attachment: Attachment, conf: NetConf, cni_path: str, netn
     IPAM's plugin is looked for in ``cni_path``, a list as in CNI_PATH, and is told ``netns``, which may be empty.
     """
     # A disk that is full or read-only keeps no pod from being removed; that its entry stays is told at the end.
-    with AttachmentLock(conf.state_dir, attachment, is_needed=False):
+    with AttachmentLock(conf.state_dir, attachment, is_required=False):
         failure = detach(attachment, conf, cni_path, netns)
     if failure is not None:
         raise failure

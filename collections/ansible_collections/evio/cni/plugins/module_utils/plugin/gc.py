@@ -22,14 +22,12 @@ from ..ovs.ports import ports_of
 from ..paths import DEFAULT_CNI_PATH
 from ..state.attachments import is_alive, is_half_made
 from ..state.journal import Journal
+from ..state.lock import LONGEST_CALL_SECONDS
 from .delete import delete_attachment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..cni.netconf import NetConf
-
-_ADD_SECONDS = 60.0
-"""Longer than any ADD takes: IPAM has 20 s, and as many when it is undone, Open vSwitch 5."""
 
 
 @dataclass
@@ -47,7 +45,7 @@ def collect_network(conf: NetConf) -> Collected:
 
     An ADD that is at work is not disturbed: entries of the last minute are left alone.
     """
-    young = Journal(conf.state_dir).younger_than(conf.name, _ADD_SECONDS)
+    young = Journal(conf.state_dir).younger_than(conf.name, LONGEST_CALL_SECONDS)
     return Collected(conf.name, *collect_garbage(conf, young, DEFAULT_CNI_PATH))
 
 

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The directories of the plugin's state: make them, and tell whether they can be written."""
+"""The directories of the plugin's state: make them, and tell whether files can be written in them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import posix
 
 
 def is_writable(directory: str) -> bool:
-    """Whether a lock and a journal can be put there, made with all those above it if need be."""
+    """Return whether files can be written in a directory, or it and its missing parents can be made."""
     while directory and not posix.access(directory, posix.F_OK):
         directory = directory.rpartition("/")[0]
     return posix.access(directory or "/", posix.W_OK | posix.X_OK)
 
 
 def make_directories(path: str) -> None:
-    """A directory with all those above it, nobody else's business. Raises OSError."""
-    at = ""
+    """Make a directory and its missing parents, each with mode 0700. Raises OSError."""
+    directory = ""
     for part in filter(None, path.split("/")):
-        at += "/" + part
+        directory += "/" + part
         try:
-            posix.mkdir(at, 0o700)
+            posix.mkdir(directory, 0o700)
         except FileExistsError:
             continue

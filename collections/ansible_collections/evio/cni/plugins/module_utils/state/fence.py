@@ -1,45 +1,47 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The fence of a node whose claim on its subnet is lost: while it stands, no pod is given an address of it.
+"""The fence of a node that has lost its claim on its pod subnet: while it stands, no new pod gets an address.
 
-A file with the reason in the state directory, so that ADD and STATUS know without asking etcd. Who has asked etcd puts
-it up and takes it down: a run of the role node_subnet or of evio-config-gen, and ``evio status`` where it can ask.
+It is a file in the state directory that holds the reason, so that ADD and STATUS know without asking etcd. Those that
+ask etcd put it up and take it down: the role node_subnet, evio-config-gen and ``evio status``.
 """
 
 from __future__ import annotations
 
 import posix
 
-from ..cni.spec import IO_FAILURE, NOT_AVAILABLE, CniError
+from .errors import FenceError, StateError
 
 _FILE = ".fence"
-"""A network's directory cannot have this name."""
+"""No network's directory can have this name: the names of networks begin with a letter or a digit."""
+_LONGEST_REASON = 4096
+"""Bytes."""
 
 
 def fence_file(state_dir: str) -> str:
+    """Return the path of the fence."""
     return f"{state_dir}/{_FILE}"
 
 
 def read_fence(state_dir: str) -> str | None:
-    """Why the node is fenced; None if it is not."""
+    """Return why the node is fenced; None if it is not."""
     try:
-        descriptor = posix.open(fence_file(state_dir), posix.O_RDONLY | posix.O_CLOEXEC)
+        with open(fence_file(state_dir), "rb", 0) as file:
+            reason = file.read(_LONGEST_REASON)
     except OSError:
         return None
-    try:
-        return posix.read(descriptor, 4096).decode("utf-8", "replace").strip() or "its claim is lost"
-    finally:
-        posix.close(descriptor)
+    return reason.decode("utf-8", "replace").strip() or "its claim is lost"
 
 
 def refuse_if_fenced(state_dir: str) -> None:
-    """Raise CniError where new pods would get addresses that another node may have by now."""
+    """Raise FenceError if the node is fenced: another node may have its pods' addresses by now."""
     reason = read_fence(state_dir)
     if reason is not None:
-        raise CniError(NOT_AVAILABLE, f"this node's claim on its pod subnet is lost: {reason}")
+        raise FenceError(f"this node's claim on its pod subnet is lost: {reason}")
 
 
 def put_up_fence(state_dir: str, reason: str) -> bool:
-    """Refuse new pods from now on; False if that was so for this reason. Raises CniError."""
+    """Fence the node. Return False if it was fenced for this reason already. Raises StateError."""
+    # Imports pathlib, which ADD and STATUS do not need.
     from ..atomic_file import write_atomic
 
     if read_fence(state_dir) == reason:
@@ -47,16 +49,16 @@ def put_up_fence(state_dir: str, reason: str) -> bool:
     try:
         write_atomic(fence_file(state_dir), reason + "\n", mode=0o600)
     except OSError as error:
-        raise CniError(IO_FAILURE, f"cannot write {fence_file(state_dir)}: {error.strerror}") from None
+        raise StateError(f"cannot write {fence_file(state_dir)}: {error.strerror}") from None
     return True
 
 
 def take_down_fence(state_dir: str) -> bool:
-    """Let new pods in again; False if there was no fence. Raises CniError."""
+    """Let new pods in again. Return False if there was no fence. Raises StateError."""
     try:
         posix.unlink(fence_file(state_dir))
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise CniError(IO_FAILURE, f"cannot remove {fence_file(state_dir)}: {error.strerror}") from None
+        raise StateError(f"cannot remove {fence_file(state_dir)}: {error.strerror}") from None
     return True

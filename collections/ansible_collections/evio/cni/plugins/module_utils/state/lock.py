@@ -1,8 +1,9 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""One call at a time for each attachment: a DEL waits for the ADD that its runtime has given up.
+"""The lock of an attachment: one call at a time works on it, so a DEL waits for an ADD that its runtime has given up.
 
-A lock on one byte of one file, which byte the attachment's name says, so that nothing is left behind for each. It
-belongs to the open file (OFD, fcntl(2)), which the IPAM plugin inherits: an orphan of a killed ADD holds it as well.
+All attachments share one file and each locks one byte of it, which follows from its name: no file per attachment is
+left behind. The lock belongs to the open file (OFD lock, fcntl(2)), which the IPAM plugin inherits: an IPAM process
+that outlives a killed ADD still holds it.
 """
 
 from __future__ import annotations
@@ -11,35 +12,44 @@ import posix
 from _struct import pack
 from time import monotonic, sleep
 
-from ..cni.spec import IO_FAILURE, TRY_AGAIN, CniError
 from ..names import short_hash
 from .directory import make_directories
+from .errors import AttachmentBusyError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..cni.attachment import Attachment
 
+LONGEST_CALL_SECONDS = 60.0
+"""Longer than any call works on an attachment: IPAM has 20 s, 20 s more when an ADD is undone, Open vSwitch 5 s."""
+
 _FILE = ".lock"
-_LONGEST_WAIT = 60.0
-"""Seconds; longer than any ADD takes: IPAM has 20, and as many when it is undone, Open vSwitch 5."""
-_PAUSE = 0.005
+_POLL_SECONDS = 0.005
 
 
 class AttachmentLock:
-    """Held from ``with`` to its end, or to that of the last process that has inherited it; awaited so many seconds."""
+    """Held from ``with`` to its end, or until the last process that has inherited it ends."""
 
     def __init__(
-        self, state_dir: str, attachment: Attachment, longest_wait: float = _LONGEST_WAIT, *, is_needed: bool = True
+        self,
+        state_dir: str,
+        attachment: Attachment,
+        longest_wait: float = LONGEST_CALL_SECONDS,
+        *,
+        is_required: bool = True,
     ) -> None:
-        """``is_needed``: an error where the state directory takes no lock; else it is done without."""
+        """Wait ``longest_wait`` seconds at most. Where no lock file can be opened, raise only if it ``is_required``."""
         self._directory = state_dir
         self._attachment = attachment
         self._longest_wait = longest_wait
-        self._is_needed = is_needed
+        self._is_required = is_required
         self._descriptor = -1
 
     def open(self) -> None:
-        """Without holding it yet: processes that are started from now on inherit it. Raises CniError."""
+        """Open the file, without taking the lock: processes that are started from now on inherit it.
+
+        Raises StateError.
+        """
         try:
             self._descriptor = self._open()
             posix.set_inheritable(self._descriptor, True)
@@ -47,13 +57,13 @@ class AttachmentLock:
             self._fail(error)
 
     def close(self) -> None:
-        """Let go of it, at least here."""
+        """Close the file, which releases the lock unless another process has inherited it."""
         if self._descriptor >= 0:
             posix.close(self._descriptor)
             self._descriptor = -1
 
     def __enter__(self) -> None:
-        """Raises CniError."""
+        """Take the lock. Raises AttachmentBusyError when another call holds it for too long, and StateError."""
         if self._descriptor < 0:
             self.open()
         if self._descriptor >= 0:
@@ -65,13 +75,8 @@ class AttachmentLock:
                 self.close()
                 raise
 
-    def __exit__(self, *_what: object) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self.close()
-
-    def _fail(self, error: OSError) -> None:
-        self.close()
-        if self._is_needed:
-            raise CniError(IO_FAILURE, f"cannot lock {self._directory}/{_FILE}: {error.strerror}") from None
 
     def _open(self) -> int:
         path, flags = f"{self._directory}/{_FILE}", posix.O_RDWR | posix.O_CREAT | posix.O_NOFOLLOW
@@ -82,17 +87,23 @@ class AttachmentLock:
             return posix.open(path, flags, 0o600)
 
     def _lock(self, deadline: float) -> None:
-        # Not before IPAM's process is under way.
+        # stage: read while IPAM's process starts.
         import fcntl
 
-        wanted = pack("hhqqi", fcntl.F_WRLCK, 0, int(short_hash(self._attachment.path), 16), 1, 0)
+        # struct flock: type, whence, start, length, pid.
+        lock = pack("hhqqi", fcntl.F_WRLCK, 0, int(short_hash(self._attachment.path), 16), 1, 0)
         while True:
             try:
-                fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, wanted)
+                fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, lock)
                 return
             except BlockingIOError:
                 if monotonic() > deadline:
-                    raise CniError(
-                        TRY_AGAIN, f"another call for {self._attachment} has been at work for {self._longest_wait:g} s"
+                    raise AttachmentBusyError(
+                        f"another call for {self._attachment} has been at work for {self._longest_wait:g} s"
                     ) from None
-                sleep(_PAUSE)
+                sleep(_POLL_SECONDS)
+
+    def _fail(self, error: OSError) -> None:
+        self.close()
+        if self._is_required:
+            raise StateError(f"cannot lock {self._directory}/{_FILE}: {error.strerror}") from None
