@@ -27,9 +27,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     sys.path.append(_DISTRIBUTION)
     try:
         if argv[:1] == ["overlay"]:
-            from evio_cni.overlay.wireguard.agent import main
+            from evio_program.overlay_commands import run_overlay
 
-            status = main(argv[1:]) or 0
+            status = run_overlay(argv[1:])
         else:
             options = _parser().parse_args(argv)
             status = options.command(options)

@@ -26,8 +26,6 @@ POD_ROUTES_CONFIG = ETC_DIR + "/pod-routes.json"
 WIREGUARD_KEY = ETC_DIR + "/wireguard.key"
 OVERLAY_STATE = RUN_DIR + "/overlay.json"
 """Which way leads to each node now: written by the overlay's agent."""
-OVERLAY_STATE_SECONDS = 20.0
-"""After which nobody stands behind that file any more: the agent renews it every 5 s."""
 PYTHON_PACKAGES = "/usr/lib/python3/dist-packages"
 """Where the distribution has ovs, pyroute2, etcd3 and grpc; the launcher's -S hides it from sys.path."""
 

@@ -103,9 +103,10 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
+from ..module_utils.defaults import OVERLAY_MTU
 from ..module_utils.errors import EvioError
 from ..module_utils.overlay.reachability import ping_all
-from ..module_utils.overlay.wireguard.config import INTERFACE, MTU
+from ..module_utils.overlay.wireguard.config import INTERFACE
 from ..module_utils.overlay.wireguard.device import USERSPACE, userspace_is_slow
 from ..module_utils.overlay.wireguard.interface import link_exists
 from ..module_utils.overlay.wireguard.state import OverlayState, read_state
@@ -196,7 +197,7 @@ def main() -> None:
             "addresses": {"type": "dict", "required": True},
             "required_nodes": {"type": "list", "elements": "str"},
             "interface": {"type": "str", "default": INTERFACE},
-            "mtu": {"type": "int", "default": MTU},
+            "mtu": {"type": "int", "default": OVERLAY_MTU},
             "timeout": {"type": "float", "default": 60.0},
             "state_file": {"type": "str", "default": paths.OVERLAY_STATE},
         },

@@ -78,11 +78,12 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
+from ..module_utils.defaults import OVERLAY_MTU
 from ..module_utils.errors import EvioError
 from ..module_utils.mtu import LEAST_MTU_IPV6 as IPV6_LOWEST_MTU
 from ..module_utils.overlay.endpoint import LISTEN_PORT, OverlayError, parse_endpoint
 from ..module_utils.overlay.path_mtu import path_mtus, route_mtu
-from ..module_utils.overlay.wireguard.config import MTU, OVERHEAD, parse_overlay
+from ..module_utils.overlay.wireguard.config import OVERHEAD, parse_overlay
 
 DEFAULT_ROUTE = "the internet"
 
@@ -102,7 +103,7 @@ class OverlayMtu:
             if carried is not None:
                 ways[DEFAULT_ROUTE] = carried
         narrowest = min(ways, key=ways.__getitem__, default=None)
-        possible = ways[narrowest] - OVERHEAD if narrowest is not None else MTU
+        possible = ways[narrowest] - OVERHEAD if narrowest is not None else OVERLAY_MTU
         why = (
             f"the way to {narrowest} carries {ways[narrowest]} bytes, of which WireGuard takes {OVERHEAD}"
             if ways
@@ -125,7 +126,7 @@ class OverlayMtu:
                 f"the overlay's MTU goes from {known} to {possible}: {why}. Pods that run keep {known} until they are "
                 "made anew"
             )
-        return min(MTU, possible, MTU if known is None else known)
+        return min(OVERLAY_MTU, possible, OVERLAY_MTU if known is None else known)
 
     def _known(self) -> int | None:
         """Of the overlay that is there; one that cannot be read is written anew in this run."""

@@ -147,12 +147,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
 from ..module_utils.atomic_file import write_atomic
+from ..module_utils.defaults import OVERLAY_MTU
 from ..module_utils.errors import EvioError
 from ..module_utils.firewall.forwarding import withdraw_forwarding
 from ..module_utils.overlay.endpoint import LISTEN_PORT, OverlayError, parse_endpoint
 from ..module_utils.overlay.wireguard.config import (
     INTERFACE,
-    MTU,
     OverlayConfig,
     OverlayPeer,
     PodRoutes,
@@ -325,7 +325,7 @@ def main() -> None:
             "removed_nodes": {"type": "list", "elements": "str", "default": []},
             "interface": {"type": "str", "default": INTERFACE},
             "listen_port": {"type": "int", "default": LISTEN_PORT},
-            "mtu": {"type": "int", "default": MTU},
+            "mtu": {"type": "int", "default": OVERLAY_MTU},
             "pod_cidrs": {"type": "list", "elements": "str"},
             "pod_subnets": {"type": "dict"},
             "config": {"type": "path", "default": paths.OVERLAY_CONFIG},

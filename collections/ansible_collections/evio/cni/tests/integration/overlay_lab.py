@@ -13,7 +13,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -32,10 +31,8 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.device 
 COLLECTIONS = Path(__file__).resolve().parents[5]
 HOST_CIDR = "10.10.0.0/16"
 POD_CIDR = "10.244.0.0/16"
-AGENT = (
-    "import sys; from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.agent import main; "
-    "sys.exit(main(sys.argv[1:]))"
-)
+PROGRAM = COLLECTIONS.parent / "build/bin/evio"
+"""What ``make plugin`` builds."""
 
 PORT_PRESERVING = "masquerade"
 SYMMETRIC = "masquerade random,fully-random"
@@ -124,8 +121,7 @@ class Node:
         ]
         with self.log.open("ab") as log:
             self.agent = subprocess.Popen(
-                self.namespace.command(sys.executable, "-c", AGENT, *map(str, files), "run"),
-                env={**os.environ, "PYTHONPATH": str(COLLECTIONS), "PYTHONDONTWRITEBYTECODE": "1"},
+                self.namespace.command(str(PROGRAM), "overlay", *map(str, files), "run"),
                 stdout=log,
                 stderr=log,
             )

@@ -52,7 +52,7 @@ def ensure_bridge(
         try:
             database.await_switch()
             _await_device(database, spec)
-            set_up_link(spec)
+            set_up_link(spec.name, spec.gateways)
             write_sysctls({**spec.node_sysctls, **_of_link(spec)})
             if spec.gateways:
                 accept_forwarding(spec.name)

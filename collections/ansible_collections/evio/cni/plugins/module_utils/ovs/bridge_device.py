@@ -1,110 +1,111 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The network device of the pod bridge: its link state, MTU, MAC and addresses, by pyroute2."""
+"""The pod bridge's network device in the kernel: read its state, MTU, MAC and addresses; set addresses and state.
+
+``bridge`` makes the bridge itself, in OVSDB. MTU and MAC are set there too.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable
 from ipaddress import ip_address, ip_interface
 from typing import Any
 
-from .bridge_spec import BridgeError, BridgeSpec
+from ..kernel.iproute import Pyroute2MissingError, netlink_errors, open_iproute
+from ..kernel.netlink import NetlinkError
+from .bridge_spec import BridgeError
 from .idl import OvsdbAbsentError
 
-IFA_F_NODAD = 0x02
-"""linux/if_addr.h: the address is ours alone, by the registry; it is used at once."""
-IFA_F_PERMANENT = 0x80
-"""linux/if_addr.h: without a lifetime."""
+_IFF_UP = 0x1
+"""linux/if.h"""
+_IFA_F_NODAD = 0x02
+"""linux/if_addr.h: use the address at once. The registry guarantees that no other node has it."""
+_IFA_F_PERMANENT = 0x80
+"""linux/if_addr.h: the address has no lifetime."""
 
 
 class Link:
-    """The bridge's own network device."""
+    """The bridge's network device as the kernel has it."""
 
     def __init__(self, message: Any, addresses: frozenset[str]) -> None:
         self.index: int = message["index"]
         self.mac: str = message.get_attr("IFLA_ADDRESS")
         self.mtu: int = message.get_attr("IFLA_MTU")
-        self.is_up = bool(message["flags"] & 1)
+        self.is_up = bool(message["flags"] & _IFF_UP)
         info = message.get_attr("IFLA_LINKINFO")
         self.kind: str | None = info.get_attr("IFLA_INFO_KIND") if info else None
+        """``tun`` for a bridge with datapath ``netdev``."""
         self.addresses = addresses
-
-
-@contextlib.contextmanager
-def open_netlink() -> Iterator[Any]:
-    try:
-        from pyroute2 import IPRoute
-    except ImportError as error:
-        raise OvsdbAbsentError("setting up a bridge needs the library pyroute2: install python3-pyroute2") from error
-    with IPRoute() as netlink:
-        yield netlink
+        """In CIDR notation, without link-local addresses and without those that have a lifetime."""
 
 
 def read_link(name: str) -> Link | None:
-    with open_netlink() as netlink:
-        found = netlink.link_lookup(ifname=name)
-        if not found:
-            return None
-        [message] = netlink.get_links(found[0])
-        addresses = frozenset(
-            f"{address.get_attr('IFA_ADDRESS')}/{address['prefixlen']}"
-            for address in netlink.get_addr(index=found[0])
-            if is_given(address)
-        )
-        return Link(message, addresses)
+    """Return the device of this name, or None where there is none.
+
+    Raises NetlinkError, and OvsdbAbsentError where pyroute2 is not installed: like the library ``ovs``, it comes with
+    the installation of Open vSwitch.
+    """
+    try:
+        with open_iproute(f"cannot read the device of bridge {name}") as iproute:
+            found = iproute.link_lookup(ifname=name)
+            if not found:
+                return None
+            [message] = iproute.get_links(found[0])
+            return Link(message, _configured_addresses(iproute.get_addr(index=found[0])))
+    except Pyroute2MissingError as error:
+        raise OvsdbAbsentError(str(error)) from error
 
 
-def is_given(message: Any) -> bool:
-    """Whether an address was given to the bridge, rather than found by itself: link-local, or for a time."""
-    is_link_local = ip_address(message.get_attr("IFA_ADDRESS")).is_link_local
-    return bool((message.get_attr("IFA_FLAGS") or message["flags"]) & IFA_F_PERMANENT) and not is_link_local
+def set_up_link(name: str, gateways: Iterable[str]) -> None:
+    """Set the device up and give it exactly these addresses (CIDR notation); no gateways leave its addresses.
 
-
-def set_up_link(spec: BridgeSpec) -> None:
-    """Addresses and state: wanted ones first, then those of an earlier subnet go."""
-    link = read_link(spec.name)
+    New addresses come before old ones go. Raises BridgeError and NetlinkError.
+    """
+    link = read_link(name)
     if link is None:
         raise BridgeError(
-            f"the device of bridge {spec.name} has gone while it was set up; is another program at work on it?"
+            f"the device of bridge {name} has gone while it was set up; is another program at work on it?"
         )
-    wanted = {str(ip_interface(gateway)) for gateway in spec.gateways} or link.addresses
-    with open_netlink() as netlink:
-        try:
-            if not link.is_up:
-                netlink.link("set", index=link.index, state="up")
-            for address in sorted(wanted - link.addresses):
-                change_address(netlink, "replace", link.index, address)
-            for address in sorted(link.addresses - wanted):
-                change_address(netlink, "del", link.index, address)
-        except netlink_error() as error:
-            raise BridgeError(f"cannot set up the addresses of bridge {spec.name}: {error}") from error
+    wanted = {str(ip_interface(gateway)) for gateway in gateways} or link.addresses
+    with open_iproute(f"cannot set up the addresses of bridge {name}") as iproute:
+        if not link.is_up:
+            iproute.link("set", index=link.index, state="up")
+        for address in sorted(wanted - link.addresses):
+            _add_address(iproute, link.index, address)
+        _delete_addresses(iproute, link.index, link.addresses - wanted)
 
 
 def clear_addresses(name: str) -> None:
-    """All that were given: ensure_bridge has let none stand but ours."""
+    """Delete all configured addresses of the device; ensure_bridge leaves no others than ours. Raises NetlinkError."""
     link = read_link(name)
     if link is not None:
-        with open_netlink() as netlink:
-            try:
-                for address in sorted(link.addresses):
-                    change_address(netlink, "del", link.index, address)
-            except netlink_error() as error:
-                raise BridgeError(f"cannot take the addresses off bridge {name}: {error}") from error
+        with open_iproute(f"cannot take the addresses off bridge {name}") as iproute:
+            _delete_addresses(iproute, link.index, link.addresses)
 
 
-def change_address(netlink: Any, command: str, index: int, address: str) -> None:
-    interface = ip_interface(address)
-    flags = {"flags": IFA_F_NODAD} if interface.version == 6 and command == "replace" else {}
-    try:
-        netlink.addr(command, index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen, **flags)
-    except netlink_error() as error:
-        # Another ensure_bridge, at the same moment, may have taken it away.
-        if error.code != errno.EADDRNOTAVAIL:
-            raise
+def _configured_addresses(messages: Iterable[Any]) -> frozenset[str]:
+    """Return the addresses that somebody configured: not link-local ones, not those with a lifetime (router, DHCP)."""
+    return frozenset(
+        f"{address}/{message['prefixlen']}"
+        for message in messages
+        if (message.get_attr("IFA_FLAGS") or message["flags"]) & _IFA_F_PERMANENT
+        and not ip_address(address := message.get_attr("IFA_ADDRESS")).is_link_local
+    )
 
 
-def netlink_error() -> Any:
-    from pyroute2.netlink.exceptions import NetlinkError
+def _add_address(iproute: Any, index: int, cidr: str) -> None:
+    address = ip_interface(cidr)
+    flags = {"flags": _IFA_F_NODAD} if address.version == 6 else {}
+    iproute.addr("replace", index=index, address=str(address.ip), prefixlen=address.network.prefixlen, **flags)
 
-    return NetlinkError
+
+def _delete_addresses(iproute: Any, index: int, cidrs: Iterable[str]) -> None:
+    for cidr in sorted(cidrs):
+        address = ip_interface(cidr)
+        try:
+            with netlink_errors(f"cannot delete address {cidr}"):
+                iproute.addr("del", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
+        except NetlinkError as error:
+            # Another ensure_bridge may delete the same address at the same moment.
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise

@@ -8,7 +8,6 @@ Nothing is changed here. What an attachment should be: expected.
 from __future__ import annotations
 
 import posix
-from time import time
 
 from .. import paths
 from ..cidr import AF_INET, AF_INET6, family, is_in, packed, split_cidr
@@ -19,6 +18,7 @@ from ..kernel.ethtool import leaves_out_checksums
 from ..kernel.netlink import NetlinkError
 from ..kernel.netns import open_netns
 from ..kernel.rtnetlink import Netlink, PodNetlink
+from ..overlay.wireguard.state import overlay_fault, read_state
 from ..ovs.flows import has_port_security, lacks_normal_flow
 from ..ovs.jsonrpc import OvsdbClient, OvsdbError
 from ..ovs.openflow import OpenFlowError
@@ -175,8 +175,7 @@ def _pod_findings(conf: NetConf, expected: Expected, host_end: Link | None) -> l
     try:
         netns = open_netns(pod.sandbox)
     except EvioError as error:
-        what = f"the pod's network namespace cannot be used: {error}"
-        return [Finding("pod", what, "evio gc, unless the runtime removes the pod")]
+        return [Finding("pod", f"the pod's network namespace {error}", "evio gc, unless the runtime removes the pod")]
     try:
         with PodNetlink(netns) as netlink:
             link = netlink.link(pod.name)
@@ -320,19 +319,14 @@ def _rules_findings(conf: NetConf, expected: Expected) -> list[Finding]:
 
 def _tunnel_findings() -> list[Finding]:
     """Return the finding of the tunnels to other nodes, if this node has our agent."""
-    # Not for CHECK: the state file's types need dataclasses.
-    from ..overlay.wireguard.state import read_state
-
     state = read_state(paths.OVERLAY_STATE)
     if state is None:
         if not posix.access(paths.OVERLAY_CONFIG, posix.F_OK):
             return []
         return [Finding("tunnel", "the overlay's agent has not come up since the boot", _SHOW_AGENT)]
-    if state.fault:
-        return [Finding("tunnel", f"the overlay is down: {state.fault}", _SHOW_AGENT)]
-    age = time() - state.updated
-    if age > paths.OVERLAY_STATE_SECONDS:
-        return [Finding("tunnel", f"the overlay's agent has said nothing for {age:.0f} s", _SHOW_AGENT)]
+    fault = overlay_fault(paths.OVERLAY_STATE)
+    if fault is not None:
+        return [Finding("tunnel", fault, _SHOW_AGENT)]
     lost = [peer.name for peer in state.peers if not peer.path]
     what = f"{state.interface} reaches {len(state.peers) - len(lost)} of {len(state.peers)} nodes"
     return [Finding("tunnel", what + (f", not {', '.join(lost)}" if lost else ""))]
