@@ -151,6 +151,23 @@ def test_bridge_that_has_lost_all_its_flows_is_named(node: Node, new_pod: NewPod
         assert node.call("CHECK", pod, prevResult=pod.result) == {}
 
 
+def test_check_without_vswitchd_asks_the_runtime_to_try_again(node: Node, new_pod: NewPod) -> None:
+    pod = node.add(new_pod())
+    node.switch.kill_vswitchd()
+    with pytest.raises(PluginFailedError, match="is ovs-vswitchd running") as raised:
+        node.call("CHECK", pod, prevResult=pod.result)
+    assert raised.value.code == 11
+
+
+def test_fault_that_is_known_is_named_while_vswitchd_does_not_run(node: Node, new_pod: NewPod) -> None:
+    pod = node.add(new_pod())
+    node.switch.kill_vswitchd()
+    in_namespace(node.switch.netns, "nft", "flush", "ruleset")
+    with pytest.raises(PluginFailedError, match="is missing or incomplete; to mend it: evio repair") as raised:
+        node.call("CHECK", pod, prevResult=pod.result)
+    assert raised.value.code == 101
+
+
 def test_each_of_a_pods_reservations_is_missed(node: Node, new_pod: NewPod) -> None:
     node.conf["gateway"] = ["10.244.3.1/24", "fd00:10:244:3::1/64"]
     node.conf["ipam"]["ranges"].append([{"subnet": "fd00:10:244:3::/64"}])

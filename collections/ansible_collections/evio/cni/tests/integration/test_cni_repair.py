@@ -373,6 +373,13 @@ def test_explanation_names_a_reservation_that_is_gone(node: Node, new_pod: NewPo
     assert f"{pod.address} is reserved for nobody" in broken_link(node, pod, "reservation")
 
 
+def test_explanation_names_a_lost_claim_on_the_pod_subnet(node: Node, new_pod: NewPod) -> None:
+    pod = node.add(new_pod())
+    (node.directory / "state/.fence").write_text("etcd has no claim of it\n")
+    words = "claim on its pod subnet is lost: etcd has no claim of it"
+    assert words in broken_link(node, pod, "attachment")
+
+
 def test_explanation_knows_the_routes_that_host_local_gives(node: Node, new_pod: NewPod) -> None:
     node.conf["ipam"]["routes"] = [{"dst": "192.0.2.0/24"}]
     conflist = node.directory / "net.d/10-evio.conflist"

@@ -300,7 +300,7 @@ def _bridge_differences(conf: NetConf) -> list[str]:
         raise
     except EvioError as error:
         return [str(error)]
-    return [f"{one.name} of the bridge is {one.found!r}, not {one.wanted!r}" for one in differences]
+    return [f"{conf.bridge}: {one.name} is {one.found!r}, should be {one.wanted!r}" for one in differences]
 
 
 def _rules_findings(conf: NetConf, expected: Expected) -> list[Finding]:
