@@ -13,7 +13,7 @@ description:
   - Turns one host's variables into an entry of the option C(subnet_requests) of M(evio.cni.node_subnet).
 options:
   _input:
-    description: The host's entry of C(hostvars), with C(evio_node_claim) as M(evio.cni.node_claim_info) has left it.
+    description: The host's entry of C(hostvars), with C(__evio_node_claim) as M(evio.cni.node_claim_info) has left it.
     type: dict
     required: true
 """
@@ -34,7 +34,7 @@ from typing import Any
 
 def subnet_request(variables: Mapping[str, Any]) -> dict[str, Any]:
     """Name, machine-id, pin and replacement of one host, and the claim that it is set up with, if it is."""
-    found = variables.get("evio_node_claim") or {}
+    found = variables.get("__evio_node_claim") or {}
     return {
         "name": str(variables["inventory_hostname"]),
         "machine_id": str(found.get("machine_id") or ""),

@@ -40,7 +40,7 @@ options:
 EXAMPLES = r"""
 - name: Have a WireGuard key on the node
   evio.cni.wireguard_key:
-  register: evio_overlay_identity
+  register: wireguard_key
 """
 
 RETURN = r"""

@@ -102,27 +102,30 @@ def check_cluster(cluster: Cluster) -> None:
 def check_leaving(cluster: Cluster, leaving: Sequence[str]) -> None:
     """Raise ClusterError if the cluster cannot do without these nodes, or does not have them."""
     if not leaving:
-        raise ClusterError("evio_node: no node is named; as in --extra-vars evio_node=node3, several with commas")
+        raise ClusterError("evio_leaving_nodes: no node is named; give --extra-vars evio_leaving_nodes=node3")
     names = {node.name for node in cluster.nodes}
     for name in leaving:
         if name not in names:
-            raise ClusterError(f"evio_node: {name!r} is not in evio_nodes, which has {', '.join(sorted(names))}")
+            known = ", ".join(sorted(names))
+            raise ClusterError(f"evio_leaving_nodes: {name!r} is not in evio_nodes, which has {known}")
     if not set(cluster.control_plane) - set(leaving):
         raise ClusterError(
-            f"evio_node: {', '.join(leaving)} would take the last node out of evio_control_plane, and etcd with it"
+            f"evio_leaving_nodes: {', '.join(leaving)} would take the last node out of evio_control_plane, "
+            "and etcd with it"
         )
     if cluster.overlay == "wireguard" and not any(
         node.public_endpoint for node in cluster.nodes if node.name not in leaving
     ):
         raise ClusterError(
-            f"evio_node: {', '.join(leaving)} would take the last relay, and the others would lose each other; "
-            "give another node an evio_public_endpoint and run bootstrap.yml first"
+            f"evio_leaving_nodes: {', '.join(leaving)} would take the last relay, and the others would lose "
+            "each other; give another node an evio_public_endpoint and run bootstrap.yml first"
         )
     signalling = cluster.evio.signalling
     if cluster.overlay == "evio" and signalling and not set(signalling) - set(leaving):
         raise ClusterError(
-            f"evio_node: {', '.join(leaving)} would take the last host out of evio_signalling, and others would not "
-            "find each other any more; have another signalling host and evio_xmpp_host, and run bootstrap.yml first"
+            f"evio_leaving_nodes: {', '.join(leaving)} would take the last host out of evio_signalling, and others "
+            "would not find each other any more; have another signalling host and evio_xmpp_host, and run "
+            "bootstrap.yml first"
         )
 
 
