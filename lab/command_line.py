@@ -9,13 +9,13 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-import access
 import faults
 import life_cycle
 import nodes
-import survey
+import ssh
+import status
 from commands import LabError
-from places import REPOSITORY, Lab
+from state import REPOSITORY, Lab
 from topology import ETHERNET_MTU, NAT_TYPES, plan
 
 
@@ -120,8 +120,8 @@ def _down(lab: Lab, arguments: argparse.Namespace) -> None:
 
 
 def _status(lab: Lab, arguments: argparse.Namespace) -> None:
-    surveyed = survey.survey(lab)
-    print(json.dumps(survey.as_json(surveyed), indent=1) if arguments.json else survey.as_text(surveyed), end="")
+    surveyed = status.survey(lab)
+    print(json.dumps(status.as_json(surveyed), indent=1) if arguments.json else status.as_text(surveyed), end="")
 
 
 def _pods(lab: Lab, arguments: argparse.Namespace) -> None:
@@ -150,7 +150,7 @@ def _prove(lab: Lab, arguments: argparse.Namespace) -> None:
 
 def _ssh(lab: Lab, arguments: argparse.Namespace) -> None:
     node = lab.topology().node(arguments.node)
-    os.execvp("ssh", ["ssh", "-F", str(access.configuration(lab)), node.name, *arguments.command])
+    os.execvp("ssh", ["ssh", "-F", str(ssh.configuration(lab)), node.name, *arguments.command])
 
 
 def _exec(lab: Lab, arguments: argparse.Namespace) -> None:
@@ -202,7 +202,7 @@ def _scenarios(lab: Lab, arguments: argparse.Namespace) -> None:
 
 
 def _tour(lab: Lab, arguments: argparse.Namespace) -> None:
-    print(survey.tour(lab), end="")
+    print(status.tour(lab), end="")
 
 
 def _need_cri() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import network
 import nodes
 from commands import LabError, in_netns, run
-from places import Lab
+from state import Lab
 from topology import Node, Router, Topology
 
 

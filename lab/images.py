@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from commands import LabError
-from places import Lab
+from state import Lab
 
 PAUSE = "evio.lab/pause:1"
 BUSYBOX = "evio.lab/busybox:1"

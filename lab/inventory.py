@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import access
+import ssh
 import yaml
-from places import REPOSITORY, Lab, write_file
+from state import REPOSITORY, Lab, write_file
 from topology import Topology
 
 
 def write(lab: Lab, topology: Topology) -> None:
     """Write hosts.yml into the lab's inventory, beside a link to the variables of inventories/lab."""
-    hosts = describe(topology, ssh_config=str(access.configuration(lab)))
+    hosts = describe(topology, ssh_config=str(ssh.configuration(lab)))
     write_file(lab.inventory / "hosts.yml", "---\n" + yaml.safe_dump(hosts, sort_keys=False))
     variables = lab.inventory / "group_vars"
     variables.unlink(missing_ok=True)

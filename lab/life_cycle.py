@@ -16,7 +16,7 @@ import network
 import nodes
 import rootfs
 from commands import NETNS_DIR, LabError, in_netns
-from places import Lab
+from state import Lab
 from topology import Topology
 
 

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import access
 import mounts
 import network
+import ssh
 from commands import NETNS_DIR, LabError, attempt, run
-from places import Lab, write_file
 from rootfs import INIT_PATH
+from state import Lab, write_file
 from topology import Node, Topology
 
 BOOT_TIMEOUT = 60.0
@@ -42,10 +42,10 @@ _HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0
 def start_all(lab: Lab, nodes: Iterable[Node], rootfs: Path) -> None:
     """Start nodes at the same time, and return when each answers on its ssh port with all its units up."""
     nodes = tuple(nodes)
-    access.make_key(lab)
+    ssh.make_key(lab)
     write_file(_containers_conf(lab), _CONTAINERS_CONF)
     _at_once(lambda node: _create(lab, node, rootfs), nodes)
-    access.write_configuration(lab, nodes)
+    ssh.write_configuration(lab, nodes)
     _at_once(lambda node: _await_boot(lab, node), nodes)
 
 
@@ -151,7 +151,7 @@ def _write_identity(lab: Lab, node: Node, root: Path) -> None:
     # There is no DNS in the lab: refused at once, rather than waited for.
     write_file(root / "etc/resolv.conf", "nameserver 127.0.0.1\n")
     write_file(root / "etc/machine-id", f"{secrets.token_hex(16)}\n", mode=0o444)
-    access.install(lab, node, root)
+    ssh.install(lab, node, root)
 
 
 def _await_boot(lab: Lab, node: Node) -> None:
@@ -159,7 +159,7 @@ def _await_boot(lab: Lab, node: Node) -> None:
     deadline = time.monotonic() + BOOT_TIMEOUT
     while True:
         state = attempt(*command(lab, node, ["systemctl", "is-system-running"])).stdout.strip()
-        if state == "running" and access.answers(lab, node):
+        if state == "running" and ssh.answers(lab, node):
             return
         if state == "degraded":
             failed = run(*command(lab, node, ["systemctl", "--failed", "--plain", "--no-legend"])).strip()

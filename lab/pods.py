@@ -22,7 +22,7 @@ import nodes
 import rootfs
 from commands import LabError
 from cri import LABEL, Runtime, Sandbox
-from places import Lab
+from state import Lab
 from topology import Node
 
 PORT = 8080

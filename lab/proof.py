@@ -14,15 +14,15 @@ from itertools import permutations
 
 import internet
 import pods
-import questions
+import probes
 import tunnels
+from capture import Capture, Secret, Sighting, inner_header
 from commands import LabError
-from places import Lab
 from pods import Pod
-from questions import Answer, MtuCheck, View
+from probes import Answer, MtuCheck, View
+from state import Lab
 from topology import Topology
 from tunnels import Path
-from wire import Capture, Secret, Sighting, inner_header
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ def prove(lab: Lab) -> Proof:
     log_offset = lab.internet_log.stat().st_size
     capture = Capture(lab)
     with capture:
-        views = questions.ask_all(lab, running)
-        nodes = questions.ask_nodes(lab, topology) if topology.version != 4 else {}
+        views = probes.ask_all(lab, running)
+        nodes = probes.ask_nodes(lab, topology) if topology.version != 4 else {}
         mtus = _check_mtus(lab, views, first_pods)
     requests = internet.requests_since(lab.internet_log, log_offset)
     node_of = {name: name for name in nodes} or {pod.name: pod.node for pod in running}
@@ -108,14 +108,14 @@ def _check_mtus(lab: Lab, views: Sequence[View], first_pods: Sequence[Pod]) -> t
     ring = [*first_pods[1:], first_pods[0]]
 
     def check(source: Pod, target: Pod) -> MtuCheck:
-        return questions.check_mtu(lab, source, target, mtu_of[source.name])
+        return probes.check_mtu(lab, source, target, mtu_of[source.name])
 
     with ThreadPoolExecutor(max_workers=16) as workers:
         return tuple(workers.map(check, first_pods, ring))
 
 
 def _clients(requests: Sequence[dict[str, object]], name: str) -> tuple[str, ...]:
-    return tuple(sorted({str(one["client"]) for one in requests if one["path"] == questions.path_for(name)}))
+    return tuple(sorted({str(one["client"]) for one in requests if one["path"] == probes.path_for(name)}))
 
 
 def _paths(lab: Lab, topology: Topology, first_pods: Sequence[Pod]) -> tuple[Path, ...]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import combinations
 
+from probes import Answer
 from proof import Proof
-from questions import Answer
 from tunnels import Path
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 from commands import LabError, attempt, run
-from places import REPOSITORY, Lab
+from state import REPOSITORY, Lab
 
 _SUITE = "bookworm"
 _PACKAGE_LISTS = REPOSITORY / "collections/ansible_collections/evio/cni/roles/prerequisites/defaults/main.yml"

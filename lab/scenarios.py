@@ -21,12 +21,12 @@ import faults
 import life_cycle
 import nodes
 import pods
+import probes
 import proof
-import questions
 import tunnels
 from commands import LabError, run
-from places import REPOSITORY, Lab
-from questions import MtuCheck
+from probes import MtuCheck
+from state import REPOSITORY, Lab
 from topology import Topology, plan
 
 _INTERVAL = 0.1
@@ -243,7 +243,7 @@ def _measure(lab: Lab, group: str, fault: Fault) -> Outcome:
         over = fault.inject(lab, before.removeprefix("by ") if before != _DIRECT else None)
         seconds, ways = _watch(lab, source, target, answers, over, ends_direct=fault.ends_direct)
     after, since = settled(ways, before, over)
-    mtu = questions.check_mtu(lab, source, target, tunnels.mtu(lab, lab.topology().node(source.node)))
+    mtu = probes.check_mtu(lab, source, target, tunnels.mtu(lab, lab.topology().node(source.node)))
     return Outcome(
         lab=group,
         scenario=fault.name,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import nodes
 from commands import LabError, run
-from places import Lab
+from state import Lab
 from topology import Node, Topology
 
 INTERFACE = "evio0"

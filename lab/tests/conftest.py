@@ -7,7 +7,7 @@ from pathlib import Path
 
 import life_cycle
 import pytest
-from places import Lab
+from state import Lab
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import inventory
 import pytest
 import yaml
-from places import REPOSITORY, Lab
+from state import REPOSITORY, Lab
 from topology import plan
 
 

@@ -6,16 +6,16 @@ import os
 import subprocess
 from pathlib import Path
 
-import access
 import faults
 import internet
 import life_cycle
 import network
 import nodes
+import probes
 import pytest
-import questions
+import ssh
 from commands import NETNS_DIR, LabError, attempt, run
-from places import Lab
+from state import Lab
 from topology import plan
 
 pytestmark = pytest.mark.root
@@ -28,13 +28,14 @@ def test_nodes_are_bare_hosts_that_answer_ssh_and_leave_the_machine_s_kernel_alo
     life_cycle.up(lab, plan(2))
     topology = lab.topology()
     for node in topology.nodes:
-        ssh = ["ssh", "-F", str(access.configuration(lab)), node.name]
-        assert run(*ssh, "uname -n; systemctl is-system-running").split() == [node.name, "running"]
+        command = ["ssh", "-F", str(ssh.configuration(lab)), node.name]
+        assert run(*command, "uname -n; systemctl is-system-running").split() == [node.name, "running"]
         assert (
-            attempt(*ssh, "systemctl is-active openvswitch-switch containerd etcd").stdout.split() == ["inactive"] * 3
+            attempt(*command, "systemctl is-active openvswitch-switch containerd etcd").stdout.split()
+            == ["inactive"] * 3
         )
-        assert attempt(*ssh, "sysctl -qw vm.overcommit_memory=0").returncode != 0
-        assert run(*ssh, "sysctl -qw net.ipv4.ip_forward=1 && cat /proc/sys/net/ipv4/ip_forward") == "1\n"
+        assert attempt(*command, "sysctl -qw vm.overcommit_memory=0").returncode != 0
+        assert run(*command, "sysctl -qw net.ipv4.ip_forward=1 && cat /proc/sys/net/ipv4/ip_forward") == "1\n"
     assert run("sysctl", *_MACHINE_S_OWN) == before
     machine_ids = {(lab.node(node.name) / "root/etc/machine-id").read_text() for node in topology.nodes}
     assert len(machine_ids) == 2
@@ -58,7 +59,7 @@ def test_nodes_are_bare_hosts_that_answer_ssh_and_leave_the_machine_s_kernel_alo
 def test_nodes_of_an_ipv6_lab_reach_its_internet_and_nothing_by_ipv4(lab: Lab) -> None:
     life_cycle.up(lab, plan(2, version=6, mtu=1280))
     topology = lab.topology()
-    answers = questions.ask_nodes(lab, topology)
+    answers = probes.ask_nodes(lab, topology)
     assert [(answer.rtt_ms is not None, answer.is_body_right) for answer in answers.values()] == [(True, True)] * 2
     clients = {request["path"]: request["client"] for request in internet.requests_since(lab.internet_log, 0)}
     assert clients == {"/body?node1": "2001:db8::11", "/body?node2": "2001:db8:22::10"}
@@ -68,7 +69,7 @@ def test_nodes_of_an_ipv6_lab_reach_its_internet_and_nothing_by_ipv4(lab: Lab) -
     topology = lab.topology()
     faults.reboot(lab, topology, topology.node("node2"))
     assert "2001:db8:1::10/64" in run(*nodes.command(lab, node, ["ip", "-brief", "address", "show", "eth0"]))
-    assert questions.ask_nodes(lab, topology)["node2"].is_body_right
+    assert probes.ask_nodes(lab, topology)["node2"].is_body_right
     with pytest.raises(LabError, match="another lab is up"):
         life_cycle.up(lab, plan(2, version=6))
 

@@ -16,7 +16,7 @@ import faults
 import network
 import pytest
 from commands import NETNS_DIR, LabError
-from places import Lab
+from state import Lab
 from topology import Topology, plan
 
 pytestmark = pytest.mark.root

@@ -7,11 +7,11 @@ from dataclasses import replace
 import internet
 import proof_table
 import pytest
+from capture import Sighting
 from pods import Pod
+from probes import Answer, MtuCheck, View
 from proof import Proof
-from questions import Answer, MtuCheck, View
 from tunnels import Path
-from wire import Sighting
 
 A = Pod("node1-a", "node1", "10.244.0.2", "c1", 100, "evio-lab-node1-a")
 B = Pod("node2-a", "node2", "10.244.1.2", "c2", 200, "evio-lab-node2-a")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from questions import MtuCheck
+from probes import MtuCheck
 from scenarios import Outcome, as_text, seconds_until_steady, settled
 
 FAULT = 1000.0

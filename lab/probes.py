@@ -17,8 +17,8 @@ import nodes
 import pods
 from commands import LabError, attempt
 from cri import ExecResult
-from places import Lab
 from pods import Pod
+from state import Lab
 from topology import Node, Topology
 
 _BODY_TIMEOUT = 20

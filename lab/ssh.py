@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from commands import NETNS_DIR, attempt, in_netns, run
-from places import Lab, write_file
+from state import Lab, write_file
 from topology import Node
 
 _CONFIGURATION = """\

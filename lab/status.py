@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-import access
 import network
 import nodes
-from places import Lab
+import ssh
+from state import Lab
 
 _TOUR = """\
 Look around:
@@ -88,5 +88,5 @@ def as_text(surveyed: list[NodeSurvey]) -> str:
 def tour(lab: Lab) -> str:
     """What to look at, and how."""
     return _TOUR.format(
-        configuration=access.configuration(lab), segment=lab.netns(network.SEGMENT), bridge=network.SEGMENT
+        configuration=ssh.configuration(lab), segment=lab.netns(network.SEGMENT), bridge=network.SEGMENT
     )

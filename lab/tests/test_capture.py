@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from capture import Capture, Secret, inner_header
 from commands import LabError
-from places import Lab
-from wire import Capture, Secret, inner_header
+from state import Lab
 
 NODE, ROUTER = "198.51.100.11", "198.51.100.22"
 

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import network
 from commands import LabError, in_netns
-from places import Lab
+from state import Lab
 from topology import PUBLIC_NETWORKS
 
 _PCAP_HEADER = struct.Struct("<IHHiIII")
