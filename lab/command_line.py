@@ -145,7 +145,7 @@ def _prove(lab: Lab, arguments: argparse.Namespace) -> None:
     proved = proof.prove(lab)
     print(json.dumps(proof.as_json(proved), indent=1) if arguments.json else proof_table.render(proved), end="")
     if proved.failures:
-        raise LabError(f"not proven: {len(proved.failures)} of {len(proved.checks)} checks failed")
+        raise LabError(f"the proof failed: {len(proved.failures)} of {len(proved.checks)} checks do not hold")
 
 
 def _ssh(lab: Lab, arguments: argparse.Namespace) -> None:

@@ -218,7 +218,7 @@ def _run_group(lab: Lab, group: Group) -> Iterator[Outcome]:
 def _prove(lab: Lab) -> None:
     proved = proof.prove(lab)
     if proved.failures:
-        raise LabError(f"before any fault: {'; '.join(proved.failures)}")
+        raise LabError(f"before any fault: {'; '.join(check.claim for check in proved.failures)}")
     print(f"   {len(proved.checks)} checks of the network as it is hold", flush=True)
 
 

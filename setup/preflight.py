@@ -32,7 +32,6 @@ CAPABILITIES = {
     "CAP_NET_RAW": 13,
     "CAP_SYS_CHROOT": 18,
     "CAP_SYS_ADMIN": 21,
-    "CAP_MKNOD": 27,
 }
 """Those without which the lab does not come up, found by dropping each; with their numbers (linux/capability.h)."""
 
