@@ -1,4 +1,4 @@
-"""What there is of the lab right now: asked of the kernel, not remembered; and how to look around."""
+"""The lab's present state, read from the kernel, and a list of commands to look around with."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ from state import Lab
 
 _TOUR = """\
 Look around:
-  lab/lab status                          nodes, addresses, routers
-  lab/lab ssh node2                       a shell on a node, as an operator has it (exit: Ctrl-D)
-  lab/lab ssh node2 wg show evio0         its tunnels
-  lab/lab ssh node2 ovs-vsctl show        its bridge and the pods' ports
+  lab/lab status                           nodes, addresses, routers
+  lab/lab ssh node2                        a shell on a node (end it with Ctrl-D)
+  lab/lab ssh node2 wg show evio0          the node's tunnels
+  lab/lab ssh node2 ovs-vsctl show         the node's bridge, and the ports of its pods
   lab/lab ssh node2 /opt/cni/bin/evio status
-  lab/lab pods list                       the pods; `pods down` and `pods up` make new ones
+  lab/lab pods list                        the pods; `pods down` removes them, `pods up` starts new ones
   ssh -F {configuration} node2
-  ip netns exec {segment} tcpdump -ni {bridge}   what the internet sees
-Break it, and run lab/lab prove again:
-  lab/lab nat-type node3 symmetric        no hole can be punched: the public node relays
-  lab/lab nat-forget node2                its router restarts
-  lab/lab readdress node2                 its site gets another public address, or prefix
-  lab/lab reboot node2; lab/lab cut node2; lab/lab heal node2
-Take it away: make demo-down
+  ip netns exec {segment} tcpdump -ni {bridge}    what the internet sees
+Break something, and run lab/lab prove again:
+  lab/lab nat-type node3 symmetric         no direct tunnel is possible, so the public node relays
+  lab/lab nat-forget node2                 the node's router loses its translations, as in a restart
+  lab/lab readdress node2                  the node's site gets another public address
+  lab/lab reboot node2
+  lab/lab cut node2; lab/lab heal node2    the node's site loses its uplink; it has it again
+Remove the lab: make demo-down
 """
 
 _TRANSLATION = {"preserving": "preserving", "symmetric": "symmetric", "none": "firewall"}
-"""What a person calls a router that translates in this way (topology.NAT_TYPES)."""
+"""The word in the table for each way of translating (topology.NAT_TYPES)."""
 
 
 @dataclass(frozen=True)
-class NodeSurvey:
-    """One node as it is now; `nat` and `router` are None for a public node, `pid` is None if it does not run.
+class NodeStatus:
+    """One node as it is now; `router` and `nat` are None for a public node, `pid` is None if the node does not run.
 
-    `uplink` says whether its site's link passes anything, `mtu` how many bytes of an IP packet.
+    `uplink` says whether the link of the node's site is "up" or "cut", `mtu` the bytes of its longest packet.
     """
 
     name: str
@@ -48,14 +49,14 @@ class NodeSurvey:
     pid: int | None
 
 
-def survey(lab: Lab) -> list[NodeSurvey]:
-    """Every node. Raises LabError if the lab is not up."""
+def read(lab: Lab) -> list[NodeStatus]:
+    """Return the status of every node. Raises LabError if the lab is not up."""
     topology = lab.topology()
-    surveyed = []
+    statuses = []
     for node in topology.nodes:
         router = topology.router_of(node)
-        surveyed.append(
-            NodeSurvey(
+        statuses.append(
+            NodeStatus(
                 name=node.name,
                 address=node.address,
                 public_address=topology.public_address(node),
@@ -66,18 +67,18 @@ def survey(lab: Lab) -> list[NodeSurvey]:
                 pid=nodes.pid(lab, node) if nodes.is_running(lab, node) else None,
             )
         )
-    return surveyed
+    return statuses
 
 
-def as_json(surveyed: list[NodeSurvey]) -> dict[str, object]:
-    """For programs."""
-    return {"nodes": [asdict(node) for node in surveyed]}
+def as_json(statuses: list[NodeStatus]) -> dict[str, object]:
+    """Return the nodes as JSON shows them."""
+    return {"nodes": [asdict(node) for node in statuses]}
 
 
-def as_text(surveyed: list[NodeSurvey]) -> str:
-    """For people: one line a node."""
+def as_text(statuses: list[NodeStatus]) -> str:
+    """Return a table with a line for each node."""
     lines = [f"{'NODE':9} {'ADDRESS':20} {'INTERNET SEES':17} {'ROUTER':20} {'UPLINK':7} {'MTU':>4}  STATE\n"]
-    for node in surveyed:
+    for node in statuses:
         router = f"{node.router}, {_TRANSLATION[node.nat]}" if node.router and node.nat else "none: public"
         state = f"runs, pid {node.pid}" if node.pid else "DOWN"
         address = f"{node.address:20} {node.public_address:17}"
@@ -86,7 +87,7 @@ def as_text(surveyed: list[NodeSurvey]) -> str:
 
 
 def tour(lab: Lab) -> str:
-    """What to look at, and how."""
+    """Return the list of commands to look around with."""
     return _TOUR.format(
         configuration=ssh.configuration(lab), segment=lab.netns(network.SEGMENT), bridge=network.SEGMENT
     )
