@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lab"))
 import nodes
 import pods
 from commands import attempt
-from places import Lab
 from pods import Pod
+from state import Lab
 
 IP_AND_ICMP_HEADERS = 28
 PATIENCE = 90.0

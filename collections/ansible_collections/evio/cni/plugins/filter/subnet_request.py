@@ -13,7 +13,7 @@ description:
   - Turns one host's variables into an entry of the option C(subnet_requests) of M(evio.cni.node_subnet).
 options:
   _input:
-    description: The host's entry of C(hostvars), with the result of M(evio.cni.node_claim_info) in C(__evio_node_claim).
+    description: The host's entry of C(hostvars), with M(evio.cni.node_claim_info)'s result in C(__evio_node_claim).
     type: dict
     required: true
 """
