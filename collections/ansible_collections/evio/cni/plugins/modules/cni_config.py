@@ -145,7 +145,7 @@ from ..module_utils.cni.conflist import CHAINED_PLUGINS, PodNetwork, build_confl
 from ..module_utils.differences import Differences
 from ..module_utils.managed_file import ManagedFile
 from ..module_utils.module_runner import Module, run_module
-from ..module_utils.mtu import MOST_MTU
+from ..module_utils.names import DATAPATH_TYPES
 from ..module_utils.state.fence import read_fence, take_down_fence
 from ..module_utils.subnets import NodeSubnet
 
@@ -226,7 +226,7 @@ def main() -> None:
             "cluster_cidrs": {"type": "list", "elements": "str"},
             "mtu": {"type": "int"},
             "epoch": {"type": "int", "default": 0},
-            "datapath_type": {"type": "str", "choices": list(MOST_MTU), "default": "system"},
+            "datapath_type": {"type": "str", "choices": list(DATAPATH_TYPES), "default": "system"},
             "ip_masq": {"type": "bool", "default": True},
             "port_security": {"type": "bool", "default": True},
             "pod_segments": {"type": "list", "elements": "str", "default": []},

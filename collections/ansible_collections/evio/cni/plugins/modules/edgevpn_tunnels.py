@@ -70,7 +70,7 @@ from ..module_utils import paths
 from ..module_utils.differences import Differences
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.overlay.edgevpn.config import node_id, tunnel_name
-from ..module_utils.ovs.bridge import unplug
+from ..module_utils.ovs.bridge import unplug_ports
 
 
 class EdgeVpnTunnels:
@@ -82,7 +82,7 @@ class EdgeVpnTunnels:
 
     def run(self) -> dict[str, Any]:
         params = self.params
-        found = unplug(self._names(), ovsdb=params["ovsdb"], timeout=params["timeout"], dry_run=self.check_mode)
+        found = unplug_ports(self._names(), ovsdb=params["ovsdb"], timeout=params["timeout"], dry_run=self.check_mode)
         differences = Differences()
         differences.compare("tunnels", [], found)
         return {**differences.result(), "tunnels": found}

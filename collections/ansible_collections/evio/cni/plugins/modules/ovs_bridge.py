@@ -112,7 +112,7 @@ from ..module_utils import paths
 from ..module_utils.differences import Differences
 from ..module_utils.kernel.sysctl import compare_file, ensure_file
 from ..module_utils.module_runner import Module, run_module
-from ..module_utils.mtu import MOST_MTU
+from ..module_utils.names import DATAPATH_TYPES
 from ..module_utils.ovs.bridge import compare_bridge, ensure_bridge, release_bridge, remove_bridge
 from ..module_utils.ovs.bridge_spec import BridgeSpec, compare
 from ..module_utils.ovs.external_ids import OWNER, OWNER_ID
@@ -198,7 +198,7 @@ def main() -> None:
             "gateways": {"type": "list", "elements": "str", "default": []},
             "mtu": {"type": "int"},
             "mac": {"type": "str"},
-            "datapath_type": {"type": "str", "choices": list(MOST_MTU), "default": "system"},
+            "datapath_type": {"type": "str", "choices": list(DATAPATH_TYPES), "default": "system"},
             "external_ids": {"type": "dict", "default": {}},
             "must_exist": {"type": "bool", "default": False},
             "sysctl_file": {"type": "str", "default": paths.SYSCTL_FILE},

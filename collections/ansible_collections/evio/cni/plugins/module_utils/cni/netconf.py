@@ -12,6 +12,7 @@ from .. import defaults, paths
 from ..cidr import family, is_cidr, packed, split_cidr
 from ..fast_json import loads
 from ..mtu import LEAST_MTU, MOST_MTU
+from ..names import DATAPATH_TYPES
 from .spec import INVALID_CONFIG, UNDECODABLE, CniError, check_network_name, is_ifname, is_name
 
 TYPE_CHECKING = False
@@ -76,7 +77,7 @@ class NetConf:
         self.ip_masq = _flag(raw, "ipMasq" if "ipMasq" in raw else "isIPMasq", False)
         self.cluster_cidrs = _cidrs(raw, "clusterCIDRs")
         self.datapath_type = _text(raw, "datapathType", defaults.DATAPATH_TYPE)
-        if self.datapath_type not in MOST_MTU:
+        if self.datapath_type not in DATAPATH_TYPES:
             raise CniError(INVALID_CONFIG, f"datapathType: {self.datapath_type!r} is neither system nor netdev")
         self.mtu = _mtu(raw, MOST_MTU[self.datapath_type])
         self.ovsdb = _text(raw, "ovsdb", paths.OVSDB)

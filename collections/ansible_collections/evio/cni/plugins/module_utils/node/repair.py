@@ -139,7 +139,7 @@ class _PodRepair:
             if not finding.is_known:
                 raise RepairError(finding.what)
             if finding.mend == SET_UP:
-                self._host.raise_link(self._name)
+                self._host.set_link_up(self._name)
                 repair.raised.append(pod)
             elif finding.mend == PLUG_IN:
                 self._plug_in()
@@ -158,7 +158,7 @@ class _PodRepair:
     def _plug_in(self) -> None:
         """Remove what is left of the port, then add it. In one transaction, vswitchd would not reopen the device."""
         expected, addresses = self._expected, self._expected.addresses
-        unplug(self._ovsdb, self._name, guarded=self._conf.port_security)
+        unplug(self._ovsdb, self._name, port_security=self._conf.port_security)
         ids = external_ids(expected.attachment, expected.interfaces.pod.mac) | address_ids(addresses)
         with NewPort(self._ovsdb, self._conf.bridge, self._name, ids) as port:
             flowless = self._install_port_security(port.wait_ofport(), port.switch.removed_ports)
