@@ -91,8 +91,8 @@ class Link:
 class Route:
     """A route of a pod's interface, destination and gateway packed.
 
-    ``more`` takes the further keys of a route in a CNI 1.1 result: mtu, advmss, priority, table and scope. The kernel
-    chooses the value of a key that is missing or None.
+    ``more`` takes the further keys of a route in a CNI 1.1 result: mtu, advmss, priority, table and scope. A missing
+    one or None leaves the value to the kernel.
     """
 
     __slots__ = ("advmss", "destination", "gateway", "length", "mtu", "priority", "scope", "table")
@@ -107,10 +107,10 @@ class Route:
         self.scope = more.get("scope")
 
 
-class Netlink(NetlinkSocket):
-    """An rtnetlink socket in the caller's network namespace, or in the one that the descriptor ``netns`` refers to.
+class LinkSocket(NetlinkSocket):
+    """Devices by name: find and delete them. All that DEL needs.
 
-    For the host's side: find and delete devices, create veth pairs, read the addresses of the bridge.
+    Its namespace is the caller's, or the one that the descriptor ``netns`` refers to.
     """
 
     def __init__(self, netns: int | None = None) -> None:
@@ -150,6 +150,10 @@ class Netlink(NetlinkSocket):
             if error.errno != ENODEV:
                 raise
 
+
+class Netlink(LinkSocket):
+    """The same, and what ADD and CHECK need on the host's side: veth pairs, and the addresses of the bridge."""
+
     def addresses(self, index: int) -> set[tuple[bytes, int]]:
         """Return all addresses of a device, link-local ones too: packed, with prefix lengths. Raises NetlinkError."""
         query = pack("=BBBBI", 0, 0, 0, 0, index)
@@ -187,15 +191,15 @@ class Netlink(NetlinkSocket):
             ],
         )
 
-    def set_link_up(self, name: str) -> None:
+    def raise_link(self, name: str) -> None:
         """Set a device up. Raises NetlinkError."""
         self.change("link " + name, [(_RTM_NEWLINK, 0, _ifinfo(0, _IFF_UP) + attr_string(_IFLA_IFNAME, name))])
 
 
 class PodNetlink(Netlink):
-    """The same in a pod's network namespace, and what only a pod needs: add addresses, add and read routes."""
+    """The same inside a pod's network namespace, and what ADD and CHECK need there: addresses and routes."""
 
-    def add_addresses(self, index: int, addresses: list[tuple[bytes, int]]) -> None:
+    def give_addresses(self, index: int, addresses: list[tuple[bytes, int]]) -> None:
         """Add addresses (packed, prefix length) to a device that is down. Raises NetlinkError.
 
         The kernel announces them to the neighbours when the device is set up (arp_notify). Sending that frame from
@@ -206,7 +210,7 @@ class PodNetlink(Netlink):
         batch += [(_RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, _address(index, *address)) for address in addresses]
         self.change("addresses of the pod", batch)
 
-    def set_up_with_routes(self, index: int, routes: list[Route]) -> None:
+    def open_link(self, index: int, routes: list[Route]) -> None:
         """Set the device up and then add its routes, in one write. Raises NetlinkError."""
         batch = [(_RTM_NEWLINK, 0, _ifinfo(index, _IFF_UP))]
         # Appended: a route of another interface to the same destination, which the pod had before, keeps precedence.

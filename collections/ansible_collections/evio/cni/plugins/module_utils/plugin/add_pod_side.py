@@ -91,7 +91,7 @@ def _give_addresses(pod: PodNetlink, netns: int, ifname: str, index: int, ips: l
     addresses = [split_cidr(ip) for ip in ips]
     try:
         try:
-            pod.add_addresses(index, addresses)
+            pod.give_addresses(index, addresses)
         except NetlinkError as error:
             if error.errno != _EACCES:
                 raise
@@ -99,7 +99,7 @@ def _give_addresses(pod: PodNetlink, netns: int, ifname: str, index: int, ips: l
             from ..kernel.sysctl import write_sysctls
 
             in_netns(netns, lambda: write_sysctls({f"net/ipv6/conf/{ifname}/disable_ipv6": "0"}))
-            pod.add_addresses(index, [one for one in addresses if len(one[0]) == 16])
+            pod.give_addresses(index, [one for one in addresses if len(one[0]) == 16])
     except (NetlinkError, OSError) as error:
         raise _failure(ifname, error) from None
 
@@ -107,7 +107,7 @@ def _give_addresses(pod: PodNetlink, netns: int, ifname: str, index: int, ips: l
 def _open(pod: PodNetlink, ifname: str, index: int, routes: list[dict[str, Any]]) -> None:
     """Up, and then its routes."""
     try:
-        pod.set_up_with_routes(
+        pod.open_link(
             index, [Route(one["dst"], one.get("gw"), **{key: one.get(key) for key in ROUTE_NUMBERS}) for one in routes]
         )
     except (NetlinkError, OSError) as error:

@@ -11,7 +11,7 @@ from _thread import allocate_lock, start_new_thread
 from ..cni.attachment import Attachment
 from ..errors import EvioError
 from ..kernel.netlink import NetlinkError
-from ..kernel.rtnetlink import Netlink
+from ..kernel.rtnetlink import LinkSocket
 from ..state.journal import Journal
 from ..state.lock import AttachmentLock
 
@@ -51,7 +51,7 @@ def detach(
     release = _Release(attachment, conf, cni_path, netns, name, is_plugged=is_plugged)
     failure: EvioError | None = None
     try:
-        with Netlink() as host:
+        with LinkSocket() as host:
             # From here until the kernel has the message nothing lets go of the interpreter, which the thread waits for.
             release.begin()
             host.delete_link(name)
