@@ -142,7 +142,7 @@ def _collect(options: argparse.Namespace) -> int:
 
     collections = [collect_network(conf) for conf in _networks(options)]
     if options.json:
-        _print_json([asdict(one) for one in collections])
+        _print_json([one.to_json() for one in collections])
     for one in collections if not options.json else ():
         removed = "; ".join(f"removed {pod}" for pod in one.removed)
         _print(f"network {one.network}: {removed or 'nothing was removed'}")

@@ -19,8 +19,9 @@ from ..errors import EvioError
 from ..firewall.network_rules import FAMILY, HOST_ENDS, TABLE, rules_of
 from ..ipam.host_local import HOST_LOCAL, Reservations
 from ..kernel.ethtool import has_tx_checksum
+from ..kernel.links import Link
 from ..kernel.netlink import NetlinkError
-from ..kernel.rtnetlink import Link, Netlink, PodNetlink
+from ..kernel.rtnetlink import Netlink, PodNetlink
 from ..overlay.wireguard.state import read_state
 from ..ovs.bridge import compare_bridge
 from ..ovs.flows import has_port_security, lacks_normal_flow

@@ -30,7 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..kernel.rtnetlink import Link
+    from ..kernel.links import Link
 
 _MAIN_TABLE = (None, 0, 254)
 
