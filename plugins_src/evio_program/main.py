@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import posix
-import select
 import sys
 
 from evio_cni.cni.netconf import NetConf, conf_for_removal, decode, version_of
@@ -136,11 +135,14 @@ def _version_on_stdin() -> str | None:
 
     Some runtimes send no configuration with VERSION and leave the pipe open, so the end of the input is not awaited.
     """
-    poll = select.poll()
-    poll.register(0, select.POLLIN)
+    # Rare.
+    from select import POLLIN, poll
+
+    poller = poll()
+    poller.register(0, POLLIN)
     text = b""
     try:
-        while poll.poll(_STDIN_WAIT_MS) and (block := posix.read(0, 1 << 16)):
+        while poller.poll(_STDIN_WAIT_MS) and (block := posix.read(0, 1 << 16)):
             text += block
         version = decode(text).get("cniVersion")
     except (CniError, OSError):

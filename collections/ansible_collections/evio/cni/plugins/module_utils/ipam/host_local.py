@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What host-local has reserved for a network, read off its own files: for STATUS and GC, which older versions lack.
+"""The addresses that host-local has reserved for a network, read from its files; older versions have no STATUS or GC.
 
-A file for each address, named by it, that holds the container's id and the interface's name; a lock and the last
-address given out lie beside them. They are only read here: giving back is host-local's own work.
+One file per address, named by the address, holds the container's id and the interface's name. Beside them lie a lock
+and the address given out last. The files are only read here; host-local itself releases addresses (delegate).
 """
 
 from __future__ import annotations
@@ -19,9 +19,18 @@ if TYPE_CHECKING:
     from typing import Any
 
 HOST_LOCAL = "host-local"
-NO_ROOM = "no IP addresses available"
-"""In what it says where a range has no address left: it has no code for that."""
+
+NO_FREE_ADDRESS = "no IP addresses available"
+"""Part of host-local's message when a range has no free address; it has no error code for that."""
+
 _DATA_DIR = "/var/lib/cni/networks"
+"""host-local's default."""
+
+_DEFAULT_IFNAME = "eth0"
+"""Kubernetes' only one: for files of host-local before CNI 0.7, which do not name the interface."""
+
+_LONGEST_FILE = 4096
+"""Bytes."""
 
 
 class Reservations:
@@ -34,34 +43,34 @@ class Reservations:
         self._directory = f"{conf.raw['ipam'].get('dataDir') or _DATA_DIR}/{conf.name}"
 
     def holders(self) -> dict[str, Attachment]:
-        """Return the attachment that holds each address; ``eth0`` where the file names no interface."""
+        """Return the attachment that holds each address; ``eth0`` where the file does not name the interface."""
         found = {address: self.holder(address) for address in self.addresses()}
         return {
-            address: holder if holder.ifname else Attachment(holder.network, holder.container_id, "eth0")
+            address: holder if holder.ifname else Attachment(holder.network, holder.container_id, _DEFAULT_IFNAME)
             for address, holder in found.items()
             if holder is not None
         }
 
     def holder(self, address: str) -> Attachment | None:
-        """Return the attachment that holds an address, or None; files of before CNI 0.7 leave its ``ifname`` empty."""
+        """Return the attachment that holds an address, or None. Its ``ifname`` may be empty, and its names invalid."""
         lines = self._read(address).split()
         return Attachment(self._network, lines[0], lines[1] if len(lines) > 1 else "") if lines else None
 
     def count(self) -> int:
+        """Return how many addresses are reserved."""
         return len(self.addresses())
 
     def exhausted(self, taken: list[str] | None = None) -> str | None:
-        """The first set of ranges with no address left; an ADD needs one of each set. Raises CniError.
+        """Return the subnets of the first range set without a free address, or None: an ADD needs one of each set.
 
-        ``taken`` are the addresses that count as given out: all that are, if nothing else is said.
+        ``taken`` are the addresses that count as reserved; None means all that are. Raises CniError for bad ranges.
         """
         numbers = [packed(address) for address in (self.addresses() if taken is None else taken)]
         try:
             for ranges in range_sets(self._raw):
                 bounds = [_Range(one, self._gateways) for one in ranges]
                 used = sum(any(number in one for one in bounds) for number in numbers)
-                room = sum(one.room for one in bounds)
-                if used >= room:
+                if used >= sum(one.size for one in bounds):
                     return ", ".join(str(one["subnet"]) for one in ranges)
         except (AttributeError, KeyError, OSError, TypeError, ValueError):
             ranges = self._raw["ipam"].get("ranges")
@@ -69,24 +78,21 @@ class Reservations:
         return None
 
     def addresses(self) -> list[str]:
-        """All that are given out; what else lies there is nobody's."""
+        """Return all reserved addresses; files that are not named by an address are passed over."""
         try:
             names = posix.listdir(self._directory)
         except OSError:
             return []
-        # On file systems that take no ':', host-local writes '_' in IPv6 addresses.
+        # On file systems that do not allow ':', host-local writes '_' in IPv6 addresses.
         return [address for name in names if _is_address(address := name.replace("_", ":"))]
 
     def _read(self, address: str) -> str:
         for name in (address, address.replace(":", "_")):
             try:
-                descriptor = posix.open(f"{self._directory}/{name}", posix.O_RDONLY | posix.O_CLOEXEC)
+                with open(f"{self._directory}/{name}", "rb", 0) as file:
+                    return file.read(_LONGEST_FILE).decode("utf-8", "replace")
             except OSError:
                 continue
-            try:
-                return posix.read(descriptor, 4096).decode("utf-8", "replace")
-            finally:
-                posix.close(descriptor)
         return ""
 
 
@@ -98,31 +104,31 @@ def _is_address(name: str) -> bool:
 
 
 class _Range:
-    """One range as host-local counts it: what is between its ends, without its gateway, nor the bridge's."""
+    """The addresses that host-local gives out of one range: all but its gateway and the bridge's addresses."""
 
     def __init__(self, one: dict[str, Any], gateways: list[str]) -> None:
         network, length = split_cidr(one["subnet"])
-        self._size = len(network)
-        base, hosts = int.from_bytes(network, "big"), (1 << (self._size * 8 - length)) - 1
-        # host-local leaves out the network's own address, and IPv4's broadcast.
-        self._first, self._last = base + 1, base + hosts - (1 if self._size == 4 else 0)
+        self._bytes = len(network)
+        base, hosts = int.from_bytes(network, "big"), (1 << (self._bytes * 8 - length)) - 1
+        # host-local leaves out the network's own address, and in IPv4 the broadcast address.
+        self._first, self._last = base + 1, base + hosts - (1 if self._bytes == 4 else 0)
         if one.get("rangeStart"):
             self._first = _number(one["rangeStart"])
         if one.get("rangeEnd"):
             self._last = _number(one["rangeEnd"])
-        own = _number(one["gateway"]) if one.get("gateway") else base + 1
-        the_bridges = [address for address, _length in map(split_cidr, gateways) if len(address) == self._size]
-        kept = {own, *(int.from_bytes(address, "big") for address in the_bridges)}
-        self._kept = {number for number in kept if self._first <= number <= self._last}
+        range_gateway = _number(one["gateway"]) if one.get("gateway") else base + 1
+        on_bridge = [address for address, _length in map(split_cidr, gateways) if len(address) == self._bytes]
+        left_out = {range_gateway, *(int.from_bytes(address, "big") for address in on_bridge)}
+        self._left_out = {number for number in left_out if self._first <= number <= self._last}
 
     @property
-    def room(self) -> int:
-        """How many addresses it can give out."""
-        return self._last - self._first + 1 - len(self._kept)
+    def size(self) -> int:
+        """How many addresses the range has."""
+        return self._last - self._first + 1 - len(self._left_out)
 
     def __contains__(self, address: bytes) -> bool:
         number = int.from_bytes(address, "big")
-        return len(address) == self._size and self._first <= number <= self._last and number not in self._kept
+        return len(address) == self._bytes and self._first <= number <= self._last and number not in self._left_out
 
 
 def _number(address: str) -> int:

@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""A raw netlink socket in a network namespace, and the attributes of netlink messages (linux/netlink.h).
+"""A raw netlink socket, and the attributes of netlink messages (linux/netlink.h).
 
-The messages themselves are built in ``rtnetlink`` (devices, addresses, routes) and ``firewall.network_rules``
+The messages themselves are built in ``links``, ``rtnetlink`` (addresses, routes) and ``firewall.network_rules``
 (nftables). ``ethtool`` uses the socket for its ioctls.
 """
 
@@ -13,7 +13,6 @@ import posix
 from _struct import pack, unpack_from
 
 from ..errors import EvioError
-from .netns import in_netns
 from .numbers import AF_NETLINK, SO_RCVTIMEO, SOCK_CLOEXEC, SOCK_RAW, SOL_SOCKET
 
 TYPE_CHECKING = False
@@ -45,16 +44,16 @@ class NetlinkError(EvioError):
 
 
 class NetlinkSocket:
-    """A socket of one netlink protocol, in the caller's network namespace or in the one that a descriptor refers to.
+    """A socket of one netlink protocol, in the network namespace of the thread that opens it.
 
     ``what`` in its methods begins the message of the NetlinkError that they raise.
     """
 
-    def __init__(self, protocol: int, netns: int | None = None) -> None:
+    def __init__(self, protocol: int) -> None:
         """Open the socket. Raises NetlinkError."""
         self._sequence = 0
         try:
-            self._socket = _open(protocol) if netns is None else in_netns(netns, lambda: _open(protocol))
+            self._socket = _open(protocol)
         except OSError as error:
             raise NetlinkError("netlink", error.errno or 0) from None
 

@@ -1,7 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Network devices, addresses and routes by raw rtnetlink, for the CNI verbs: in the host's namespace and in pods'.
+"""Veth pairs, addresses and routes by raw rtnetlink, for the CNI verbs: in the host's namespace and in pods'.
 
-``iproute`` does the same by pyroute2 for the rest of the library; its import takes ten times as long as a whole ADD.
+``links`` finds and deletes devices. ``iproute`` does all of it by pyroute2 for the rest of the library; its import
+takes ten times as long as a whole ADD.
 Numbers are those of linux/rtnetlink.h, if_link.h, if_addr.h, if_arp.h and veth.h.
 """
 
@@ -11,32 +12,24 @@ from _struct import pack, unpack_from
 
 from ..cidr import AF_INET, AF_INET6, family, packed, split_cidr
 from ..mtu import LEAST_MTU_IPV6
+from .links import IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, LinkSocket, ifinfo, ifinfo_by_name
 from .netlink import (
-    NETLINK_ROUTE,
     NLM_F_APPEND,
     NLM_F_CREATE,
     NLM_F_EXCL,
     NetlinkError,
-    NetlinkSocket,
     attr_nested,
     attr_string,
     attribute,
     parse_attributes,
 )
-from .numbers import ENODEV
+from .netns import in_netns
 
-_SIOCGIFINDEX = 0x8933
-"""linux/sockios.h"""
+_RTM_NEWLINK = 16
 
-_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
+_IFF_PROMISC = 0x100
 
-_IFF_UP, _IFF_PROMISC = 0x1, 0x100
-
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO = 1, 3, 4, 18
-
-_IFLA_AF_SPEC, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 26, 28, 29
-
-_RTEXT_FILTER_SKIP_STATS = 8
+_IFLA_LINKINFO, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 18, 26, 28
 
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 
@@ -75,19 +68,6 @@ _FIRST_INDEX = 2
 """Index of the first device of a network namespace after ``lo``."""
 
 
-class Link:
-    """A network device; ``mac`` as in ``0a:58:0a:f4:03:01``, ``mtu`` in bytes."""
-
-    __slots__ = ("index", "is_up", "mac", "mtu", "name")
-
-    def __init__(self, index: int, is_up: bool, name: str, mtu: int, mac: str) -> None:
-        self.index = index
-        self.is_up = is_up
-        self.name = name
-        self.mtu = mtu
-        self.mac = mac
-
-
 class Route:
     """A route of a pod's interface, destination and gateway packed.
 
@@ -105,50 +85,6 @@ class Route:
         self.priority = more.get("priority")
         self.table = more.get("table")
         self.scope = more.get("scope")
-
-
-class LinkSocket(NetlinkSocket):
-    """Devices by name: find and delete them. All that DEL needs.
-
-    Its namespace is the caller's, or the one that the descriptor ``netns`` refers to.
-    """
-
-    def __init__(self, netns: int | None = None) -> None:
-        """Open the socket. Raises NetlinkError."""
-        super().__init__(NETLINK_ROUTE, netns)
-
-    def link(self, name: str) -> Link | None:
-        """Return the device of this name, or None. Raises NetlinkError."""
-        query = _ifinfo_by_name(name) + attribute(_IFLA_EXT_MASK, pack("=I", _RTEXT_FILTER_SKIP_STATS))
-        try:
-            answer = self.ask("link " + name, _RTM_GETLINK, query)
-        except NetlinkError as error:
-            if error.errno == ENODEV:
-                return None
-            raise
-        index, flags = unpack_from("=4xiI4x", answer)
-        fields = parse_attributes(answer, 16)
-        return Link(
-            index,
-            bool(flags & _IFF_UP),
-            fields[_IFLA_IFNAME].rstrip(b"\0").decode(),
-            unpack_from("=I", fields[_IFLA_MTU])[0],
-            fields.get(_IFLA_ADDRESS, b"").hex(":"),
-        )
-
-    def index(self, name: str) -> int:
-        """Return the index of the device of this name. Raises NetlinkError, also where there is none."""
-        # By ioctl: it returns the index alone, where netlink would send all properties of the device.
-        request = pack("16s24x", name.encode("utf-8", "surrogateescape"))
-        return int(unpack_from("16xi", self.ioctl("link " + name, _SIOCGIFINDEX, request))[0])
-
-    def delete_link(self, name: str) -> None:
-        """Delete the device of this name, if there is one. Raises NetlinkError."""
-        try:
-            self.change("link " + name, [(_RTM_DELLINK, 0, _ifinfo_by_name(name))])
-        except NetlinkError as error:
-            if error.errno != ENODEV:
-                raise
 
 
 class Netlink(LinkSocket):
@@ -172,12 +108,12 @@ class Netlink(LinkSocket):
         well; it gets no IPv6 address there and answers no ARP request (``firewall.network_rules`` drops the packets).
         Raises NetlinkError.
         """
-        size = b"" if mtu is None else attribute(_IFLA_MTU, pack("=I", mtu))
-        peer_info = _ifinfo_by_name(peer) + attribute(_IFLA_ADDRESS, peer_mac) + size
+        size = b"" if mtu is None else attribute(IFLA_MTU, pack("=I", mtu))
+        peer_info = ifinfo_by_name(peer) + attribute(IFLA_ADDRESS, peer_mac) + size
         peer_info += attribute(_IFLA_NET_NS_FD, pack("=I", netns))
         veth = attr_nested(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, peer_info))
         link_info = attr_nested(_IFLA_LINKINFO, attr_string(_IFLA_INFO_KIND, "veth") + veth)
-        pair = _ifinfo_by_name(name) + attribute(_IFLA_ADDRESS, mac) + size + link_info
+        pair = ifinfo_by_name(name) + attribute(IFLA_ADDRESS, mac) + size + link_info
         families = _inet_conf({_IPV4_DEVCONF_ARP_IGNORE: _ARP_IGNORE_ALL})
         if mtu is None or mtu >= LEAST_MTU_IPV6:
             families += attr_nested(AF_INET6, attribute(_IFLA_INET6_ADDR_GEN_MODE, pack("=B", _IN6_ADDR_GEN_MODE_NONE)))
@@ -185,19 +121,26 @@ class Netlink(LinkSocket):
             f"veth pair {name} and {peer}",
             [
                 (_RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, pair),
-                (_RTM_NEWLINK, 0, _ifinfo_by_name(name) + attr_nested(_IFLA_AF_SPEC, families)),
+                (_RTM_NEWLINK, 0, ifinfo_by_name(name) + attr_nested(_IFLA_AF_SPEC, families)),
                 # vswitchd would set promiscuous mode itself, and then read all links and routes of the host again.
-                (_RTM_NEWLINK, 0, _ifinfo(0, _IFF_UP | _IFF_PROMISC) + attr_string(_IFLA_IFNAME, name)),
+                (_RTM_NEWLINK, 0, ifinfo(0, IFF_UP | _IFF_PROMISC) + attr_string(IFLA_IFNAME, name)),
             ],
         )
 
     def raise_link(self, name: str) -> None:
         """Set a device up. Raises NetlinkError."""
-        self.change("link " + name, [(_RTM_NEWLINK, 0, _ifinfo(0, _IFF_UP) + attr_string(_IFLA_IFNAME, name))])
+        self.change("link " + name, [(_RTM_NEWLINK, 0, ifinfo(0, IFF_UP) + attr_string(IFLA_IFNAME, name))])
 
 
 class PodNetlink(Netlink):
     """The same inside a pod's network namespace, and what ADD and CHECK need there: addresses and routes."""
+
+    def __init__(self, netns: int) -> None:
+        """Open the socket in the namespace that a descriptor refers to. Raises NetlinkError."""
+        try:
+            in_netns(netns, super().__init__)
+        except OSError as error:
+            raise NetlinkError("netlink", error.errno or 0) from None
 
     def give_addresses(self, index: int, addresses: list[tuple[bytes, int]]) -> None:
         """Add addresses (packed, prefix length) to a device that is down. Raises NetlinkError.
@@ -206,13 +149,13 @@ class PodNetlink(Netlink):
         here would need a packet socket, which takes 15 ms to close.
         """
         notify = attr_nested(_IFLA_AF_SPEC, _inet_conf({_IPV4_DEVCONF_ARP_NOTIFY: 1}))
-        batch = [(_RTM_NEWLINK, 0, _ifinfo(index) + notify)]
+        batch = [(_RTM_NEWLINK, 0, ifinfo(index) + notify)]
         batch += [(_RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, _address(index, *address)) for address in addresses]
         self.change("addresses of the pod", batch)
 
     def open_link(self, index: int, routes: list[Route]) -> None:
         """Set the device up and then add its routes, in one write. Raises NetlinkError."""
-        batch = [(_RTM_NEWLINK, 0, _ifinfo(index, _IFF_UP))]
+        batch = [(_RTM_NEWLINK, 0, ifinfo(index, IFF_UP))]
         # Appended: a route of another interface to the same destination, which the pod had before, keeps precedence.
         batch += [(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, _route(index, route)) for route in routes]
         self.change("routes of the pod", batch)
@@ -230,15 +173,6 @@ class PodNetlink(Netlink):
                 index = unpack_from("=I", fields[_RTA_OIF])[0]
                 found.add((fields.get(_RTA_DST, b""), answer[1], fields.get(_RTA_GATEWAY, b""), index))
         return found
-
-
-def _ifinfo(index: int, flags_to_set: int = 0) -> bytes:
-    """Return a struct ifinfomsg. Index 0 leaves it to the attribute IFLA_IFNAME to name the device."""
-    return pack("=BxHiII", 0, 0, index, flags_to_set, flags_to_set)
-
-
-def _ifinfo_by_name(name: str) -> bytes:
-    return _ifinfo(0) + attr_string(_IFLA_IFNAME, name)
 
 
 def _inet_conf(settings: dict[int, int]) -> bytes:

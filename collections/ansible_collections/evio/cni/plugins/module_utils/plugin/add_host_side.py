@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The host's side of ADD: the veth pair, and its port on the bridge. What the pod gets then is pod_side's subject.
+"""The host's side of ADD: the veth pair, and its port on the bridge. What is set up inside the pod: add_pod_side.
 
-Ordered so that nobody waits for nobody: while IPAM works, the pair is made; while vswitchd takes up the port, the code
-of the pod's side is read. What is left then takes a fraction of a millisecond each: addresses, flows, routes.
+The veth pair is made while IPAM works, and the code of the pod's side is read while vswitchd opens the port. Each step
+that remains takes a fraction of a millisecond: addresses, flows, routes.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from __future__ import annotations
 import posix
 
 from ..cni.interfaces import Interface, Interfaces
-from ..cni.netconf import NetConf
-from ..cni.spec import FAILED, INVALID_CONFIG, INVALID_ENVIRONMENT, Call, CniError
+from ..cni.spec import FAILED, INVALID_CONFIG, INVALID_ENVIRONMENT, CniError
 from ..errors import NothingBegunError
-from ..ipam.delegate import IpamCall
 from ..kernel.netlink import NetlinkError
+from ..kernel.numbers import EEXIST
 from ..kernel.rtnetlink import Netlink
 from ..ovs.external_ids import external_ids
 from ..ovs.jsonrpc import OvsdbClient, OvsdbError
@@ -26,33 +25,36 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..cni.attachment import Attachment
-
-_EEXIST = 17
+    from ..cni.netconf import NetConf
+    from ..cni.spec import Call
+    from ..ipam.delegate import IpamCall
 
 
 def setup_host_side(
-    call: Call, conf: NetConf, attachment: Attachment, name: str, netns: int, ipam: IpamCall
+    call: Call, conf: NetConf, attachment: Attachment, host_end: str, netns: int, ipam: IpamCall
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Attach the pod; ``name`` is for the host's end. Returns the result, and what the journal is to know besides.
+    """Make the veth pair, ``host_end`` and the pod's interface, plug it in, and set up the pod's side.
 
-    Raises EvioError, with things left behind.
+    Return ADD's result in the newest specification's shape, and the keys to add to the journal's entry. Raises
+    EvioError, and leaves the undoing to the caller; NothingBegunError where Open vSwitch has not been asked yet.
     """
     mac, host_mac = _pod_mac(call, conf), _random_mac()
     ids = external_ids(attachment, mac.hex(":"))
     with Netlink() as host, _connect(conf.ovsdb) as ovsdb:
         bridge = setup_bridge(conf, host)
         mtu = conf.mtu or bridge.mtu
-        _create_veth(host, name, host_mac, call.ifname, mac, netns, mtu)
-        port = NewPort(ovsdb, conf.bridge, name, ids)
+        _create_veth(host, host_end, host_mac, call.ifname, mac, netns, mtu)
+        port = NewPort(ovsdb, conf.bridge, host_end, ids)
+        # stage: read while vswitchd opens the port.
         from .add_pod_side import setup_pod_side
 
         if not port.has_bridge():
-            # What is there of it is a device that vswitchd is about to take away: its database was begun anew.
+            # The database was begun anew: the bridge's device still exists, and vswitchd is about to delete it.
             bridge = repaired_bridge(conf, host)
-            port = NewPort(ovsdb, conf.bridge, name, ids)
+            port = NewPort(ovsdb, conf.bridge, host_end, ids)
         interfaces = Interfaces(
             Interface(conf.bridge, bridge.mac, bridge.mtu),
-            Interface(name, host_mac.hex(":"), mtu),
+            Interface(host_end, host_mac.hex(":"), mtu),
             Interface(call.ifname, mac.hex(":"), mtu, call.netns),
         )
         with port:
@@ -70,26 +72,27 @@ def _create_veth(host: Netlink, name: str, host_mac: bytes, ifname: str, mac: by
     try:
         host.create_veth(name, host_mac, ifname, mac, netns, mtu)
     except NetlinkError as error:
-        if error.errno == _EEXIST:
+        if error.errno == EEXIST:
             raise CniError(FAILED, f"the pod has an interface {ifname} already, or the host one named {name}") from None
         raise CniError(FAILED, str(error)) from None
 
 
 def _pod_mac(call: Call, conf: NetConf) -> bytes:
-    wanted = conf.mac or call.arguments.get("MAC")
-    if not wanted:
+    """Return the MAC that the configuration or CNI_ARGS ask for, or a random one. Raises CniError."""
+    requested = conf.mac or call.arguments.get("MAC")
+    if not requested:
         return _random_mac()
     try:
-        mac = bytes.fromhex(wanted.replace(":", ""))
+        mac = bytes.fromhex(requested.replace(":", ""))
     except ValueError:
         mac = b""
     if len(mac) != 6 or mac[0] & 1 or not any(mac):
         code = INVALID_CONFIG if conf.mac else INVALID_ENVIRONMENT
-        raise CniError(code, f"mac: {wanted!r} is not the address of one interface")
+        raise CniError(code, f"mac: {requested!r} is not the address of one interface")
     return mac
 
 
 def _random_mac() -> bytes:
     mac = bytearray(posix.urandom(6))
-    mac[0] = mac[0] & 0xFE | 0x02  # Of one interface, and locally administered (IEEE 802).
+    mac[0] = mac[0] & 0xFE | 0x02  # Unicast, locally administered (IEEE 802).
     return bytes(mac)

@@ -1,17 +1,20 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The pod's part of ADD, for which IPAM and vswitchd have to be awaited: addresses, flows, the node's rules, routes."""
+"""The pod's side of ADD, which waits for IPAM and for vswitchd: addresses, the port's flows, the node's rules, routes.
+
+The veth pair and the port exist already: add_host_side.
+"""
 
 from __future__ import annotations
 
 from ..cidr import split_cidr
-from ..cni.netconf import NetConf
 from ..cni.result import addresses_of, result_of, routes_of
-from ..cni.spec import FAILED, ROUTE_NUMBERS, Call, CniError
+from ..cni.spec import FAILED, ROUTE_NUMBERS, CniError
 from ..firewall.network_rules import rules_of
-from ..ipam.delegate import IpamCall, start_ipam
+from ..ipam.delegate import start_ipam
 from ..kernel.ethtool import disable_tx_checksum
 from ..kernel.netlink import NetlinkError
 from ..kernel.netns import in_netns
+from ..kernel.numbers import EACCES
 from ..kernel.rtnetlink import PodNetlink, Route
 from ..ovs.external_ids import address_ids
 from ..ovs.flows import PortSecurity
@@ -22,11 +25,13 @@ if TYPE_CHECKING:
 
     from ..cni.attachment import Attachment
     from ..cni.interfaces import Interfaces
+    from ..cni.netconf import NetConf
+    from ..cni.spec import Call
+    from ..ipam.delegate import IpamCall
     from ..ovs.ports import NewPort
 
-_EACCES = 13
-_ROOM_ATTEMPTS = 5
-"""What one ADD has made free, another may take."""
+_RECLAIM_ATTEMPTS = 5
+"""More than one, because another ADD may take the address that this one has reclaimed."""
 
 
 def setup_pod_side(
@@ -38,37 +43,40 @@ def setup_pod_side(
     port: NewPort,
     interfaces: Interfaces,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Make the pod's end what IPAM wants it to be. Returns as ``setup_host_side``.
+    """Give the pod's interface what IPAM answers, and let the port forward. Return as ``setup_host_side``.
 
-    Raises EvioError, with things left behind.
+    Raises EvioError, and leaves the undoing to the caller.
     """
     mac = interfaces.pod.mac
     with PodNetlink(netns) as pod:
-        # vswitchd's datapath passes on what it gets: without its TSO, a pod must fill in its checksums itself.
-        alone = conf.datapath_type == "netdev" and not port.switch.has_userspace_tso
-        index = _prepare(pod, call.ifname, without_checksums=alone)
-        number = port.wait_ofport()
-        with PortSecurity(conf) as guard:
-            answer = _answer_of(ipam, attachment, call, conf)
+        # vswitchd's own datapath passes frames on as they are: without its TSO, the pod must fill in its checksums.
+        needs_checksums = conf.datapath_type == "netdev" and not port.switch.has_userspace_tso
+        index = _prepare_interface(pod, call.ifname, needs_checksums=needs_checksums)
+        ofport = port.wait_ofport()
+        with PortSecurity(conf) as port_security:
+            answer = _ipam_answer(ipam, attachment, call, conf)
             ips = addresses_of(conf, answer)
             routes = routes_of(conf, answer, ips)
             addresses = [ip["address"] for ip in ips]
             _give_addresses(pod, netns, call.ifname, index, addresses)
             rules_of(conf, addresses).ensure()
-            gone = guard.install_port_security(number, port.name, mac, addresses, port.switch.removed_ports)
-            port.add_external_ids(address_ids(addresses), gone)
-            # Not before, or the first frame, which tells the neighbours of the address, would be lost.
-            _open(pod, call.ifname, index, routes)
+            forgotten = port_security.install_port_security(
+                ofport, port.name, mac, addresses, port.switch.removed_ports
+            )
+            port.add_external_ids(address_ids(addresses), forgotten)
+            # After the flows: they would drop the first frame, which announces the address to the neighbours.
+            _open_interface(pod, call.ifname, index, routes)
             port.flush()
     return result_of(conf, interfaces, ips, routes, answer), {"mac": mac, "ips": addresses}
 
 
-def _answer_of(ipam: IpamCall, attachment: Attachment, call: Call, conf: NetConf) -> dict[str, Any]:
-    """IPAM's answer; where it has refused one for want of room, the dead give theirs back and it is asked again."""
-    for _attempt in range(_ROOM_ATTEMPTS):
+def _ipam_answer(ipam: IpamCall, attachment: Attachment, call: Call, conf: NetConf) -> dict[str, Any]:
+    """Return IPAM's answer. If no address is free, reclaim those of dead attachments and ask again. Raises CniError."""
+    for _attempt in range(_RECLAIM_ATTEMPTS):
         try:
             return ipam.result()
         except CniError as refusal:
+            # Only an ADD that IPAM refuses needs it.
             from .reclaim import reclaim_addresses
 
             if not reclaim_addresses(conf, refusal, call.path):
@@ -77,41 +85,43 @@ def _answer_of(ipam: IpamCall, attachment: Attachment, call: Call, conf: NetConf
     return ipam.result()
 
 
-def _prepare(pod: PodNetlink, ifname: str, *, without_checksums: bool) -> int:
-    """The index of the pod's end, which is still down; ``without_checksums``: it fills them in itself from now on."""
+def _prepare_interface(pod: PodNetlink, ifname: str, *, needs_checksums: bool) -> int:
+    """Return the index of the pod's interface, which is still down; switch checksum offload off if need be."""
     try:
-        if without_checksums:
+        if needs_checksums:
             disable_tx_checksum(pod, ifname)
         return pod.index(ifname)
     except NetlinkError as error:
         raise _failure(ifname, error) from None
 
 
-def _give_addresses(pod: PodNetlink, netns: int, ifname: str, index: int, ips: list[str]) -> None:
-    addresses = [split_cidr(ip) for ip in ips]
+def _give_addresses(pod: PodNetlink, netns: int, ifname: str, index: int, cidrs: list[str]) -> None:
+    addresses = [split_cidr(cidr) for cidr in cidrs]
     try:
         try:
             pod.give_addresses(index, addresses)
         except NetlinkError as error:
-            if error.errno != _EACCES:
+            if error.errno != EACCES:
                 raise
-            # IPv6 was switched off where the interface came to be; IPAM has given it an address all the same.
+            # Rare: IPv6 is switched off where the interface was made, and IPAM has given it an IPv6 address.
             from ..kernel.sysctl import write_sysctls
 
             in_netns(netns, lambda: write_sysctls({f"net/ipv6/conf/{ifname}/disable_ipv6": "0"}))
-            pod.give_addresses(index, [one for one in addresses if len(one[0]) == 16])
+            pod.give_addresses(index, [address for address in addresses if len(address[0]) == 16])
     except (NetlinkError, OSError) as error:
         raise _failure(ifname, error) from None
 
 
-def _open(pod: PodNetlink, ifname: str, index: int, routes: list[dict[str, Any]]) -> None:
-    """Up, and then its routes."""
+def _open_interface(pod: PodNetlink, ifname: str, index: int, routes: list[dict[str, Any]]) -> None:
+    """Set the interface up, and then add its routes."""
     try:
-        pod.open_link(
-            index, [Route(one["dst"], one.get("gw"), **{key: one.get(key) for key in ROUTE_NUMBERS}) for one in routes]
-        )
+        pod.open_link(index, [_route(route) for route in routes])
     except (NetlinkError, OSError) as error:
         raise _failure(ifname, error) from None
+
+
+def _route(route: dict[str, Any]) -> Route:
+    return Route(route["dst"], route.get("gw"), **{key: route.get(key) for key in ROUTE_NUMBERS})
 
 
 def _failure(ifname: str, error: Exception) -> CniError:

@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""DEL: nothing of an attachment is left, whatever of it there is: a whole one, what a killed ADD has left, or nothing.
+"""DEL: remove an attachment, whatever of it there is: a whole one, what a killed ADD has left, or nothing.
 
-Everything is found by the container's id and the interface's name alone.
+The attachment's name is enough to find all of it, so the pod's namespace may be gone, and the journal's entry missing.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from _thread import allocate_lock, start_new_thread
 
 from ..cni.attachment import Attachment
 from ..errors import EvioError
+from ..kernel.links import LinkSocket
 from ..kernel.netlink import NetlinkError
-from ..kernel.rtnetlink import LinkSocket
 from ..state.journal import Journal
 from ..state.lock import AttachmentLock
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def cmd_del(call: Call, conf: NetConf) -> None:
-    """Serve DEL. Raises EvioError where something of the attachment is left that the next DEL has to remove."""
+    """Serve DEL. Raises EvioError where something of the attachment is left; the next DEL removes it."""
     delete_attachment(Attachment(conf.name, call.container_id, call.ifname), conf, call.path, call.netns)
 
 
@@ -31,7 +31,7 @@ def delete_attachment(attachment: Attachment, conf: NetConf, cni_path: str, netn
 
     IPAM's plugin is looked for in ``cni_path``, a list as in CNI_PATH, and is told ``netns``, which may be empty.
     """
-    # A disk that is full or read-only keeps no pod from being removed; that its entry stays is told at the end.
+    # A state directory that is full or read-only must not keep a pod from being removed.
     with AttachmentLock(conf.state_dir, attachment, is_required=False):
         failure = detach(attachment, conf, cni_path, netns)
     if failure is not None:
@@ -41,20 +41,20 @@ def delete_attachment(attachment: Attachment, conf: NetConf, cni_path: str, netn
 def detach(
     attachment: Attachment, conf: NetConf, cni_path: str, netns: str = "", *, is_plugged: bool = True
 ) -> EvioError | None:
-    """Port, veth, reservation, and last the journal's entry: it goes only when all the rest has. What went wrong.
+    """Remove port, veth pair and reservation, and then the journal's entry. Return what failed, or None.
 
-    An Open vSwitch that is down keeps its row, and the entry with it, for the next DEL, GC or repair; ``is_plugged``:
-    there may be such a row.
+    The entry stays until all the rest is removed: for the next DEL, GC or repair. While Open vSwitch is down, the row
+    of the port stays in its database, and so does the entry. ``is_plugged``: whether there may be such a row.
     """
     journal = Journal(conf.state_dir)
-    name = journal.host_end(attachment)
-    release = _Release(attachment, conf, cni_path, netns, name, is_plugged=is_plugged)
+    host_end = journal.host_end(attachment)
+    release = _Release(attachment, conf, cni_path, netns, host_end, is_plugged=is_plugged)
     failure: EvioError | None = None
     try:
         with LinkSocket() as host:
-            # From here until the kernel has the message nothing lets go of the interpreter, which the thread waits for.
+            # The thread gets the GIL only when this one has sent RTM_DELLINK: nothing in between releases it.
             release.begin()
-            host.delete_link(name)
+            host.delete_link(host_end)
     except NetlinkError as error:
         failure = error
     finally:
@@ -68,12 +68,13 @@ def detach(
 
 
 class _Release:
-    """Port and reservation given back in a thread, while the kernel takes the veth apart: that takes longer than all
-    the rest, and is what a DEL waits for.
+    """Removes the port and releases the addresses in a thread, while the kernel deletes the veth pair.
+
+    The kernel takes longer for that than all the rest of a DEL.
     """
 
     def __init__(
-        self, attachment: Attachment, conf: NetConf, cni_path: str, netns: str, name: str, *, is_plugged: bool
+        self, attachment: Attachment, conf: NetConf, cni_path: str, netns: str, host_end: str, *, is_plugged: bool
     ) -> None:
         self.failure: EvioError | None = None
         self.is_unplugged = not is_plugged
@@ -81,32 +82,32 @@ class _Release:
         self._conf = conf
         self._cni_path = cni_path
         self._netns = netns
-        self._name = name
-        self._is_begun = False
+        self._host_end = host_end
+        self._has_begun = False
         self._under_way = allocate_lock()
         self._under_way.acquire()
 
     def begin(self) -> None:
-        """Without waiting for it."""
-        self._is_begun = True
+        """Start the thread."""
+        self._has_begun = True
         try:
             start_new_thread(self._run, ())
-        except RuntimeError:  # No thread is to be had.
+        except RuntimeError:  # The process may have no further thread.
             self._run()
 
     def finish(self) -> None:
-        """Return when both are given back, begun or not, or ``failure`` says why not."""
-        if not self._is_begun:
+        """Return when the thread has ended; do its work here if it was not started. ``failure`` is set then."""
+        if not self._has_begun:
             self._run()
         self._under_way.acquire()
 
     def _run(self) -> None:
         try:
-            # Read now, and not while the kernel had nothing to do.
+            # stage: read while the kernel deletes the veth pair.
             from ..ipam.delegate import start_ipam
             from ..ovs.ports import try_to_unplug
 
-            self.is_unplugged = self.is_unplugged or try_to_unplug(self._conf, self._name)
+            self.is_unplugged = self.is_unplugged or try_to_unplug(self._conf, self._host_end)
             ipam = start_ipam("DEL", self._attachment, self._conf, self._cni_path, self._netns)
             self.failure = ipam.result_or_error()
         except EvioError as error:

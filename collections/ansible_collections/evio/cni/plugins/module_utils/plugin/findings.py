@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from ..cni.interfaces import Interface
     from ..cni.netconf import NetConf
-    from ..kernel.rtnetlink import Link
+    from ..kernel.links import Link
     from ..ovs.ports import Port
     from .expected import Expected, ExpectedRoute
 

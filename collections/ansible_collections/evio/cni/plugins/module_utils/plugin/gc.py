@@ -1,13 +1,12 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""GC: what is left of attachments that no one knows any more goes; those that live stay, whatever the list says.
+"""GC: remove the attachments that are neither listed by the runtime nor alive.
 
-A runtime's list lags behind the pods it is just starting. An attachment that was finished lives as long as the host's
-end of its veth is there, for the kernel takes that away with the pod's namespace.
+A live attachment stays although the runtime does not list it, because the list lags behind the pods that the runtime is
+just starting. An attachment that ADD has finished is alive as long as the host's end of its veth pair exists: the
+kernel removes it with the pod's namespace.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 from ..cni.attachment import Attachment
 from ..cni.netconf import NetConf
@@ -27,35 +26,16 @@ from .delete import delete_attachment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..cni.netconf import NetConf
-
-
-@dataclass
-class Collected:
-    """What was removed of one network."""
-
-    network: str
-    removed: list[str]
-    """Attachments of which nothing lived any more, as container id and interface."""
-    failures: list[str]
-
-
-def collect_network(conf: NetConf) -> Collected:
-    """GC without a runtime's list: what lives is all that is valid.
-
-    An ADD that is at work is not disturbed: entries of the last minute are left alone.
-    """
-    young = Journal(conf.state_dir).younger_than(conf.name, LONGEST_CALL_SECONDS)
-    return Collected(conf.name, *collect_garbage(conf, young, DEFAULT_CNI_PATH))
-
+    from typing import Any
 
 _VALID = "cni.dev/valid-attachments"
+
 _LEGACY = "cni.dev/attachments"
-"""What libcni 1.1 sends besides, and earlier drafts alone."""
+"""libcni 1.1 sends this key as well; earlier drafts of the specification have this key alone."""
 
 
 def cmd_gc(call: Call, conf: NetConf) -> None:
-    """The verb. Goes on past failures, and raises CniError with all of them at the end."""
+    """Serve GC. Goes on after a failure, and raises CniError with all failures at the end."""
     _removed, failures = collect_garbage(conf, _valid_attachments(conf), call.path)
     try:
         ipam = IpamCall("GC", conf.ipam_type, call.path, conf.raw, NO_ATTACHMENT)
@@ -68,12 +48,42 @@ def cmd_gc(call: Call, conf: NetConf) -> None:
         raise CniError(FAILED, "not everything could be collected", "; ".join(failures))
 
 
+class Collected:
+    """What ``collect_network`` has done for one network."""
+
+    __slots__ = ("failures", "network", "removed")
+
+    def __init__(self, network: str, removed: list[str], failures: list[str]) -> None:
+        self.network = network
+        self.removed = removed
+        """The removed attachments, each as container id and interface name."""
+        self.failures = failures
+        """Messages."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all three as ``evio gc --json`` prints them."""
+        return {"network": self.network, "removed": self.removed, "failures": self.failures}
+
+
+def collect_network(conf: NetConf) -> Collected:
+    """Remove the dead attachments of a network, without a runtime's list. Raises StateError.
+
+    An ADD may be at work on entries of the last minute: they are left alone.
+    """
+    young = Journal(conf.state_dir).younger_than(conf.name, LONGEST_CALL_SECONDS)
+    return Collected(conf.name, *collect_garbage(conf, young, DEFAULT_CNI_PATH))
+
+
 def collect_garbage(conf: NetConf, valid: set[Attachment], cni_path: str) -> tuple[list[str], list[str]]:
-    """Leave nothing of attachments that are neither valid nor alive. Returns which have gone, and what has failed."""
+    """Remove the attachments that are neither valid nor alive, and flows of ports that are gone.
+
+    An attachment whose ADD was killed counts as dead: runtimes run no ADD during a GC (SPEC.md section 2). Returns the
+    removed attachments and the failures. Raises StateError where the journal cannot be read.
+    """
     removed: list[str] = []
     failures: list[str] = []
     journal = Journal(conf.state_dir)
-    for attachment in sorted(_known(conf, failures) - valid):
+    for attachment in sorted(_known_attachments(conf, failures) - valid):
         try:
             if is_alive(journal, attachment) and not is_half_made(journal.read(attachment)):
                 continue
@@ -89,20 +99,17 @@ def collect_garbage(conf: NetConf, valid: set[Attachment], cni_path: str) -> tup
     return removed, failures
 
 
-def _known(conf: NetConf, failures: list[str]) -> set[Attachment]:
-    """Every attachment that has left a trace: in the journal, at host-local, or on the switch.
+def _known_attachments(conf: NetConf, failures: list[str]) -> set[Attachment]:
+    """Return the attachments of the network that the journal, host-local or Open vSwitch knows.
 
-    What names none, as a file that somebody has put there, is no trace of ours.
+    Invalid names are left out: they are of files that somebody else has put there.
     """
     known = set(Journal(conf.state_dir).attachments(conf.name))
     if conf.ipam_type == HOST_LOCAL:
         known |= set(Reservations(conf).holders().values())
     try:
-        ovsdb = OvsdbClient(conf.ovsdb)
-        try:
+        with OvsdbClient(conf.ovsdb) as ovsdb:
             ports = ports_of(ovsdb, conf.bridge)
-        finally:
-            ovsdb.close()
     except OvsdbError as error:
         failures.append(str(error))
         ports = []
@@ -114,7 +121,7 @@ def _known(conf: NetConf, failures: list[str]) -> set[Attachment]:
 
 
 def _valid_attachments(conf: NetConf) -> set[Attachment]:
-    """The runtime's list. An empty one means that nothing is valid; a missing one means nothing, and is an error."""
+    """Return the runtime's list. Raises CniError where it is missing; an empty list means that none is valid."""
     listed = conf.raw.get(_VALID, conf.raw.get(_LEGACY))
     if not isinstance(listed, list):
         raise CniError(INVALID_CONFIG, f"{_VALID} is not in the configuration; without it GC would collect everything")

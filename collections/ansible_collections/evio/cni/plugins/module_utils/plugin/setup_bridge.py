@@ -1,9 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Whether the pod bridge is as its network wants it: looked at by every ADD, mended by pod_bridge where it is not.
+"""The pod bridge as the configuration wants it: checked by every ADD in microseconds, repaired where it is not.
 
-The pod bridge as its network wants it, and mended: the rare path, with the room that makes bridges.
-
-Whether it needs to be mended: setup_bridge.
+How a bridge is made or changed: ovs/bridge, which is imported for a repair alone.
 """
 
 from __future__ import annotations
@@ -24,19 +22,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..cni.netconf import NetConf
-    from ..kernel.rtnetlink import Link, Netlink
+    from ..kernel.links import Link
+    from ..kernel.rtnetlink import Netlink
     from ..ovs.bridge_spec import BridgeSpec
+
+NO_MODULE = "datapathType: this kernel has no module openvswitch; netdev does without"
+"""Message: ADD and STATUS refuse ``system`` then."""
 
 
 def setup_bridge(conf: NetConf, host: Netlink) -> Link:
-    """The bridge's device, as the configuration wants it. Raises CniError."""
+    """Return the bridge's device, repaired if it was not as the configuration wants it. Raises EvioError."""
     link = host.link(conf.bridge)
     return link if link is not None and is_as_wanted(conf, host, link) else repaired_bridge(conf, host)
 
 
 def repaired_bridge(conf: NetConf, host: Netlink) -> Link:
-    """The same after it was mended, whatever there was of it. Raises CniError."""
+    """Repair the bridge and return its device. Raises EvioError."""
     repair_bridge(conf)
     link = host.link(conf.bridge)
     if link is None:
@@ -45,28 +46,25 @@ def repaired_bridge(conf: NetConf, host: Netlink) -> Link:
 
 
 def is_as_wanted(conf: NetConf, host: Netlink, link: Link) -> bool:
-    """Whether a bridge that is there is up, with its gateways, MTU and MAC."""
+    """Return whether the bridge's device is up, with its MTU, its gateways and the MAC that follows from the first."""
     if not link.is_up or (conf.mtu is not None and link.mtu != conf.mtu):
         return False
     if not conf.gateways:
         return True
-    wanted = {split_cidr(gateway) for gateway in conf.gateways}
-    fixed = bridge_mac(split_cidr(conf.gateways[0])[0])
-    return link.mac == fixed and wanted <= host.addresses(link.index)
-
-
-NO_MODULE = "datapathType: this kernel has no module openvswitch; netdev does without"
+    gateways = {split_cidr(gateway) for gateway in conf.gateways}
+    mac = bridge_mac(split_cidr(conf.gateways[0])[0])
+    return link.mac == mac and gateways <= host.addresses(link.index)
 
 
 def repair_bridge(conf: NetConf) -> None:
-    """Make the bridge as the network wants it. Raises CniError."""
-    _refuse_bridge_of_another(conf)
-    # The rare path: importing what makes bridges takes ten times as long as a whole ADD.
+    """Make the bridge, or change it to what the configuration wants. Raises CniError."""
+    _refuse_gateway_of_another_network(conf)
+    # Rare; these imports take ten times as long as a whole ADD.
     from ..ovs.datapath import probe_datapath
 
     if conf.datapath_type == "system" and probe_datapath() != "system":
         raise CniError(FAILED, NO_MODULE)
-    # The libraries that modules use are the host's own, which -S has hidden.
+    # The launcher's option -S keeps them out of sys.path.
     sys.path.append(PYTHON_PACKAGES)
     from ..ovs.bridge import ensure_bridge
 
@@ -76,8 +74,26 @@ def repair_bridge(conf: NetConf) -> None:
         raise CniError(FAILED, str(error)) from None
 
 
-def _refuse_bridge_of_another(conf: NetConf) -> None:
-    """Two networks may share a bridge, but not take each other's gateway from it."""
+def bridge_of(conf: NetConf) -> BridgeSpec:
+    """Return the configuration's bridge, as ``ensure_bridge`` and ``compare_bridge`` take it."""
+    # Rare, as above.
+    from ..ovs.bridge_spec import BridgeSpec
+
+    epoch = {EPOCH_ID: str(conf.epoch)} if conf.epoch else {}
+    return BridgeSpec(
+        conf.bridge,
+        tuple(conf.gateways),
+        mtu=conf.mtu,
+        datapath_type=conf.datapath_type,
+        external_ids={OWNER_ID: OWNER, **epoch},
+    )
+
+
+def _refuse_gateway_of_another_network(conf: NetConf) -> None:
+    """Raise CniError if live pods of another network have other gateways on this bridge.
+
+    Networks may share a bridge; but the repair would take away gateways that the configuration does not have.
+    """
     journal = Journal(conf.state_dir)
     for other in networks(conf.state_dir) if conf.gateways else ():
         for attachment in journal.attachments(other) if other != conf.name else ():
@@ -97,17 +113,3 @@ def _gateways_in(entry: dict[str, Any]) -> list[str]:
         return NetConf(entry["config"]).gateways
     except (CniError, KeyError, TypeError, AttributeError):
         return []
-
-
-def bridge_of(conf: NetConf) -> BridgeSpec:
-    """The bridge as the configuration wants it, for the room that makes bridges."""
-    from ..ovs.bridge_spec import BridgeSpec
-
-    epoch = {EPOCH_ID: str(conf.epoch)} if conf.epoch else {}
-    return BridgeSpec(
-        conf.bridge,
-        tuple(conf.gateways),
-        mtu=conf.mtu,
-        datapath_type=conf.datapath_type,
-        external_ids={OWNER_ID: OWNER, **epoch},
-    )

@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""STATUS: would an ADD work now? Told from what is on this node alone, in milliseconds: runtimes ask every few seconds.
+"""STATUS: whether an ADD would work now, told in milliseconds from this node alone: runtimes ask every few seconds.
 
-What an ADD writes down can be written, Open vSwitch answers, has its daemon and can have the bridge, IPAM has its
-plugin and an address left, the overlay's agent finds no fault.
+Checked are: the fence, the state directory, the OVSDB and vswitchd, the kernel's datapath, the IPAM plugin and its free
+addresses, and what the overlay's agent reports. etcd is not asked.
 """
 
 from __future__ import annotations
@@ -24,23 +24,25 @@ if TYPE_CHECKING:
 
 
 def cmd_status(call: Call, conf: NetConf) -> None:
-    """Raise CniError 50 if an ADD would fail, 51 if pods would be cut off from other nodes; return if all is well."""
+    """Serve STATUS. Raises FenceError or CniError NOT_AVAILABLE if an ADD would fail, and CniError LIMITED_CONNECTIVITY
+    if pods would not reach other nodes.
+    """
     refuse_if_fenced(conf.state_dir)
     if not is_writable(conf.state_dir):
         raise CniError(NOT_AVAILABLE, f"stateDir: nothing can be written in {conf.state_dir}")
-    ipam = _ask_ipam(call, conf)
+    ipam = _start_ipam(call, conf)
     try:
         _check_switch(conf)
         if conf.ipam_type == HOST_LOCAL:
-            _check_room(conf)
+            _check_addresses(conf)
     finally:
-        failure = _answer(ipam)
+        failure = _ipam_failure(ipam)
     if failure is not None:
         raise failure
     _check_overlay()
 
 
-def _ask_ipam(call: Call, conf: NetConf) -> IpamCall:
+def _start_ipam(call: Call, conf: NetConf) -> IpamCall:
     try:
         ipam = IpamCall("STATUS", conf.ipam_type, call.path, conf.raw, NO_ATTACHMENT)
     except CniError as error:
@@ -49,8 +51,8 @@ def _ask_ipam(call: Call, conf: NetConf) -> IpamCall:
     return ipam
 
 
-def _answer(ipam: IpamCall) -> CniError | None:
-    """The IPAM plugin's own word, where it knows the verb."""
+def _ipam_failure(ipam: IpamCall) -> CniError | None:
+    """Return the IPAM plugin's error; None if it has none, or is too old to know STATUS."""
     try:
         ipam.result()
     except CniError as error:
@@ -60,17 +62,14 @@ def _answer(ipam: IpamCall) -> CniError | None:
 
 def _check_switch(conf: NetConf) -> None:
     try:
-        ovsdb = OvsdbClient(conf.ovsdb, timeout=2)
-        try:
+        with OvsdbClient(conf.ovsdb, timeout=2) as ovsdb:
             is_served = has_daemon(ovsdb)
-        finally:
-            ovsdb.close()
     except OvsdbError as error:
         raise CniError(NOT_AVAILABLE, str(error)) from None
     if not is_served:
         raise CniError(NOT_AVAILABLE, f"nothing serves the OVSDB at {conf.ovsdb}: is ovs-vswitchd running?")
     if conf.datapath_type == "system" and not has_interface(conf.bridge):
-        # The rare path: the first ADD would make the bridge.
+        # Rare: the first ADD would make the bridge.
         from ..ovs.datapath import probe_datapath
         from .setup_bridge import NO_MODULE
 
@@ -78,11 +77,11 @@ def _check_switch(conf: NetConf) -> None:
             raise CniError(NOT_AVAILABLE, NO_MODULE)
 
 
-def _check_room(conf: NetConf) -> None:
+def _check_addresses(conf: NetConf) -> None:
     reservations = Reservations(conf)
     if not reservations.exhausted():
         return
-    # The rare path: an ADD would take the addresses of the dead.
+    # Rare: an ADD would reclaim the addresses of dead attachments first.
     from .reclaim import live_addresses
 
     taken = live_addresses(conf, reservations)

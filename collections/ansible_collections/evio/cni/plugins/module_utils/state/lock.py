@@ -9,7 +9,6 @@ that outlives a killed ADD still holds it.
 from __future__ import annotations
 
 import posix
-from _struct import pack
 from time import monotonic, sleep
 
 from ..names import short_hash
@@ -92,6 +91,7 @@ class AttachmentLock:
     def _lock(self, deadline: float) -> None:
         # stage: read while IPAM's process starts.
         import fcntl
+        from _struct import pack
 
         # struct flock: type, whence, start, length, pid.
         lock = pack("hhqqi", fcntl.F_WRLCK, 0, int(short_hash(self._attachment.path), 16), 1, 0)

@@ -1,0 +1,90 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Network devices by raw rtnetlink: find a device, delete a device. All that DEL asks of the kernel.
+
+How devices are made and get addresses and routes: rtnetlink. Numbers are those of linux/rtnetlink.h and if_link.h.
+"""
+
+from __future__ import annotations
+
+from _struct import pack, unpack_from
+
+from .netlink import NETLINK_ROUTE, NetlinkError, NetlinkSocket, attr_string, attribute, parse_attributes
+from .numbers import ENODEV
+
+IFF_UP = 0x1
+
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU = 1, 3, 4
+
+_SIOCGIFINDEX = 0x8933
+"""linux/sockios.h"""
+
+_RTM_DELLINK, _RTM_GETLINK = 17, 18
+
+_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS = 29, 8
+
+
+class Link:
+    """A network device; ``mac`` as in ``0a:58:0a:f4:03:01``, ``mtu`` in bytes."""
+
+    __slots__ = ("index", "is_up", "mac", "mtu", "name")
+
+    def __init__(self, index: int, is_up: bool, name: str, mtu: int, mac: str) -> None:
+        self.index = index
+        self.is_up = is_up
+        self.name = name
+        self.mtu = mtu
+        self.mac = mac
+
+
+class LinkSocket(NetlinkSocket):
+    """Devices by name: find and delete them. All that DEL needs.
+
+    Its namespace is that of the thread that opens it.
+    """
+
+    def __init__(self) -> None:
+        """Open the socket. Raises NetlinkError."""
+        super().__init__(NETLINK_ROUTE)
+
+    def link(self, name: str) -> Link | None:
+        """Return the device of this name, or None. Raises NetlinkError."""
+        query = ifinfo_by_name(name) + attribute(_IFLA_EXT_MASK, pack("=I", _RTEXT_FILTER_SKIP_STATS))
+        try:
+            answer = self.ask("link " + name, _RTM_GETLINK, query)
+        except NetlinkError as error:
+            if error.errno == ENODEV:
+                return None
+            raise
+        index, flags = unpack_from("=4xiI4x", answer)
+        fields = parse_attributes(answer, 16)
+        return Link(
+            index,
+            bool(flags & IFF_UP),
+            fields[IFLA_IFNAME].rstrip(b"\0").decode(),
+            unpack_from("=I", fields[IFLA_MTU])[0],
+            fields.get(IFLA_ADDRESS, b"").hex(":"),
+        )
+
+    def index(self, name: str) -> int:
+        """Return the index of the device of this name. Raises NetlinkError, also where there is none."""
+        # By ioctl: it returns the index alone, where netlink would send all properties of the device.
+        request = pack("16s24x", name.encode("utf-8", "surrogateescape"))
+        return int(unpack_from("16xi", self.ioctl("link " + name, _SIOCGIFINDEX, request))[0])
+
+    def delete_link(self, name: str) -> None:
+        """Delete the device of this name, if there is one. Raises NetlinkError."""
+        try:
+            self.change("link " + name, [(_RTM_DELLINK, 0, ifinfo_by_name(name))])
+        except NetlinkError as error:
+            if error.errno != ENODEV:
+                raise
+
+
+def ifinfo(index: int, flags_to_set: int = 0) -> bytes:
+    """Return a struct ifinfomsg. Index 0 leaves it to the attribute IFLA_IFNAME to name the device."""
+    return pack("=BxHiII", 0, 0, index, flags_to_set, flags_to_set)
+
+
+def ifinfo_by_name(name: str) -> bytes:
+    """Return the same for the device of this name."""
+    return ifinfo(0) + attr_string(IFLA_IFNAME, name)
