@@ -18,8 +18,8 @@ from evio_cni import defaults, paths
 from evio_cni.errors import EvioError
 from evio_cni.etcd.access import Access
 from evio_cni.etcd.options import build_access
+from evio_cni.names import DATAPATH_TYPES
 from evio_cni.node.config_generator import Settings
-from evio_cni.ovs.datapath import DATAPATH_TYPES
 
 
 class OptionError(EvioError):

@@ -48,7 +48,7 @@ def test_codes_are_those_of_the_specification() -> None:
         "NOT_AVAILABLE": 50,
         "LIMITED_CONNECTIVITY": 51,
     }
-    assert {name: getattr(cni_protocol, name) for name in names} == names
+    assert {name: getattr(spec, name) for name in names} == names
     assert min(spec.FAILED, spec.NOT_AS_ATTACHED) >= 100
 
 
