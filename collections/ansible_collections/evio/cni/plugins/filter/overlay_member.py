@@ -14,7 +14,7 @@ description:
 options:
   _input:
     description:
-      - The host's entry of C(hostvars), with the result of M(evio.cni.wireguard_key) in C(evio_overlay_identity).
+      - The host's entry of C(hostvars), with the result of M(evio.cni.wireguard_key) in C(__evio_wireguard_key).
     type: dict
     required: true
 """
@@ -39,7 +39,7 @@ def overlay_member(variables: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": str(variables["inventory_hostname"]),
         "address": str(variables["evio_host_overlay_address"]),
-        "public_key": variables["evio_overlay_identity"]["public_key"],
+        "public_key": variables["__evio_wireguard_key"]["public_key"],
         "endpoint": str(endpoint) if endpoint else None,
     }
 

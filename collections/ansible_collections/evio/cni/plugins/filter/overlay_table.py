@@ -13,7 +13,7 @@ description:
   - Turns the results of M(evio.cni.overlay_ready_info) on all hosts into lines of text.
 options:
   _input:
-    description: The hosts' entries of C(hostvars), each with the module's result in C(evio_overlay_reached).
+    description: The hosts' entries of C(hostvars), each with the module's result in C(__evio_reachability).
     type: list
     elements: dict
     required: true
@@ -39,7 +39,7 @@ def overlay_table(hosts: Iterable[Mapping[str, Any]]) -> list[str]:
     rows = [
         (str(host["inventory_hostname"]), peer["name"], _path(peer), _answer(peer))
         for host in hosts
-        for peer in host.get("evio_overlay_reached", {}).get("peers", [])
+        for peer in host.get("__evio_reachability", {}).get("peers", [])
     ]
     if not rows:
         return ["not measured"]

@@ -13,7 +13,7 @@ description:
   - Turns one host's variables into an entry of the option C(subnet_requests) of M(evio.cni.node_subnet).
 options:
   _input:
-    description: The host's entry of C(hostvars), with the result of M(evio.cni.node_claim_info) in C(evio_node_claim).
+    description: The host's entry of C(hostvars), with M(evio.cni.node_claim_info)'s result in C(__evio_node_claim).
     type: dict
     required: true
 """
@@ -35,7 +35,7 @@ from typing import Any
 
 def subnet_request(variables: Mapping[str, Any]) -> dict[str, Any]:
     """Return name, machine-id, pinned subnet and replacement of one host, and its configured claim or None."""
-    found = variables.get("evio_node_claim") or {}
+    found = variables.get("__evio_node_claim") or {}
     return {
         "name": str(variables["inventory_hostname"]),
         "machine_id": str(found.get("machine_id") or ""),

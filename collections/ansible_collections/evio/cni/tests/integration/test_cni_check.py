@@ -144,11 +144,28 @@ def test_bridge_that_has_lost_all_its_flows_is_named(node: Node, new_pod: NewPod
     pod = node.add(new_pod())
     target = f"unix:{node.switch.directory}/br-evio.mgmt"
     in_namespace(node.switch.netns, "ovs-ofctl", "-O", "OpenFlow13", "--strict", "del-flows", target, "priority=0")
-    with pytest.raises(PluginFailedError, match="has lost the flow it switches by"):
+    with pytest.raises(PluginFailedError, match="has lost its NORMAL flow"):
         node.call("CHECK", pod, prevResult=pod.result)
     node.switch.vsctl("set-controller", "br-evio", "tcp:127.0.0.1:1")
     if not security:  # Whoever sets a controller has taken all flows away, those of port security too.
         assert node.call("CHECK", pod, prevResult=pod.result) == {}
+
+
+def test_check_without_vswitchd_asks_the_runtime_to_try_again(node: Node, new_pod: NewPod) -> None:
+    pod = node.add(new_pod())
+    node.switch.kill_vswitchd()
+    with pytest.raises(PluginFailedError, match="is ovs-vswitchd running") as raised:
+        node.call("CHECK", pod, prevResult=pod.result)
+    assert raised.value.code == 11
+
+
+def test_fault_that_is_known_is_named_while_vswitchd_does_not_run(node: Node, new_pod: NewPod) -> None:
+    pod = node.add(new_pod())
+    node.switch.kill_vswitchd()
+    in_namespace(node.switch.netns, "nft", "flush", "ruleset")
+    with pytest.raises(PluginFailedError, match="is missing or incomplete; to mend it: evio repair") as raised:
+        node.call("CHECK", pod, prevResult=pod.result)
+    assert raised.value.code == 101
 
 
 def test_each_of_a_pods_reservations_is_missed(node: Node, new_pod: NewPod) -> None:
@@ -161,7 +178,7 @@ def test_each_of_a_pods_reservations_is_missed(node: Node, new_pod: NewPod) -> N
         text = reservation.read_text()
         for lost in (None, "another\neth0"):
             reservation.unlink() if lost is None else reservation.write_text(lost)
-            with pytest.raises(PluginFailedError, match=r"host-local CHECK.* is reserved for (nobody|another eth0)"):
+            with pytest.raises(PluginFailedError, match=r"host-local: .* is reserved for (nobody|another eth0)"):
                 node.call("CHECK", pod, prevResult=pod.result)
         reservation.write_text(text)
 
@@ -182,5 +199,5 @@ def test_routes_of_other_interfaces_are_left_to_who_made_them(node: Node, new_po
     node.add(pod, prevResult=before)
     node.call("CHECK", pod, prevResult=pod.result)
     pod.run("ip", "route", "del", "198.51.100.0/24")
-    with pytest.raises(PluginFailedError, match=r"lost its route to 198\.51\.100\.0/24 by 192\.0\.2\.1"):
+    with pytest.raises(PluginFailedError, match=r"lost its route to 198\.51\.100\.0/24 via 192\.0\.2\.1"):
         node.call("CHECK", pod, prevResult=pod.result)

@@ -227,7 +227,7 @@ def test_check_names_flows_that_are_gone(node: Node, new_pod: NewPod) -> None:
     in_namespace(
         node.switch.netns, "ovs-ofctl", "-O", "OpenFlow13", "del-flows", f"unix:{node.switch.directory}/br-evio.mgmt"
     )
-    with pytest.raises(PluginFailedError, match="the flows that guard the port"):
+    with pytest.raises(PluginFailedError, match=r"port-security flows of the port .* are missing"):
         node.call("CHECK", pod, prevResult=pod.result)
 
 

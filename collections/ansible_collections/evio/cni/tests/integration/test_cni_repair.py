@@ -189,7 +189,7 @@ def test_garbled_entry_of_the_journal_is_one_pods_trouble(node: Node, new_pod: N
     is_fatal = key in ("mac", "ips")
     assert done.returncode == is_fatal
     assert garbled.pings("10.244.3.1") != is_fatal
-    assert (f"{garbled.container_id} eth0: its entry in the journal is damaged" in done.stderr) == is_fatal
+    assert (f"{garbled.container_id} eth0: the journal entry is damaged" in done.stderr) == is_fatal
     for command in (["status"], ["explain", garbled.container_id], ["gc"]):
         assert "Traceback" not in evio(node, *command).stderr
 
@@ -249,7 +249,7 @@ def test_pod_whose_address_another_has_by_now_stays_unplugged(node: Node, new_po
     assert done.returncode == 1
     [result] = json.loads(done.stdout)
     [failure] = result["failures"]
-    assert f"{heir.address} has been given to {heir.container_id}" in failure
+    assert f"{heir.address} is reserved for {heir.container_id}" in failure
     assert halfway.result["interfaces"][1]["name"] not in node.ports()
     assert kept.pings(heir.address)
 
@@ -312,7 +312,7 @@ def test_explanation_names_the_broken_link(node: Node, new_pod: NewPod) -> None:
     broken = evio(node, "explain", pod.container_id[:12])
     assert broken.returncode == 1
     [line] = [line for line in broken.stdout.splitlines() if line.startswith("BROKEN")]
-    assert "is no port of br-evio" in line
+    assert "is not a port of the bridge br-evio" in line
     assert line.endswith("-> evio repair")
     damage_gateway(node)
     links = {one["link"]: one["holds"] for one in json.loads(evio(node, "explain", pod.address, "--json").stdout)}
@@ -331,9 +331,9 @@ def test_explanation_names_the_broken_link(node: Node, new_pod: NewPod) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (["ip", "route", "del", "default"], "eth0 has lost its route to 0.0.0.0/0"),
-        (["ip", "address", "flush", "dev", "eth0"], "eth0 has lost 10.244.3.2/24"),
-        (["ip", "link", "set", "eth0", "mtu", "9000"], "eth0 has an MTU of 9000 bytes, its end on the host"),
+        (["ip", "route", "del", "default"], "the pod has lost its route to 0.0.0.0/0"),
+        (["ip", "address", "flush", "dev", "eth0"], "eth0 has lost its address 10.244.3.2/24"),
+        (["ip", "link", "set", "eth0", "mtu", "9000"], "eth0 has an MTU of 9000 bytes, its host end has 1420"),
         (["ip", "link", "set", "eth0", "address", "02:00:00:00:00:77"], "eth0 has the MAC 02:00:00:00:00:77"),
         (["ethtool", "-K", "eth0", "tx", "on"], "eth0 leaves its checksums to a datapath"),
     ],
@@ -351,7 +351,7 @@ def test_explanation_names_what_is_wrong_inside_the_pod(
     ("link", "damage", "words"),
     [
         ("port", damage_vlan, "has been put into VLAN 5  -> evio repair"),
-        ("bridge", damage_flows, "the flow it switches by is gone  -> evio repair"),
+        ("bridge", damage_flows, "has lost its NORMAL flow and forwards nothing  -> evio repair"),
     ],
 )
 def test_explanation_names_what_is_wrong_on_the_switch(
@@ -373,6 +373,13 @@ def test_explanation_names_a_reservation_that_is_gone(node: Node, new_pod: NewPo
     assert f"{pod.address} is reserved for nobody" in broken_link(node, pod, "reservation")
 
 
+def test_explanation_names_a_lost_claim_on_the_pod_subnet(node: Node, new_pod: NewPod) -> None:
+    pod = node.add(new_pod())
+    (node.directory / "state/.fence").write_text("etcd has no claim of it\n")
+    words = "claim on its pod subnet is lost: etcd has no claim of it"
+    assert words in broken_link(node, pod, "attachment")
+
+
 def test_explanation_knows_the_routes_that_host_local_gives(node: Node, new_pod: NewPod) -> None:
     node.conf["ipam"]["routes"] = [{"dst": "192.0.2.0/24"}]
     conflist = node.directory / "net.d/10-evio.conflist"
@@ -381,7 +388,7 @@ def test_explanation_knows_the_routes_that_host_local_gives(node: Node, new_pod:
     pod = node.add(new_pod())
     assert evio(node, "explain", pod.container_id).returncode == 0
     pod.run("ip", "route", "del", "192.0.2.0/24")
-    assert "eth0 has lost its route to 192.0.2.0/24" in broken_link(node, pod, "pod")
+    assert "the pod has lost its route to 192.0.2.0/24" in broken_link(node, pod, "pod")
 
 
 def broken_link(node: Node, pod: Pod, link: str) -> str:

@@ -36,8 +36,8 @@ PLAYBOOK = """
     - name: What the role cni does with the fact
       evio.cni.cni_config:
         bridge: br-evio
-        subnets: "{{ evio_node_subnet.cidrs }}"
-        epoch: "{{ evio_node_subnet.epoch }}"
+        subnets: "{{ __evio_node_subnet.cidrs }}"
+        epoch: "{{ __evio_node_subnet.epoch }}"
         cluster_cidrs: [10.10.0.0/16, 10.244.0.0/16]
         mtu: 1420
         conf_dir: "{{ evio_cni_conf_dir }}"

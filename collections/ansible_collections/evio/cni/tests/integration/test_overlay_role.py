@@ -27,7 +27,9 @@ PLAYBOOK = """
     - ansible.builtin.include_role:
         name: evio.cni.overlay
     - ansible.builtin.debug:
-        msg: "{{ inventory_hostname }} goes on: {{ evio_overlay_ready }} {{ evio_pod_bridge }} {{ evio_pod_mtu }}"
+        msg: >-
+          {{ inventory_hostname }} goes on:
+          {{ __evio_overlay_ready }} {{ __evio_node_bridge }} {{ __evio_overlay_mtu }}
 """
 
 

@@ -64,7 +64,7 @@ class Site:
 
     def configure(self, *removed: str) -> subprocess.CompletedProcess[str]:
         variables = {
-            "evio_xmpp_removed_nodes": removed,
+            "evio_leaving_nodes": removed,
             "ansible_connection": "local",
             "ansible_python_interpreter": "/usr/bin/python3",
             "evio_overlay": "evio",
