@@ -197,9 +197,9 @@ def reserved_places(pool: Pool, reserved: Sequence[str]) -> list[range]:
     return places
 
 
-def overlaps(one: Network, other: Network) -> bool:
+def overlaps(first: Network, second: Network) -> bool:
     """Return whether two networks share an address. Networks of different families never do."""
-    return one.version == other.version and one.overlaps(other)
+    return first.version == second.version and first.overlaps(second)
 
 
 def _network(name: str, value: str) -> Network:

@@ -142,8 +142,8 @@ def _refuse_lost(requests: Sequence[Request], snapshot: Snapshot) -> None:
             for node, reason in lost.items()
         )
         raise LostClaimError(
-            f"{causes}. Pods keep what they have. To claim again what a node is set up with, say so (restore: true); "
-            f"to give it another subnet, drain it and remove its {CONFLIST_NAME}",
+            f"{causes}. Pods keep their addresses. To claim the same subnets again, set restore: true; to give a node "
+            f"another subnet, drain it and remove its {CONFLIST_NAME}",
             lost,
         )
 
@@ -165,8 +165,8 @@ def _check_machine(request: Request, held: Claim | None) -> None:
     if held is not None and held.machine_id != request.machine_id and not request.replaced:
         raise ClaimError(
             f"node {request.node}: {', '.join(held.cidrs)} belongs to the machine {held.machine_id}, not to "
-            f"{request.machine_id}; if the host was replaced, say so (replaced: true), if two hosts have one name, "
-            "rename one"
+            f"{request.machine_id}; if the host was replaced, set replaced: true; if two hosts have the same name, "
+            "rename one of them"
         )
 
 

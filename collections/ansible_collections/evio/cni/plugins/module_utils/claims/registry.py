@@ -98,8 +98,8 @@ class Registry:
         """Claim a subnet of each pool for each node; a node keeps the subnets that it has.
 
         One transaction claims for as many nodes as etcd takes at once: 62 with one family. No node gets a subnet of
-        the networks in ``reserved`` or of those that the registry has; if this call creates the pool, it stores the
-        former. Raises ClaimError, and writes nothing, if one of the nodes cannot get its subnets.
+        the networks in ``reserved``, or of the reserved networks in the registry. A call that creates the pool stores
+        ``reserved`` there. Raises ClaimError, and writes nothing, if one of the nodes cannot get its subnets.
         """
         before: Snapshot | None = None
         done: dict[str, Claim] = {}

@@ -68,7 +68,7 @@ def _claims_of_dead_nodes(live_nodes: Sequence[str] | None, snapshot: Snapshot) 
     if live_nodes is None:
         return ()
     if not live_nodes:
-        raise ClaimError("live_nodes names no node, so every claim would be released; name those that live")
+        raise ClaimError("live_nodes names no node, so every claim would be released; name all nodes that exist")
     return tuple(claim for node, claim in snapshot.claims.items() if node not in live_nodes)
 
 

@@ -78,7 +78,7 @@ class _Code:
         self._trees: dict[str, ast.Module] = {}
 
     def import_order(self, name: str, seen: set[str] | None = None) -> Iterator[str]:
-        """A module and all modules that it imports at its top level, directly or not; each after those it imports."""
+        """Yield a module and all modules that it imports at its top level, directly or not; imported modules first."""
         seen = set() if seen is None else seen
         seen.add(name)
         for imported in self._imports(name):
@@ -87,8 +87,8 @@ class _Code:
         yield name
 
     def compiled(self, name: str) -> Any:
-        """A module's code object, without docstrings and without the import of ``__future__``."""
-        tree = ast.Module([one for one in self._tree(name).body if not _is_future_import(one)], [])
+        """Return a module's code object, without docstrings and without the import of ``__future__``."""
+        tree = ast.Module([node for node in self._tree(name).body if not _is_future_import(node)], [])
         flags = __future__.annotations.compiler_flag
         return compile(tree, str(self._final / _path(name)), "exec", flags=flags, dont_inherit=True, optimize=2)
 
