@@ -28,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "collections"))
 
-from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.device import userspace_is_slow  # noqa: E402
+from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.device import slow_userspace_version  # noqa: E402
 from ansible_collections.evio.cni.tests.integration.overlay_lab import Namespace, Node, OverlayLab  # noqa: E402
 from ansible_collections.evio.cni.tests.integration.ovs_daemons import OpenVSwitch  # noqa: E402
 
@@ -94,12 +94,12 @@ def main() -> int:
 
 def use_fast_wireguard_go() -> None:
     """Put Debian 13's wireguard-go first in PATH if this machine's is slow and setup/wireguard-go can download it."""
-    if userspace_is_slow():
+    if slow_userspace_version():
         result = subprocess.run([str(ROOT / "setup/wireguard-go")], capture_output=True, text=True, timeout=120)
         if result.returncode == 0:
             directory = str(Path(result.stdout.strip()).parent)
             os.environ["PATH"] = f"{directory}:{os.environ['PATH']}"
-    sys.stdout.write(f"wireguard-go: {shutil.which('wireguard-go')}, {userspace_is_slow() or 'with offload'}\n")
+    sys.stdout.write(f"wireguard-go: {shutil.which('wireguard-go')}, {slow_userspace_version() or 'with offload'}\n")
     sys.stdout.flush()
 
 

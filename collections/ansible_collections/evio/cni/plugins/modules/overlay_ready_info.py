@@ -107,7 +107,7 @@ from ..module_utils.defaults import OVERLAY_MTU
 from ..module_utils.module_runner import Module, ModuleError, run_module
 from ..module_utils.overlay.reachability import ping_all
 from ..module_utils.overlay.wireguard.config import INTERFACE
-from ..module_utils.overlay.wireguard.device import USERSPACE, userspace_is_slow
+from ..module_utils.overlay.wireguard.device import USERSPACE, slow_userspace_version
 from ..module_utils.overlay.wireguard.interface import link_exists
 from ..module_utils.overlay.wireguard.state import OverlayState, read_state
 
@@ -168,7 +168,7 @@ class OverlayReadyInfo:
         return state if state is not None and state.is_fresh() else None
 
     def _warn_if_slow(self, state: OverlayState | None) -> None:
-        if state is not None and state.device == USERSPACE and (slow := userspace_is_slow()):
+        if state is not None and state.device == USERSPACE and (slow := slow_userspace_version()):
             self.module.warn(f"{slow} is 5 times slower than v0.0.20230223 and newer: see evio_wireguard_go_package")
 
     def _peers(

@@ -162,7 +162,7 @@ def end_replaced_userspace(interface: str) -> bool:
     return True
 
 
-def userspace_is_slow() -> str | None:
+def slow_userspace_version() -> str | None:
     """Return the version of the installed wireguard-go if it lacks segmentation offload (5 times slower), else None."""
     try:
         version = _run([USERSPACE, "--version"]).partition("\n")[0]

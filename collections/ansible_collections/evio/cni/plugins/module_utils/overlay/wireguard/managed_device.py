@@ -24,7 +24,7 @@ from .device import (
     end_replaced_userspace,
     read_device,
     set_device,
-    userspace_is_slow,
+    slow_userspace_version,
     userspace_pid,
 )
 from .interface import link_exists, remove_link
@@ -79,7 +79,7 @@ class ManagedDevice:
             # WireGuard's tool gets no answer for it: its wireguard-go ended, or it is another program's leftover.
             remove_link(self.interface)
         self.kind = create_device(self.interface)
-        if self.kind == USERSPACE and (slow := userspace_is_slow()):
+        if self.kind == USERSPACE and (slow := slow_userspace_version()):
             _log.warning("%s is 5 times slower than v0.0.20230223 and newer: see evio_wireguard_go_package", slow)
         set_device(self.interface, key_path, config.listen_port)
         self._watch()
