@@ -70,7 +70,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
 from ..module_utils.module_runner import Module, run_module
-from ..module_utils.mtu import MOST_MTU
+from ..module_utils.names import DATAPATH_TYPES
 from ..module_utils.ovs.datapath import probe_datapath
 from ..module_utils.ovs.idl import OvsdbAbsentError
 from ..module_utils.ovs.userspace_tso import SwitchState, ensure_switch, predict_switch
@@ -107,7 +107,7 @@ class OvsUserspaceTso:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "datapath_type": {"type": "str", "choices": ["auto", *MOST_MTU], "default": "auto"},
+            "datapath_type": {"type": "str", "choices": ["auto", *DATAPATH_TYPES], "default": "auto"},
             "ovsdb": {"type": "str", "default": paths.OVSDB},
             "timeout": {"type": "float", "default": 10.0},
         },
