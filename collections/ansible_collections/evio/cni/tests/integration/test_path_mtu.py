@@ -13,8 +13,8 @@ import pytest
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config import OverlayConfig, render_overlay
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.device import create_key
 
+from .ansible_module import run_module
 from .overlay_lab import COLLECTIONS, Namespace
-from .test_overlay_modules import run_module
 
 pytestmark = pytest.mark.root
 
@@ -140,7 +140,7 @@ def test_ipv6_inside_a_narrow_overlay_is_refused(narrow: Site, tmp_path: Path) -
 
 
 def overlay_mtu(namespace: Namespace, directory: Path, **arguments: Any) -> dict[str, Any]:
-    return run_module("wireguard_mtu_info", namespace, config=str(directory / "overlay.json"), **arguments)
+    return run_module("wireguard_mtu_info", namespace=namespace, config=str(directory / "overlay.json"), **arguments)
 
 
 def write_overlay(directory: Path, mtu: int) -> None:
