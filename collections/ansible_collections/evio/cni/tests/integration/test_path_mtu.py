@@ -118,7 +118,7 @@ def test_mtu_of_an_existing_overlay_shrinks_with_a_warning_and_never_grows(narro
     write_overlay(tmp_path, 1420)
     less = overlay_mtu(narrow.node, tmp_path, relays=[RELAY[4]])
     assert less["mtu"] == 1200
-    assert "goes from 1420 to 1200: the way to 198.51.100.11:51820 carries 1280 bytes" in json.dumps(less["warnings"])
+    assert "goes from 1420 to 1200: the path to 198.51.100.11:51820 carries 1280 bytes" in json.dumps(less["warnings"])
     write_overlay(tmp_path, 1100)
     same = overlay_mtu(narrow.node, tmp_path, relays=[RELAY[4]])
     assert (same["mtu"], "warnings" in same) == (1100, False)
