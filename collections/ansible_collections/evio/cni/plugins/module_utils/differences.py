@@ -30,10 +30,6 @@ class Differences:
         """Add one property. Equal values are kept too, so that the diff shows all properties."""
         self._all.append((name, wanted, found))
 
-    def extend(self, others: Differences) -> None:
-        """Add the properties of another thing that belongs to the same result."""
-        self._all += others._all
-
     def __iter__(self) -> Iterator[Difference]:
         return (Difference(name, wanted, found) for name, wanted, found in self._all if wanted != found)
 

@@ -6,7 +6,7 @@ What the file says is left to the caller, and how a file is written in one step 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,13 +111,15 @@ class FileChange:
         return self.file.show(text) if text is not None else ""
 
 
-def result_of_files(changes: Iterable[FileChange]) -> dict[str, Any]:
-    """Return ``changed`` and ``diff`` of a module that keeps these files."""
-    every = list(changes)
-    return {
-        "changed": any(change.changed for change in every),
-        "diff": [diff for change in every for diff in change.diff()],
-    }
+def result_of(*parts: FileChange | Differences) -> dict[str, Any]:
+    """Return ``changed`` and ``diff``, a list, of a module that keeps several things."""
+    diffs: list[dict[str, Any]] = []
+    for part in parts:
+        if isinstance(part, FileChange):
+            diffs += part.diff()
+        elif part.changed:
+            diffs.append(part.diff())
+    return {"changed": any(part.changed for part in parts), "diff": diffs}
 
 
 def _attributes(mode: int, uid: int | None, gid: int | None) -> dict[str, str]:

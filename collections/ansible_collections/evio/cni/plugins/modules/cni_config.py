@@ -142,8 +142,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import paths
 from ..module_utils.cni import conf_dir, cri
 from ..module_utils.cni.conflist import CHAINED_PLUGINS, PodNetwork, build_conflist
+from ..module_utils.defaults import DATAPATH_TYPE
 from ..module_utils.differences import Differences
-from ..module_utils.managed_file import ManagedFile
+from ..module_utils.managed_file import ManagedFile, result_of
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.names import DATAPATH_TYPES
 from ..module_utils.state.fence import read_fence, take_down_fence
@@ -174,8 +175,7 @@ class CniConfig:
             # The caller has the claim from etcd, so it is valid.
             take_down_fence(self.params["state_dir"])
         return {
-            "changed": change.changed or fence.changed,
-            "diff": [*change.diff(), *([fence.diff()] if fence.changed else [])],
+            **result_of(change, fence),
             "path": str(self.file.path),
             "conflist": conflist,
             "loaded": self._await_runtime(conflist),
@@ -185,7 +185,7 @@ class CniConfig:
         change = self.file.change_to(None)
         if not self.check_mode:
             change.apply()
-        return {"changed": change.changed, "diff": change.diff(), "path": str(self.file.path)}
+        return {**result_of(change), "path": str(self.file.path)}
 
     def _network(self) -> PodNetwork:
         params = self.params
@@ -226,18 +226,14 @@ def main() -> None:
             "cluster_cidrs": {"type": "list", "elements": "str"},
             "mtu": {"type": "int"},
             "epoch": {"type": "int", "default": 0},
-            "datapath_type": {"type": "str", "choices": list(DATAPATH_TYPES), "default": "system"},
+            "datapath_type": {"type": "str", "choices": list(DATAPATH_TYPES), "default": DATAPATH_TYPE},
             "ip_masq": {"type": "bool", "default": True},
             "port_security": {"type": "bool", "default": True},
             "pod_segments": {"type": "list", "elements": "str", "default": []},
             "flat": {"type": "bool", "default": False},
             "name": {"type": "str", "default": "evio"},
             "conf_dir": {"type": "path", "default": paths.CNI_CONF_DIR},
-            "plugin_dirs": {
-                "type": "list",
-                "elements": "path",
-                "default": [paths.CNI_BIN_DIR, paths.DISTRIBUTION_CNI_DIR],
-            },
+            "plugin_dirs": {"type": "list", "elements": "path", "default": list(paths.PLUGIN_DIRS)},
             "ovsdb": {"type": "str", "default": paths.OVSDB},
             "state_dir": {"type": "path", "default": paths.STATE_DIR},
             "cri_socket": {"type": "str", "default": ""},

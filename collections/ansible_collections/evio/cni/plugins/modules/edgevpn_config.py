@@ -184,7 +184,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
 from ..module_utils.differences import Differences
-from ..module_utils.managed_file import ManagedFile
+from ..module_utils.managed_file import ManagedFile, result_of
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.overlay.edgevpn.accounts import XmppAccount
 from ..module_utils.overlay.edgevpn.config import (
@@ -229,8 +229,7 @@ class EdgeVpnConfig:
         if not self.check_mode:
             change.apply()
         return {
-            "changed": change.changed,
-            "diff": change.diff(),
+            **result_of(change),
             "path": str(self.file.path),
             "pod_bridge": node.pod_overlay.bridge,
             "host_bridge": node.host_overlay.bridge,
@@ -246,8 +245,7 @@ class EdgeVpnConfig:
             # Last, because the file names the bridges that a run that was killed has to remove when it is repeated.
             change.apply()
         return {
-            "changed": change.changed or bridges.changed,
-            "diff": [*change.diff(), *([bridges.diff()] if bridges.changed else [])],
+            **result_of(change, bridges),
             "path": str(self.file.path),
             "bridges": removed,
         }

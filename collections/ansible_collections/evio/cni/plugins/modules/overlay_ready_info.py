@@ -109,7 +109,7 @@ from ..module_utils.overlay.reachability import ping_all
 from ..module_utils.overlay.wireguard.config import INTERFACE
 from ..module_utils.overlay.wireguard.device import USERSPACE, slow_userspace_version
 from ..module_utils.overlay.wireguard.interface import link_exists
-from ..module_utils.overlay.wireguard.state import OverlayState, read_state
+from ..module_utils.overlay.wireguard.state import OverlayState, overlay_fault, read_state
 
 CHECK_MODE_TIMEOUT = 3.0
 """Seconds: in check mode the run has changed nothing that it would be worth to wait for."""
@@ -200,12 +200,15 @@ class OverlayReadyInfo:
             else:
                 hint = ": look at 'evio overlay status' and 'wg show' on both" if has_agent else ""
                 reasons.append(f"{pair} at all{hint}")
-        state = self._state()
-        if has_agent and state is None:
-            reasons.append("the overlay's agent does not run: look at 'journalctl -u evio-overlay'")
-        elif state is not None and state.fault:
-            reasons.append(f"the overlay's agent says: {state.fault}")
+        if has_agent and (fault := self._agent_fault()):
+            reasons.append(f"{fault}: look at 'journalctl -u evio-overlay'")
         return "; ".join(reasons)
+
+    def _agent_fault(self) -> str | None:
+        path = self.params["state_file"]
+        if read_state(path) is None:
+            return f"the overlay's agent has not written {path}"
+        return overlay_fault(path)
 
 
 def main() -> None:

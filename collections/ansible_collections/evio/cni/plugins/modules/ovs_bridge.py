@@ -91,7 +91,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 changes:
-  description: Names of the properties that were changed.
+  description: Names of the properties that were changed, and O(sysctl_file) if it was changed.
   returned: when O(state=present)
   type: list
   elements: str
@@ -109,8 +109,10 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
+from ..module_utils.defaults import DATAPATH_TYPE
 from ..module_utils.differences import Differences
-from ..module_utils.kernel.sysctl import compare_file, ensure_file
+from ..module_utils.kernel.sysctl import settings_file_change
+from ..module_utils.managed_file import FileChange, result_of
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.names import DATAPATH_TYPES
 from ..module_utils.ovs.bridge import compare_bridge, ensure_bridge, release_bridge, remove_bridge
@@ -142,22 +144,20 @@ class OvsBridge:
             mac=params["mac"],
             external_ids={OWNER_ID: OWNER, **external_ids},
         )
-        differences = self._ensure(spec)
-        differences.extend(self._keep_sysctls(spec.node_sysctls))
-        changes = [difference.name for difference in differences]
-        return {**differences.result(), "changes": changes, "mac": spec.fixed_mac}
+        bridge = self._ensure(spec)
+        settings = self._keep_settings(spec.node_sysctls)
+        changes = [difference.name for difference in bridge] + [str(change.file.path) for change in settings]
+        return {**result_of(bridge, *settings), "changes": changes, "mac": spec.fixed_mac}
 
     def _absent(self) -> dict[str, Any]:
-        differences = Differences()
-        differences.compare("bridge", None, self.params["name"] if self._take_off(remove_bridge) else None)
-        differences.extend(self._keep_sysctls({}))
-        return differences.result()
+        bridge = Differences()
+        bridge.compare("bridge", None, self.params["name"] if self._take_off(remove_bridge) else None)
+        return result_of(bridge, *self._keep_settings({}))
 
     def _released(self) -> dict[str, Any]:
-        differences = Differences()
-        differences.compare("owner", None, OWNER if self._take_off(release_bridge) else None)
-        differences.extend(self._keep_sysctls({}))
-        return differences.result()
+        bridge = Differences()
+        bridge.compare("owner", None, OWNER if self._take_off(release_bridge) else None)
+        return result_of(bridge, *self._keep_settings({}))
 
     def _ensure(self, spec: BridgeSpec) -> Differences:
         access = {key: self.params[key] for key in ("ovsdb", "timeout", "must_exist")}
@@ -180,11 +180,15 @@ class OvsBridge:
             self._warn_of_prediction(error)
             return False
 
-    def _keep_sysctls(self, wanted: dict[str, str]) -> Differences:
+    def _keep_settings(self, wanted: dict[str, str]) -> list[FileChange]:
+        """Write or remove the sysctl file, and return its change if there is one."""
         path = self.params["sysctl_file"]
         if not path:
-            return Differences()
-        return compare_file(path, wanted) if self.check_mode else ensure_file(path, wanted)
+            return []
+        change = settings_file_change(path, wanted)
+        if not self.check_mode:
+            change.apply()
+        return [change] if change.changed else []
 
     def _warn_of_prediction(self, error: OvsdbAbsentError) -> None:
         self.module.warn(f"predicted for an Open vSwitch that is not started yet: {error}")
@@ -198,7 +202,7 @@ def main() -> None:
             "gateways": {"type": "list", "elements": "str", "default": []},
             "mtu": {"type": "int"},
             "mac": {"type": "str"},
-            "datapath_type": {"type": "str", "choices": list(DATAPATH_TYPES), "default": "system"},
+            "datapath_type": {"type": "str", "choices": list(DATAPATH_TYPES), "default": DATAPATH_TYPE},
             "external_ids": {"type": "dict", "default": {}},
             "must_exist": {"type": "bool", "default": False},
             "sysctl_file": {"type": "str", "default": paths.SYSCTL_FILE},

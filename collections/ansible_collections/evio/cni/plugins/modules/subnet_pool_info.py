@@ -141,7 +141,7 @@ class SubnetPoolInfo:
         return {"cidr": cidr, "node": entry.node, "age": self.now - entry.released, "state": state}
 
     def _is_quarantined(self, entry: Released) -> bool:
-        return self.now - entry.released < self.quarantine
+        return entry.quarantine_left(self.now, self.quarantine) > 0
 
 
 def main() -> None:

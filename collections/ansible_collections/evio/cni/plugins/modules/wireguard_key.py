@@ -57,7 +57,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
-from ..module_utils.managed_file import ManagedFile, result_of_files
+from ..module_utils.managed_file import ManagedFile, result_of
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.overlay.wireguard.device import create_key, read_public_key
 
@@ -83,13 +83,13 @@ class WireguardKey:
         if not self.check_mode:
             # Not change.apply(): a key that another run creates in this moment must stay.
             public_key = create_key(self.path)
-        return {**result_of_files([change]), "public_key": public_key}
+        return {**result_of(change), "public_key": public_key}
 
     def _absent(self) -> dict[str, Any]:
         change = self.file.change_to(None)
         if not self.check_mode:
             change.apply()
-        return result_of_files([change])
+        return result_of(change)
 
 
 def main() -> None:

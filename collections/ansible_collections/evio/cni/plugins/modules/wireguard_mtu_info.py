@@ -116,21 +116,21 @@ class WireguardMtuInfo:
         if not carried:
             return OVERLAY_MTU, ""
         narrowest = min(carried, key=carried.__getitem__)
-        reason = f"the way to {narrowest} carries {carried[narrowest]} bytes, of which WireGuard takes {OVERHEAD}"
+        reason = f"the path to {narrowest} carries {carried[narrowest]} bytes, of which WireGuard takes {OVERHEAD}"
         return carried[narrowest] - OVERHEAD, reason
 
     def _mtu(self, possible: int, reason: str) -> int:
         wanted: int | None = self.params["mtu"]
         if wanted is not None:
             if wanted > possible:
-                self.module.warn(f"evio_mtu: {wanted} is more than fits in one piece: {reason}; {possible} would")
+                self.module.warn(f"evio_mtu: {wanted} is more than fits in one piece: {reason}; {possible} fits")
             return wanted
         if self.existing is None:
             return min(OVERLAY_MTU, possible)
         if possible < self.existing:
             self.module.warn(
                 f"the overlay's MTU goes from {self.existing} to {possible}: {reason}. Pods that run keep "
-                f"{self.existing} until they are made anew"
+                f"{self.existing} until they are created again"
             )
         return min(OVERLAY_MTU, possible, self.existing)
 

@@ -143,7 +143,7 @@ files:
 """
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -153,7 +153,7 @@ from ..module_utils import paths
 from ..module_utils.defaults import OVERLAY_MTU
 from ..module_utils.differences import Differences
 from ..module_utils.firewall.forwarding import withdraw_forwarding
-from ..module_utils.managed_file import FileChange, ManagedFile, result_of_files
+from ..module_utils.managed_file import FileChange, ManagedFile, result_of
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.overlay.endpoint import LISTEN_PORT, OverlayError, parse_endpoint
 from ..module_utils.overlay.wireguard.config import (
@@ -213,17 +213,14 @@ class WireguardOverlay:
                 remove_link(name)
             withdraw_forwarding(name)
         # The state file goes too: the agent has ended, and a file without an agent means that the overlay is down.
-        result = self._apply(file.change_to(None) for file in (self.state, self.pod_routes, self.config))
-        if interface.changed:
-            result = {**result, "changed": True, "diff": [interface.diff(), *result["diff"]]}
-        return result
+        return self._apply([file.change_to(None) for file in (self.state, self.pod_routes, self.config)], interface)
 
-    def _apply(self, changes: Iterable[FileChange]) -> dict[str, Any]:
+    def _apply(self, changes: Sequence[FileChange], *others: Differences) -> dict[str, Any]:
         changed = [change for change in changes if change.changed]
         if not self.check_mode:
             for change in changed:
                 change.apply()
-        return {**result_of_files(changed), "files": [str(change.file.path) for change in changed]}
+        return {**result_of(*others, *changed), "files": [str(change.file.path) for change in changed]}
 
     def _host_overlay(self) -> OverlayConfig:
         params = self.params

@@ -99,7 +99,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
-from ..module_utils.managed_file import CONTENT, FileChange, ManagedFile, result_of_files
+from ..module_utils.managed_file import CONTENT, FileChange, ManagedFile, result_of
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.overlay.edgevpn.accounts import (
     XmppAccount,
@@ -144,7 +144,7 @@ class XmppAccounts:
                 change.apply()
         changed = sorted(name for name, change in {**written, **removed}.items() if change.changed)
         return {
-            **result_of_files([*written.values(), *removed.values(), groups]),
+            **result_of(*written.values(), *removed.values(), groups),
             "accounts": changed,
             "groups_changed": CONTENT in groups.differences,
         }

@@ -13,8 +13,8 @@ import pytest
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config import OverlayConfig, render_overlay
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.device import create_key
 
+from .ansible_module import run_module
 from .overlay_lab import COLLECTIONS, Namespace
-from .test_overlay_modules import run_module
 
 pytestmark = pytest.mark.root
 
@@ -118,7 +118,7 @@ def test_mtu_of_an_existing_overlay_shrinks_with_a_warning_and_never_grows(narro
     write_overlay(tmp_path, 1420)
     less = overlay_mtu(narrow.node, tmp_path, relays=[RELAY[4]])
     assert less["mtu"] == 1200
-    assert "goes from 1420 to 1200: the way to 198.51.100.11:51820 carries 1280 bytes" in json.dumps(less["warnings"])
+    assert "goes from 1420 to 1200: the path to 198.51.100.11:51820 carries 1280 bytes" in json.dumps(less["warnings"])
     write_overlay(tmp_path, 1100)
     same = overlay_mtu(narrow.node, tmp_path, relays=[RELAY[4]])
     assert (same["mtu"], "warnings" in same) == (1100, False)
@@ -140,7 +140,7 @@ def test_ipv6_inside_a_narrow_overlay_is_refused(narrow: Site, tmp_path: Path) -
 
 
 def overlay_mtu(namespace: Namespace, directory: Path, **arguments: Any) -> dict[str, Any]:
-    return run_module("wireguard_mtu_info", namespace, config=str(directory / "overlay.json"), **arguments)
+    return run_module("wireguard_mtu_info", namespace=namespace, config=str(directory / "overlay.json"), **arguments)
 
 
 def write_overlay(directory: Path, mtu: int) -> None:

@@ -7,11 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.managed_file import (
-    ManagedFile,
-    ManagedFileError,
-    result_of_files,
-)
+from ansible_collections.evio.cni.plugins.module_utils.differences import Differences
+from ansible_collections.evio.cni.plugins.module_utils.managed_file import ManagedFile, ManagedFileError, result_of
 
 
 def test_missing_file_is_written_with_its_directory(tmp_path: Path) -> None:
@@ -71,9 +68,18 @@ def test_file_is_removed_once(tmp_path: Path) -> None:
 
 def test_diff_shows_only_what_it_may(tmp_path: Path) -> None:
     file = ManagedFile(tmp_path / "file", mode=0o600, show=lambda text: text.replace("secret", "(secret)"))
-    result = result_of_files([file.change_to("a secret\n")])
+    assert file.change_to("a secret\n").diff()[0]["after"] == "a (secret)\n"
+
+
+def test_result_has_the_diffs_of_everything_that_differs(tmp_path: Path) -> None:
+    file = ManagedFile(tmp_path / "file", mode=0o600)
+    same, other = Differences(), Differences()
+    same.compare("mtu", 1420, 1420)
+    other.compare("mtu", 1420, 1500)
+    result = result_of(file.change_to("text\n"), same, other)
     assert result["changed"] is True
-    assert result["diff"][0]["after"] == "a (secret)\n"
+    assert [diff["after"] for diff in result["diff"]] == ["text\n", {"mtu": 1420}]
+    assert result_of(file.change_to(None), same) == {"changed": False, "diff": []}
 
 
 def test_errors_name_the_file(tmp_path: Path) -> None:

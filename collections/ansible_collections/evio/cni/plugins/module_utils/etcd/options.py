@@ -24,8 +24,8 @@ ETCD_OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def access_of(params: Mapping[str, Any]) -> Access:
-    """Return the access that a module's parameters describe; a module may leave out ``user`` and ``password``."""
-    return build_access(**{name: params[name] for name in ETCD_OPTIONS if name in params})
+    """Return the access that a module's parameters describe."""
+    return build_access(**{name: params[name] for name in ETCD_OPTIONS})
 
 
 def build_access(
