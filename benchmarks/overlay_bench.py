@@ -164,7 +164,7 @@ def vxlan(stack: contextlib.ExitStack, nodes: list[Node]) -> PodPath:
 
 
 def new_pod(stack: contextlib.ExitStack, host: Namespace, port: str, subnet: str, mtu: int) -> Namespace:
-    """Make a pod's namespace with eth0 and the second address of the subnet; the first one is its gatepath."""
+    """Make a pod's namespace with eth0 and the second address of the subnet; the first is its gateway."""
     pod = Namespace()
     stack.callback(pod.close)
     host.run(*f"ip link add {port} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {pod.pid}".split())

@@ -83,7 +83,7 @@ def run_reported(what: str, argv: Sequence[str], log: Path, *, stdin: str, timeo
 
 
 def in_netns(netns: str, argv: Sequence[str]) -> list[str]:
-    """Return the command line that runs argv in a named network namespace, and in no other namespace of its owner."""
+    """Return the command line that runs argv in a named network namespace, but in this process's other namespaces."""
     return ["nsenter", f"--net={NETNS_DIR}/{netns}", *argv]
 
 

@@ -96,7 +96,7 @@ def _wire(proof: Proof) -> str:
 
 
 def _verdict(proof: Proof) -> str:
-    """Say how many checks hold; and for each failed one what does not hold, grouped by the command to run next."""
+    """Say how many checks hold, and list those that failed, grouped by the command to run next."""
     checks, failures = len(proof.checks), proof.failures
     if not failures:
         return f"{checks} of {checks} checks hold\n"

@@ -66,7 +66,7 @@ class Topology:
     """The whole lab: `version` is the underlay's IP version, `mtu` the MTU of its public segment in bytes.
 
     The sites' LANs have an MTU of 1500 whatever the public segment has, as behind DSL or cellular uplinks: a node
-    learns of a smaller one only from its router's ICMP messages.
+    learns of a smaller MTU only from its router's ICMP messages.
     """
 
     nodes: tuple[Node, ...]

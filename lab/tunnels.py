@@ -55,7 +55,7 @@ def mtu(lab: Lab, node: Node) -> int:
 
 
 def peers_of(dump: str) -> list[Peer]:
-    """Return the peers in the output of `wg show IF dump` (wg(8)): tab-separated, one a line after the first line."""
+    """Return the peers in the output of `wg show IF dump` (wg(8)): tab-separated lines after the first."""
     peers = []
     for line in dump.splitlines()[1:]:
         _, _, endpoint, allowed, *_ = line.split("\t")

@@ -146,16 +146,15 @@ def _missing_rights(facts: Facts) -> Iterable[str]:
     names = [name for name, number in CAPABILITIES.items() if number not in facts.capabilities]
     if names:
         yield (
-            f"capabilities: {', '.join(names)}; start the container that this is with --privileged, or use a virtual "
-            "machine"
+            f"capabilities: {', '.join(names)}; in a container, restart it with --privileged, or use a virtual machine"
         )
 
 
 def _missing_kernel_features(facts: Facts) -> Iterable[str]:
     if facts.tun_error:
         yield (
-            f"/dev/net/tun: {facts.tun_error}; run `modprobe tun`; start the container that this is, if it is one, "
-            "with --device /dev/net/tun"
+            f"/dev/net/tun: {facts.tun_error}; run `modprobe tun`; in a container, restart it with "
+            "--device /dev/net/tun"
         )
     if facts.overlay_error:
         yield (
@@ -164,8 +163,8 @@ def _missing_kernel_features(facts: Facts) -> Iterable[str]:
         )
     if not facts.has_writable_cgroups:
         yield (
-            "control groups: none is mounted for writing at /sys/fs/cgroup; mount them, or start the container that "
-            "this is with --privileged"
+            "control groups: none is mounted for writing at /sys/fs/cgroup; mount them; in a container, restart it "
+            "with --privileged"
         )
 
 
@@ -266,7 +265,7 @@ def _memory_available(meminfo: str) -> int:
 
 
 def _disk_needed(nodes: int) -> dict[str, int]:
-    """Return the bytes still to be written, by a path in each file system; what is there already does not count."""
+    """Return the bytes still to be written, by a path in each file system, without what exists already."""
     needed: dict[int, tuple[str, int]] = {}
     for path, size in (
         (Path("/usr"), 0 if _has_packages() else PACKAGES_BYTES),
