@@ -187,7 +187,7 @@ def test_only_our_own_bridge_is_removed(ovs: OpenVSwitch) -> None:
 
 
 @pytest.mark.usefixtures("inside")
-def test_somebody_elses_bridge_is_given_back_without_what_is_ours(ovs: OpenVSwitch) -> None:
+def test_foreign_bridge_is_released_without_our_properties(ovs: OpenVSwitch) -> None:
     ovs.vsctl("add-br", "br-evio", "--", "set", "Bridge", "br-evio", "datapath_type=netdev", "external_ids:owner=site")
     assert not release_bridge("br-evio", ovsdb=ovs.ovsdb)
     ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
@@ -208,17 +208,17 @@ def test_vswitchd_that_is_down_is_named_in_time(ovs: OpenVSwitch) -> None:
         ensure_bridge(SPEC, ovsdb=ovs.ovsdb, timeout=1)
 
 
-def test_server_that_is_down_is_named() -> None:
+def test_ovsdb_server_that_is_down_is_named() -> None:
     with pytest.raises(EvioError, match=r"unix:/nowhere/db\.sock does not answer"):
         compare_bridge(SPEC, ovsdb="unix:/nowhere/db.sock", timeout=1)
 
 
-def test_spec_no_bridge_can_have_is_refused_before_anything_is_asked() -> None:
+def test_impossible_spec_is_refused_before_ovsdb_is_asked() -> None:
     with pytest.raises(EvioError, match="datapath_type 'bogus'"):
         ensure_bridge(replace(SPEC, datapath_type="bogus"), ovsdb="unix:/nowhere/db.sock", timeout=1)
 
 
-def test_failed_bridge_of_a_switch_that_is_down_is_undone(ovs: OpenVSwitch) -> None:
+def test_bridge_that_vswitchd_does_not_add_is_removed_again(ovs: OpenVSwitch) -> None:
     ovs.kill_vswitchd()
     with pytest.raises(EvioError):
         ensure_bridge(SPEC, ovsdb=ovs.ovsdb, timeout=1)
@@ -226,7 +226,7 @@ def test_failed_bridge_of_a_switch_that_is_down_is_undone(ovs: OpenVSwitch) -> N
 
 
 @pytest.mark.usefixtures("inside")
-def test_failure_to_mend_leaves_the_bridge_that_was_there(ovs: OpenVSwitch) -> None:
+def test_failed_change_leaves_the_existing_bridge(ovs: OpenVSwitch) -> None:
     ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
     ovs.kill_vswitchd()
     with pytest.raises(EvioError):
@@ -235,7 +235,7 @@ def test_failure_to_mend_leaves_the_bridge_that_was_there(ovs: OpenVSwitch) -> N
 
 
 @pytest.mark.usefixtures("inside")
-def test_addresses_nobody_gave_stay(ovs: OpenVSwitch) -> None:
+def test_addresses_that_the_spec_does_not_name_stay(ovs: OpenVSwitch) -> None:
     ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
     for address in ("169.254.7.7/16", "fe80::7/64"):
         in_namespace(ovs.netns, "ip", "address", "add", address, "dev", "br-evio")
@@ -277,7 +277,7 @@ def test_second_family_is_added_and_forwarded(ovs: OpenVSwitch) -> None:
 
 
 @pytest.mark.usefixtures("inside")
-def test_bridge_that_lost_its_own_port_is_made_whole(ovs: OpenVSwitch) -> None:
+def test_bridge_without_its_own_port_is_repaired(ovs: OpenVSwitch) -> None:
     ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
     [port] = ovs.vsctl("get", "Port", "br-evio", "_uuid").splitlines()
     ovs.vsctl("remove", "Bridge", "br-evio", "ports", port, "--", "set", "Bridge", "br-evio", "stp_enable=true")
@@ -300,7 +300,7 @@ def test_firewall_that_drops_forwarded_packets_lets_the_pods_through(ovs: OpenVS
     assert in_namespace(ovs.netns, "iptables", "-S", "FORWARD").stdout.splitlines() == ["-P FORWARD DROP"]
 
 
-def test_one_bridge_when_many_make_it_at_once(ovs: OpenVSwitch) -> None:
+def test_concurrent_creation_makes_one_bridge(ovs: OpenVSwitch) -> None:
     code = (
         "import sys\n"
         "from ansible_collections.evio.cni.plugins.module_utils.ovs.bridge import ensure_bridge\n"

@@ -52,7 +52,7 @@ def test_bridge_is_removed_with_what_was_kept_for_it(ovs: OpenVSwitch, bridge: d
     assert not Path(bridge["sysctl_file"]).exists()
 
 
-def test_bridge_that_others_were_to_make_is_not_made(ovs: OpenVSwitch, bridge: dict[str, Any]) -> None:
+def test_external_bridge_is_never_created(ovs: OpenVSwitch, bridge: dict[str, Any]) -> None:
     for check_mode in (True, False):
         refused = run_module("ovs_bridge", check_mode=check_mode, **bridge, must_exist=True)
         assert "there is no bridge br-evio, which must exist already" in refused["msg"]
@@ -94,7 +94,7 @@ def test_second_run_does_not_disturb_the_switch(ovs: OpenVSwitch, bridge: dict[s
     assert ovs.vsctl("get", "Open_vSwitch", ".", "next_cfg") == before
 
 
-def test_offload_wants_a_restart_until_it_has_happened(ovs: OpenVSwitch) -> None:
+def test_userspace_tso_reports_a_pending_restart(ovs: OpenVSwitch) -> None:
     switch = {"netns": ovs.netns, "datapath_type": "netdev", "ovsdb": ovs.ovsdb}
     results = check_do_again("ovs_userspace_tso", **switch)
     assert [result["restart_needed"] for result in results] == [True, True, True]
