@@ -3,31 +3,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .cni_runtime import Node, PluginFailedError, Pod
-from .ovs_daemons import OpenVSwitch, in_namespace, network_namespace
+from .cni_runtime import NewPod, Node, PluginFailedError
+from .ovs_daemons import OpenVSwitch, in_namespace
 
 pytestmark = pytest.mark.root
 
-NewPod = Callable[[], Pod]
-
 
 @pytest.fixture
-def node(ovs: OpenVSwitch, tmp_path: Path) -> Node:
-    return Node(ovs, tmp_path, cniVersion="1.1.0")
-
-
-@pytest.fixture
-def new_pod() -> Iterator[NewPod]:
-    with contextlib.ExitStack() as stack:
-        yield lambda: Pod(stack.enter_context(network_namespace("evt-")))
+def conf_changes() -> dict[str, Any]:
+    return {"cniVersion": "1.1.0"}
 
 
 _LIES: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -49,7 +40,7 @@ _LIES: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 @pytest.mark.parametrize("lie", _LIES)
-def test_all_that_the_result_says_is_compared(node: Node, new_pod: NewPod, lie: str) -> None:
+def test_check_compares_every_field_of_the_result(node: Node, new_pod: NewPod, lie: str) -> None:
     pod = node.add(new_pod())
     said = copy.deepcopy(pod.result)
     _LIES[lie](said)
@@ -72,7 +63,7 @@ _GARBAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 @pytest.mark.parametrize("garbage", _GARBAGE)
-def test_garbage_in_the_result_is_the_configurations_fault(node: Node, new_pod: NewPod, garbage: str) -> None:
+def test_invalid_prevresult_is_a_configuration_error(node: Node, new_pod: NewPod, garbage: str) -> None:
     pod = node.add(new_pod())
     said = copy.deepcopy(pod.result)
     _GARBAGE[garbage](said)
@@ -112,7 +103,7 @@ def test_vlan_tag_is_named(node: Node, new_pod: NewPod) -> None:
         node.call("CHECK", pod, prevResult=pod.result)
 
 
-def test_checksums_that_nobody_fills_in_are_named(node: Node, new_pod: NewPod) -> None:
+def test_check_names_checksums_that_nothing_computes(node: Node, new_pod: NewPod) -> None:
     """Pings pass then, and no TCP does."""
     pod = node.add(new_pod())
     pod.run("ethtool", "-K", "eth0", "tx", "on")
@@ -126,7 +117,7 @@ def test_pod_fills_in_its_checksums_itself(node: Node, new_pod: NewPod, feature:
     assert f"{feature}: off" in features
 
 
-def test_checksums_are_left_to_a_datapath_that_fills_them_in(netns: str, tmp_path: Path, new_pod: NewPod) -> None:
+def test_offload_stays_on_with_a_datapath_that_computes_checksums(netns: str, tmp_path: Path, new_pod: NewPod) -> None:
     directory = tmp_path / "ovs"
     directory.mkdir()
     switch = OpenVSwitch(netns, directory, tso=True)
@@ -168,7 +159,7 @@ def test_fault_that_is_known_is_named_while_vswitchd_does_not_run(node: Node, ne
     assert raised.value.code == 101
 
 
-def test_each_of_a_pods_reservations_is_missed(node: Node, new_pod: NewPod) -> None:
+def test_check_names_each_missing_reservation(node: Node, new_pod: NewPod) -> None:
     node.conf["gateway"] = ["10.244.3.1/24", "fd00:10:244:3::1/64"]
     node.conf["ipam"]["ranges"].append([{"subnet": "fd00:10:244:3::/64"}])
     pod = node.add(new_pod())
@@ -183,7 +174,7 @@ def test_each_of_a_pods_reservations_is_missed(node: Node, new_pod: NewPod) -> N
         reservation.write_text(text)
 
 
-def test_routes_of_other_interfaces_are_left_to_who_made_them(node: Node, new_pod: NewPod) -> None:
+def test_check_ignores_gateways_of_other_interfaces(node: Node, new_pod: NewPod) -> None:
     pod = new_pod()
     pod.run("ip", "link", "add", "first", "type", "veth", "peer", "name", "second")
     pod.run("ip", "address", "add", "192.0.2.5/24", "dev", "first")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from .cni_runtime import PLUGIN, Node, Pod, library
-from .ovs_daemons import OpenVSwitch, network_namespace
+from .ovs_daemons import network_namespace
 
 pytestmark = pytest.mark.root
 
@@ -80,11 +80,6 @@ def leave(status, leave=posix._exit):
 posix._exit = leave
 """
 """Put before the launcher's own lines: what is imported at the end of a call."""
-
-
-@pytest.fixture
-def node(ovs: OpenVSwitch, tmp_path: Path) -> Node:
-    return Node(ovs, tmp_path)
 
 
 @pytest.fixture
