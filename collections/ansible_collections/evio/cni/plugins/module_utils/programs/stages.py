@@ -87,8 +87,16 @@ class _Code:
         yield name
 
     def compiled(self, name: str) -> Any:
-        """A module's code object, without docstrings and without the import of ``__future__``."""
-        tree = ast.Module([one for one in self._tree(name).body if not _is_future_import(one)], [])
+        """Return a module's code object, without what a call would load in vain.
+
+        That is: docstrings, annotations of functions, what is for type checkers alone, and the import of ``__future__``.
+        """
+        tree = ast.Module([one for one in self._tree(name).body if not _is_needless(one)], [])
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                node.returns = None
+            elif isinstance(node, ast.arg):
+                node.annotation = None
         flags = __future__.annotations.compiler_flag
         return compile(tree, str(self._final / _path(name)), "exec", flags=flags, dont_inherit=True, optimize=2)
 
@@ -109,7 +117,10 @@ class _Code:
         return self._trees[name]
 
 
-def _is_future_import(statement: ast.stmt) -> bool:
+def _is_needless(statement: ast.stmt) -> bool:
+    """Return whether a statement at a module's top level is for the compiler or for type checkers alone."""
+    if isinstance(statement, ast.If):
+        return isinstance(statement.test, ast.Name) and statement.test.id == "TYPE_CHECKING"
     return isinstance(statement, ast.ImportFrom) and statement.module == "__future__"
 
 
