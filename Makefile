@@ -1,68 +1,81 @@
-# One line a target, shown by `make`. Everything runs as root on a Debian 12 machine and installs what it needs itself.
+# `make` alone shows a line of help for each target. Everything runs as root on a Debian 12 machine, and installs what it
+# needs. Prerequisites run one after the other, in the order in which they are named.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV := .venv/bin
+# Nodes of the lab that preflight checks for.
+NODES := 3
 COLLECTION := collections/ansible_collections/evio/cni
 export PATH := $(CURDIR)/$(VENV):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/collections
 
+.NOTPARALLEL:
+
 .PHONY: help
-help:  ## This list
+help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
+.PHONY: preflight
+preflight:  ## Check that this machine can carry the lab: rights, kernel, disk, memory; changes nothing
+	@[ -x /usr/bin/python3 ] || { echo "preflight: python3 is missing: run apt-get install python3" >&2; exit 1; }
+	@setup/preflight.py $(NODES)
+
 .PHONY: setup
-setup:  ## Debian and PyPI packages for the lab, the tests and the gates; starts nothing
+setup:  ## Install Debian and Python packages for the lab, the tests and the linters; starts no service
 	@setup/machine
 
 .PHONY: plugin
-plugin:  ## The programs for this machine in build/bin, and their archive for the nodes
+plugin:  ## Build the programs for this machine into build/bin, and their archive for the nodes
 	@/usr/bin/python3 plugins_src/build.py
 
 .PHONY: demo
-demo: setup plugin  ## A public node and two behind NATs, from bare hosts to pods that talk, and the proof
+demo: preflight setup plugin  ## Build the lab, a public node and two behind NATs; connect its pods, and prove that they are
 	@lab/lab up 3
+	@echo "== playbooks/bootstrap.yml turns the bare nodes into nodes with a pod network"
 	@ansible-playbook -i inventories/lab playbooks/bootstrap.yml
 	@lab/lab pods up
 	@lab/lab prove
 	@lab/lab tour
 
 .PHONY: demo-down
-demo-down:  ## Takes the lab away: no process, namespace, mount, interface or rule stays
+demo-down:  ## Remove the lab: no process, namespace, mount, interface or firewall rule of it stays
 	@lab/lab down
 
 .PHONY: test
-test: setup plugin  ## Unit tests, and integration tests on real etcd, OVS, host-local and namespaces
+test: setup plugin  ## Run unit tests, and integration tests on real etcd, OVS, host-local and namespaces
 	@pytest -m "not long"
 
 .PHONY: lint
-lint: setup plugin  ## ruff, mypy --strict, yamllint, ansible-lint (production), ansible-test sanity
+lint: setup plugin  ## Run ruff, mypy --strict, the floors' check, yamllint, ansible-lint (production), ansible-test sanity
 	ruff check
 	ruff format --check
 	mypy
+	PYTHONPATH=collections lint-imports --no-cache --no-logo
 	yamllint --strict .
 	ansible-lint --profile production --offline
 	antsibull-docs lint-collection-docs --plugin-docs $(COLLECTION)
 	setup/sanity
 
 .PHONY: docs
-docs: setup  ## The pages of modules, filters and roles, from their own documentation, in build/docs
+docs: setup  ## Write the pages of modules, filters and roles, from their documentation, into build/docs
 	@mkdir -p -m 700 build/docs
 	@antsibull-docs collection --use-current --squash-hierarchy --dest-dir build/docs evio.cni
 
 .PHONY: molecule
-molecule: setup plugin  ## The lab and the playbooks under molecule: converge, idempotence, verify; nodes that leave
+molecule: preflight setup plugin  ## Run the playbooks on the lab under molecule: converge, idempotence, verify; nodes that leave
 	molecule test --all
 
 .PHONY: scenarios
-scenarios: setup plugin  ## NATs that forget or change, relays that die, IPv6, MTU 1280: seconds until pods talk again
+scenarios: NODES := 8
+scenarios: preflight setup plugin  ## Measure how long pods are cut off after faults: NATs that forget or change, dead relays, IPv6, MTU 1280
 	@lab/lab scenarios
 
 .PHONY: bench
-bench: setup plugin  ## Side by side with the peers, in one run; and the registry in chaos, in full
+bench: setup plugin  ## Measure against flannel's VXLAN, the plugin `bridge` and EdgeVPNio/cni; run the long registry test
 	@set -e; for benchmark in benchmarks/*_bench.py; do echo "== $$benchmark"; python $$benchmark; done
 	@pytest -m long --durations=0 $(COLLECTION)/tests/integration/test_registry_chaos.py
 
 .PHONY: long
-long: setup plugin  ## 10 000 pods, and the registry in chaos: a quarter of an hour, and what was found
+long: setup plugin  ## Run the tests that take minutes: 10 000 pods, and the registry under random faults (15 min)
 	@pytest -m long --durations=0

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a claim costs: in calls to etcd and milliseconds, and beside it upstream's algorithm as it is written.
+"""Compare the cost of claiming node subnets in etcd, in milliseconds and calls: evio.cni against EdgeVPNio/cni.
 
-One etcd member of its own on the loopback, without TLS for both, as upstream has none. Median of --rounds.
+EdgeVPNio/cni's algorithm (upstream in the table) is written out here call by call; its own program does not run. Both
+use the same etcd: one member on the loopback, without TLS because upstream has none. Times are medians of --rounds.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ MEDIUM = parse_pools("10.0.0.0/16", 12)
 SMALL = parse_pools("10.244.0.0/16", 8)
 
 
-class Counted(Etcd):
-    """Counts its calls."""
+class CountingEtcd(Etcd):
+    """An etcd client that counts its transactions."""
 
     calls = 0
 
@@ -39,12 +40,13 @@ class Counted(Etcd):
         return super().txn(*arguments, **options)
 
 
-def ask(count: int, first: int = 0) -> list[Request]:
-    return [Request(f"bench{number}", f"machine{number}") for number in range(first, first + count)]
+def requests_of(count: int) -> list[Request]:
+    """Return the requests of this many nodes that have no claim."""
+    return [Request(f"bench{number}", f"machine{number}") for number in range(count)]
 
 
 def fill(etcd: Etcd, cluster: str, pool: Pool, places: range) -> None:
-    """Claims written straight to their keys, 60 nodes a transaction."""
+    """Write claims of the subnets with these numbers straight to their keys, 60 nodes in each transaction."""
     keys = Keys(cluster)
     claims = [Claim(f"node{place}", f"machine-of-{place}", (pool.subnet(place).cidr,), 1.0) for place in places]
     for first in range(0, len(claims), 60):
@@ -59,14 +61,16 @@ def fill(etcd: Etcd, cluster: str, pool: Pool, places: range) -> None:
 
 
 def upstream_key(pool: Pool, place: int) -> str:
+    """Return the key under which EdgeVPNio/cni claims the subnet of this number."""
     subnet = pool.subnet(place)
     return f"/evpn/{subnet.range_start},{subnet.range_end},{subnet.gateway_address}/{pool.network.prefixlen}"
 
 
 def claim_as_upstream(etcd: Etcd, pool: Pool) -> None:
-    """Upstream's way: take the lock, try each subnet from the first on with a transaction of its own, give it back.
+    """Claim as EdgeVPNio/cni does: take the lock, try every subnet in turn with a transaction each, release the lock.
 
-    Its lock is a lease, a key and a look at who waits; here the key alone, so upstream comes out better than it is.
+    Upstream's lock is a lease, a key and a read of the waiting clients. Here it is the key alone, so the figures are
+    better than upstream's real ones.
     """
     while not etcd.txn([Compare("/evpn/evio-lock", 0, "create")], [Put("/evpn/evio-lock", "held")]).succeeded:
         time.sleep(0.01)
@@ -80,8 +84,8 @@ def claim_as_upstream(etcd: Etcd, pool: Pool) -> None:
         etcd.txn([], [Delete("/evpn/evio-lock")])
 
 
-def measure(etcd: Counted, rounds: int, work: Callable[[], None], undo: Callable[[], None]) -> tuple[float, int]:
-    """Median milliseconds, and calls."""
+def measure(etcd: CountingEtcd, rounds: int, work: Callable[[], None], undo: Callable[[], None]) -> tuple[float, int]:
+    """Return the median of the work's time in ms, and its calls; undo brings etcd back after each round."""
     times = []
     calls = 0
     for _round in range(rounds):
@@ -93,10 +97,11 @@ def measure(etcd: Counted, rounds: int, work: Callable[[], None], undo: Callable
     return statistics.median(times), calls
 
 
-def ours(etcd: Counted, cluster: str, pools: tuple[Pool, ...], count: int, rounds: int) -> tuple[float, int]:
+def ours(etcd: CountingEtcd, cluster: str, pools: tuple[Pool, ...], count: int, rounds: int) -> tuple[float, int]:
+    """Measure how this many nodes claim their subnets in one call of evio.cni's registry."""
     registry = Registry(etcd, cluster)
     keys = Keys(cluster)
-    requests = ask(count)
+    requests = requests_of(count)
 
     def undo() -> None:
         snapshot = registry.read()
@@ -114,7 +119,8 @@ def ours(etcd: Counted, cluster: str, pools: tuple[Pool, ...], count: int, round
     return measure(etcd, rounds, lambda: registry.claim(requests, pools) and None, undo)
 
 
-def theirs(etcd: Counted, pool: Pool, used: int, rounds: int) -> tuple[float, int]:
+def upstream(etcd: CountingEtcd, pool: Pool, used: int, rounds: int) -> tuple[float, int]:
+    """Measure how one node claims a subnet by upstream's algorithm while the first `used` subnets are claimed."""
     for first in range(0, used, 120):
         etcd.txn([], [Put(upstream_key(pool, place), "ok") for place in range(first, min(first + 120, used))])
     last = upstream_key(pool, used)
@@ -129,38 +135,43 @@ def theirs(etcd: Counted, pool: Pool, used: int, rounds: int) -> tuple[float, in
 
 
 def show(name: str, figures: tuple[float, int]) -> None:
+    """Print one line of the table."""
     print(f"{name:60} {figures[0]:10.1f} ms {figures[1]:7d} calls", flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--full", action="store_true", help="upstream's last of 65 536 too: more than a minute")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each measurement (default: %(default)s)")
+    parser.add_argument(
+        "--full", action="store_true", help="measure upstream's last of 65536 subnets too: more than a minute"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         server = EtcdServer(Path(directory), tls=False).start()
         try:
-            with Counted(server.access) as etcd:
+            with CountingEtcd(server.access) as etcd:
                 run(etcd, arguments.rounds, arguments.full)
         finally:
             server.stop()
 
 
-def run(etcd: Counted, rounds: int, full: bool) -> None:
+def run(etcd: CountingEtcd, rounds: int, full: bool) -> None:
+    """Measure and print every line; "first of 256" is a claim while all subnets of a pool of 256 are free."""
+    print(f"{'':60} {'median':>13} {'etcd':>13}")
     show("evio.cni: first of 256", ours(etcd, "first", SMALL, 1, rounds))
-    show("upstream: first of 256", theirs(etcd, SMALL[0], 0, rounds))
+    show("upstream: first of 256", upstream(etcd, SMALL[0], 0, rounds))
     fill(etcd, "small", SMALL[0], range(255))
     show("evio.cni: last free of 256", ours(etcd, "small", SMALL, 1, rounds))
-    show("upstream: last free of 256", theirs(etcd, SMALL[0], 255, rounds))
+    show("upstream: last free of 256", upstream(etcd, SMALL[0], 255, rounds))
     fill(etcd, "medium", MEDIUM[0], range(4095))
     show("evio.cni: last free of 4096", ours(etcd, "medium", MEDIUM, 1, rounds))
-    show("upstream: last free of 4096", theirs(etcd, MEDIUM[0], 4095, 1))
+    show("upstream: last free of 4096", upstream(etcd, MEDIUM[0], 4095, 1))
     show("evio.cni: 64 nodes in one task", ours(etcd, "nodes64", SMALL, 64, rounds))
     show("evio.cni: 1000 nodes in one task", ours(etcd, "nodes1000", LARGE, 1000, rounds))
     fill(etcd, "large", LARGE[0], range(65535))
     show("evio.cni: last free of 65536", ours(etcd, "large", LARGE, 1, rounds))
     if full:
-        show("upstream: last free of 65536", theirs(etcd, LARGE[0], 65535, 1))
+        show("upstream: last free of 65536", upstream(etcd, LARGE[0], 65535, 1))
 
 
 if __name__ == "__main__":

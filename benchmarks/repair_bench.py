@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""How long a running pod is cut off when something is taken from under it and ``evio repair`` is run at once.
+"""Measure how long a running pod has no network when its node is damaged and `evio repair` runs at once.
 
-Two pings go on all the while, to another pod and through the masquerade to a host outside; an outage is the longest
-time between two replies. What starts repair on a node (a unit of systemd) comes on top, and what it waits for.
+Two pings run meanwhile: to another pod, and through the masquerade to a host outside. An outage is the longest time
+between two replies. On a real node, the time until systemd starts the repair comes on top.
 """
 
 from __future__ import annotations
@@ -24,10 +24,14 @@ from itertools import pairwise
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY / "collections/ansible_collections/evio/cni/tests"))
+sys.path.insert(0, str(REPOSITORY / "collections"))
 
-from integration.cni_runtime import PLUGIN, Node, Pod  # noqa: E402  (after the path to it)
-from integration.ovs_daemons import OpenVSwitch, in_namespace, network_namespace  # noqa: E402
+from ansible_collections.evio.cni.tests.integration.cni_runtime import PLUGIN, Node, Pod  # noqa: E402
+from ansible_collections.evio.cni.tests.integration.ovs_daemons import (  # noqa: E402
+    OpenVSwitch,
+    in_namespace,
+    network_namespace,
+)
 
 OUTSIDE = "192.0.2.2"
 INTERVAL_SECONDS = 0.005
@@ -35,7 +39,7 @@ DEADLINE_SECONDS = 15.0
 
 
 class Ping:
-    """A ping of many packets a second while the context lasts."""
+    """A ping from a pod, with a packet every INTERVAL_SECONDS, for as long as the context lasts."""
 
     def __init__(self, pod: Pod, address: str, output: Path) -> None:
         self._command = ["nsenter", f"--net={pod.path}", "ping", "-n", "-D", "-i", str(INTERVAL_SECONDS), address]
@@ -51,50 +55,54 @@ class Ping:
         self._process.wait(timeout=10)
 
     def replies(self) -> list[float]:
-        """When they came, in seconds since 1970."""
-        return [
-            float(one) for one in re.findall(r"^\[([\d.]+)\] \d+ bytes from", self._output.read_text(), re.MULTILINE)
-        ]
+        """Return the times of the replies, in seconds since 1970."""
+        lines = self._output.read_text()
+        return [float(seconds) for seconds in re.findall(r"^\[([\d.]+)\] \d+ bytes from", lines, re.MULTILINE)]
 
     def outage(self) -> float:
-        """The longest time between two replies, ms."""
+        """Return the longest time between two replies, in ms."""
         return 1000 * max(after - before for before, after in pairwise(self.replies()))
 
 
-def none(_node: Node) -> None:
-    """Nothing: how even the replies come anyway."""
+def no_damage(_node: Node) -> None:
+    """Do nothing: shows how regular the replies are without damage."""
 
 
-def bridge_made_again(node: Node) -> None:
+def bridge_recreated(node: Node) -> None:
+    """Delete the pod bridge with all its ports, and add an empty one."""
     node.switch.vsctl("del-br", "br-evio")
     node.switch.vsctl("add-br", "br-evio", "--", "set", "Bridge", "br-evio", "datapath_type=netdev")
 
 
-def database_from_nothing(node: Node) -> None:
+def database_emptied(node: Node) -> None:
+    """Restart Open vSwitch with an empty database."""
     node.switch.stop()
     node.switch.empty_database()
     node.switch.start()
 
 
 def ruleset_flushed(node: Node) -> None:
+    """Remove every nftables rule of the node."""
     in_namespace(node.switch.netns, "nft", "flush", "ruleset")
 
 
 def gateway_flushed(node: Node) -> None:
+    """Remove the gateway address from the pod bridge."""
     in_namespace(node.switch.netns, "ip", "address", "flush", "dev", "br-evio")
 
 
 def vswitchd_killed(node: Node) -> None:
+    """Kill ovs-vswitchd and start it again."""
     node.switch.kill_vswitchd()
     node.switch.start_vswitchd()
 
 
-DAMAGES = (none, bridge_made_again, database_from_nothing, ruleset_flushed, gateway_flushed, vswitchd_killed)
+DAMAGES = (no_damage, bridge_recreated, database_emptied, ruleset_flushed, gateway_flushed, vswitchd_killed)
 
 
 @contextlib.contextmanager
 def node_with_outside(directory: Path) -> Iterator[Node]:
-    """A node whose uplink leads to a host that knows no way back to pods: only masquerade brings replies."""
+    """A node with an uplink to a host outside, which has no route to pods: it can answer masqueraded packets only."""
     with network_namespace("evf-") as netns, network_namespace("evf-") as outside:
         switch = OpenVSwitch(netns, directory)
         try:
@@ -114,7 +122,7 @@ def node_with_outside(directory: Path) -> Iterator[Node]:
 
 
 def measure(node: Node, pod: Pod, other: Pod, damage: Callable[[Node], None]) -> tuple[float, float, float]:
-    """Outage towards the other pod and towards the outside, and repair's own run time: each in ms."""
+    """Return the outage towards the other pod and towards the outside, and the time that repair ran, all in ms."""
     with (
         Ping(pod, other.address, node.directory / "to-pod") as to_pod,
         Ping(pod, OUTSIDE, node.directory / "to-outside") as to_outside,
@@ -131,7 +139,7 @@ def measure(node: Node, pod: Pod, other: Pod, damage: Callable[[Node], None]) ->
 
 
 def _await_replies(pings: list[Ping], since: float) -> None:
-    """Until each has had replies for a quarter of a second after this time."""
+    """Wait until each ping has had a reply a quarter of a second after this time. Raises TimeoutError."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while any((ping.replies() or [0.0])[-1] < since + 0.25 for ping in pings):
         if time.monotonic() > deadline:
@@ -140,10 +148,11 @@ def _await_replies(pings: list[Ping], since: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7, help="of each damage, in turns (%(default)s)")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of each damage, in turns (default: %(default)s)")
     options = parser.parse_args()
-    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; {options.rounds} rounds; ms, median (worst)")
+    print("outages of a pod on one node, with Open vSwitch's userspace datapath: ms, median (worst)")
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; {options.rounds} rounds")
     measured: dict[str, list[tuple[float, float, float]]] = {damage.__name__: [] for damage in DAMAGES}
     with (
         tempfile.TemporaryDirectory(prefix="evf-") as directory,

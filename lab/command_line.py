@@ -1,4 +1,4 @@
-"""What a person types: the verbs of lab/lab, their options, and errors as one line."""
+"""The command line of lab/lab: its verbs and options, and errors as one line."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-import access
 import faults
 import life_cycle
 import nodes
-import survey
+import ssh
+import status
 from commands import LabError
-from places import REPOSITORY, Lab
+from state import REPOSITORY, Lab
 from topology import ETHERNET_MTU, NAT_TYPES, plan
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one verb; the exit code is 0, or 1 (interrupted: 130) with one line on stderr that says why."""
+    """Run one verb. Return 0; or 1, and 130 if interrupted, after a line on stderr that says why."""
     arguments = _parser().parse_args(argv)
     if os.geteuid() != 0:
-        print("lab: makes network namespaces and mounts: run as root", file=sys.stderr)
+        print("lab: the lab makes network namespaces and mounts: run this as root", file=sys.stderr)
         return 1
     try:
         arguments.verb(Lab(), arguments)
@@ -31,75 +31,82 @@ def main(argv: Sequence[str]) -> int:
         print(f"lab: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("lab: interrupted; lab/lab down takes away what was begun", file=sys.stderr)
+        print("lab: interrupted; lab/lab down removes what was begun", file=sys.stderr)
         return 130
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lab/lab", description="One machine as a small internet.")
+    parser = argparse.ArgumentParser(
+        prog="lab/lab",
+        description="A small internet on one machine: nodes behind NAT routers, for trying and testing evio.cni.",
+    )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
-    up = verbs.add_parser("up", help="bring up nodes, public ones and ones behind NAT routers")
-    up.add_argument("nodes", nargs="?", type=int, default=3, metavar="N", help="how many (default: 3)")
-    up.add_argument("--public", type=int, default=1, metavar="P", help="how many of them are public (default: 1)")
-    up.add_argument("--per-router", type=int, default=1, metavar="K", help="nodes behind one router (default: 1)")
-    up.add_argument("--mtu", type=int, default=ETHERNET_MTU, help="of the public segment (default: %(default)s)")
-    up.add_argument("--ipv6", action="store_true", help="an underlay of IPv6: sites with prefixes behind firewalls")
+    up = verbs.add_parser("up", help="build a lab of public nodes and nodes behind NAT routers")
+    up.add_argument("nodes", nargs="?", type=int, default=3, metavar="N", help="number of nodes (default: 3)")
+    up.add_argument("--public", type=int, default=1, metavar="P", help="number of public nodes among them (default: 1)")
+    up.add_argument("--per-router", type=int, default=1, metavar="K", help="nodes behind each router (default: 1)")
+    up.add_argument(
+        "--mtu", type=int, default=ETHERNET_MTU, help="of the public segment, in bytes (default: %(default)s)"
+    )
+    up.add_argument("--ipv6", action="store_true", help="IPv6 underlay: sites with prefixes, behind firewalls")
     up.set_defaults(verb=_up)
 
-    verbs.add_parser("down", help="take everything away").set_defaults(verb=_down)
+    verbs.add_parser("down", help="remove the whole lab").set_defaults(verb=_down)
 
-    status = verbs.add_parser("status", help="nodes, addresses, routers, as they are now")
-    _add_json(status)
-    status.set_defaults(verb=_status)
+    show = verbs.add_parser("status", help="show nodes, addresses and routers as they are now")
+    _add_json(show)
+    show.set_defaults(verb=_status)
 
-    pods = verbs.add_parser("pods", help="start two pods on each node through its container runtime, or remove them")
+    pods = verbs.add_parser("pods", help="start two pods on each node by its container runtime; remove or list them")
     pods.add_argument("action", choices=("up", "down", "list"))
     _add_json(pods)
     pods.set_defaults(verb=_pods)
 
-    prove = verbs.add_parser("prove", help="show that every pod reaches all it should, and what is on the wire")
+    prove = verbs.add_parser(
+        "prove", help="prove that every pod reaches all that it must, and that no wire is readable"
+    )
     _add_json(prove)
     prove.set_defaults(verb=_prove)
 
     for name, run, help_text in (
-        ("ssh", _ssh, "log into a node, or run a command there"),
-        ("exec", _exec, "the same without ssh"),
+        ("ssh", _ssh, "log into a node by ssh, or run a command there"),
+        ("exec", _exec, "enter a node without ssh, or run a command there"),
     ):
-        inside = verbs.add_parser(name, help=help_text)
-        inside.add_argument("node")
-        inside.add_argument("command", nargs=argparse.REMAINDER)
-        inside.set_defaults(verb=run)
+        on_node = verbs.add_parser(name, help=help_text)
+        on_node.add_argument("node")
+        on_node.add_argument("command", nargs=argparse.REMAINDER)
+        on_node.set_defaults(verb=run)
 
     for name, run, help_text in (
-        ("cut", _cut, "let nothing pass between a node's site and the public segment"),
+        ("cut", _cut, "drop all packets between a node's site and the public segment"),
         ("heal", _heal, "undo a cut"),
-        ("nat-forget", _nat_forget, "make a node's router lose its connections and translations"),
-        ("readdress", _readdress, "give a node's site another public address, with IPv6 another prefix"),
+        ("nat-forget", _nat_forget, "delete the connections and translations of a node's router"),
+        ("readdress", _readdress, "give a node's site another public address, with IPv6 also another prefix"),
         ("reboot", _reboot, "stop a node and start it again"),
     ):
         fault = verbs.add_parser(name, help=help_text)
         fault.add_argument("node")
         fault.set_defaults(verb=run)
 
-    nat_type = verbs.add_parser("nat-type", help="make a node's router translate in another way; none: IPv6's firewall")
+    nat_type = verbs.add_parser("nat-type", help="change how a node's router translates; none: only filter (IPv6)")
     nat_type.add_argument("node")
     nat_type.add_argument("nat", choices=NAT_TYPES)
     nat_type.set_defaults(verb=_nat_type)
 
-    scenarios = verbs.add_parser("scenarios", help="what life does to labs, and how long pods are cut off")
+    scenarios = verbs.add_parser("scenarios", help="inject faults into labs, and measure how long pods are cut off")
     scenarios.add_argument(
-        "names", nargs="*", metavar="NAME", help="two, three, relays, eight, mtu1280, ipv6 (default: all)"
+        "names", nargs="*", metavar="NAME", help="two, three, relays, eight, mtu1280 or ipv6 (default: all)"
     )
     scenarios.set_defaults(verb=_scenarios)
 
-    verbs.add_parser("tour", help="what to look at, and how").set_defaults(verb=_tour)
+    verbs.add_parser("tour", help="list commands to look around with").set_defaults(verb=_tour)
     return parser
 
 
 def _add_json(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--json", action="store_true", help="for programs")
+    verb.add_argument("--json", action="store_true", help="print JSON for programs")
 
 
 def _up(lab: Lab, arguments: argparse.Namespace) -> None:
@@ -110,18 +117,18 @@ def _up(lab: Lab, arguments: argparse.Namespace) -> None:
         version=6 if arguments.ipv6 else 4,
         mtu=arguments.mtu,
     )
-    with lab.changed_by_one():
+    with lab.lock():
         life_cycle.up(lab, topology)
 
 
 def _down(lab: Lab, arguments: argparse.Namespace) -> None:
-    with lab.changed_by_one():
+    with lab.lock():
         life_cycle.down(lab)
 
 
 def _status(lab: Lab, arguments: argparse.Namespace) -> None:
-    surveyed = survey.survey(lab)
-    print(json.dumps(survey.as_json(surveyed), indent=1) if arguments.json else survey.as_text(surveyed), end="")
+    statuses = status.read(lab)
+    print(json.dumps(status.as_json(statuses), indent=1) if arguments.json else status.as_text(statuses), end="")
 
 
 def _pods(lab: Lab, arguments: argparse.Namespace) -> None:
@@ -142,15 +149,16 @@ def _prove(lab: Lab, arguments: argparse.Namespace) -> None:
     import proof
     import proof_table
 
+    print("== proof: every pod asks every other, while the wire is captured", file=sys.stderr, flush=True)
     proved = proof.prove(lab)
     print(json.dumps(proof.as_json(proved), indent=1) if arguments.json else proof_table.render(proved), end="")
     if proved.failures:
-        raise LabError(f"not proven: {len(proved.failures)} of {len(proved.checks)} checks failed")
+        raise LabError(f"the proof failed: {len(proved.failures)} of {len(proved.checks)} checks do not hold")
 
 
 def _ssh(lab: Lab, arguments: argparse.Namespace) -> None:
     node = lab.topology().node(arguments.node)
-    os.execvp("ssh", ["ssh", "-F", str(access.configuration(lab)), node.name, *arguments.command])
+    os.execvp("ssh", ["ssh", "-F", str(ssh.configuration(lab)), node.name, *arguments.command])
 
 
 def _exec(lab: Lab, arguments: argparse.Namespace) -> None:
@@ -173,19 +181,19 @@ def _nat_forget(lab: Lab, arguments: argparse.Namespace) -> None:
 
 
 def _nat_type(lab: Lab, arguments: argparse.Namespace) -> None:
-    with lab.changed_by_one():
+    with lab.lock():
         topology = lab.topology()
         faults.switch_nat(lab, topology, topology.node(arguments.node), arguments.nat)
 
 
 def _readdress(lab: Lab, arguments: argparse.Namespace) -> None:
-    with lab.changed_by_one():
+    with lab.lock():
         topology = lab.topology()
         faults.readdress(lab, topology, topology.node(arguments.node))
 
 
 def _reboot(lab: Lab, arguments: argparse.Namespace) -> None:
-    with lab.changed_by_one():
+    with lab.lock():
         topology = lab.topology()
         faults.reboot(lab, topology, topology.node(arguments.node))
 
@@ -198,15 +206,15 @@ def _scenarios(lab: Lab, arguments: argparse.Namespace) -> None:
     print(scenarios.as_text(outcomes), end="")
     bad = [outcome.scenario for outcome in outcomes if not outcome.is_good]
     if bad:
-        raise LabError(f"not as it shall be after: {'; '.join(bad)}")
+        raise LabError(f"these scenarios ended otherwise than they must: {'; '.join(bad)}")
 
 
 def _tour(lab: Lab, arguments: argparse.Namespace) -> None:
-    print(survey.tour(lab), end="")
+    print(status.tour(lab), end="")
 
 
 def _need_cri() -> None:
-    """Go on in the project's virtual environment where this Python has no stubs of CRI."""
+    """Run this program again with the virtual environment's Python if this Python has no CRI stubs."""
     if find_spec("cri_api") is None:
         python = REPOSITORY / ".venv/bin/python"
         if not python.exists() or sys.executable == str(python):

@@ -1,6 +1,6 @@
-"""A client of the container runtime's own interface, CRI v1: what kubelet asks, asked by the lab.
+"""A client of CRI v1, the interface by which kubelet starts pods: the lab starts its pods by it.
 
-Sandboxes and containers of the lab carry a label, and those of nobody else are seen or touched.
+The lab's sandboxes and containers have a label; no other sandbox or container is listed or changed.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from cri_api.v1 import api_pb2_grpc
 
 LABEL = "evio.lab"
 NAMESPACE = "evio-lab"
-"""The Kubernetes namespace that the lab's pods are said to be of."""
+"""The Kubernetes namespace that the lab gives to its pods."""
 
 _NAMESPACES = api.NamespaceOption(network=api.POD, pid=api.CONTAINER, ipc=api.POD)
-"""What a pod's containers share, as Kubernetes has it by default."""
+"""What a pod's containers share: Kubernetes' defaults."""
 
 
 @dataclass(frozen=True)
 class Sandbox:
-    """One pod sandbox: its id, its pod's name, the lab's labels, and whether it is ready."""
+    """A pod sandbox: its id, its pod's name, its labels, and whether it is ready."""
 
     sandbox_id: str
     name: str
@@ -37,7 +37,7 @@ class Sandbox:
 
 @dataclass(frozen=True)
 class SandboxStatus:
-    """A sandbox's address as its runtime tells it ('' if it has none), and the process that holds its network."""
+    """A sandbox's address ('' if it has none), and the id of the process in its network namespace."""
 
     address: str
     pid: int
@@ -45,7 +45,7 @@ class SandboxStatus:
 
 @dataclass(frozen=True)
 class ExecResult:
-    """What a command in a container came to."""
+    """The exit code and output of a command in a container."""
 
     exit_code: int
     stdout: str
@@ -53,12 +53,12 @@ class ExecResult:
 
 
 class Runtime:
-    """A connection to one runtime's socket; every method raises LabError with the runtime's words when it refuses."""
+    """A connection to a container runtime's socket. Every method raises LabError with the runtime's own message."""
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
         self._channel = grpc.insecure_channel(f"unix://{socket}")
-        # Generated code, without types.
+        # The generated code has no types.
         self._runtime = api_pb2_grpc.RuntimeServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._images = api_pb2_grpc.ImageServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
@@ -76,7 +76,7 @@ class Runtime:
         return bool(self._call(self._images.ImageStatus, request).image.id)
 
     def sandboxes(self) -> list[Sandbox]:
-        """The lab's sandboxes."""
+        """Return the lab's sandboxes."""
         request = api.ListPodSandboxRequest(filter=api.PodSandboxFilter(label_selector={LABEL: "pod"}))
         listed = self._call(self._runtime.ListPodSandbox, request).items
         return [
@@ -84,23 +84,23 @@ class Runtime:
         ]
 
     def run_sandbox(self, name: str, uid: str, labels: dict[str, str]) -> str:
-        """Make a pod's sandbox, which makes the runtime call the CNI plugin; the sandbox's id."""
+        """Create a pod's sandbox, for which the runtime calls the CNI plugin; return the sandbox's id."""
         request = api.RunPodSandboxRequest(config=_sandbox_config(name, uid, labels))
         return str(self._call(self._runtime.RunPodSandbox, request, timeout=60).pod_sandbox_id)
 
     def sandbox_status(self, sandbox_id: str) -> SandboxStatus:
-        """What the runtime tells of a sandbox."""
+        """Return a sandbox's address and process."""
         request = api.PodSandboxStatusRequest(pod_sandbox_id=sandbox_id, verbose=True)
         answer = self._call(self._runtime.PodSandboxStatus, request)
         return SandboxStatus(answer.status.network.ip, int(json.loads(answer.info["info"])["pid"]))
 
     def remove_sandbox(self, sandbox_id: str) -> None:
-        """Stop a sandbox and remove it and its containers, as kubelet does with a deleted pod."""
+        """Stop a sandbox, then remove it with its containers, as kubelet does when a pod is deleted."""
         self._call(self._runtime.StopPodSandbox, api.StopPodSandboxRequest(pod_sandbox_id=sandbox_id), timeout=60)
         self._call(self._runtime.RemovePodSandbox, api.RemovePodSandboxRequest(pod_sandbox_id=sandbox_id), timeout=60)
 
     def start_container(self, sandbox: Sandbox, uid: str, image: str, command: list[str]) -> str:
-        """Create and start a pod's one container; its id."""
+        """Create and start a pod's container, and return its id."""
         request = api.CreateContainerRequest(
             pod_sandbox_id=sandbox.sandbox_id,
             config=api.ContainerConfig(
@@ -120,14 +120,14 @@ class Runtime:
         return str(container_id)
 
     def running_container(self, sandbox_id: str) -> str | None:
-        """The id of a sandbox's running container, if it has one."""
+        """Return the id of a sandbox's running container, or None."""
         state = api.ContainerStateValue(state=api.CONTAINER_RUNNING)
         request = api.ListContainersRequest(filter=api.ContainerFilter(pod_sandbox_id=sandbox_id, state=state))
         containers = self._call(self._runtime.ListContainers, request).containers
         return str(containers[0].id) if containers else None
 
     def execute(self, container_id: str, command: list[str], *, timeout: int = 60) -> ExecResult:
-        """Run a command in a container to its end; timeout in seconds."""
+        """Run a command in a container to its end and return what it did; timeout in seconds."""
         request = api.ExecSyncRequest(container_id=container_id, cmd=command, timeout=timeout)
         answer = self._call(self._runtime.ExecSync, request, timeout=timeout + 5)
         return ExecResult(answer.exit_code, answer.stdout.decode(), answer.stderr.decode())

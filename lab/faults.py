@@ -1,4 +1,4 @@
-"""What goes wrong in life, done to the lab on purpose: a link that carries nothing, a router that forgets, a reboot."""
+"""Faults to inject into the lab: a cut link, a router that forgets or translates otherwise, a new address, a reboot."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 import network
 import nodes
 from commands import LabError, in_netns, run
-from places import Lab
+from state import Lab
 from topology import Node, Router, Topology
 
 
 def cut(lab: Lab, node: Node) -> None:
-    """Let nothing pass between the node's site and the public segment; links stay up, so nobody is told."""
+    """Drop all packets between the node's site and the public segment; links keep their carrier."""
     network.set_uplink(lab.prefix, network.uplink_port(node), is_up=False)
 
 
@@ -22,7 +22,7 @@ def heal(lab: Lab, node: Node) -> None:
 
 
 def forget(lab: Lab, topology: Topology, node: Node) -> None:
-    """Make the node's router lose its connections and translations, as its restart does.
+    """Make the node's router lose its connections and translations, as a restart of it does.
 
     Raises LabError if the node has no router.
     """
@@ -32,7 +32,7 @@ def forget(lab: Lab, topology: Topology, node: Node) -> None:
 
 
 def switch_nat(lab: Lab, topology: Topology, node: Node, nat: str) -> None:
-    """Make the node's router translate in another way from now on (topology.NAT_TYPES), old translations forgotten."""
+    """Change how the node's router translates (topology.NAT_TYPES); it forgets the translations it had."""
     changed = topology.with_nat(_router(topology, node), nat)
     network.set_nat(lab.prefix, changed, _router(changed, node))
     forget(lab, changed, node)
@@ -40,7 +40,7 @@ def switch_nat(lab: Lab, topology: Topology, node: Node, nat: str) -> None:
 
 
 def readdress(lab: Lab, topology: Topology, node: Node) -> None:
-    """Give the node's site another public address, with IPv6 another prefix, as a provider does over night."""
+    """Give the node's site another public address, with IPv6 also another prefix, as providers do."""
     router = _router(topology, node)
     changed = topology.with_other_address(router)
     network.readdress(lab.prefix, topology, changed, router.name)
@@ -48,12 +48,12 @@ def readdress(lab: Lab, topology: Topology, node: Node) -> None:
 
 
 def reboot(lab: Lab, topology: Topology, node: Node) -> None:
-    """Stop a node and start it again: its files stay, its processes and the state of its network do not."""
+    """Stop a node and start it again: its files stay, its processes and network settings go."""
     nodes.reboot(lab, topology, node)
 
 
 def _router(topology: Topology, node: Node) -> Router:
     router = topology.router_of(node)
     if router is None:
-        raise LabError(f"{node.name} is public: there is no router in front of it")
+        raise LabError(f"{node.name} is public: it has no router")
     return router

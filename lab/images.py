@@ -1,6 +1,6 @@
-"""The container images of the lab, made without a registry and without a daemon: one static busybox, two names.
+"""Build the lab's two container images from one static busybox, without a registry or a daemon.
 
-An archive is the same byte for byte whenever it is made of the same busybox (docker-archive, `ctr images import`).
+Archives (docker-archive, for `ctr images import`) are reproducible: the same busybox gives the same bytes.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from commands import LabError
-from places import Lab
+from state import Lab
 
 PAUSE = "evio.lab/pause:1"
 BUSYBOX = "evio.lab/busybox:1"
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-"""The images' names of what uname calls the machine."""
+"""The architecture in an image's configuration, by uname's name of the machine."""
 _SLEEP = ["/bin/sh", "-c", 'trap "exit 0" TERM INT; while :; do sleep 3600 & wait $!; done']
-"""What a sandbox does: nothing, until it is told to end."""
+"""The pause image's command: wait until a signal ends it."""
 
 
 def prepare(lab: Lab, rootfs: Path) -> dict[str, Path]:
-    """The archive of each image by its name; made of the root file system's busybox if they are not there."""
+    """Return the archive of each image by the image's name; write those that are missing or outdated."""
     busybox = rootfs / "bin/busybox"
     archives = {name: lab.images / f"{name.split('/')[1].replace(':', '-')}.tar" for name in (PAUSE, BUSYBOX)}
     for name, path in archives.items():
@@ -39,7 +39,7 @@ def prepare(lab: Lab, rootfs: Path) -> dict[str, Path]:
 
 
 def archive(name: str, busybox: Path, command: list[str]) -> bytes:
-    """A docker-archive of one image with one layer: busybox, a link for each of its applets, and `command`."""
+    """Return a docker-archive of one image: a layer with busybox and a link for each applet, and its command."""
     layer = _layer(busybox)
     digest = hashlib.sha256(layer).hexdigest()
     config = _json(
@@ -88,7 +88,7 @@ def _tar(files: list[tuple[str, bytes]]) -> bytes:
 def _add(
     tar: tarfile.TarFile, name: str, content: bytes = b"", *, kind: bytes = tarfile.REGTYPE, link: str = "", mode: int
 ) -> None:
-    """Add one entry that says nothing of when and by whom it was made."""
+    """Add an entry without times and owners, which would differ from build to build."""
     entry = tarfile.TarInfo(name)
     entry.type, entry.linkname, entry.mode, entry.size = kind, link, mode, len(content)
     tar.addfile(entry, io.BytesIO(content))

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""The lab's internet: one host that serves HTTP, and writes down who asked, so that masquerade can be seen.
+"""The lab's internet host: an HTTP server that logs each client's address, which shows whether masquerade works.
 
-Run as a program inside the host's namespace; the functions start it and read what it wrote.
+This file runs as a program inside the host's network namespace; its functions start it and read its log.
 """
 
 from __future__ import annotations
@@ -17,23 +17,25 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from commands import LabError
+
 PORT = 80
 BODY_BYTES = 1 << 20
 MARKER = b"evio-lab-internet"
-"""Fills the body of /body: readable on the wire, for nobody encrypts what a pod asks of the internet."""
+"""Fills /body. It is readable on the wire, because what pods ask of the internet is not encrypted."""
 _LARGEST_UPLOAD = 16 << 20
 
 
 def body(marker: bytes, size: int = BODY_BYTES) -> bytes:
-    """`size` bytes of lines with the marker and their number: no two are equal, and none is readable by chance."""
+    """Return `size` bytes of numbered lines with the marker: no two lines are equal, and none appears by chance."""
     lines = b"".join(b"%b %012d\n" % (marker, number) for number in range(size // (len(marker) + 14) + 1))
     return lines[:size]
 
 
 def start(netns_command: list[str], log: Path, *, version: int) -> None:
-    """Start the server in its namespace, for one IP version, and return when it answers there; deadline 10 s.
+    """Start the server in its namespace, for one IP version, and return when it listens.
 
-    Raises TimeoutError.
+    Raises LabError if it does not within 10 s.
     """
     process = subprocess.Popen(
         [*netns_command, "/usr/bin/python3", __file__, str(log), str(version)],
@@ -45,19 +47,19 @@ def start(netns_command: list[str], log: Path, *, version: int) -> None:
     deadline = time.monotonic() + 10
     while not log.exists():
         if process.poll() is not None or time.monotonic() > deadline:
-            raise TimeoutError("the lab's internet host does not answer")
+            raise LabError("the lab's internet host does not listen on port 80 within 10 s")
         time.sleep(0.02)
 
 
 def requests_since(log: Path, offset: int) -> list[dict[str, Any]]:
-    """What was asked after the log had `offset` bytes: time, client (address), method, path, bytes."""
+    """Return the requests logged after the first `offset` bytes: time, client (address), method, path, bytes."""
     with open(log) as lines:
         lines.seek(offset)
         return [json.loads(line) for line in lines]
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """GET /body: 1 MiB; GET /anything: the asker's address; POST: the SHA-256 of what was sent."""
+    """Answer GET /body with 1 MiB, GET of another path with the client's address, POST with its body's SHA-256."""
 
     protocol_version = "HTTP/1.0"
     timeout = 30
@@ -75,14 +77,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(f"{hashlib.sha256(self.rfile.read(size)).hexdigest()}\n".encode())
 
     def _answer(self, content: bytes) -> None:
-        self._write_down(len(content))
+        self._log_request(len(content))
         self.send_response(200)
         self.send_header("Content-Type", "application/octet-stream")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
 
-    def _write_down(self, size: int) -> None:
+    def _log_request(self, size: int) -> None:
         line = {
             "time": time.time(),
             "client": self.client_address[0],
@@ -94,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
             log.write(json.dumps(line) + "\n")
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Nothing on stderr: _write_down has it all."""
+        """Print nothing: _log_request writes the log."""
 
 
 def _serve(log: Path, version: int) -> None:

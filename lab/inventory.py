@@ -1,21 +1,21 @@
-"""The Ansible inventory of the lab that is up, made from its topology; the variables are those of inventories/lab.
+"""Write the Ansible inventory of the lab that is up, from its topology, with the variables of inventories/lab.
 
-inventories/lab/hosts.yml describes by hand what this makes of the default lab: the two agree, and a test says so.
+For the default lab this is the same as inventories/lab/hosts.yml, which is written by hand; a test compares them.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import access
+import ssh
 import yaml
-from places import REPOSITORY, Lab, write_file
+from state import REPOSITORY, Lab, write_file
 from topology import Topology
 
 
 def write(lab: Lab, topology: Topology) -> None:
-    """Write hosts.yml into the lab's inventory, beside a link to the variables of inventories/lab."""
-    hosts = describe(topology, ssh_config=str(access.configuration(lab)))
+    """Write hosts.yml into the lab's inventory directory, and link the variables of inventories/lab."""
+    hosts = describe(topology, ssh_config=str(ssh.configuration(lab)))
     write_file(lab.inventory / "hosts.yml", "---\n" + yaml.safe_dump(hosts, sort_keys=False))
     variables = lab.inventory / "group_vars"
     variables.unlink(missing_ok=True)
@@ -23,7 +23,7 @@ def write(lab: Lab, topology: Topology) -> None:
 
 
 def describe(topology: Topology, *, ssh_config: str) -> dict[str, Any]:
-    """The inventory as Ansible reads it from YAML."""
+    """Return the inventory as Ansible reads it from YAML."""
     every_host = {node.name: None for node in topology.nodes}
     hosts: dict[str, dict[str, str]] = {}
     for number, node in enumerate(topology.nodes, start=1):

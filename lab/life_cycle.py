@@ -1,4 +1,4 @@
-"""The lab from nothing to nodes that answer, and back to nothing: the order in which the other rooms are called."""
+"""Build and remove the whole lab: the order in which network, internet host, nodes and inventory come and go."""
 
 from __future__ import annotations
 
@@ -16,51 +16,52 @@ import network
 import nodes
 import rootfs
 from commands import NETNS_DIR, LabError, in_netns
-from places import Lab
+from state import Lab
 from topology import Topology
 
 
 def up(lab: Lab, topology: Topology) -> None:
-    """Bring up the lab; one that is up already and the same is left as it is.
+    """Bring up the lab; leave it as it is if a lab with the same nodes is up already.
 
-    Raises LabError, with the half that was built left for a look: the next up or down removes it.
+    Raises LabError if the lab cannot be built. What was built until then stays, for inspection; the next `up` or
+    `down` removes it.
     """
     described = lab.read()
     if described and described.is_complete and all(nodes.is_running(lab, node) for node in described.topology.nodes):
-        if _same_places(described.topology, topology):
+        if _have_same_nodes(described.topology, topology):
             print("== the lab is up already")
             return
-        raise LabError("another lab is up, with other nodes: take it away with lab/lab down first")
+        raise LabError("another lab is up, with other nodes: remove it with lab/lab down first")
     if described:
-        print("== removing what is left of an unfinished lab")
+        print("== removing an unfinished lab", flush=True)
         _remove(lab)
     elif network.namespaces(lab.prefix):
-        raise LabError(f"a lab of another checkout is up: there are namespaces {lab.prefix}-*")
+        raise LabError(f"a lab of another checkout is up (namespaces {lab.prefix}-*): run lab/lab down there")
     started = time.monotonic()
     base = rootfs.prepare(lab)
     lab.write(topology, is_complete=False)
-    segment = f"a public segment of IPv{topology.version}, MTU {topology.mtu}"
-    print(f"== network: {segment}; {len(topology.routers)} routers, {len(topology.nodes)} nodes")
+    segment = f"a public segment with IPv{topology.version} and MTU {topology.mtu}"
+    print(f"== network: {segment}, {len(topology.routers)} routers, {len(topology.nodes)} nodes", flush=True)
     network.build(lab.prefix, topology)
     internet.start(in_netns(lab.netns(network.INTERNET), []), lab.internet_log, version=topology.version)
-    print("== nodes: systemd, each in its namespace", flush=True)
+    print("== nodes: starting systemd in the network namespace of each", flush=True)
     nodes.start_all(lab, topology.nodes, base)
     inventory.write(lab, topology)
     lab.write(topology, is_complete=True)
-    print(f"== up in {time.monotonic() - started:.1f} s")
+    print(f"== the lab is up after {time.monotonic() - started:.1f} s", flush=True)
 
 
 def down(lab: Lab) -> None:
-    """Remove every trace of the lab but its cached files, whatever state it is in. Raises LabError if some is left."""
+    """Remove the lab, whatever state it is in, except its cached files. Raises LabError if anything of it is left."""
     _remove(lab)
     remaining = leftovers(lab)
     if remaining:
-        raise LabError("left behind: " + "; ".join(remaining))
+        raise LabError("could not remove: " + "; ".join(remaining))
     print("== down: no process, namespace, mount, control group or interface of the lab is left")
 
 
 def leftovers(lab: Lab) -> list[str]:
-    """What there still is of a lab, in words."""
+    """Return what still exists of a lab, a description each."""
     return [
         *(f"process {process} ({_name(process)})" for process in _processes(lab)),
         *(f"namespace {name}" for name in network.namespaces(lab.prefix)),
@@ -80,17 +81,17 @@ def _remove(lab: Lab) -> None:
         file.unlink(missing_ok=True)
 
 
-def _same_places(one: Topology, other: Topology) -> bool:
-    """Whether two labs have the same nodes in the same places; how their routers translate may have been switched."""
+def _have_same_nodes(one: Topology, other: Topology) -> bool:
+    """Whether two topologies are the same, except for how their routers translate: a fault may have changed that."""
 
-    def places(topology: Topology) -> Topology:
+    def without_nat(topology: Topology) -> Topology:
         return replace(topology, routers=tuple(replace(router, nat="") for router in topology.routers))
 
-    return places(one) == places(other)
+    return without_nat(one) == without_nat(other)
 
 
 def _kill(lab: Lab) -> None:
-    """End what runs in the lab's namespaces or for its podman, politely, then not."""
+    """End the processes in the lab's namespaces and of its podman: SIGTERM, and SIGKILL after a second."""
     for sent in (signal.SIGTERM, signal.SIGKILL):
         for _ in range(20):
             processes = _processes(lab)
@@ -109,7 +110,7 @@ def _signal(process: int, sent: signal.Signals) -> None:
 
 
 def _processes(lab: Lab) -> list[int]:
-    """Processes that are the lab's: in a network namespace of its, or watching over one of its containers."""
+    """Return the ids of the lab's processes: those in its network namespaces, and podman's conmon of its nodes."""
     namespaces = {_inode(f"{NETNS_DIR}/{name}") for name in network.namespaces(lab.prefix)} - {None}
     found = []
     for entry in os.listdir("/proc"):

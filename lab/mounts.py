@@ -1,4 +1,4 @@
-"""What is mounted where in the machine's own mount namespace, by the kernel's own list."""
+"""Mount points of this machine's mount namespace, from /proc/self/mountinfo."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import re
 from pathlib import Path
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
-"""How the kernel writes a blank in a path (proc(5), mountinfo)."""
+"""The kernel's escape of a blank in a path (proc(5), mountinfo)."""
 
 
 def mount_points() -> list[str]:
-    """Every mount point, oldest first; bind mounts of a directory on itself too, which os.path.ismount misses."""
+    """Return every mount point, oldest first; os.path.ismount would miss bind mounts of a directory on itself."""
     with open("/proc/self/mountinfo") as mounts:
         return [_OCTAL.sub(lambda match: chr(int(match[1], 8)), line.split()[4]) for line in mounts]
 
 
 def below(directory: Path) -> list[str]:
-    """Mount points in a directory, innermost first."""
+    """Return the mount points in a directory, innermost first."""
     return sorted((point for point in mount_points() if point.startswith(f"{directory}/")), key=len, reverse=True)

@@ -1,6 +1,6 @@
-"""The lab's small internet: a namespace for each host, router and segment, joined by veths. Hosts' insides: nodes.py.
+"""The lab's network: a namespace for each host, router and segment, joined by veth pairs. nodes.py starts the hosts.
 
-Nothing is put into the machine's own network namespace: every link is made inside the lab's, every setting is theirs.
+No link, address or setting is made in the machine's own network namespace.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from commands import NETNS_DIR, attempt, in_netns, run
 from topology import ETHERNET_MTU, Node, Router, Topology
 
 SEGMENT = "pub"
-"""The namespace of the public segment; its bridge has this name and carries every packet that leaves a site."""
+"""Name of the public segment's namespace and bridge; every packet that leaves a site crosses that bridge."""
 INTERNET = "internet"
 
 _LAN_BRIDGE = "lan0"
@@ -29,11 +29,11 @@ table {family} nat {{
 """
 _FILTER_RULES = """\
 table inet filter {{
-    # A packet that nobody asked for is dropped before conntrack confirms it: a router that accepted it would have
-    # its port taken, and translate the node's own packets to another one.
+    # An unsolicited packet is dropped before conntrack confirms it. If the router accepted it, its port would be
+    # taken, and the node's own packets would be translated to another port.
     chain input {{
         type filter hook input priority filter; policy accept;
-        # Neighbours are found by these, which conntrack knows nothing of.
+        # Neighbour discovery: conntrack has no state for it.
         icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
         iifname "{wan}" ct state != {{ established, related }} drop
     }}
@@ -42,19 +42,19 @@ table inet filter {{
         {own_prefix_only}
         ct state established,related accept
         iifname "{lan}" oifname "{wan}" accept
-        # Where the kernel shows bridged packets to this hook (br_netfilter), the LAN's own are among them.
+        # With br_netfilter the packets that the LAN's bridge forwards pass this hook too.
         iifname "{lan}" oifname "{lan}" accept
     }}
 }}
 """
 _OWN_PREFIX_ONLY = 'iifname "{lan}" oifname "{wan}" ip6 saddr != {prefix} drop'
-"""RFC 6092 section 3.1; it is what makes an address of a prefix that the site has no more worthless at once."""
+"""RFC 6092 section 3.1: addresses of a prefix that the site had before get nothing out."""
 _DEPRECATED = ("preferred_lft", "0", "valid_lft", "7200")
-"""A host's address whose prefix is taken back: for no new connections, and two hours more (RFC 4862 section 5.5.3)."""
+"""Lifetimes of an address of a withdrawn prefix: no new connections, valid for two hours (RFC 4862, 5.5.3)."""
 
 
 def build(prefix: str, topology: Topology) -> None:
-    """Make every namespace and link of the topology; names of namespaces start with the prefix."""
+    """Create every namespace and link of the topology; the namespaces' names start with the prefix."""
     _add_netns(f"{prefix}-{SEGMENT}")
     _add_bridge(f"{prefix}-{SEGMENT}", SEGMENT)
     _build_internet(prefix, topology)
@@ -65,7 +65,7 @@ def build(prefix: str, topology: Topology) -> None:
 
 
 def build_node(prefix: str, topology: Topology, node: Node) -> None:
-    """Make one node's namespace, with eth0 on its segment and a default route, and nothing else in it."""
+    """Create one node's namespace with only eth0, on the node's segment, and a default route."""
     _add_netns(f"{prefix}-{node.name}")
     mtu = topology.mtu if node.router is None else ETHERNET_MTU
     _plug(prefix, node.name, "eth0", node.address, segment=node.router or SEGMENT, mtu=mtu)
@@ -73,13 +73,13 @@ def build_node(prefix: str, topology: Topology, node: Node) -> None:
 
 
 def remove_node(prefix: str, node: Node) -> None:
-    """Remove one node's namespace, and its link at once: the kernel takes its time over a namespace."""
+    """Remove one node's namespace; its link first, because the kernel removes a namespace's links later."""
     run("ip", "-n", f"{prefix}-{node.router or SEGMENT}", "link", "delete", node.name)
     _remove_netns(f"{prefix}-{node.name}")
 
 
 def set_nat(prefix: str, topology: Topology, router: Router) -> None:
-    """Put the router's rules in place of those it has."""
+    """Replace the router's rules with those of its way of translating."""
     names = {"wan": _WAN, "lan": _LAN_BRIDGE}
     own_prefix_only = _OWN_PREFIX_ONLY.format(**names, prefix=router.prefix) if topology.version == 6 else ""
     rules = "flush ruleset\n" + _FILTER_RULES.format(**names, own_prefix_only=own_prefix_only)
@@ -91,10 +91,10 @@ def set_nat(prefix: str, topology: Topology, router: Router) -> None:
 
 
 def readdress(prefix: str, before: Topology, after: Topology, name: str) -> None:
-    """Give a router its public address of `after`; what went out by the one of `before` is forgotten.
+    """Change a router's public address from that in `before` to that in `after`.
 
-    With IPv6 its nodes get theirs of the new prefix. They keep those of the old one, which nobody routes to any more,
-    as addresses that nothing new shall use: so routers leave them that lost a prefix over night (RFC 8978).
+    With IPv6 its nodes get addresses of the new prefix. Their old addresses stay, deprecated and no longer routed, as
+    after a renumbering that the site was not told of (RFC 8978).
     """
     old, new = (next(router for router in each.routers if router.name == name) for each in (before, after))
     netns = f"{prefix}-{name}"
@@ -108,31 +108,31 @@ def readdress(prefix: str, before: Topology, after: Topology, name: str) -> None
     set_nat(prefix, after, new)
     run("ip", "-n", f"{prefix}-{INTERNET}", "route", "del", old.prefix)
     _route_to_site(prefix, new)
-    for was, node in zip(before.nodes_of(old), after.nodes_of(new), strict=True):
+    for old_node, node in zip(before.nodes_of(old), after.nodes_of(new), strict=True):
         _add_address(f"{prefix}-{node.name}", node.address, "eth0")
-        run("ip", "-n", f"{prefix}-{node.name}", "address", "change", was.address, "dev", "eth0", *_DEPRECATED)
+        run("ip", "-n", f"{prefix}-{node.name}", "address", "change", old_node.address, "dev", "eth0", *_DEPRECATED)
 
 
 def set_uplink(prefix: str, port: str, *, is_up: bool) -> None:
-    """Let the public segment pass or drop what goes through one port, which keeps its carrier: nobody is told."""
-    # The bridge has no STP, so a port's state (linux/if_bridge.h: 0 disabled, 3 forwarding) stays as it is set.
+    """Let one port of the public segment forward or drop all packets; the link keeps its carrier."""
+    # A port's state (linux/if_bridge.h: 0 disabled, 3 forwarding) stays as it is set, because the bridge has no STP.
     state = "3" if is_up else "0"
     run("bridge", "-n", f"{prefix}-{SEGMENT}", "link", "set", "dev", port, "state", state)
 
 
 def uplink_is_up(prefix: str, port: str) -> bool:
-    """Whether the public segment passes what goes through this port."""
+    """Whether this port of the public segment forwards packets."""
     shown = run("ip", "-n", f"{prefix}-{SEGMENT}", "-d", "link", "show", port)
     return "bridge_slave state forwarding" in shown
 
 
 def uplink_port(node: Node) -> str:
-    """The public segment's port that a node's packets go through: its own, or its router's."""
+    """Return the public segment's port that carries a node's packets: its own, or its router's."""
     return node.router or node.name
 
 
 def namespaces(prefix: str) -> list[str]:
-    """Names of the lab's namespaces that exist, whoever made them and however far it got."""
+    """Return the names of all existing namespaces with the lab's prefix."""
     try:
         return sorted(name for name in os.listdir(NETNS_DIR) if name.startswith(f"{prefix}-"))
     except FileNotFoundError:
@@ -140,11 +140,11 @@ def namespaces(prefix: str) -> list[str]:
 
 
 def remove(prefix: str) -> None:
-    """Remove the lab's namespaces and all that is in them; and the directory of namespaces where it is empty now."""
+    """Remove the lab's namespaces with all their links, and then the directory of namespaces if it is empty."""
     for name in namespaces(prefix):
         _remove_netns(name)
     if NETNS_DIR in mounts.mount_points() and not os.listdir(NETNS_DIR):
-        # The machine's first `ip netns add` makes the directory and mounts it on itself; nobody ever takes it away.
+        # The machine's first `ip netns add` makes the directory and mounts it on itself; ip never removes it.
         attempt("umount", "--lazy", NETNS_DIR)
         attempt("rmdir", NETNS_DIR)
 
@@ -199,7 +199,7 @@ def _add_bridge(netns: str, name: str) -> None:
 
 
 def _plug(prefix: str, host: str, ifname: str, address: str, *, segment: str, mtu: int) -> None:
-    """Give a host an interface with an address on a segment; the segment's port has the host's name."""
+    """Connect a host to a segment: an interface with an address in the host, a port with the host's name there."""
     segment_netns, netns = f"{prefix}-{segment}", f"{prefix}-{host}"
     bridge = SEGMENT if segment == SEGMENT else _LAN_BRIDGE
     ends = [host, "mtu", str(mtu), "type", "veth", "peer", "name", ifname, "mtu", str(mtu), "netns", netns]
@@ -210,13 +210,13 @@ def _plug(prefix: str, host: str, ifname: str, address: str, *, segment: str, mt
 
 
 def _set_up(netns: str, ifname: str) -> None:
-    """Its IPv6 addresses can be used at once: the lab knows that none is there twice, nobody need look (RFC 4862)."""
+    """Set a link up, without duplicate address detection (RFC 4862): IPv6 addresses are usable at once."""
     settings = [f"net.ipv6.conf.{which}.accept_dad=0" for which in ("all", ifname)]
     run(*in_netns(netns, ["sysctl", "-qw", *settings]))
     run("ip", "-n", netns, "link", "set", ifname, "up")
 
 
 def _remove_netns(name: str) -> None:
-    """Also where only the file of its name is left."""
+    """Remove a namespace, or its file if only that is left."""
     if attempt("ip", "netns", "delete", name).returncode != 0:
         Path(NETNS_DIR, name).unlink(missing_ok=True)

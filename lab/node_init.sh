@@ -1,6 +1,6 @@
 #!/bin/sh
-# First process of a node. Control groups are the node's own, so systemd and containerd may write them; of the kernel's
-# settings only the network's belong to the node: the others are the whole machine's.
+# Process 1 of a node, before systemd. The node may write its own control groups, for systemd and containerd, and of the
+# kernel's settings only those of its network namespace: all others are the whole machine's, and become read-only.
 set -e
 mount --bind /proc/sys /proc/sys
 mount --bind /proc/sys/net /proc/sys/net

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the root file system in $1 that of a bare host: nothing but sshd starts by itself (all else is for the roles to
-# start), nothing in it is a certain host's, and nothing sets the kernel of the machine that all nodes share.
+# Turn the root file system in $1 into that of a bare host: only sshd is enabled, because roles enable the rest; host keys
+# and machine-id are removed, because each node gets its own; sysctl files are removed, because all nodes share a kernel.
 set -e
 mkdir -p "$1/etc/systemd/system-preset"
 printf 'enable ssh.service\ndisable *\n' >"$1/etc/systemd/system-preset/00-lab.preset"

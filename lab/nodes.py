@@ -1,6 +1,7 @@
-"""The lab's nodes: podman containers with systemd as their first process, each in the namespace made for it before.
+"""The lab's nodes: podman containers with systemd as process 1, each in the network namespace that network.py made.
 
-A node's files are an overlay over the one root file system; they outlive its reboot, its network's insides do not.
+A node's files are an overlay over the common root file system. They outlive a reboot of the node; its network settings
+do not.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import access
 import mounts
 import network
-from commands import NETNS_DIR, LabError, attempt, run
-from places import Lab, write_file
+import ssh
+from commands import NETNS_DIR, REPORT_INTERVAL, LabError, attempt, run
 from rootfs import INIT_PATH
+from state import Lab, write_file
 from topology import Node, Topology
 
 BOOT_TIMEOUT = 60.0
-"""Seconds from the first process to systemd's word that all units are up."""
+"""Seconds from the start of process 1 until systemd says that all units are up."""
 
-_ENOUGH = 20000
-"""Open files of a process, and processes of root's on this machine."""
+_HIGHEST_LIMIT = 20000
+"""Limit of open files of a process, and of root's processes on this machine."""
 _RUNC_DIR = "/run/runc"
 
 _CONTAINERS_CONF = """\
@@ -40,17 +41,17 @@ _HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0
 
 
 def start_all(lab: Lab, nodes: Iterable[Node], rootfs: Path) -> None:
-    """Start nodes at the same time, and return when each answers on its ssh port with all its units up."""
+    """Start nodes at the same time, and return when each has all its units up and answers on its ssh port."""
     nodes = tuple(nodes)
-    access.make_key(lab)
+    ssh.make_key(lab)
     write_file(_containers_conf(lab), _CONTAINERS_CONF)
-    _at_once(lambda node: _create(lab, node, rootfs), nodes)
-    access.write_configuration(lab, nodes)
-    _at_once(lambda node: _await_boot(lab, node), nodes)
+    _on_all(lambda node: _create(lab, node, rootfs), nodes)
+    ssh.write_configuration(lab, nodes)
+    _on_all(lambda node: _await_boot(lab, node), nodes)
 
 
 def reboot(lab: Lab, topology: Topology, node: Node) -> None:
-    """Stop a node as its power button does (it has 3 s), take its interfaces, routes and rules away, and start it."""
+    """Shut a node down (it has 3 s), make its network namespace anew, and start it."""
     _podman(lab, "stop", "--time=3", lab.netns(node.name))
     network.remove_node(lab.prefix, node)
     network.build_node(lab.prefix, topology, node)
@@ -59,18 +60,18 @@ def reboot(lab: Lab, topology: Topology, node: Node) -> None:
 
 
 def pid(lab: Lab, node: Node) -> int:
-    """The node's first process, as this machine numbers it. Raises LabError if the node does not run."""
+    """Return the process id, on this machine, of the node's process 1. Raises LabError if the node does not run."""
     try:
         number = int(_pid_file(lab, node).read_text())
     except (FileNotFoundError, ValueError) as error:
-        raise LabError(f"{node.name} does not run") from error
+        raise LabError(f"{node.name} does not run: see lab/lab status") from error
     if not Path(f"/proc/{number}/root/{INIT_PATH}").exists():
-        raise LabError(f"{node.name} does not run: its first process is gone")
+        raise LabError(f"{node.name} does not run: its process 1 has ended")
     return number
 
 
 def is_running(lab: Lab, node: Node) -> bool:
-    """Whether the node's first process is alive."""
+    """Whether the node's process 1 is alive."""
     try:
         pid(lab, node)
     except LabError:
@@ -79,28 +80,28 @@ def is_running(lab: Lab, node: Node) -> bool:
 
 
 def command(lab: Lab, node: Node, argv: Iterable[str]) -> list[str]:
-    """The command line that runs argv in all of a node's namespaces, as root, without ssh."""
+    """Return the command line that runs argv in all of a node's namespaces, as root and without ssh."""
     return ["nsenter", f"--target={pid(lab, node)}", "-m", "-u", "-i", "-n", "-p", "-C", "--", *argv]
 
 
 def remove_all(lab: Lab) -> None:
-    """Kill every node, however far it got, and remove its files; podman is asked first, then the kernel."""
+    """Kill every node, whatever its state, and remove its files: through podman, then without it what podman left."""
     if _containers_conf(lab).exists():
         try:
             _podman(lab, "rm", "--all", "--force", "--time=0")
         except LabError as error:
-            print(f"   podman: {error}; going on without it")
+            print(f"   podman could not remove the nodes, removing them without it: {error}", flush=True)
     _kill_cgroup(lab)
     for mountpoint in (*mounts.below(lab.state), *mounts.below(lab.run)):
         attempt("umount", "--lazy", mountpoint)
-    _forget_in_runc(lab)
+    _remove_runc_state(lab)
     _remove_cgroup(lab)
     for directory in (lab.state / "nodes", lab.podman, lab.run):
         shutil.rmtree(directory, ignore_errors=True)
 
 
 def cgroups(lab: Lab) -> list[Path]:
-    """The lab's control groups, in each hierarchy the machine has, innermost first."""
+    """Return the lab's control groups in all of the machine's hierarchies, innermost first."""
     tops = [*Path("/sys/fs/cgroup").glob(f"*/{lab.prefix}"), Path("/sys/fs/cgroup", lab.prefix)]
     found = [Path(path) for top in tops for path, _, _ in os.walk(top)]
     return sorted(found, key=lambda path: len(path.parts), reverse=True)
@@ -111,8 +112,8 @@ def _create(lab: Lab, node: Node, rootfs: Path) -> None:
     _write_identity(lab, node, root)
     containerd = lab.node(node.name) / "containerd"
     containerd.mkdir(exist_ok=True)
-    # Not --privileged, which would give a node the machine's disks; and not --systemd, which under cgroup v1 mounts the
-    # machine's own hierarchy for all nodes to share. What systemd asks of a container manager is given here instead.
+    # --privileged would give nodes the machine's disks, and --systemd under cgroup v1 would let all nodes share the
+    # machine's hierarchy: neither is used, and the options below give systemd what it asks of a container manager.
     _podman(
         lab, "run", "--detach", f"--name={lab.netns(node.name)}", f"--hostname={node.name}",
         "--systemd=false", "--env=container=podman", "--stop-signal=SIGRTMIN+3",
@@ -121,16 +122,16 @@ def _create(lab: Lab, node: Node, rootfs: Path) -> None:
         "--cgroupns=private", f"--cgroup-parent={lab.cgroup}",
         f"--ulimit=nofile=1024:{_limit(resource.RLIMIT_NOFILE)}", f"--ulimit=nproc={_limit(resource.RLIMIT_NPROC)}",
         f"--network=ns:{NETNS_DIR}/{lab.netns(node.name)}", "--no-hosts", "--dns=none",
-        # containerd's snapshots are overlays, which do not stack on this node's own.
+        # containerd's snapshots are overlays, which cannot be on the node's own overlay: a volume holds them.
         f"--volume={containerd}:/var/lib/containerd",
         f"--pidfile={_pid_file(lab, node)}", "--rootfs", str(root), INIT_PATH,
     )  # fmt: skip
 
 
 def _limit(which: int) -> int:
-    """A hard limit that this machine lets a container have, whether or not its root may raise limits."""
+    """Return a hard limit that a container can have even if this machine's root may not raise limits."""
     _, most = resource.getrlimit(which)
-    return min(most if most != resource.RLIM_INFINITY else 1 << 20, _ENOUGH)
+    return min(most if most != resource.RLIM_INFINITY else 1 << 20, _HIGHEST_LIMIT)
 
 
 def _mount_root(lab: Lab, node: Node, rootfs: Path) -> Path:
@@ -138,39 +139,43 @@ def _mount_root(lab: Lab, node: Node, rootfs: Path) -> Path:
     upper, work, root = directory / "upper", directory / "work", directory / "root"
     for path in (upper, work, root):
         path.mkdir(parents=True)
-    # volatile: nobody needs a lab's files after the machine's own power cut, so no fsync of a node waits for the disk.
+    # volatile: a node's fsync does not wait for the disk, because the lab's files need not survive a power cut.
     options = f"lowerdir={rootfs},upperdir={upper},workdir={work},volatile"
     run("mount", "-t", "overlay", "-o", options, "overlay", str(root))
     return root
 
 
 def _write_identity(lab: Lab, node: Node, root: Path) -> None:
-    """What makes a node itself: name, machine-id, host key; and who may log in."""
+    """Write a node's name, machine-id and host key, and the key that may log in."""
     write_file(root / "etc/hostname", f"{node.name}\n")
     write_file(root / "etc/hosts", _HOSTS.format(name=node.name))
-    # There is no DNS in the lab: refused at once, rather than waited for.
+    # The lab has no DNS: queries to the loopback are refused at once instead of timing out.
     write_file(root / "etc/resolv.conf", "nameserver 127.0.0.1\n")
     write_file(root / "etc/machine-id", f"{secrets.token_hex(16)}\n", mode=0o444)
-    access.install(lab, node, root)
+    ssh.install(lab, node, root)
 
 
 def _await_boot(lab: Lab, node: Node) -> None:
-    """Raises LabError that names failed units, or says what did not answer within BOOT_TIMEOUT."""
-    deadline = time.monotonic() + BOOT_TIMEOUT
+    """Wait until a node is up; report every 10 s. Raises LabError with the failed units, or after BOOT_TIMEOUT."""
+    started = reported = time.monotonic()
     while True:
         state = attempt(*command(lab, node, ["systemctl", "is-system-running"])).stdout.strip()
-        if state == "running" and access.answers(lab, node):
+        if state == "running" and ssh.answers(lab, node):
             return
         if state == "degraded":
             failed = run(*command(lab, node, ["systemctl", "--failed", "--plain", "--no-legend"])).strip()
             raise LabError(f"{node.name}: units failed at boot: {failed}")
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now - started > BOOT_TIMEOUT:
             raise LabError(f"{node.name}: not up after {BOOT_TIMEOUT:g} s: systemd says {state or 'nothing'}")
+        if now - reported > REPORT_INTERVAL:
+            reported = now
+            print(f"   waiting for {node.name}, {now - started:.0f} s: systemd says {state or 'nothing'}", flush=True)
         time.sleep(0.05)
 
 
 def _kill_cgroup(lab: Lab) -> None:
-    """Kill what podman left, or no longer knows of: every process in the lab's control groups."""
+    """Kill every process in the lab's control groups: podman may have left some, or may not know of them."""
     for _ in range(50):
         processes = {process for group in cgroups(lab) for process in (group / "cgroup.procs").read_text().split()}
         if not processes:
@@ -179,8 +184,8 @@ def _kill_cgroup(lab: Lab) -> None:
         time.sleep(0.1)
 
 
-def _forget_in_runc(lab: Lab) -> None:
-    """Remove what runc noted of containers that podman no longer knows; its directory goes with its last container."""
+def _remove_runc_state(lab: Lab) -> None:
+    """Remove runc's state of the lab's containers, and runc's directory if no other container is in it."""
     for group in cgroups(lab):
         shutil.rmtree(Path(_RUNC_DIR, group.name.removeprefix("libpod-")), ignore_errors=True)
     attempt("rmdir", _RUNC_DIR)
@@ -190,7 +195,7 @@ def _remove_cgroup(lab: Lab) -> None:
     for _ in range(20):
         remaining = cgroups(lab)
         for group in remaining:
-            # Busy for a moment after its last process: tried again.
+            # A group stays busy for a moment after its last process has ended, so this is tried again.
             attempt("rmdir", str(group))
         if not remaining:
             return
@@ -206,7 +211,7 @@ def _containers_conf(lab: Lab) -> Path:
 
 
 def _podman(lab: Lab, *arguments: str) -> None:
-    """Run podman with files of the lab's own. Raises LabError with what it said."""
+    """Run podman with the lab's own storage and configuration. Raises LabError with podman's message."""
     done = attempt(
         "env", f"CONTAINERS_CONF={_containers_conf(lab)}", "podman", "--storage-driver=overlay", f"--root={lab.podman}",
         f"--runroot={lab.run / 'containers'}", f"--tmpdir={lab.run / 'libpod'}",
@@ -216,6 +221,6 @@ def _podman(lab: Lab, *arguments: str) -> None:
         raise LabError(f"podman {arguments[0]} failed (exit {done.returncode}): {done.stderr.strip()}")
 
 
-def _at_once(work: Callable[[Node], None], nodes: tuple[Node, ...]) -> None:
+def _on_all(work: Callable[[Node], None], nodes: tuple[Node, ...]) -> None:
     with ThreadPoolExecutor(max_workers=16) as workers:
         list(workers.map(work, nodes))

@@ -1,6 +1,6 @@
-"""The lab's pods: two on each node, started through CRI as kubelet starts them. What they then show: proof.py.
+"""The lab's pods: two on each node, started through CRI as kubelet starts pods. proof.py asks them.
 
-Each serves a body of 1 MiB of its own marker on port 8080, so that whoever reads the wire would know it again.
+Each serves 1 MiB of its own marker on port 8080, so that its traffic could be recognised on the wire.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import nodes
 import rootfs
 from commands import LabError
 from cri import LABEL, Runtime, Sandbox
-from places import Lab
+from state import Lab
 from topology import Node
 
 PORT = 8080
@@ -42,7 +42,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Pod:
-    """A running pod: its name, node and address; container and first process, as its node numbers it; its marker."""
+    """A running pod: name, node, address, container, a process id in its node's numbering, and marker."""
 
     name: str
     node: str
@@ -53,15 +53,16 @@ class Pod:
 
     @property
     def body_sha256(self) -> str:
-        """Of what it serves, calculated from its marker, not asked of it."""
+        """The SHA-256 of what the pod must serve, calculated from its marker."""
         return hashlib.sha256(internet.body(self.marker.encode())).hexdigest()
 
 
 def up(lab: Lab) -> None:
-    """Start the pods that are not running yet, and print each with its address and what its sandbox took.
+    """Start the pods that do not run yet, and print each with its address and the time that its sandbox took.
 
-    Raises LabError where a runtime does not run, or refuses: its words are those of the CNI plugin.
+    Raises LabError if a node's runtime does not run or refuses; the message has the CNI plugin's error.
     """
+    print(f"== pods: starting {len(PER_NODE)} on each node through its container runtime", flush=True)
     archives = images.prepare(lab, rootfs.prepare(lab))
     started = _on_every_node(lab, lambda node: _start_missing(lab, node, archives))
     for lines in started:
@@ -69,33 +70,33 @@ def up(lab: Lab) -> None:
 
 
 def down(lab: Lab) -> None:
-    """Stop and remove the pods, as kubelet would: the CNI plugin is called for each."""
+    """Stop and remove the pods as kubelet does, which calls the CNI plugin for each."""
     removed = _on_every_node(lab, lambda node: _remove(lab, node))
     print(f"== {sum(removed)} pods removed")
 
 
 def running(lab: Lab) -> list[Pod]:
-    """The pods that run, by node and name. Raises LabError if a node's runtime cannot be asked."""
+    """Return the running pods, ordered by node and name. Raises LabError if a node's runtime does not answer."""
     return [pod for pods in _on_every_node(lab, lambda node: _running(lab, node)) for pod in pods]
 
 
 def as_json(pods: list[Pod]) -> dict[str, object]:
-    """For programs."""
+    """Return the pods as JSON shows them."""
     return {"pods": [asdict(pod) for pod in pods]}
 
 
 def as_text(pods: list[Pod]) -> str:
-    """For people: one line a pod."""
+    """Return a table with a line for each pod."""
     lines = [f"{pod.name:12} {pod.address:15} {pod.container_id[:13]}\n" for pod in pods]
     return "".join([f"{'POD':12} {'ADDRESS':15} CONTAINER\n", *lines])
 
 
 @contextmanager
 def runtime(lab: Lab, node: Node) -> Iterator[Runtime]:
-    """The container runtime of a node, asked through the node's own file system. Raises LabError if there is none."""
+    """Connect to a node's container runtime, by the socket in the node's file system. Raises LabError."""
     socket = Path(f"/proc/{nodes.pid(lab, node)}/root/run/containerd/containerd.sock")
     if not socket.exists():
-        raise LabError(f"{node.name}: containerd does not run there: has playbooks/bootstrap.yml been run?")
+        raise LabError(f"{node.name}: containerd does not run: run playbooks/bootstrap.yml")
     with Runtime(socket) as connected:
         try:
             yield connected
@@ -108,23 +109,22 @@ def _start_missing(lab: Lab, node: Node, archives: dict[str, Path]) -> list[str]
         for name, archive in archives.items():
             if not connected.has_image(name):
                 _import(lab, node, archive)
-        there = {sandbox.name for sandbox in connected.sandboxes() if _is_whole(connected, sandbox)}
-        return [
-            _start(connected, f"{node.name}-{letter}") for letter in PER_NODE if f"{node.name}-{letter}" not in there
-        ]
+        running_names = {sandbox.name for sandbox in connected.sandboxes() if _is_running(connected, sandbox)}
+        names = [f"{node.name}-{letter}" for letter in PER_NODE]
+        return [_start(connected, name) for name in names if name not in running_names]
 
 
 def _import(lab: Lab, node: Node, archive: Path) -> None:
-    """Give an image to a node's runtime: through a pipe, for the node does not see the lab's files."""
+    """Import an image into a node's runtime, through a pipe because the node cannot see the lab's files."""
     importing = nodes.command(lab, node, ["ctr", "--namespace=k8s.io", "images", "import", "-"])
     with archive.open("rb") as content:
         done = subprocess.run(importing, stdin=content, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode != 0:
-        raise LabError(f"importing {archive.name}: {done.stderr.strip()}")
+        raise LabError(f"{node.name}: importing {archive.name} failed: {done.stderr.strip()}")
 
 
-def _is_whole(connected: Runtime, sandbox: Sandbox) -> bool:
-    """Whether a sandbox is a running pod; one that is not (its node was rebooted) is removed."""
+def _is_running(connected: Runtime, sandbox: Sandbox) -> bool:
+    """Whether a sandbox is a running pod; if not, for example after a reboot of the node, remove it."""
     if sandbox.is_ready and connected.running_container(sandbox.sandbox_id):
         return True
     connected.remove_sandbox(sandbox.sandbox_id)
@@ -150,7 +150,7 @@ def _await_answer(connected: Runtime, container: str, name: str) -> None:
     deadline = time.monotonic() + 20
     while connected.execute(container, ["/bin/sh", "-c", _ANSWERS]).exit_code != 0:
         if time.monotonic() > deadline:
-            raise LabError(f"{name}: its server does not answer on 127.0.0.1:{PORT}")
+            raise LabError(f"{name}: the pod's HTTP server does not answer on 127.0.0.1:{PORT} within 20 s")
         time.sleep(0.05)
 
 

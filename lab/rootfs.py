@@ -1,19 +1,17 @@
-"""The root file system that every node starts from: Debian, made once by mmdebstrap and kept until its recipe changes.
+"""The root file system that every node starts from: Debian, built by mmdebstrap and kept until its recipe changes.
 
-Packages that roles install are read from the role that installs them: the lab has no package mirror.
+The packages that roles install are part of it, read from the roles' own lists, because nodes reach no package mirror.
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import yaml
-from commands import LabError, attempt, run
-from places import REPOSITORY, Lab
+from commands import LabError, attempt, run_reported
+from state import REPOSITORY, Lab
 
 _SUITE = "bookworm"
 _PACKAGE_LISTS = REPOSITORY / "collections/ansible_collections/evio/cni/roles/prerequisites/defaults/main.yml"
@@ -29,23 +27,26 @@ _HOST_PACKAGES = [
     "iproute2", "iputils-ping", "procps", "tcpdump", "ethtool", "netcat-openbsd", "iperf3", "busybox-static",
 ]
 # fmt: on
-"""A bare Debian host that Ansible can reach, and what a person wants there when something does not work."""
+"""A bare Debian host that Ansible can reach, and tools for a person who looks for a fault there."""
 
 _HOOK = REPOSITORY / "lab/node_rootfs.sh"
 _INIT = REPOSITORY / "lab/node_init.sh"
 INIT_PATH = "/usr/local/sbin/lab-init"
-"""Where the hook puts it."""
+"""Path of node_init.sh in a node, where the hook installs it."""
+
+_TIMEOUT = 900.0
+"""Seconds for mmdebstrap; 60 are usual, the rest is for a slow mirror."""
 
 
 def prepare(lab: Lab) -> Path:
-    """The directory of the root file system, made if this recipe's is not there yet (half a minute)."""
+    """Return the directory of the root file system; build it, about a minute, if the recipe is new."""
     packages = sorted({*_HOST_PACKAGES, *_roles_packages()})
     recipe = "\n".join([_SUITE, *packages, _HOOK.read_text(), _INIT.read_text()])
-    made = lab.cache / f"rootfs-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
-    if not made.exists():
-        _remove_others(lab)
-        _make(made, packages)
-    return made
+    rootfs = lab.cache / f"rootfs-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    if not rootfs.exists():
+        _remove_all(lab)
+        _build(rootfs, packages, lab.state / "rootfs.log")
+    return rootfs
 
 
 def _roles_packages() -> list[str]:
@@ -53,52 +54,41 @@ def _roles_packages() -> list[str]:
     return [package for name in _ROLES_PACKAGES for package in lists[name]]
 
 
-def _remove_others(lab: Lab) -> None:
-    for old in lab.cache.glob("rootfs-*"):
-        shutil.rmtree(old)
+def _remove_all(lab: Lab) -> None:
+    for rootfs in lab.cache.glob("rootfs-*"):
+        shutil.rmtree(rootfs)
 
 
-def _make(made: Path, packages: list[str]) -> None:
-    print(f"== root file system: {len(packages)} Debian packages and what they need, once", flush=True)
-    unfinished = made.with_name(made.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
+def _build(rootfs: Path, packages: list[str], log: Path) -> None:
+    """Build under another name, so that a directory of the final name is always complete."""
+    print(f"== root file system: Debian {_SUITE} with {len(packages)} packages and their dependencies", flush=True)
+    unfinished = rootfs.with_name(rootfs.name + ".unfinished")
     unfinished.parent.mkdir(parents=True, exist_ok=True)
-    _mmdebstrap(unfinished, packages)
-    unfinished.rename(made)
-
-
-def _mmdebstrap(directory: Path, packages: list[str]) -> None:
-    """Run it with its own progress on stderr; 15 minutes are for a slow mirror.
-
-    Its mounts and processes are in namespaces of their own: killed anywhere, it leaves neither in the directory.
-    """
     argv = [
+        # Its mounts and processes are in namespaces of their own, so that mmdebstrap leaves none when it is killed.
         *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"),
         "mmdebstrap",
+        "--verbose",
         "--mode=root",
         "--variant=minbase",
         f"--include={','.join(packages)}",
         '--aptopt=APT::Install-Recommends "false"',
         f"--customize-hook={_HOOK}",
         "",
-        str(directory),
+        str(unfinished),
         "-",
     ]
     if shutil.which("mmdebstrap") is None:
         raise LabError("mmdebstrap is not installed: run setup/machine")
-    try:
-        done = subprocess.run(argv, input=_mirrors(), text=True, stdout=sys.stderr, timeout=900, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise LabError("mmdebstrap did not end within 15 minutes: is the Debian mirror reachable?") from error
-    if done.returncode != 0:
-        raise LabError(f"mmdebstrap failed (exit {done.returncode}): see above")
+    run_reported("building the root file system", argv, log, stdin=_mirrors(log), timeout=_TIMEOUT)
+    unfinished.rename(rootfs)
 
 
-def _mirrors() -> str:
-    """The machine's own Debian mirrors, as lines of a sources.list."""
+def _mirrors(log: Path) -> str:
+    """Return the Debian mirrors that this machine's apt uses, as lines of a sources.list."""
     for refresh in (False, True):
         if refresh:
-            run("apt-get", "update", "-q", timeout=300)
+            run_reported("updating apt's package lists", ["apt-get", "update", "-q"], log, stdin="", timeout=300)
         targets = attempt(
             "apt-get", "indextargets", "--format", "$(RELEASE) deb $(REPO_URI) $(RELEASE) $(COMPONENT)",
             "Created-By: Packages", "Origin: Debian",

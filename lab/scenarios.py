@@ -1,8 +1,8 @@
-"""What life does to nodes behind NATs, done to whole labs with pods: how long until they talk again, and which way.
+"""Inject faults into whole labs, and measure how long two pods are cut off and by which path they talk afterwards.
 
-Each group of scenarios has a lab of its own, set up by the very playbook that users run. Nothing is done by hand after
-a fault: what is measured is the time from it to the first of steady answers between two pods, and to the way that they
-shall have in the end; by that way the longest packet of the overlay has to pass, and no longer one.
+Each group of scenarios has a lab of its own, set up by the playbook that users run, and no fault is repaired by hand.
+The time is measured from the fault to the first of steady ping replies, and to the path that the pods must have in the
+end. By that path the longest packet of the overlay must pass, and no longer packet.
 """
 
 from __future__ import annotations
@@ -21,33 +21,34 @@ import faults
 import life_cycle
 import nodes
 import pods
+import probes
 import proof
-import questions
 import tunnels
 from commands import LabError, run
-from places import REPOSITORY, Lab
-from questions import MtuCheck
+from probes import MtuCheck
+from state import REPOSITORY, Lab
 from topology import Topology, plan
 
 _INTERVAL = 0.1
 """Seconds between two pings."""
 _GAP = 0.35
-"""Between two answers: longer, and pods did not talk meanwhile."""
+"""Seconds between two replies; if more pass, the pods were cut off meanwhile."""
 _STEADY = 3.0
-"""Of answers without a gap, until a fault counts as over."""
+"""Seconds of replies without a gap, after which a fault counts as overcome."""
 _PATIENCE = 90.0
+"""Seconds after a fault within which the pods must talk again by the path they must have."""
 _DIRECT = "direct"
 _SETTLE = 12.0
-"""For ways to become direct, where they can, before the first fault."""
-_ANSWER = re.compile(r"^\[([0-9.]+)\] .* icmp_seq=")
+"""Seconds before the first fault, in which paths become direct where they can."""
+_REPLY = re.compile(r"^\[([0-9.]+)\] .* icmp_seq=")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One scenario: the ways before and after it, and seconds until pods talked again; None if they did not.
+    """One scenario: the paths before and after the fault, and the seconds until the pods talked again; None: never.
 
-    `since` is when, in seconds after the fault, the way became what it is after it, `is_expected` whether it has to be
-    that one; `mtu` says what passes by it.
+    `since` is the time, in seconds after the fault, at which the path became the final one; `is_expected` says whether
+    that is the path that the pods must have; `mtu` says which packets pass by it.
     """
 
     lab: str
@@ -62,26 +63,26 @@ class Outcome:
 
     @property
     def is_good(self) -> bool:
-        """Whether all is as it has to be."""
+        """Whether the pods talk by the path they must have, and the right packets pass."""
         carries = self.mtu.passes and not self.mtu.one_more_passes
         return self.seconds is not None and self.is_expected and carries
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A scenario: whose pods are watched, what is done, and whether their way is direct in the end, or by a relay."""
+    """A scenario: the nodes whose pods are watched, the fault, and whether the path must be direct in the end."""
 
     name: str
     source: str
     target: str
     ends_direct: bool
     inject: Callable[[Lab, str | None], float]
-    """Does it, told who relays if anybody does, and returns when it was over: what is measured begins there."""
+    """Injects the fault and returns the time to measure from; its second argument is the relay, None if direct."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """A lab and what is done to it, one after the other; `is_proven`: after all that `lab/lab prove` proves."""
+    """A lab and the faults injected into it in turn; `is_proven`: the proof of `lab/lab prove` is made before them."""
 
     name: str
     topology: Topology
@@ -90,49 +91,55 @@ class Group:
 
 
 def run_all(lab: Lab, chosen: Sequence[str]) -> list[Outcome]:
-    """Run the groups of these names, or all of them. Raises LabError if a lab is up, or there is no such group."""
+    """Run the groups of these names, or all. Raises LabError if a lab is up, or a group does not exist."""
     known = {group.name: group for group in _groups()}
     unknown = [name for name in chosen if name not in known]
     if unknown:
-        raise LabError(f"there are no scenarios {unknown[0]!r}: there are {', '.join(known)}")
+        raise LabError(f"there is no group of scenarios {unknown[0]!r}: the groups are {', '.join(known)}")
     if lab.read() is not None:
-        raise LabError("a lab is up: take it away with lab/lab down first")
+        raise LabError("a lab is up: remove it with lab/lab down first")
     return [outcome for name in chosen or known for outcome in _run_group(lab, known[name])]
 
 
 def as_text(outcomes: Sequence[Outcome]) -> str:
-    """For people: a line each."""
-    head = f"{'LAB':8} {'WHAT HAPPENS':40} {'PODS OF':12} {'WAY BEFORE':11} {'SECONDS':>7}  {'WAY AFTER':11} "
-    return f"{head}{'SINCE':>5}  LONGEST PACKET\n" + "".join(_as_line(one) for one in outcomes)
+    """Return a table with a line for each outcome."""
+    head = f"{'LAB':8} {'FAULT':40} {'PODS OF':12} {'PATH BEFORE':11} {'SECONDS':>7}  {'PATH AFTER':11} "
+    return f"{head}{'SINCE':>5}  LONGEST PACKET\n" + "".join(_as_line(outcome) for outcome in outcomes)
 
 
-def settled(ways: Sequence[tuple[float, str]], before: str, over: float) -> tuple[str, float]:
-    """The last of the ways seen, and the seconds from the fault until it was so: 0 if it was no other meanwhile."""
-    after = ways[-1][1]
-    since = ways[-1][0]
-    for at, way in reversed([(over, before), *ways]):
-        if way != after:
+def settled(paths: Sequence[tuple[float, str]], before: str, fault: float) -> tuple[str, float]:
+    """Return the last path seen, and the seconds from the fault until it was the path: 0 if there was no other.
+
+    `paths` has times and paths in order; `before` is the path before the fault, `fault` the fault's time.
+    """
+    since, after = paths[-1]
+    for at, path in reversed([(fault, before), *paths]):
+        if path != after:
             break
         since = at
-    return after, since - over
+    return after, since - fault
 
 
-def seconds_until_steady(answers: Sequence[float], over: float, now: float) -> float | None:
-    """From the fault to the first answer after the last gap, 0 if there was none; None if they are not steady yet."""
-    times = [over, *(one for one in answers if one > over)]
-    resumed = max((later for one, later in pairwise(times) if later - one > _GAP), default=over)
-    return resumed - over if now - resumed > _STEADY and now - times[-1] < _GAP else None
+def seconds_until_steady(replies: Sequence[float], fault: float, now: float) -> float | None:
+    """Return the seconds from the fault to the first reply after the last gap: 0 if there was no gap.
+
+    None: the replies are not steady yet. All arguments are times in seconds.
+    """
+    times = [fault, *(reply for reply in replies if reply > fault)]
+    resumed = max((later for earlier, later in pairwise(times) if later - earlier > _GAP), default=fault)
+    return resumed - fault if now - resumed > _STEADY and now - times[-1] < _GAP else None
 
 
-def _as_line(one: Outcome) -> str:
-    seconds = "never" if one.seconds is None else f"{one.seconds:.1f}"
+def _as_line(outcome: Outcome) -> str:
+    seconds = "never" if outcome.seconds is None else f"{outcome.seconds:.1f}"
+    mtu = outcome.mtu
     wrong = [
-        *(["NOT THE WAY IT SHALL BE"] if not one.is_expected else []),
-        *([f"{one.mtu.mtu} BYTES DO NOT PASS"] if not one.mtu.passes else []),
-        *([f"{one.mtu.mtu + 1} BYTES PASS"] if one.mtu.one_more_passes else []),
+        *(["NOT THE PATH IT MUST BE"] if not outcome.is_expected else []),
+        *([f"{mtu.mtu} BYTES DO NOT PASS"] if not mtu.passes else []),
+        *([f"{mtu.mtu + 1} BYTES PASS"] if mtu.one_more_passes else []),
     ]
-    ways = f"{one.before:11} {seconds:>7}  {one.after:11} {one.since:>5.1f}"
-    return f"{one.lab:8} {one.scenario:40} {one.pair:12} {ways}  {'; '.join(wrong) or one.mtu.mtu}\n"
+    paths = f"{outcome.before:11} {seconds:>7}  {outcome.after:11} {outcome.since:>5.1f}"
+    return f"{outcome.lab:8} {outcome.scenario:40} {outcome.pair:12} {paths}  {'; '.join(wrong) or mtu.mtu}\n"
 
 
 def _groups() -> Iterator[Group]:
@@ -147,12 +154,12 @@ def _groups() -> Iterator[Group]:
             _fault("a site's link is cut for 10 s", *both, _cut_for(10.0, "node3")),
             _fault("a site gets another public address", *both, _readdress("node3")),
             _fault("one NAT becomes symmetric", *both, _nat("symmetric", "node3"), ends_direct=False),
-            _fault("the other one too", *both, _nat("symmetric", "node2"), ends_direct=False),
+            _fault("the other NAT becomes symmetric too", *both, _nat("symmetric", "node2"), ends_direct=False),
             _fault("both preserve ports again", *both, _nat("preserving", *both)),
         ],
     )
     both = ("node3", "node4")
-    relay_dies = Fault("the relay dies, there is another", *both, ends_direct=False, inject=_kill_relay)
+    relay_dies = Fault("the relay is cut off, another takes over", *both, ends_direct=False, inject=_cut_relay)
     both_symmetric = _nat("symmetric", *both)
     yield Group(
         "relays",
@@ -163,8 +170,8 @@ def _groups() -> Iterator[Group]:
         "eight",
         plan(8, per_router=2),
         [
-            _fault("two behind one NAT, which forgets", "node2", "node3", _forget("node2")),
-            _fault("two of other sites, whose NATs forget", "node5", "node8", _forget("node5", "node8")),
+            _fault("two nodes behind one NAT, which forgets", "node2", "node3", _forget("node2")),
+            _fault("two nodes whose NATs both forget", "node5", "node8", _forget("node5", "node8")),
         ],
     )
     yield Group(
@@ -187,9 +194,9 @@ def _groups() -> Iterator[Group]:
             _fault("wireguard-go is killed", *both, _kill("node3")),
             _fault("a site's link is cut for 10 s", *both, _cut_for(10.0, "node4")),
             _fault("a site gets another prefix", *both, _readdress("node4")),
-            _fault("one site translates, symmetrically", *both, _nat("symmetric", "node4"), ends_direct=False),
-            _fault("it does not any more", *both, _nat("none", "node4")),
-            _fault("both sites translate so", *both, both_symmetric, ends_direct=False),
+            _fault("one firewall becomes a symmetric NAT", *both, _nat("symmetric", "node4"), ends_direct=False),
+            _fault("it only filters again", *both, _nat("none", "node4")),
+            _fault("both firewalls become symmetric NATs", *both, both_symmetric, ends_direct=False),
             relay_dies,
         ],
         is_proven=True,
@@ -197,8 +204,8 @@ def _groups() -> Iterator[Group]:
 
 
 def _run_group(lab: Lab, group: Group) -> Iterator[Outcome]:
-    print(f"== {group.name}: {len(group.topology.nodes)} nodes", flush=True)
-    with lab.changed_by_one():
+    print(f"== scenarios {group.name}: a lab of {len(group.topology.nodes)} nodes", flush=True)
+    with lab.lock():
         life_cycle.up(lab, group.topology)
     try:
         _bootstrap(lab)
@@ -211,19 +218,19 @@ def _run_group(lab: Lab, group: Group) -> Iterator[Outcome]:
             print(_as_line(outcome), end="", flush=True)
             yield outcome
     finally:
-        with lab.changed_by_one():
+        with lab.lock():
             life_cycle.down(lab)
 
 
 def _prove(lab: Lab) -> None:
     proved = proof.prove(lab)
     if proved.failures:
-        raise LabError(f"before any fault: {'; '.join(proved.failures)}")
-    print(f"   {len(proved.checks)} checks of the network as it is hold", flush=True)
+        raise LabError(f"checks failed before any fault: {'; '.join(check.claim for check in proved.failures)}")
+    print(f"   all {len(proved.checks)} checks of the proof hold before any fault", flush=True)
 
 
 def _bootstrap(lab: Lab) -> None:
-    """The playbook, with the inventory that the lab wrote of itself."""
+    """Run the playbook with the inventory that the lab wrote of itself."""
     environment = {**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")}
     environment["ANSIBLE_COLLECTIONS_PATH"] = str(REPOSITORY / "collections")
     playbook = [str(REPOSITORY / ".venv/bin/ansible-playbook"), "-i", str(lab.inventory), "playbooks/bootstrap.yml"]
@@ -237,13 +244,13 @@ def _bootstrap(lab: Lab) -> None:
 def _measure(lab: Lab, group: str, fault: Fault) -> Outcome:
     first = {pod.node: pod for pod in reversed(pods.running(lab))}
     source, target = first[fault.source], first[fault.target]
-    before = _way(lab, source, target)
-    with _pinging(lab, source, target) as answers:
-        _await(lambda: bool(answers()), "the pods talk before the fault")
-        over = fault.inject(lab, before.removeprefix("by ") if before != _DIRECT else None)
-        seconds, ways = _watch(lab, source, target, answers, over, ends_direct=fault.ends_direct)
-    after, since = settled(ways, before, over)
-    mtu = questions.check_mtu(lab, source, target, tunnels.mtu(lab, lab.topology().node(source.node)))
+    before = _path(lab, source, target)
+    with _pinging(lab, source, target) as replies:
+        _await(lambda: bool(replies()), "a ping between the pods before the fault")
+        injected = fault.inject(lab, before.removeprefix("by ") if before != _DIRECT else None)
+        seconds, paths = _watch(lab, source, target, replies, injected, ends_direct=fault.ends_direct)
+    after, since = settled(paths, before, injected)
+    mtu = probes.check_mtu(lab, source, target, tunnels.mtu(lab, lab.topology().node(source.node)))
     return Outcome(
         lab=group,
         scenario=fault.name,
@@ -257,19 +264,19 @@ def _measure(lab: Lab, group: str, fault: Fault) -> Outcome:
     )
 
 
-def _way(lab: Lab, source: pods.Pod, target: pods.Pod) -> str:
-    """Direct, or by which relay; one end may have it otherwise for a moment."""
+def _path(lab: Lab, source: pods.Pod, target: pods.Pod) -> str:
+    """Return "direct" or "by RELAY"; and both directions while they differ, which they may for a moment."""
     topology = lab.topology()
 
-    def one_way(one: pods.Pod, other: pods.Pod) -> str:
-        nodes_of = topology.node(one.node), topology.node(other.node)
+    def one_direction(origin: pods.Pod, destination: pods.Pod) -> str:
+        ends = topology.node(origin.node), topology.node(destination.node)
         try:
-            path = tunnels.path(lab, topology, *nodes_of, other.address)
+            path = tunnels.path(lab, topology, *ends, destination.address)
         except LabError:
             return "nowhere"
         return _DIRECT if path.relay is None else f"by {path.relay}"
 
-    there, back = one_way(source, target), one_way(target, source)
+    there, back = one_direction(source, target), one_direction(target, source)
     return there if there == back else f"{there}, back {back}"
 
 
@@ -277,27 +284,27 @@ def _watch(
     lab: Lab,
     source: pods.Pod,
     target: pods.Pod,
-    answers: Callable[[], list[float]],
-    over: float,
+    replies: Callable[[], list[float]],
+    injected: float,
     *,
     ends_direct: bool,
 ) -> tuple[float | None, list[tuple[float, str]]]:
-    """Seconds until the pods talk again, and the ways until then and until they have the one they shall have."""
+    """Watch until the pods talk steadily by the path they must have; return the seconds without, and the paths seen."""
     deadline = time.time() + _PATIENCE
-    ways = []
+    paths = []
     while True:
         time.sleep(0.5)
-        ways.append((time.time(), _way(lab, source, target)))
-        seconds = seconds_until_steady(answers(), over, time.time())
-        is_settled = ways[-1][1] == _DIRECT if ends_direct else ways[-1][1].startswith("by ")
+        paths.append((time.time(), _path(lab, source, target)))
+        seconds = seconds_until_steady(replies(), injected, time.time())
+        is_settled = paths[-1][1] == _DIRECT if ends_direct else paths[-1][1].startswith("by ")
         if (seconds is not None and is_settled) or time.time() > deadline:
-            return seconds, ways
+            return seconds, paths
 
 
 @contextmanager
 def _pinging(lab: Lab, source: pods.Pod, target: pods.Pod) -> Iterator[Callable[[], list[float]]]:
-    """Times of the answers so far, while one pod pings the other."""
-    # Without the node's own numbering of processes, which would take a process in between that passes on no signal.
+    """Let one pod ping the other; gives a function that returns the times of the replies so far."""
+    # The node's PID namespace is not entered: nsenter would fork for it, and not pass the signal on to ping.
     enter = ["nsenter", f"--target={nodes.pid(lab, lab.topology().node(source.node))}", "--mount", "--"]
     ping = ["ping", "-n", "-D", f"-i{_INTERVAL}", "-W1", target.address]
     command = [*enter, "nsenter", f"--net=/proc/{source.pid}/ns/net", *ping]
@@ -305,7 +312,7 @@ def _pinging(lab: Lab, source: pods.Pod, target: pods.Pod) -> Iterator[Callable[
     with log.open("wb") as output:
         pinging = subprocess.Popen(command, stdout=output, stderr=output)
     try:
-        yield lambda: [float(found[1]) for line in log.read_text().splitlines() if (found := _ANSWER.match(line))]
+        yield lambda: [float(found[1]) for line in log.read_text().splitlines() if (found := _REPLY.match(line))]
     finally:
         pinging.send_signal(signal.SIGINT)
         pinging.wait(timeout=10)
@@ -313,10 +320,11 @@ def _pinging(lab: Lab, source: pods.Pod, target: pods.Pod) -> Iterator[Callable[
 
 
 def _await(is_so: Callable[[], bool], what: str) -> None:
+    """Raise LabError if it is not so within _PATIENCE."""
     deadline = time.time() + _PATIENCE
     while not is_so():
         if time.time() > deadline:
-            raise LabError(f"not so within {_PATIENCE:g} s: {what}")
+            raise LabError(f"not seen within {_PATIENCE:g} s: {what}")
         time.sleep(0.1)
 
 
@@ -374,9 +382,9 @@ def _kill(name: str) -> Callable[[Lab], float]:
     return inject
 
 
-def _kill_relay(lab: Lab, relay: str | None) -> float:
+def _cut_relay(lab: Lab, relay: str | None) -> float:
     if relay is None:
-        raise LabError("nobody relays between these pods")
+        raise LabError("no node relays between these pods, so there is no relay to cut off")
     began = time.time()
     faults.cut(lab, lab.topology().node(relay))
     return began

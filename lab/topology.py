@@ -1,9 +1,9 @@
-"""Who is where in the lab: public nodes, nodes behind routers, and their addresses. Pure; network.py builds it.
+"""The lab's plan: public nodes, nodes behind routers, and their addresses. Nothing is built here; network.py does.
 
-With IPv4, every router has the same LAN, 192.168.1.0/24, gives its nodes the same addresses, and hides them behind its
-own (NAT), as routers at homes do. With IPv6 every site has a prefix of its own, its nodes keep their addresses on the
-internet, and the router is a firewall in front of them (RFC 6092): what nobody inside has asked for does not get in. It
-can be made to translate too (NAT66), which is rarer and harder to get through.
+With IPv4 every router has the same LAN, 192.168.1.0/24, gives its nodes the same addresses, and translates them to its
+own address (NAT), as home routers do. With IPv6 every site has its own prefix, nodes keep their addresses on the
+internet, and the router is a firewall that drops unsolicited packets (RFC 6092). It can be made to translate as well
+(NAT66).
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from typing import Any
 from commands import LabError
 
 PUBLIC_NETWORKS = {4: ip_network("198.51.100.0/24"), 6: ip_network("2001:db8::/32")}
-"""The lab's internet by IP version: TEST-NET-2 (RFC 5737), one segment; and the documentation prefix (RFC 3849), of
-which the segment is the first /64 and each site another one."""
+"""The lab's internet by IP version: TEST-NET-2 (RFC 5737), and the documentation prefix (RFC 3849), whose first /64 is
+the public segment; each site has another /64."""
 ETHERNET_MTU = 1500
 LOWEST_MTU = 1280
-"""Bytes that every link with IPv6 carries (RFC 8200 section 5); sites on tunnels and cellular networks get no more."""
+"""Bytes that every IPv6 link must carry (RFC 8200 section 5); tunnels and cellular links may carry no more."""
 
 NAT_TYPES = ("preserving", "symmetric", "none")
-"""preserving: one outer port for all destinations; symmetric: another one, at random, for each destination; none: the
-router lets a site's own addresses through, which only IPv6 has."""
+"""preserving: one outer port for all destinations; symmetric: a random outer port for each destination; none: no
+translation, which only IPv6 sites can have."""
 
 _LINK_LOCAL_GATEWAY = "fe80::1"
-"""A site's router on its LAN: it stays when the site is given another prefix."""
+"""Address of an IPv6 site's router on its LAN: it stays the same when the site gets another prefix."""
 _MOST_PUBLIC, _MOST_NODES = 9, 200
 
 
 @dataclass(frozen=True)
 class Node:
-    """One host. `address` is its own in CIDR, `router` the name of the router it is behind; None: it is public."""
+    """One host: `address` is its own in CIDR notation; `router` is the router in front of it, None if it is public."""
 
     name: str
     address: str
@@ -48,7 +48,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Router:
-    """A site's router: its addresses on the public segment and on its LAN (CIDR), and how it translates (NAT_TYPES)."""
+    """A site's router: its address on the public segment, that on its LAN (CIDR), and how it translates (NAT_TYPES)."""
 
     name: str
     wan_address: str
@@ -63,10 +63,10 @@ class Router:
 
 @dataclass(frozen=True)
 class Topology:
-    """The whole lab: `version` is the internet protocol of the underlay, `mtu` what its public segment carries.
+    """The whole lab: `version` is the underlay's IP version, `mtu` the MTU of its public segment in bytes.
 
-    The sites' own networks carry Ethernet's 1500 bytes whatever the public segment does, as they do behind DSL or
-    cellular uplinks: a node sees of a narrow one only what routers say (ICMP).
+    The sites' LANs have an MTU of 1500 whatever the public segment has, as behind DSL or cellular uplinks: a node
+    learns of a smaller MTU only from its router's ICMP messages.
     """
 
     nodes: tuple[Node, ...]
@@ -76,42 +76,42 @@ class Topology:
 
     @property
     def internet_address(self) -> str:
-        """Of the host that everybody reaches, and that routes to the sites which have prefixes."""
+        """Address of the internet host, which every node reaches and which routes to the prefixes of IPv6 sites."""
         return _public_address(self.version, 254)
 
     @property
     def public_length(self) -> int:
-        """Bits of the public segment's prefix."""
+        """Length of the public segment's prefix in bits."""
         return _public_length(self.version)
 
     def node(self, name: str) -> Node:
-        """Raises LabError if there is none of that name."""
+        """Return the node of this name. Raises LabError if there is none."""
         for node in self.nodes:
             if node.name == name:
                 return node
         raise LabError(f"there is no node {name!r}: the lab has {', '.join(node.name for node in self.nodes)}")
 
     def router_of(self, node: Node) -> Router | None:
-        """The router a node is behind; None for a public one."""
+        """Return the router in front of a node; None for a public node."""
         return next((router for router in self.routers if router.name == node.router), None)
 
     def nodes_of(self, router: Router) -> tuple[Node, ...]:
-        """The nodes behind a router."""
+        """Return the nodes behind a router."""
         return tuple(node for node in self.nodes if node.router == router.name)
 
     def public_address(self, node: Node) -> str:
-        """The address under which the internet sees the node: its own, or its router's where that translates."""
+        """Return the address under which the internet sees a node: its own, or its router's if that translates."""
         router = self.router_of(node)
         return node.host if router is None or router.nat == "none" else router.wan_address
 
     def with_nat(self, router: Router, nat: str) -> Topology:
-        """The same with one router's way of translating changed. Raises LabError if IPv4 is to do without."""
+        """Return the topology with another NAT type of one router. Raises LabError for IPv4 with "none"."""
         if nat == "none" and self.version == 4:
-            raise LabError(f"{router.name}: all sites have the same private addresses, so it has to translate")
-        return replace(self, routers=tuple(replace(one, nat=nat) if one == router else one for one in self.routers))
+            raise LabError(f"{router.name}: all sites have the same private addresses, so it must translate")
+        return replace(self, routers=tuple(replace(each, nat=nat) if each == router else each for each in self.routers))
 
     def with_other_address(self, router: Router) -> Topology:
-        """The same with another public address for one router; and with IPv6 another prefix for its whole site."""
+        """Return the topology with another public address of one router; with IPv6 also another prefix of its site."""
         number = next(n for n in range(1, 254) if _public_address(self.version, n) not in set(self._taken()))
         moved = _router(self.version, router.name, number, router.nat)
         places = {node.name: place for place, node in enumerate(self.nodes_of(router))}
@@ -119,10 +119,10 @@ class Topology:
             _behind(self.version, node.name, moved, places[node.name]) if node.name in places else node
             for node in self.nodes
         )
-        return replace(self, nodes=nodes, routers=tuple(moved if one == router else one for one in self.routers))
+        return replace(self, nodes=nodes, routers=tuple(moved if each == router else each for each in self.routers))
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; from_dict reads it back."""
+        """Return the topology as JSON holds it; from_dict is the reverse."""
         return asdict(self)
 
     def _taken(self) -> Iterator[str]:
@@ -132,7 +132,7 @@ class Topology:
 
 
 def from_dict(described: dict[str, Any]) -> Topology:
-    """What Topology.as_dict made."""
+    """Return the topology that Topology.as_dict described."""
     return Topology(
         nodes=tuple(Node(**node) for node in described["nodes"]),
         routers=tuple(Router(**router) for router in described["routers"]),
@@ -142,9 +142,9 @@ def from_dict(described: dict[str, Any]) -> Topology:
 
 
 def plan(nodes: int, *, public: int = 1, per_router: int = 1, version: int = 4, mtu: int = ETHERNET_MTU) -> Topology:
-    """Lay out node1 to nodeN: the first `public` ones on the public segment, the rest `per_router` to a router.
+    """Plan node1 to nodeN: the first `public` nodes on the public segment, the others `per_router` to a router.
 
-    Raises LabError if that many nodes do not fit, none would be public, or the MTU is none that the underlay can have.
+    Raises LabError if so many nodes do not fit, no node would be public, or the underlay cannot have this MTU.
     """
     if not 1 <= public <= min(nodes, _MOST_PUBLIC):
         raise LabError(f"--public {public}: from 1 to {min(nodes, _MOST_PUBLIC)} of {nodes} nodes can be public")
@@ -171,13 +171,13 @@ def _public_node(version: int, number: int) -> Node:
 
 
 def _router(version: int, name: str, number: int, nat: str) -> Router:
-    """The router that has this number on the public segment, and with IPv6 in its site's prefix."""
+    """Return the router with this number in its public address, and with IPv6 in its site's prefix."""
     lan_address = "192.168.1.1/24" if version == 4 else f"2001:db8:{number}::1/64"
     return Router(name, _public_address(version, number), lan_address, nat)
 
 
 def _behind(version: int, name: str, router: Router, place: int) -> Node:
-    """The node that is the router's first (place 0), second ..."""
+    """Return a node behind a router: its first node has place 0."""
     lan = ip_interface(router.lan_address)
     gateway = str(lan.ip) if version == 4 else _LINK_LOCAL_GATEWAY
     host = f"192.168.1.{10 + place}" if version == 4 else f"{lan.network.network_address}{10 + place}"
@@ -185,7 +185,7 @@ def _behind(version: int, name: str, router: Router, place: int) -> Node:
 
 
 def _public_address(version: int, number: int) -> str:
-    """The address of this number on the public segment; with IPv6 its digits are the number's, for people."""
+    """Return the address on the public segment that ends with this number; with IPv6 in its decimal digits."""
     return f"198.51.100.{number}" if version == 4 else f"2001:db8::{number}"
 
 

@@ -1,13 +1,13 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Makes the programs out of the library and the packages beside this file.
+"""Build the programs from the library and the packages beside this file.
 
-``build/bin`` and ``build/lib`` have them for this machine; the archive in the role ``programs`` is what nodes get.
+It installs them into ``build/bin`` and ``build/lib`` of this machine, and writes the archive that the role ``programs``
+installs on nodes.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -17,22 +17,21 @@ COLLECTION = ROOT / "collections/ansible_collections/evio/cni"
 LIBRARY = COLLECTION / "plugins/module_utils"
 ARCHIVE = COLLECTION / "roles/programs/files/evio-programs.zip"
 PROGRAM_PACKAGES = ("evio_program", "evio_config_gen")
+_PACKAGE = "evio_cni"
 
 
 def main() -> None:
-    installation = _load_installation()
+    """Build the archive, and install it for this machine."""
+    installation = _import_from_library("programs.installation")
     archive = installation.pack(collect(installation.LIBRARY))
     if not ARCHIVE.exists() or ARCHIVE.read_bytes() != archive:
-        ARCHIVE.parent.mkdir(parents=True, exist_ok=True)
-        temporary = ARCHIVE.with_suffix(".tmp")
-        temporary.write_bytes(archive)
-        os.rename(temporary, ARCHIVE)
+        _import_from_library("atomic_file").write_atomic(ARCHIVE, archive, mode=0o644)
     changed = installation.install(archive, bin_dir=str(ROOT / "build/bin"), lib_dir=str(ROOT / "build/lib"))
-    sys.stdout.write(f"build/bin: {', '.join(installation.PROGRAMS)} ({'made' if changed else 'up to date'})\n")
+    sys.stdout.write(f"build/bin: {', '.join(installation.PROGRAMS)} ({'built' if changed else 'up to date'})\n")
 
 
 def collect(library: str) -> dict[str, bytes]:
-    """Every file of the archive, by its path in it."""
+    """Return the archive's files by their paths in it; ``library`` is the library's package name there."""
     files = {f"{library}/{path.relative_to(LIBRARY)}": path.read_bytes() for path in LIBRARY.rglob("*.py")}
     for package in PROGRAM_PACKAGES:
         files[f"{package}/__init__.py"] = b""
@@ -41,14 +40,15 @@ def collect(library: str) -> dict[str, bytes]:
     return files
 
 
-def _load_installation() -> ModuleType:
-    """The library's room for it, loaded as part of a package of the name that it will have on hosts."""
-    package = importlib.util.spec_from_loader("evio_cni", loader=None, is_package=True)
-    if package is None:
-        raise RuntimeError("cannot make the package evio_cni")
-    package.submodule_search_locations = [str(LIBRARY)]
-    sys.modules["evio_cni"] = importlib.util.module_from_spec(package)
-    return importlib.import_module("evio_cni.programs.installation")
+def _import_from_library(name: str) -> ModuleType:
+    """Import a module of the library under the package name that the library has on hosts."""
+    if _PACKAGE not in sys.modules:
+        package = importlib.util.spec_from_loader(_PACKAGE, loader=None, is_package=True)
+        if package is None:
+            raise RuntimeError(f"cannot make the package {_PACKAGE}")
+        package.submodule_search_locations = [str(LIBRARY)]
+        sys.modules[_PACKAGE] = importlib.util.module_from_spec(package)
+    return importlib.import_module(f"{_PACKAGE}.{name}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A lab of the tests' own beside any that is up: other names in the kernel, other files, and nothing left behind."""
+"""A lab for the tests beside any other lab: with its own names in the kernel and its own files, removed afterwards."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import life_cycle
 import pytest
-from places import Lab
+from state import Lab
 
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    """A lab that is not there yet; whatever a test makes of it is taken away, and the root file system is shared."""
+    """A lab that is not up yet. What a test builds of it is removed; the cached root file system is the common one."""
     own = Lab(prefix="evlt", state=tmp_path / "state")
     own.state.mkdir()
     Lab().cache.mkdir(parents=True, exist_ok=True)

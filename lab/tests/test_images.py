@@ -1,4 +1,4 @@
-"""Images made by hand are what a runtime takes for an image, and the same every time."""
+"""The built images have the parts and digests that a container runtime expects, and builds are reproducible."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _members(archive: bytes) -> dict[str, bytes]:
         return {entry.name: tar.extractfile(entry).read() for entry in tar if entry.isfile()}  # type: ignore[union-attr]
 
 
-def test_archive_is_the_same_every_time() -> None:
+def test_archive_is_reproducible() -> None:
     assert images.archive("a/b:1", BUSYBOX, ["/bin/sh"]) == images.archive("a/b:1", BUSYBOX, ["/bin/sh"])
 
 

@@ -1,4 +1,4 @@
-"""The inventory that a person reads, and the one that the lab makes, say the same."""
+"""The inventory in the repository and the inventory that the lab writes agree."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import inventory
 import pytest
 import yaml
-from places import REPOSITORY, Lab
+from state import REPOSITORY, Lab
 from topology import plan
 
 
@@ -31,6 +31,6 @@ def test_inventory_of_another_lab_has_the_same_variables(tmp_path: Path) -> None
     assert variables["evio_pod_cidr"] == "10.244.0.0/16"
 
 
-@pytest.mark.parametrize("place", ["inventories/lab/hosts.yml", "inventories/lab/group_vars/all.yml"])
-def test_inventory_works_wherever_the_repository_is(place: str) -> None:
-    assert str(REPOSITORY) not in (REPOSITORY / place).read_text()
+@pytest.mark.parametrize("file", ["inventories/lab/hosts.yml", "inventories/lab/group_vars/all.yml"])
+def test_inventory_contains_no_path_of_this_repository(file: str) -> None:
+    assert str(REPOSITORY) not in (REPOSITORY / file).read_text()

@@ -1,4 +1,4 @@
-"""Nodes come up as bare hosts, and whatever was begun, killed or broken, the lab goes away without a trace."""
+"""Nodes come up as bare hosts; a lab is removed without a trace, also if it is unfinished, killed or broken."""
 
 from __future__ import annotations
 
@@ -6,36 +6,37 @@ import os
 import subprocess
 from pathlib import Path
 
-import access
 import faults
 import internet
 import life_cycle
 import network
 import nodes
+import probes
 import pytest
-import questions
+import ssh
 from commands import NETNS_DIR, LabError, attempt, run
-from places import Lab
+from state import Lab
 from topology import plan
 
 pytestmark = pytest.mark.root
 
-_MACHINE_S_OWN = ("kernel.pid_max", "kernel.core_pattern", "fs.file-max", "fs.nr_open", "vm.overcommit_memory")
+_MACHINE_SETTINGS = ("kernel.pid_max", "kernel.core_pattern", "fs.file-max", "fs.nr_open", "vm.overcommit_memory")
 
 
-def test_nodes_are_bare_hosts_that_answer_ssh_and_leave_the_machine_s_kernel_alone(lab: Lab) -> None:
-    before = run("sysctl", *_MACHINE_S_OWN)
+def test_nodes_are_bare_hosts_that_answer_ssh_and_cannot_set_the_machine_s_kernel(lab: Lab) -> None:
+    before = run("sysctl", *_MACHINE_SETTINGS)
     life_cycle.up(lab, plan(2))
     topology = lab.topology()
     for node in topology.nodes:
-        ssh = ["ssh", "-F", str(access.configuration(lab)), node.name]
-        assert run(*ssh, "uname -n; systemctl is-system-running").split() == [node.name, "running"]
+        command = ["ssh", "-F", str(ssh.configuration(lab)), node.name]
+        assert run(*command, "uname -n; systemctl is-system-running").split() == [node.name, "running"]
         assert (
-            attempt(*ssh, "systemctl is-active openvswitch-switch containerd etcd").stdout.split() == ["inactive"] * 3
+            attempt(*command, "systemctl is-active openvswitch-switch containerd etcd").stdout.split()
+            == ["inactive"] * 3
         )
-        assert attempt(*ssh, "sysctl -qw vm.overcommit_memory=0").returncode != 0
-        assert run(*ssh, "sysctl -qw net.ipv4.ip_forward=1 && cat /proc/sys/net/ipv4/ip_forward") == "1\n"
-    assert run("sysctl", *_MACHINE_S_OWN) == before
+        assert attempt(*command, "sysctl -qw vm.overcommit_memory=0").returncode != 0
+        assert run(*command, "sysctl -qw net.ipv4.ip_forward=1 && cat /proc/sys/net/ipv4/ip_forward") == "1\n"
+    assert run("sysctl", *_MACHINE_SETTINGS) == before
     machine_ids = {(lab.node(node.name) / "root/etc/machine-id").read_text() for node in topology.nodes}
     assert len(machine_ids) == 2
 
@@ -58,7 +59,7 @@ def test_nodes_are_bare_hosts_that_answer_ssh_and_leave_the_machine_s_kernel_alo
 def test_nodes_of_an_ipv6_lab_reach_its_internet_and_nothing_by_ipv4(lab: Lab) -> None:
     life_cycle.up(lab, plan(2, version=6, mtu=1280))
     topology = lab.topology()
-    answers = questions.ask_nodes(lab, topology)
+    answers = probes.ask_nodes(lab, topology)
     assert [(answer.rtt_ms is not None, answer.is_body_right) for answer in answers.values()] == [(True, True)] * 2
     clients = {request["path"]: request["client"] for request in internet.requests_since(lab.internet_log, 0)}
     assert clients == {"/body?node1": "2001:db8::11", "/body?node2": "2001:db8:22::10"}
@@ -68,24 +69,24 @@ def test_nodes_of_an_ipv6_lab_reach_its_internet_and_nothing_by_ipv4(lab: Lab) -
     topology = lab.topology()
     faults.reboot(lab, topology, topology.node("node2"))
     assert "2001:db8:1::10/64" in run(*nodes.command(lab, node, ["ip", "-brief", "address", "show", "eth0"]))
-    assert questions.ask_nodes(lab, topology)["node2"].is_body_right
+    assert probes.ask_nodes(lab, topology)["node2"].is_body_right
     with pytest.raises(LabError, match="another lab is up"):
         life_cycle.up(lab, plan(2, version=6))
 
 
-def test_down_without_podman_s_memory_finds_every_process_and_mount(lab: Lab) -> None:
+def test_down_without_podman_s_state_finds_every_process_and_mount(lab: Lab) -> None:
     before = {*os.listdir("/run")}
     life_cycle.up(lab, plan(1))
     process = nodes.pid(lab, lab.topology().nodes[0])
     subprocess.run(["rm", "-rf", lab.podman / "libpod", lab.run], check=True)
     life_cycle.down(lab)
     assert life_cycle.leftovers(lab) == []
-    # Dead, though whoever inherited it may not have reaped it yet.
+    # The process is dead, though its new parent may not have waited for it yet.
     assert not Path(f"/proc/{process}/root/etc").exists()
     assert {"runc", lab.run.name}.isdisjoint({*os.listdir("/run")} - before)
 
 
-def test_lab_whose_nodes_died_is_built_anew(lab: Lab) -> None:
+def test_lab_with_a_dead_node_is_built_again(lab: Lab) -> None:
     life_cycle.up(lab, plan(1))
     process = nodes.pid(lab, lab.topology().nodes[0])
     os.kill(process, 9)
@@ -93,7 +94,7 @@ def test_lab_whose_nodes_died_is_built_anew(lab: Lab) -> None:
     assert nodes.is_running(lab, lab.topology().nodes[0])
 
 
-def test_half_built_network_goes_away_with_what_runs_in_it(lab: Lab) -> None:
+def test_unfinished_network_is_removed_with_the_processes_in_it(lab: Lab) -> None:
     topology = plan(3)
     lab.write(topology, is_complete=False)
     network.build(lab.prefix, plan(2))
@@ -113,12 +114,12 @@ def test_lab_that_is_not_up_has_no_topology(lab: Lab) -> None:
         lab.topology()
 
 
-def test_namespaces_of_another_checkout_are_not_built_upon(lab: Lab) -> None:
+def test_lab_of_another_checkout_is_refused(lab: Lab) -> None:
     network.build(lab.prefix, plan(1))
     with pytest.raises(LabError, match="another checkout"):
         life_cycle.up(lab, plan(1))
 
 
-def test_two_that_change_the_lab_at_once_do_not_meet_halfway(lab: Lab) -> None:
-    with lab.changed_by_one(), pytest.raises(LabError, match="another lab/lab"), lab.changed_by_one():
+def test_lab_is_changed_by_one_process_at_a_time(lab: Lab) -> None:
+    with lab.lock(), pytest.raises(LabError, match="another lab/lab"), lab.lock():
         pass

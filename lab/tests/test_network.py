@@ -1,4 +1,4 @@
-"""The small internet behaves as the real one: what NAT lets through, what it hides, and what a fault takes away."""
+"""The lab's network behaves as the internet does: what NAT lets through and hides, and what faults take away."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import faults
 import network
 import pytest
 from commands import NETNS_DIR, LabError
-from places import Lab
+from state import Lab
 from topology import Topology, plan
 
 pytestmark = pytest.mark.root
@@ -25,7 +25,7 @@ INTERNET_ADDRESS = "198.51.100.254"
 
 _IP_MTU = {4: (socket.IPPROTO_IP, 14), 6: (socket.IPPROTO_IPV6, 24)}
 _DONT_FRAGMENT = {4: (socket.IPPROTO_IP, 10, 2), 6: (socket.IPPROTO_IPV6, 23, 2)}
-"""include/uapi/linux/in.h, in6.h: what the kernel knows of a path; and MTU_DISCOVER, whose PMTUDISC_DO sets DF."""
+"""IP_MTU, the known MTU of a path, and IP_MTU_DISCOVER with PMTUDISC_DO, which sets DF (linux/in.h, in6.h)."""
 
 Result = TypeVar("Result")
 
@@ -35,7 +35,7 @@ ipv6 = pytest.mark.parametrize("topology", [plan(3, version=6)], indirect=True, 
 
 @pytest.fixture
 def topology(lab: Lab, request: pytest.FixtureRequest) -> Topology:
-    """A lab's network without its nodes' insides: the default lab's, or that of a given plan."""
+    """The network of a lab whose nodes are not started: the default lab's, or that of a given plan."""
     planned: Topology = getattr(request, "param", plan(3))
     lab.write(planned, is_complete=True)
     network.build(lab.prefix, planned)
@@ -44,12 +44,12 @@ def topology(lab: Lab, request: pytest.FixtureRequest) -> Topology:
 
 @pytest.fixture
 def udp(lab: Lab, topology: Topology) -> Iterator[Callable[[str, int], socket.socket]]:
-    """Makes a UDP socket in a host's namespace."""
+    """Return a function that makes a bound UDP socket in a host's namespace."""
     sockets: list[socket.socket] = []
 
     def make(host: str, port: int) -> socket.socket:
         family = socket.AF_INET if topology.version == 4 else socket.AF_INET6
-        made = _inside(lab, host, lambda: socket.socket(family, socket.SOCK_DGRAM))
+        made = _call_in_netns(lab, host, lambda: socket.socket(family, socket.SOCK_DGRAM))
         made.settimeout(1.0)
         made.bind(("", port))
         sockets.append(made)
@@ -60,8 +60,8 @@ def udp(lab: Lab, topology: Topology) -> Iterator[Callable[[str, int], socket.so
         made.close()
 
 
-def _inside(lab: Lab, host: str, work: Callable[[], Result]) -> Result:
-    """Call work in a thread that has entered the host's network namespace: the test's own thread stays where it is."""
+def _call_in_netns(lab: Lab, host: str, work: Callable[[], Result]) -> Result:
+    """Call work in a thread that enters the host's network namespace; the test's own thread stays in its namespace."""
     results: list[Result] = []
 
     def enter() -> None:
@@ -79,7 +79,6 @@ def _inside(lab: Lab, host: str, work: Callable[[], Result]) -> Result:
 
 
 def _setns(namespace: int) -> None:
-
     libc: Any = ctypes.CDLL(None, use_errno=True)
     if libc.setns(namespace, 0x40000000) != 0:  # CLONE_NEWNET, linux/sched.h
         raise OSError(ctypes.get_errno(), "setns")
@@ -108,7 +107,7 @@ def test_internet_sees_the_router_and_the_node_s_own_port(udp: Callable[[str, in
     assert outside.recvfrom(16)[1] == ("198.51.100.22", 51820)
 
 
-def test_nodes_with_the_same_address_are_two_to_the_internet(udp: Callable[[str, int], socket.socket]) -> None:
+def test_internet_tells_nodes_with_the_same_private_address_apart(udp: Callable[[str, int], socket.socket]) -> None:
     outside = udp("internet", 4000)
     for node, address in (("node2", "198.51.100.22"), ("node3", "198.51.100.23")):
         inside = udp(node, 51820)
@@ -120,7 +119,7 @@ def test_nodes_with_the_same_address_are_two_to_the_internet(udp: Callable[[str,
 
 
 @both_versions
-def test_what_nobody_asked_for_reaches_neither_node_nor_router(
+def test_unsolicited_packet_reaches_neither_node_nor_router(
     topology: Topology, udp: Callable[[str, int], socket.socket]
 ) -> None:
     node1, node2, _ = topology.nodes
@@ -160,7 +159,7 @@ def test_site_with_another_prefix_gets_nothing_out_under_the_old_one(
     inside.sendto(b"?", (topology.internet_address, 4000))
     assert outside.recvfrom(16)[1][:2] == ("2001:db8:1::10", 51820)
     assert lab.topology().node("node2").host == "2001:db8:1::10"
-    with _inside(lab, "node2", lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)) as stale:
+    with _call_in_netns(lab, "node2", lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)) as stale:
         stale.bind(("2001:db8:22::10", 4001))
         assert not _is_heard(stale, (topology.internet_address, 4000), outside)
 
@@ -168,7 +167,7 @@ def test_site_with_another_prefix_gets_nothing_out_under_the_old_one(
 @pytest.mark.parametrize(
     "topology", [plan(3, mtu=1280), plan(3, version=6, mtu=1280)], indirect=True, ids=["IPv4", "IPv6"]
 )
-def test_node_behind_a_narrow_uplink_is_told_by_its_router_only(
+def test_node_behind_an_uplink_with_a_small_mtu_learns_it_from_its_router(
     topology: Topology, udp: Callable[[str, int], socket.socket]
 ) -> None:
     node, version = udp("node2", 51820), topology.version
@@ -196,7 +195,7 @@ def test_symmetric_router_has_another_port_for_each_destination(
 
 
 @both_versions
-def test_router_that_forgets_lets_no_more_answers_in(
+def test_router_that_forgets_drops_replies_to_earlier_packets(
     lab: Lab, topology: Topology, udp: Callable[[str, int], socket.socket]
 ) -> None:
     outside, node = udp("internet", 4000), udp("node2", 51820)
@@ -207,13 +206,13 @@ def test_router_that_forgets_lets_no_more_answers_in(
     assert not _is_heard(outside, (seen_as, 51820), node)
 
 
-def test_public_node_has_no_router_to_forget_anything(lab: Lab, topology: Topology) -> None:
+def test_public_node_has_no_router_that_could_forget(lab: Lab, topology: Topology) -> None:
     with pytest.raises(LabError, match="node1 is public"):
         faults.forget(lab, topology, topology.node("node1"))
 
 
 @pytest.mark.parametrize("name", ["node1", "node2"])
-def test_cut_node_hears_nothing_and_keeps_its_carrier_until_it_is_healed(
+def test_cut_node_sends_nothing_and_keeps_its_carrier_until_it_is_healed(
     lab: Lab, topology: Topology, udp: Callable[[str, int], socket.socket], name: str
 ) -> None:
     outside, inside = udp("internet", 4000), udp(name, 51820)
@@ -229,7 +228,7 @@ def test_cut_node_hears_nothing_and_keeps_its_carrier_until_it_is_healed(
 
 
 @pytest.mark.parametrize("planned", [plan(3), plan(3, version=6)], ids=["IPv4", "IPv6"])
-def test_machine_s_own_namespace_stays_as_it_was(lab: Lab, planned: Topology) -> None:
+def test_network_of_the_machine_itself_does_not_change(lab: Lab, planned: Topology) -> None:
     def own() -> tuple[object, ...]:
         names = ("ipv4/ip_forward", "ipv4/conf/all/rp_filter", "ipv6/conf/all/forwarding")
         settings = [Path(f"/proc/sys/net/{name}").read_text() for name in names]

@@ -1,4 +1,4 @@
-"""Where the lab's plan puts nodes, and what it refuses."""
+"""The addresses that the lab's plan gives to nodes and routers, and the plans that it refuses."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_sites_of_an_ipv6_lab_have_prefixes_behind_firewalls() -> None:
 @pytest.mark.parametrize("nodes", [1, 3, 9, 10, 50, 200])
 @pytest.mark.parametrize("public", [1, 9])
 @pytest.mark.parametrize("per_router", [1, 3])
-def test_nobody_shares_an_address_on_the_public_segment(version: int, nodes: int, public: int, per_router: int) -> None:
+def test_addresses_on_the_public_segment_are_unique(version: int, nodes: int, public: int, per_router: int) -> None:
     topology = plan(nodes, public=min(nodes, public), per_router=per_router, version=version)
     addresses = [node.host for node in topology.nodes if node.router is None]
     addresses += [router.wan_address for router in topology.routers]
@@ -50,7 +50,7 @@ def test_nobody_shares_an_address_on_the_public_segment(version: int, nodes: int
     assert all(ip_address(address) in segment for address in addresses)
 
 
-def test_nodes_of_one_router_share_its_address_and_not_their_own() -> None:
+def test_nodes_of_one_router_share_its_public_address_and_have_their_own() -> None:
     topology = plan(5, per_router=2)
     assert [(node.router, node.address) for node in topology.nodes[1:]] == [
         ("nat2", "192.168.1.10/24"),
@@ -69,13 +69,13 @@ def test_internet_sees_an_ipv6_node_itself_until_its_router_translates() -> None
     assert translating.with_nat(translating.routers[1], "none") == topology
 
 
-def test_ipv4_router_cannot_do_without_translating() -> None:
+def test_ipv4_router_must_translate() -> None:
     topology = plan(3)
     with pytest.raises(LabError, match="nat2: all sites have the same private addresses"):
         topology.with_nat(topology.routers[0], "none")
 
 
-def test_other_address_is_nobody_s_and_with_ipv6_another_prefix_for_the_whole_site() -> None:
+def test_readdressed_site_gets_a_free_address_and_with_ipv6_another_prefix() -> None:
     moved = plan(3, per_router=2, version=6)
     for number in (1, 2):
         before, moved = moved, moved.with_other_address(moved.routers[0])
@@ -92,23 +92,23 @@ def test_other_address_is_nobody_s_and_with_ipv6_another_prefix_for_the_whole_si
 @pytest.mark.parametrize(
     ("nodes", "public", "per_router"), [(0, 1, 1), (3, 0, 1), (3, 4, 1), (20, 10, 1), (201, 1, 1), (3, 1, 0)]
 )
-def test_what_does_not_fit_is_refused(nodes: int, public: int, per_router: int) -> None:
+def test_plan_that_does_not_fit_is_refused(nodes: int, public: int, per_router: int) -> None:
     with pytest.raises(LabError):
         plan(nodes, public=public, per_router=per_router)
 
 
 @pytest.mark.parametrize("mtu", [1279, 1501])
-def test_mtu_that_no_underlay_has_is_refused(mtu: int) -> None:
+def test_mtu_outside_the_limits_is_refused(mtu: int) -> None:
     with pytest.raises(LabError, match=f"--mtu {mtu}"):
         plan(3, mtu=mtu)
 
 
-def test_a_node_that_is_not_there_is_refused_with_those_that_are() -> None:
+def test_unknown_node_is_refused_with_the_names_of_all_nodes() -> None:
     with pytest.raises(LabError, match="no node 'node9': the lab has node1, node2"):
         plan(2).node("node9")
 
 
-def test_description_survives_its_file() -> None:
+def test_topology_is_the_same_after_json() -> None:
     topology: Topology = plan(4, public=2, version=6, mtu=1280)
     assert from_dict(topology.as_dict()) == topology
     switched = topology.with_nat(topology.routers[0], "symmetric")

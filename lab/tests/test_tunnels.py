@@ -1,4 +1,4 @@
-"""Which peer a packet goes to, read from what wg(8) prints."""
+"""The peer that gets a packet, from the output of wg(8)."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ punched\t(none)\t198.51.100.24:51820\t(none)\t0\t0\t0\toff
         ("192.0.2.1", None),
     ],
 )
-def test_the_closest_allowed_ips_have_the_packet(address: str, endpoint: str | None) -> None:
+def test_longest_matching_prefix_gets_the_packet(address: str, endpoint: str | None) -> None:
     peer = peer_for(ipaddress.IPv4Address(address), peers_of(DUMP))
     assert (peer.endpoint if peer else None) == endpoint
 
 
-def test_endpoint_s_address_is_found_in_both_notations() -> None:
+def test_address_of_an_endpoint_is_found_in_both_notations() -> None:
     assert [host_of(endpoint) for endpoint in ("198.51.100.11:51820", "[2001:db8:24::10]:51820")] == [
         "198.51.100.11",
         "2001:db8:24::10",

@@ -1,8 +1,8 @@
-"""Stands for EdgeVPN.io's controller and tunnels on a node of the lab, where the real ones cannot be had.
+"""A stand-in for EdgeVPN.io's controller and tunnels on a node of the lab, where EdgeVPN.io's package is not available.
 
-What it makes of a config.json, the model says that was written down from runs of the real one. Bridges are made the way
-the real one makes them, nodes find each other by XMPP with the accounts they were given, and Ethernet frames go by UDP,
-unencrypted, between pairs of which one is public: enough to see that what the roles set up fits together.
+ControllerModel, which was written after runs of the real controller, says how it reads a config.json. Like the real
+controller, the stand-in makes the bridges and finds the other nodes by XMPP with the node's accounts. Its tunnels carry
+Ethernet frames in UDP, unencrypted, between two nodes if one of them is public: enough to test the roles.
 """
 
 from __future__ import annotations
@@ -28,19 +28,25 @@ from typing import Any
 from evio_controller_model import Bridge, ControllerModel
 
 START_SECONDS = 2.0
-"""What the real one takes until it touches its bridges."""
+"""Seconds until the real controller changes its bridges."""
 FIRST_PORT = 33000
+"""UDP port of the first overlay's tunnels; the next overlay has the next port."""
 HELLO_SECONDS = 2.0
+"""Interval of the packets that keep NAT mappings open."""
 RETRY_SECONDS = 2.0
+"""Pause before a new session on the signalling server."""
 
-_PRIVATE = [ipaddress.ip_network(one) for one in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")]
+_PRIVATE = [ipaddress.ip_network(network) for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")]
 _TUNSETIFF = 0x400454CA
 _IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
 """linux/if_tun.h"""
+
 _ID_LENGTH = 32
+"""Characters of a NodeId."""
 
 
 def main() -> None:
+    """Run the controller on the configuration file that the command line names, until SIGTERM."""
     config = json.loads(Path(sys.argv[1]).read_text())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     time.sleep(START_SECONDS)
@@ -59,17 +65,20 @@ def main() -> None:
 
 
 def say(words: str) -> None:
+    """Write a line to the service's log."""
     sys.stdout.write(f"{words}\n")
     sys.stdout.flush()
 
 
 def run(*command: str) -> None:
+    """Run a command, and log its errors if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     if done.returncode != 0:
         say(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
 def await_name(name: str) -> None:
+    """Wait until the name resolves, as the real controller does before it makes bridges."""
     while True:
         try:
             socket.getaddrinfo(name, None)
@@ -81,6 +90,7 @@ def await_name(name: str) -> None:
 
 
 def make_bridge(bridge: Bridge) -> None:
+    """Make one bridge with its address and MTU; flush its other IPv4 addresses."""
     if not bridge.survives_restart:
         run("ovs-vsctl", "--timeout=5", "--if-exists", "del-br", bridge.name)
     make = ["--may-exist", "add-br", bridge.name, "--", "set", "Bridge", bridge.name, "datapath_type=netdev"]
@@ -93,7 +103,7 @@ def make_bridge(bridge: Bridge) -> None:
 
 
 class Overlay:
-    """One overlay: its session on the signalling server, and its tunnels."""
+    """One overlay with its session on the signalling server and its tunnels."""
 
     def __init__(self, model: ControllerModel, overlay: str, port: int) -> None:
         self.model, self.id, self.port = model, overlay, port
@@ -110,14 +120,14 @@ class Overlay:
         self.wakeup, self._waker = os.pipe()
 
     def patch(self) -> None:
-        """The two bridges are joined by a pair of patch ports."""
+        """Join the overlay's two bridges by a pair of patch ports."""
         for bridge, other in ((self.bridge, self.app_bridge), (self.app_bridge, self.bridge)):
             port, peer = f"pp-{bridge[:12]}", f"pp-{other[:12]}"
             settings = ["set", "Interface", port, "type=patch", f"options:peer={peer}"]
             run("ovs-vsctl", "--timeout=5", "--may-exist", "add-port", bridge, port, "--", *settings)
 
     def carry(self) -> None:
-        """Frames from TAPs to UDP and back, each with its sender's NodeId before it."""
+        """Carry frames between TAP devices and UDP for ever. Each packet begins with the NodeId of its sender."""
         own, last_hello = self.node_id.encode(), 0.0
         while True:
             if time.monotonic() - last_hello > HELLO_SECONDS:
@@ -125,26 +135,26 @@ class Overlay:
                 for peer in self.hellos:
                     self.packets.sendto(own, self.remotes[peer])
             ready, _, _ = select.select([self.packets, self.wakeup, *self.taps], [], [], HELLO_SECONDS)
-            for one in ready:
-                if one is self.packets:
-                    data, source = self.packets.recvfrom(65535)
-                    self._receive(data[:_ID_LENGTH].decode(errors="replace"), data[_ID_LENGTH:], source)
-                elif one == self.wakeup:
+            for source in ready:
+                if source is self.packets:
+                    data, sender = self.packets.recvfrom(65535)
+                    self._receive(data[:_ID_LENGTH].decode(errors="replace"), data[_ID_LENGTH:], sender)
+                elif source == self.wakeup:
                     os.read(self.wakeup, 1)
                 else:
-                    frame, remote = os.read(one, 65535), self.remotes.get(self.taps[one])
+                    frame, remote = os.read(source, 65535), self.remotes.get(self.taps[source])
                     if remote is not None:
                         self.packets.sendto(own + frame, remote)
 
-    def _receive(self, peer: str, frame: bytes, source: tuple[str, int]) -> None:
+    def _receive(self, peer: str, frame: bytes, sender: tuple[str, int]) -> None:
         tap = next((descriptor for descriptor, name in self.taps.items() if name == peer), None)
         if tap is not None:
-            self.remotes[peer] = source
+            self.remotes[peer] = sender
             if frame:
                 os.write(tap, frame)
 
     def connect(self, peer: str, address: str, port: int) -> None:
-        """A tunnel to a peer, if one of the two is public."""
+        """Make a tunnel to a peer, if this node or the peer is public."""
         is_public, peer_is_public = not is_private(self._address()), not is_private(address)
         if peer in self.taps.values() or not (is_public or peer_is_public):
             return
@@ -168,6 +178,7 @@ class Overlay:
             return address
 
     def signal(self) -> None:
+        """Keep a session on the signalling server open for ever."""
         while True:
             try:
                 self._session()
@@ -176,7 +187,7 @@ class Overlay:
             time.sleep(RETRY_SECONDS)
 
     def _session(self) -> None:
-        """Sign in, say who we are, and answer who says the same: until the server ends it."""
+        """Sign in, announce this node, and exchange tunnel addresses with the others, until the server ends it."""
         local, _at, domain = self.account["Username"].partition("@")
         stream = Stream(self.account["HostAddress"], int(self.account["Port"]), domain)
         secret = base64.b64encode(f"\0{local}\0{self.account['Password']}".encode()).decode()
@@ -202,31 +213,34 @@ class Overlay:
 
 
 class Stream:
-    """An XML stream of XMPP under TLS (RFC 6120), as far as it takes to sign in and to hear stanzas."""
+    """An XML stream of XMPP under TLS (RFC 6120), with just enough to sign in and to read stanzas."""
 
     def __init__(self, host: str, port: int, domain: str) -> None:
         self._domain, self._rest = domain, ""
         self._socket: socket.socket = socket.create_connection((host, port), timeout=10)
         self.open()
         self.say("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>", "<proceed[^>]*>")
-        # What SSL_CERT_FILE names, or else what the system trusts.
+        # Trusts the certificates of the file that SSL_CERT_FILE names, or else those of the system.
         self._socket = ssl.create_default_context().wrap_socket(self._socket, server_hostname=domain)
         self.open()
 
     def open(self) -> None:
+        """Begin a stream, at the start and again after TLS and after authentication (RFC 6120, section 4.3.3)."""
         self._rest = ""
         head = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' version='1.0' "
         self.say(head + f"xmlns:stream='http://etherx.jabber.org/streams' to='{self._domain}'>", "</stream:features>")
 
     def say(self, text: str, until: str) -> str:
+        """Send a text, and return the answer up to the pattern; OSError if the server refuses."""
         self.send(text)
         return self.read(f"{until}|<failure|</stream:stream>")
 
     def send(self, text: str) -> None:
+        """Send a text."""
         self._socket.sendall(text.encode())
 
     def read(self, until: str) -> str:
-        """Up to and with the pattern; keeps what came after it."""
+        """Return the received text up to the end of the pattern, and keep the rest; OSError if the server refuses."""
         self._socket.settimeout(10 if "presence" not in until else None)
         while not (found := re.search(until, self._rest)):
             block = self._socket.recv(65536)
@@ -240,6 +254,7 @@ class Stream:
 
 
 def is_private(address: str) -> bool:
+    """Return whether the address is in a private IPv4 network (RFC 1918)."""
     return any(ipaddress.ip_address(address) in network for network in _PRIVATE)
 
 

@@ -1,4 +1,4 @@
-"""Makes the package that stands for EdgeVPN.io's, laid out like its own: unit, start script, controller, example."""
+"""Build a stand-in for EdgeVPN.io's package, with the same files: unit, start script, controller, configuration."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Version: 24.0.0
 Architecture: all
 Maintainer: The evio.cni authors
 Depends: python3, iproute2, openvswitch-switch
-Description: stands for EdgeVPN.io's controller in the lab
+Description: stand-in for EdgeVPN.io's controller in the lab
 """
-# Like the real one: it starts in the background, and systemd takes it for active whatever becomes of it.
+# As in the real package: the controller runs in the background, and systemd calls the unit active even if it ends.
 UNIT = """\
 [Unit]
-Description=EdgeVPN.io (stands for it)
+Description=EdgeVPN.io (stand-in)
 After=network.target
 
 [Service]
@@ -54,6 +54,7 @@ FILES = {
 
 
 def main() -> None:
+    """Write build/evio-stand-in/evio.deb."""
     tree = TARGET / "tree"
     shutil.rmtree(tree, ignore_errors=True)
     for name, (content, mode) in FILES.items():

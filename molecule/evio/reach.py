@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Whether every pod of the lab reaches every other, and its gateway, with packets of the full MTU, within some time.
+"""Check that every pod of the lab reaches every other pod and its gateway, with packets of the full MTU: reach.py MTU.
 
-EdgeVPN.io's tunnels, or what is put right after a fault, may be on their way.
+Tries again for PATIENCE seconds, because tunnels and repairs take some time.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lab"))
 import nodes
 import pods
 from commands import attempt
-from places import Lab
 from pods import Pod
+from state import Lab
 
 IP_AND_ICMP_HEADERS = 28
 PATIENCE = 90.0
+"""Seconds."""
 
 
 def main() -> int:
+    """Print the pairs that do not reach each other; return 1 if there are any, or fewer than two pods."""
     lab, mtu = Lab(), int(sys.argv[1])
     topology = lab.topology()
 
@@ -42,7 +44,7 @@ def main() -> int:
             break
     for source, address in missing:
         print(f"{source.name} ({source.address}) does not reach {address}")
-    print(f"{len(pairs) - len(missing)} of {len(pairs)} ways, after {time.monotonic() - began:.1f} s")
+    print(f"{len(pairs) - len(missing)} of {len(pairs)} pairs, after {time.monotonic() - began:.1f} s")
     return 1 if missing or len(running) < 2 else 0
 
 

@@ -1,5 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a person, or a unit of the node, asks of ``evio``: arguments in, words or JSON out."""
+"""The operator's commands of ``evio``: parse the arguments, call the library, print text or JSON.
+
+What the commands do is in the library's ``node`` package. ``evio overlay`` has a file of its own: overlay_commands.
+"""
 
 from __future__ import annotations
 
@@ -9,27 +12,29 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evio_cni import paths
+from evio_cni.cni.netconf import NetConf
+from evio_cni.cni.spec import SUPPORTED_VERSIONS
+from evio_cni.defaults import CLUSTER
 from evio_cni.errors import EvioError
-
-if TYPE_CHECKING:
-    from evio_cni.cni.netconf import NetConf
-
-_DISTRIBUTION = "/usr/lib/python3/dist-packages"
-"""Where the host's ovs and pyroute2 are; the launcher's -S has hidden it."""
+from evio_cni.node.explain import explain
+from evio_cni.node.networks import read_networks
+from evio_cni.node.report import network_status
+from evio_cni.plugin.gc import collect_network
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand; the exit status, 0 if all is well."""
+    """Run one subcommand and return its exit status, 0 if nothing is wrong."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
-    sys.path.append(_DISTRIBUTION)
+    sys.path.append(paths.PYTHON_PACKAGES)
     try:
         if argv[:1] == ["overlay"]:
-            from evio_cni.overlay.wireguard.agent import main
+            # Importing pyroute2 takes longer than the other commands need.
+            from evio_program.overlay_commands import run_overlay
 
-            status = main(argv[1:]) or 0
+            status = run_overlay(argv[1:])
         else:
             options = _parser().parse_args(argv)
             status = options.command(options)
@@ -48,87 +53,98 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="evio",
-        description="The pods' network of this node. Called by a container runtime (CNI_COMMAND), a CNI plugin.",
+        description="Show and repair the pod network of this node. A container runtime, which sets CNI_COMMAND, calls "
+        "the same program as its CNI plugin.",
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--json", action="store_true", help="for machines")
+    common.add_argument("--json", action="store_true", help="print JSON")
     common.add_argument(
-        "--conf-dir", default=paths.CNI_CONF_DIR, metavar="DIR", help="the runtime's configuration (%(default)s)"
+        "--conf-dir",
+        default=paths.CNI_CONF_DIR,
+        metavar="DIR",
+        help="directory of the runtime's conflists (default: %(default)s)",
     )
-    status = commands.add_parser("status", parents=[common], help="would a new pod get its network; who has one")
+    status = commands.add_parser(
+        "status", parents=[common], help="show whether a new pod would get its network, and the pods that have one"
+    )
     status.set_defaults(command=_status)
-    asking = status.add_argument_group(
-        "the node's claim", "asked for in etcd where --etcd is given; a node whose claim is lost takes no new pods"
+    claim = status.add_argument_group(
+        "the node's claim",
+        "With --etcd, etcd is asked whether the node's claim on its pod subnet holds. If not, new pods are refused.",
     )
-    asking.add_argument("--etcd", metavar="URL", help="etcd's members, with commas between them")
-    asking.add_argument("--cacert", metavar="FILE", help="certificate that vouches for etcd's; needed for https")
-    asking.add_argument("--cert", metavar="FILE", help="certificate that is shown to etcd")
-    asking.add_argument("--key", metavar="FILE", help="its key")
-    asking.add_argument("--cluster", metavar="NAME", default="kubernetes", help="the cluster's name (%(default)s)")
-    asking.add_argument(
-        "--node", metavar="NAME", default=os.uname().nodename, help="this node's name in the claims (%(default)s)"
+    claim.add_argument("--etcd", metavar="URL", help="URLs of etcd's members, separated by commas")
+    claim.add_argument("--cacert", metavar="FILE", help="CA certificate that signed etcd's; needed for https")
+    claim.add_argument("--cert", metavar="FILE", help="client certificate")
+    claim.add_argument("--key", metavar="FILE", help="key of the client certificate")
+    claim.add_argument("--cluster", metavar="NAME", default=CLUSTER, help="the cluster (default: %(default)s)")
+    claim.add_argument(
+        "--node",
+        metavar="NAME",
+        default=os.uname().nodename,
+        help="this node's name in the claims (default: %(default)s)",
     )
-    repair = commands.add_parser("repair", parents=[common], help="bring running pods back, without starting them anew")
+    repair = commands.add_parser(
+        "repair", parents=[common], help="give running pods back what they have lost, without restarting them"
+    )
     repair.set_defaults(command=_repair)
-    collect = commands.add_parser("gc", parents=[common], help="remove what is left of pods that are gone")
+    collect = commands.add_parser("gc", parents=[common], help="remove what pods that are gone have left behind")
     collect.set_defaults(command=_collect)
-    explain = commands.add_parser("explain", parents=[common], help="why a pod is not reachable, link by link")
-    explain.add_argument("pod", metavar="POD", help="the start of its container's id, or its address")
-    explain.set_defaults(command=_explain)
-    commands.add_parser("overlay", help="the overlay's agent: evio overlay --help", add_help=False)
-    version = commands.add_parser("version", help="what is installed here")
+    explanation = commands.add_parser(
+        "explain", parents=[common], help="show why a pod is not reachable: each link of its chain, and what mends it"
+    )
+    explanation.add_argument("pod", metavar="POD", help="the start of the pod's container id, or one of its addresses")
+    explanation.set_defaults(command=_explain)
+    commands.add_parser("overlay", help="the WireGuard overlay's agent: see evio overlay --help", add_help=False)
+    version = commands.add_parser("version", help="show the installed version")
     version.set_defaults(command=_version)
     return parser
 
 
 def _status(options: argparse.Namespace) -> int:
-    from evio_cni.node.report import network_status
-
     networks = _networks(options)
     if options.etcd:
         _check_claim(options, {conf.state_dir for conf in networks})
-    states = [network_status(conf) for conf in networks]
+    reports = [network_status(conf) for conf in networks]
     if options.json:
-        _print_json([asdict(state) for state in states])
-    for state in states if not options.json else ():
-        verdict = "ready for pods" if state.verdict is None else state.verdict
-        _print(f"network {state.network}: {verdict}")
-        _print(f"  bridge     {state.bridge}, gateway {', '.join(state.gateways) or 'none'}, epoch {state.epoch}")
-        _print(f"  addresses  {state.reserved} reserved")
-        for pod in state.pods:
+        _print_json([asdict(report) for report in reports])
+    for report in reports if not options.json else ():
+        verdict = "ready for pods" if report.verdict is None else report.verdict
+        _print(f"network {report.network}: {verdict}")
+        _print(f"  bridge     {report.bridge}, gateway {', '.join(report.gateways) or 'none'}, epoch {report.epoch}")
+        _print(f"  addresses  {report.reserved} reserved")
+        for pod in report.pods:
             _print(
                 f"  pod        {pod.container_id[:13]:<13} {pod.ifname:<8} {', '.join(pod.addresses):<20} {pod.state}"
             )
-    return 0 if all(state.verdict is None for state in states) else 1
+    return 0 if all(report.verdict is None for report in reports) else 1
 
 
 def _check_claim(options: argparse.Namespace, state_dirs: set[str]) -> None:
-    """What comes of it is in STATUS' verdict."""
-    from evio_cni.etcd.client import Access
+    """Ask etcd, and fence the node or remove its fence; STATUS reads the fence."""
+    # Importing etcd3 and grpc takes longer than the other commands need.
+    from evio_cni.etcd.options import build_access
     from evio_cni.node.claim import check_claim
 
-    access = Access(
-        endpoints=tuple(options.etcd.split(",")),
-        ca_cert=options.cacert,
-        client_cert=options.cert,
-        client_key=options.key,
-    )
+    access = build_access(options.etcd, ca_cert=options.cacert, client_cert=options.cert, client_key=options.key)
     for state_dir in sorted(state_dirs):
         check_claim(access, options.cluster, options.node, conf_dir=options.conf_dir, state_dir=state_dir)
 
 
 def _repair(options: argparse.Namespace) -> int:
+    # Importing ovs and pyroute2 takes longer than the other commands need.
     from evio_cni.node.repair import repair_network
 
     repairs = [repair_network(conf) for conf in _networks(options)]
     if options.json:
         _print_json([asdict(repair) for repair in repairs])
     for repair in repairs if not options.json else ():
-        done = [f"bridge: {name}" for name in repair.bridge]
-        done += ["the node's rules"] if repair.rules else []
-        for verb in ("raised", "plugged", "guarded", "removed"):
-            done += [f"{verb} {one}" for one in getattr(repair, verb)]
+        done = [f"corrected the bridge: {', '.join(repair.bridge)}"] if repair.bridge else []
+        done += ["installed the node's rules"] if repair.rules else []
+        done += [f"set the host end of {pod} up" for pod in repair.raised]
+        done += [f"added the port of {pod} to the bridge" for pod in repair.plugged]
+        done += [f"installed the port-security flows of {pod}" for pod in repair.guarded]
+        done += [f"removed {pod}" for pod in repair.removed]
         nothing = "nothing was mended" if repair.failures else "all in order"
         _print(f"network {repair.network}: {'; '.join(done) or nothing}")
     for repair in repairs:
@@ -138,44 +154,36 @@ def _repair(options: argparse.Namespace) -> int:
 
 
 def _collect(options: argparse.Namespace) -> int:
-    from evio_cni.plugin.gc import collect_network
-
     collections = [collect_network(conf) for conf in _networks(options)]
     if options.json:
-        _print_json([one.to_json() for one in collections])
-    for one in collections if not options.json else ():
-        removed = "; ".join(f"removed {pod}" for pod in one.removed)
-        _print(f"network {one.network}: {removed or 'nothing was removed'}")
-    for one in collections:
-        for failure in one.failures:
-            sys.stderr.write(f"evio gc: {one.network}: {failure}\n")
-    return 1 if any(one.failures for one in collections) else 0
+        _print_json([asdict(collection) for collection in collections])
+    for collection in collections if not options.json else ():
+        removed = "; ".join(f"removed {pod}" for pod in collection.removed)
+        _print(f"network {collection.network}: {removed or 'nothing was removed'}")
+    for collection in collections:
+        for failure in collection.failures:
+            sys.stderr.write(f"evio gc: {collection.network}: {failure}\n")
+    return 1 if any(collection.failures for collection in collections) else 0
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from evio_cni.node.explain import explain
-
-    findings = explain(_networks(options), options.pod)
+    reports = explain(_networks(options), options.pod)
     if options.json:
-        _print_json([asdict(finding) for finding in findings])
-    for finding in findings if not options.json else ():
-        remedy = f"  -> {finding.remedy}" if finding.remedy else ""
-        _print(f"{'ok    ' if finding.holds else 'BROKEN'}  {finding.link:<11} {finding.what}{remedy}")
-    return 0 if all(finding.holds for finding in findings) else 1
+        _print_json([asdict(report) for report in reports])
+    for report in reports if not options.json else ():
+        remedy = f"  -> {report.remedy}" if report.remedy else ""
+        _print(f"{'ok    ' if report.holds else 'BROKEN'}  {report.link:<11} {report.what}{remedy}")
+    return 0 if all(report.holds for report in reports) else 1
 
 
 def _version(_options: argparse.Namespace) -> int:
-    from evio_cni.cni.spec import SUPPORTED_VERSIONS
-
     directory = os.path.basename(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     _print(f"{directory}, CNI {', '.join(SUPPORTED_VERSIONS)}, Python {sys.version.split()[0]}")
     return 0
 
 
 def _networks(options: argparse.Namespace) -> list[NetConf]:
-    from evio_cni.node.networks import read_networks
-
-    return read_networks(options.conf_dir, lambda fault: print(f"evio: {fault}", file=sys.stderr))
+    return read_networks(options.conf_dir, warn=lambda fault: print(f"evio: {fault}", file=sys.stderr))
 
 
 def _print(line: str) -> None:

@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The control machine's half of the module programs: sends the archive to a node that turns out to need it.
+"""Action plugin of the module programs: sends the archive from the control machine to a node that needs it.
 
-A node that has it already is asked with the digest alone, so a run that changes nothing moves no file.
+It first runs the module with the archive's digest alone, so a run that changes nothing transfers no file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MODULE = "evio.cni.programs"
 
 
 class ActionModule(ActionBase):
-    """Ask with the digest; send the archive and ask again where the answer is that it is wanted."""
+    """Run the module with the digest; if the node wants the archive, send it and run the module again."""
 
     TRANSFERS_FILES = True
 
@@ -42,7 +42,7 @@ class ActionModule(ActionBase):
     def _find_archive(self) -> str:
         source = self._task.args.get("src")
         if not source:
-            raise AnsibleError("programs: src is required, the archive that `make plugin` makes")
+            raise AnsibleError("programs: src is not given; set it to the archive that `make plugin` makes")
         try:
             found: str = self._find_needle("files", source)
         except AnsibleError as error:

@@ -1,17 +1,17 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""From a host's variables to the entry that the modules take in their ``nodes`` option."""
+"""Filter that turns a host's variables into an entry of the option ``node_descriptions`` of cluster_info."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: node_description
-short_description: What the modules need to know of a host
+short_description: Describe a host for the check of the cluster
 version_added: 0.1.0
 author:
   - The evio.cni authors (@evio-cni)
 description:
-  - Turns one host's variables into an entry of the option C(node_descriptions) of
-    M(evio.cni.cluster_info). What the inventory does not give is empty, so that the module can say so.
+  - Turns one host's variables into an entry of the option C(node_descriptions) of M(evio.cni.cluster_info).
+  - A value that the inventory does not give is empty, so that the module can say what is missing.
 options:
   _input:
     description: The host's entry of C(hostvars).
@@ -20,12 +20,14 @@ options:
 """
 
 EXAMPLES = r"""
-nodes: "{{ groups['evio_nodes'] | map('extract', hostvars) | map('evio.cni.node_description') }}"
+node_descriptions: "{{ groups['evio_nodes'] | map('extract', hostvars) | map('evio.cni.node_description') }}"
 """
 
 RETURN = r"""
 _value:
-  description: The host's name, host overlay address, public endpoint, and with EdgeVPN.io its accounts' names and id.
+  description: >-
+    The host's name, host overlay address and public endpoint, and for EdgeVPN.io the usernames of its accounts and its
+    id.
   type: dict
 """
 
@@ -34,7 +36,7 @@ from typing import Any
 
 
 def node_description(variables: Mapping[str, Any]) -> dict[str, str]:
-    """Name, host overlay address, public endpoint, accounts' names and id; empty where the inventory gives none."""
+    """Return name, addresses, usernames and id of a host; a value that the inventory does not give is empty."""
     return {
         "name": str(variables["inventory_hostname"]),
         "host_overlay_address": str(variables.get("evio_host_overlay_address") or ""),
@@ -50,7 +52,7 @@ def _username(account: Any) -> str:
 
 
 class FilterModule:
-    """Ansible's entry point."""
+    """Register the filter with Ansible."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {"node_description": node_description}

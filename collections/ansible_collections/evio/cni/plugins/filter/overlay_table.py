@@ -1,19 +1,19 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What each node measured of the host overlay, as one table for people."""
+"""Filter that makes a table of what each node has measured in the host overlay."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: overlay_table
-short_description: Which way leads from node to node
+short_description: Show how the nodes reach each other
 version_added: 0.1.0
 author:
   - The evio.cni authors (@evio-cni)
 description:
-  - Makes lines of text of what M(evio.cni.overlay_ready_info) returned on each host.
+  - Turns the results of M(evio.cni.overlay_ready_info) on all hosts into lines of text.
 options:
   _input:
-    description: The hosts' entries of C(hostvars), with the module's result in C(evio_overlay_reached).
+    description: The hosts' entries of C(hostvars), each with the module's result in C(__evio_reachability).
     type: list
     elements: dict
     required: true
@@ -25,7 +25,7 @@ msg: "{{ ansible_play_hosts | map('extract', hostvars) | evio.cni.overlay_table 
 
 RETURN = r"""
 _value:
-  description: A line for each pair of nodes.
+  description: One line for each pair of nodes.
   type: list
   elements: str
 """
@@ -35,22 +35,22 @@ from typing import Any
 
 
 def overlay_table(hosts: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A line a pair: from, to, the way, the round trip; "not measured" where the overlay is not up (check mode)."""
+    """Return one line for each pair: source, target, path, round trip; "not measured" if no node has measured."""
     rows = [
-        (str(host["inventory_hostname"]), peer["name"], _way(peer), _answer(peer))
+        (str(host["inventory_hostname"]), peer["name"], _path(peer), _answer(peer))
         for host in hosts
-        for peer in host.get("evio_overlay_reached", {}).get("peers", [])
+        for peer in host.get("__evio_reachability", {}).get("peers", [])
     ]
     if not rows:
         return ["not measured"]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return [
-        f"{source:{widths[0]}} -> {target:{widths[1]}}  {way:{widths[2]}}  {answer:>{widths[3]}}"
-        for source, target, way, answer in rows
+        f"{source:{widths[0]}} -> {target:{widths[1]}}  {path:{widths[2]}}  {answer:>{widths[3]}}"
+        for source, target, path, answer in rows
     ]
 
 
-def _way(peer: Mapping[str, Any]) -> str:
+def _path(peer: Mapping[str, Any]) -> str:
     if peer["path"] is None:
         return "reached" if peer["reachable"] else "no way"
     return "direct" if peer["path"] == "direct" else f"by relay {peer['path']}"
@@ -63,7 +63,7 @@ def _answer(peer: Mapping[str, Any]) -> str:
 
 
 class FilterModule:
-    """Ansible's entry point."""
+    """Register the filter with Ansible."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {"overlay_table": overlay_table}

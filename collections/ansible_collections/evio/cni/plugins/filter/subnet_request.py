@@ -1,11 +1,11 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""From a host's variables to the entry that the module node_subnet takes in its ``nodes`` option."""
+"""Filter that turns a host's variables into an entry of the option ``subnet_requests`` of node_subnet."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: subnet_request
-short_description: What a host asks of the registry
+short_description: Request a subnet for a host
 version_added: 0.1.0
 author:
   - The evio.cni authors (@evio-cni)
@@ -13,18 +13,19 @@ description:
   - Turns one host's variables into an entry of the option C(subnet_requests) of M(evio.cni.node_subnet).
 options:
   _input:
-    description: The host's entry of C(hostvars), with C(evio_node_claim) as M(evio.cni.node_claim_info) has left it.
+    description: The host's entry of C(hostvars), with M(evio.cni.node_claim_info)'s result in C(__evio_node_claim).
     type: dict
     required: true
 """
 
 EXAMPLES = r"""
-nodes: "{{ ansible_play_hosts | map('extract', hostvars) | map('evio.cni.subnet_request') }}"
+subnet_requests: "{{ ansible_play_hosts | map('extract', hostvars) | map('evio.cni.subnet_request') }}"
 """
 
 RETURN = r"""
 _value:
-  description: The host's name, machine-id, pinned subnet, whether it was replaced, and what it is set up with.
+  description: >-
+    The host's name, machine-id and pinned subnet, whether it was replaced, and the claim that it is configured with.
   type: dict
 """
 
@@ -33,8 +34,8 @@ from typing import Any
 
 
 def subnet_request(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Name, machine-id, pin and replacement of one host, and the claim that it is set up with, if it is."""
-    found = variables.get("evio_node_claim") or {}
+    """Return name, machine-id, pinned subnet and replacement of one host, and its configured claim or None."""
+    found = variables.get("__evio_node_claim") or {}
     return {
         "name": str(variables["inventory_hostname"]),
         "machine_id": str(found.get("machine_id") or ""),
@@ -45,7 +46,7 @@ def subnet_request(variables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class FilterModule:
-    """Ansible's entry point."""
+    """Register the filter with Ansible."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {"subnet_request": subnet_request}

@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Writing a file as one step: whoever reads it sees the old text or the new, after a power cut too.
+"""Write a file in one step: a reader sees the old content or the new, never a part of it, even after a power cut.
 
-What is in the file, and where it is, is the caller's.
+What a file says is left to the caller. A module compares its files with ``managed_file``.
 """
 
 from __future__ import annotations
@@ -11,13 +11,18 @@ import os
 from pathlib import Path
 
 
-def write_atomic(path: str | Path, text: str, *, mode: int) -> None:
-    """Put the text at path with this mode, under a temporary name beside it until it is on the disk. Raises OSError."""
+def write_atomic(
+    path: str | Path, content: str | bytes, *, mode: int, uid: int | None = None, gid: int | None = None
+) -> None:
+    """Write a file in one step: under a temporary name beside it, flushed to the disk, then renamed. Raises OSError.
+
+    ``mode`` is the permission bits. ``uid`` and ``gid`` give the file to an owner; None keeps that of this process.
+    """
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     try:
-        _write_flushed(temporary, text, mode)
+        _write_flushed(temporary, content, mode, uid, gid)
         os.rename(temporary, target)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -27,18 +32,21 @@ def write_atomic(path: str | Path, text: str, *, mode: int) -> None:
 
 
 def read_text(path: str | Path) -> str | None:
-    """The text of a file, or None where there is no file of this name. Raises OSError and UnicodeDecodeError."""
+    """Return the text of a file (UTF-8), or None if there is no such file. Raises OSError or UnicodeDecodeError."""
     try:
         return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
 
 
-def _write_flushed(path: Path, text: str, mode: int) -> None:
+def _write_flushed(path: Path, content: str | bytes, mode: int, uid: int | None, gid: int | None) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with open(descriptor, "w", encoding="utf-8") as stream:
+    with open(descriptor, "wb") as stream:
+        if uid is not None or gid is not None:
+            os.fchown(descriptor, -1 if uid is None else uid, -1 if gid is None else gid)
+        # After fchown, which clears bits of the mode.
         os.fchmod(descriptor, mode)
-        stream.write(text)
+        stream.write(content.encode("utf-8") if isinstance(content, str) else content)
         stream.flush()
         os.fsync(descriptor)
 

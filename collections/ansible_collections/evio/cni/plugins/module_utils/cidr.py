@@ -30,6 +30,11 @@ def family(address: str | bytes) -> int:
     return AF_INET6 if is_ipv6 else AF_INET
 
 
+def ip_version(address: str) -> int:
+    """Return 4 or 6, for an address or a prefix."""
+    return 6 if ":" in address else 4
+
+
 def split_cidr(cidr: str) -> tuple[bytes, int]:
     """Return the packed address and the prefix length of ``10.244.3.1/24``. Raises OSError or ValueError."""
     address, _slash, length = cidr.partition("/")

@@ -1,19 +1,25 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a setting is when the user leaves it out. The roles' defaults repeat some of them; a test compares the two."""
+"""The values of settings that the user leaves out. The roles' defaults repeat some of them; a unit test compares both.
+
+Paths have defaults of their own in ``paths``.
+"""
 
 from __future__ import annotations
 
 CLUSTER = "kubernetes"
-"""Name of the cluster: part of its keys in etcd."""
+"""Name of the cluster, a part of its keys in etcd."""
 
 BRIDGE = "br-evio"
-"""The OVS bridge that pods are plugged into."""
+"""The OVS bridge that pods are connected to."""
+
+DATAPATH_TYPE = "system"
+"""Of that bridge: the kernel's datapath."""
 
 HOST_OVERLAY_CIDR = "10.10.0.0/16"
 POD_CIDR = "10.244.0.0/16"
 
 OVERLAY_MTU = 1420
-"""Bytes: what WireGuard over IPv6 leaves of an underlay of 1500."""
+"""Bytes. An underlay of 1500 leaves this much inside WireGuard over IPv6."""
 
 QUARANTINE = 3600.0
-"""Seconds that a released subnet rests before another node can get it."""
+"""Seconds for which a released subnet rests before another node can get it."""

@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What differs between what is wanted and what is there: one list from which ``changed``, ``diff`` and the work follow.
+"""The properties of a thing that differ from what is wanted: one list gives ``changed``, ``diff`` and the work to do.
 
-Pure: it compares values it is given, already normalised by the room that knows them.
+Pure: it compares the values that it is given; the caller normalises them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Difference:
-    """One property that is not as wanted; ``found`` is None where the thing does not exist yet."""
+    """One property that is not as wanted. ``found`` is None if there is no such property yet."""
 
     name: str
     wanted: Any
@@ -27,7 +27,7 @@ class Differences:
     _all: list[tuple[str, Any, Any]] = field(default_factory=list)
 
     def compare(self, name: str, wanted: Any, found: Any) -> None:
-        """Note one property; equal values are kept too, so that the diff shows the whole thing."""
+        """Add one property. Equal values are kept too, so that the diff shows all properties."""
         self._all.append((name, wanted, found))
 
     def __iter__(self) -> Iterator[Difference]:
@@ -38,11 +38,16 @@ class Differences:
 
     @property
     def changed(self) -> bool:
+        """Whether any property differs."""
         return any(wanted != found for _name, wanted, found in self._all)
 
     def diff(self) -> dict[str, dict[str, Any]]:
-        """Ansible's diff: ``{"before": {...}, "after": {...}}`` with every compared property."""
+        """Return Ansible's diff, ``{"before": {...}, "after": {...}}``, with every property that is not None."""
         return {
             "before": {name: found for name, _wanted, found in self._all if found is not None},
             "after": {name: wanted for name, wanted, _found in self._all if wanted is not None},
         }
+
+    def result(self) -> dict[str, Any]:
+        """Return ``changed`` and ``diff`` of a module's result."""
+        return {"changed": self.changed, "diff": self.diff()}

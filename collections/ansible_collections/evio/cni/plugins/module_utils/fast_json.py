@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""JSON without importing ``json``, whose imports cost a plugin's call more than its kernel work.
+"""Read and write JSON without importing ``json``, which takes longer than all kernel work of a plugin's call.
 
-The interpreter's own C scanner and encoder do the work; where an interpreter does not have them as expected, ``json``.
+It uses the C scanner and encoder behind ``json`` (module ``_json``), and ``json`` itself if an interpreter lacks them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class _Context:
-    """What the scanner asks of a decoder: the defaults of ``json.JSONDecoder``."""
+    """The attributes of a decoder that the scanner reads, with the defaults of ``json.JSONDecoder``."""
 
     strict = True
     object_hook = None
@@ -27,7 +27,7 @@ class _Context:
 
 
 def loads(text: str) -> Any:
-    """The value of one JSON document. Raises ValueError for anything else."""
+    """Return the value of one JSON document. Raises ValueError for anything else."""
     try:
         return _scan(text)
     except RecursionError:
@@ -35,7 +35,10 @@ def loads(text: str) -> Any:
 
 
 def first_of(text: bytes) -> tuple[Any, bytes]:
-    """The first of several documents that follow each other, and what comes behind it; None, all if it breaks off."""
+    """Return the first of several documents in a row, and the rest of the bytes.
+
+    Return None and all bytes if the first document is incomplete or broken.
+    """
     try:
         characters = text.decode()
         value, end = _first(characters)
@@ -45,14 +48,14 @@ def first_of(text: bytes) -> tuple[Any, bytes]:
 
 
 def dumps(value: Any) -> str:
-    """The document without white space, in ASCII."""
+    """Return the value as a JSON document in ASCII, without white space. Raises ValueError for a type JSON lacks."""
     try:
         from _json import encode_basestring_ascii, make_encoder
 
         encode = make_encoder(None, _refuse, encode_basestring_ascii, None, ":", ",", False, False, False)
         return "".join(encode(value, 0))
     except (ImportError, TypeError):
-        import json
+        import json  # Rare: only for an interpreter without these C functions.
 
         return json.dumps(value, separators=(",", ":"), allow_nan=False, default=_refuse)
 
@@ -62,21 +65,21 @@ def _scan(text: str) -> Any:
     try:
         value, end = _first(stripped)
     except (StopIteration, SystemError):
-        end = -1  # The scanner cannot raise its own error unless json is loaded; json tells it.
+        end = -1  # The scanner can raise its own error only if json is loaded; json raises it below.
     if end != len(stripped):
-        import json
+        import json  # Rare: only for broken documents.
 
         return json.loads(text, parse_constant=_Context.parse_constant)
     return value
 
 
 def _first(text: str) -> tuple[Any, int]:
-    """The value that the text begins with, and where it ends. Raises StopIteration, SystemError or ValueError."""
+    """Return the value at the start of the text, and its end. Raises StopIteration, SystemError or ValueError."""
     context: Any = _Context
     try:
         from _json import make_scanner
     except ImportError:
-        import json
+        import json  # Rare: only for an interpreter without this C function.
 
         return json.JSONDecoder(parse_constant=context.parse_constant).raw_decode(text)
     value, end = make_scanner(context)(text, 0)

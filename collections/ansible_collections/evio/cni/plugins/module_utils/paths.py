@@ -1,35 +1,67 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Where things are on a node: every path that two rooms must agree on. Constants only: anything may import it."""
+"""Where files are on a node: every path that two packages must agree on. Only constants, so any file may import it."""
 
 from __future__ import annotations
 
 CNI_BIN_DIR = "/opt/cni/bin"
+"""The runtime's plugin directory, and the home of the programs' launchers."""
+
 CNI_LIB_DIR = "/opt/cni/lib"
-"""Home of the programs' code: one directory a version below it, named by its launcher in CNI_BIN_DIR."""
+"""The programs' code: one directory for each version, named by the launchers in CNI_BIN_DIR."""
+
 DISTRIBUTION_CNI_DIR = "/usr/lib/cni"
 """Where Debian's package containernetworking-plugins has host-local, portmap and bandwidth."""
 
-DEFAULT_CNI_PATH = f"{CNI_BIN_DIR}:{DISTRIBUTION_CNI_DIR}"
-"""CNI_PATH of attachments whose journal entry has been lost."""
+PLUGIN_DIRS = (CNI_BIN_DIR, DISTRIBUTION_CNI_DIR)
+"""The directories in which to look for other CNI plugins."""
+
+DEFAULT_CNI_PATH = ":".join(PLUGIN_DIRS)
+"""CNI_PATH of an attachment whose journal entry is lost."""
+
 CNI_CONF_DIR = "/etc/cni/net.d"
+"""The directory from which the runtime reads its network."""
+
 CONFLIST_NAME = "10-evio.conflist"
+"""Our file in that directory."""
+
 STATE_DIR = "/var/lib/evio-cni"
-"""The plugin's journal: one directory a network below it."""
+"""The plugin's state: the journal, one directory for each network, and the fence."""
+
 RUN_DIR = "/run/evio-cni"
-"""What is true until the next boot."""
+"""State that ends with the boot."""
+
 OVSDB = "unix:/var/run/openvswitch/db.sock"
+"""Open vSwitch's database, as a connection method of ovsdb(7)."""
+
 ETC_DIR = "/etc/evio"
+"""Configuration that the role ``overlay`` writes."""
+
 OVERLAY_CONFIG = ETC_DIR + "/overlay.json"
-"""The host overlay of this node: written by the overlay role alone."""
+"""This node's part of the host overlay: addresses, keys and endpoints of all nodes."""
+
 POD_ROUTES_CONFIG = ETC_DIR + "/pod-routes.json"
-"""Which node holds which pod subnet: written once the subnets are claimed."""
+"""The pod subnets of each node; written once they are claimed."""
+
 WIREGUARD_KEY = ETC_DIR + "/wireguard.key"
+"""This node's private key."""
+
 OVERLAY_STATE = RUN_DIR + "/overlay.json"
-"""Which way leads to each node now: written by the overlay's agent."""
-OVERLAY_STATE_SECONDS = 20.0
-"""After which nobody stands behind that file any more: the agent renews it every 5 s."""
+"""The path to each node at present; written by the overlay's agent."""
+
 PYTHON_PACKAGES = "/usr/lib/python3/dist-packages"
-"""Where the distribution has ovs, pyroute2, etcd3 and grpc; the launcher's -S hides it from sys.path."""
+"""Where the distribution has ovs, pyroute2, etcd3 and grpc. The launcher's option -S keeps it out of sys.path."""
 
 SYSCTL_FILE = "/etc/sysctl.d/60-evio.conf"
-"""What lets the node forward for its pods from its boot on: written with the pod bridge."""
+"""The kernel settings with which the node forwards packets of its pods; written with the pod bridge."""
+
+MACHINE_ID = "/etc/machine-id"
+"""The machine's id (machine-id(5))."""
+
+XMPP_PKI_DIR = "/etc/prosody/evio-pki"
+"""The signalling server's certificate, where the site has none of its own."""
+
+XMPP_GROUPS_FILE = "/etc/prosody/evio-groups.txt"
+"""The file of prosody's mod_groups: which accounts are in each other's rosters."""
+
+XMPP_DATA_DIR = "/var/lib/prosody"
+"""Where Debian's prosody keeps the accounts."""

@@ -1,49 +1,72 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Certificates where nobody else makes them: a CA and what it vouches for, laid out as a service expects them.
+"""Issue certificates for etcd and for the XMPP server on sites that have none: a CA, and the certificates it signs.
 
-Those of etcd and of its clients are laid out as kubeadm does it.
+Files have the names and places that the services expect; for etcd those are kubeadm's. Needs cryptography on the host.
 """
 
 from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .atomic_file import write_atomic
 from .errors import EvioError
 
+try:
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+        load_pem_private_key,
+    )
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+except ImportError as error:
+    _MISSING_LIBRARY: ImportError | None = error
+else:
+    _MISSING_LIBRARY = None
+
 PKI_DIR = "/etc/kubernetes/pki"
+"""kubeadm's directory."""
+
 _CA_DAYS = 3650
 _LEAF_DAYS = 365
 _RENEW_DAYS = 90
-"""A leaf with fewer days left is issued anew at the next run."""
+"""A certificate that is valid for fewer days is issued again at the next run; a CA is never."""
 
 
 class PkiError(EvioError):
-    """A certificate cannot be made, or what is there must not be replaced."""
+    """A certificate cannot be read or issued, or the existing one must not be replaced."""
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A certificate to be issued; ``path`` is below the PKI directory, without its suffix."""
+    """A certificate that the CA signs."""
 
     path: str
+    """Of certificate and key, below the PKI directory and without the suffix."""
     common_name: str
+    """Empty for the name of the member."""
     organization: str | None
     server: bool
-    """Names the member and may be shown by a server; every leaf may be shown by a client."""
+    """Whether it is a server's: it has the member's names and addresses. A client can use every certificate."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A CA, by its path below the PKI directory and its name, and what it issues."""
+    """A CA and the certificates that it signs."""
 
     ca: str
+    """Path below the PKI directory, without the suffix."""
     ca_name: str
+    """Common name."""
     leaves: tuple[Leaf, ...]
 
 
@@ -61,11 +84,15 @@ XMPP = Layout("ca", "evio-xmpp-ca", (Leaf("server", "", None, True),))
 
 
 def outdated(directory: str, name: str, addresses: Sequence[str], layout: Layout = ETCD) -> list[str]:
-    """Which of the certificates must be issued, the CA first; nothing is written.
+    """Return the paths of the certificates that must be issued, the CA first. Writes nothing.
 
-    A leaf must be where it is missing, near its end, of another CA, or without one of the member's names.
-    Raises PkiError for a CA without its key: it is somebody else's, and not ours to replace.
+    A certificate must be issued if it is missing, is about to expire, is of another CA, does not fit its key, or lacks
+    one of the member's names. Raises PkiError if the CA's key is needed and is not there: the site keeps it elsewhere.
     """
+    if _MISSING_LIBRARY is not None:
+        raise PkiError(
+            "certificates need the library cryptography: install the package python3-cryptography"
+        ) from _MISSING_LIBRARY
     base = Path(directory)
     ca = _load(base / f"{layout.ca}.crt")
     if ca is None:
@@ -81,14 +108,13 @@ def outdated(directory: str, name: str, addresses: Sequence[str], layout: Layout
 def issue(
     directory: str, name: str, addresses: Sequence[str], layout: Layout = ETCD, *, key_group: int | None = None
 ) -> list[str]:
-    """Issue what is outdated and return it. Keys are 0600; those of servers 0640 for the group, if one is given."""
+    """Issue the outdated certificates and return their paths.
+
+    Keys have the mode 0600; a server's key has 0640 and the group ``key_group``, if a group's id is given.
+    """
     stale = outdated(directory, name, addresses, layout)
     if not stale:
         return []
-    try:
-        from cryptography.hazmat.primitives.asymmetric import ec
-    except ImportError as error:
-        raise PkiError("making certificates needs cryptography: install the package python3-cryptography") from error
     base = Path(directory)
     (base / layout.ca).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     if layout.ca in stale:
@@ -110,9 +136,7 @@ def _is_good(base: Path, leaf: Leaf, ca: Any, names: set[str]) -> bool:
     if certificate is None or not (base / f"{leaf.path}.key").exists() or certificate.issuer != ca.subject:
         return False
     if _load_key(base / f"{leaf.path}.key").public_key().public_numbers() != certificate.public_key().public_numbers():
-        return False  # A run was killed between writing the key and its certificate.
-    from cryptography import x509
-
+        return False  # An earlier run was killed between writing the key and writing the certificate.
     if not _is_signed_by(certificate, ca.public_key()):
         return False
     if _end(certificate) - _now() < datetime.timedelta(days=_RENEW_DAYS):
@@ -125,10 +149,10 @@ def _is_good(base: Path, leaf: Leaf, ca: Any, names: set[str]) -> bool:
 
 
 def _is_signed_by(certificate: Any, key: Any) -> bool:
-    """By an RSA key too, kubeadm's default. cryptography has a method for it from version 40 on; Debian 12 has 38."""
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+    """Return whether this key has signed the certificate: an elliptic curve's key, or RSA, which kubeadm uses.
 
+    cryptography has a method for this since version 40; Debian 12 has 38.
+    """
     algorithm = certificate.signature_hash_algorithm
     scheme = (padding.PKCS1v15(), algorithm) if isinstance(key, rsa.RSAPublicKey) else (ec.ECDSA(algorithm),)
     try:
@@ -143,35 +167,27 @@ def _names(leaf: Leaf, name: str, addresses: Sequence[str]) -> set[str]:
 
 
 def _ca_builder(name: str) -> Any:
-    from cryptography import x509
-
     builder = x509.CertificateBuilder().subject_name(_subject(name, None))
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     return builder.add_extension(_key_usage(sign=True), critical=True)
 
 
 def _leaf_builder(leaf: Leaf, name: str, addresses: Sequence[str]) -> Any:
-    from cryptography import x509
-    from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
-
     builder = x509.CertificateBuilder().subject_name(_subject(leaf.common_name or name, leaf.organization))
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_key_usage(sign=False), critical=True)
-    # A server's certificate is shown by a client too: etcd's own gateway is a client of etcd.
-    usages = [Usage.SERVER_AUTH, Usage.CLIENT_AUTH] if leaf.server else [Usage.CLIENT_AUTH]
+    # etcd's own gRPC gateway connects to etcd as a client, with the server's certificate.
+    usages = [*([ExtendedKeyUsageOID.SERVER_AUTH] if leaf.server else []), ExtendedKeyUsageOID.CLIENT_AUTH]
     builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
     names = sorted(_names(leaf, name, addresses))
     if names:
         builder = builder.add_extension(
-            x509.SubjectAlternativeName([_general_name(one) for one in names]), critical=False
+            x509.SubjectAlternativeName([_general_name(text) for text in names]), critical=False
         )
     return builder
 
 
 def _sign(builder: Any, key: Any, ca_key: Any, issuer: Any, *, days: int) -> Any:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-
     now = _now()
     builder = builder.issuer_name(issuer).public_key(key.public_key())
     builder = builder.serial_number(x509.random_serial_number())
@@ -185,9 +201,6 @@ def _sign(builder: Any, key: Any, ca_key: Any, issuer: Any, *, days: int) -> Any
 
 
 def _subject(common_name: str, organization: str | None) -> Any:
-    from cryptography import x509
-    from cryptography.x509.oid import NameOID
-
     names = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
     if organization:
         names.insert(0, x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization))
@@ -195,8 +208,6 @@ def _subject(common_name: str, organization: str | None) -> Any:
 
 
 def _key_usage(*, sign: bool) -> Any:
-    from cryptography import x509
-
     return x509.KeyUsage(
         digital_signature=True,
         key_encipherment=not sign,
@@ -211,8 +222,6 @@ def _key_usage(*, sign: bool) -> Any:
 
 
 def _general_name(name: str) -> Any:
-    from cryptography import x509
-
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
@@ -220,10 +229,6 @@ def _general_name(name: str) -> Any:
 
 
 def _load(path: Path) -> Any:
-    try:
-        from cryptography import x509
-    except ImportError as error:
-        raise PkiError("reading certificates needs cryptography: install the package python3-cryptography") from error
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except FileNotFoundError:
@@ -233,8 +238,6 @@ def _load(path: Path) -> Any:
 
 
 def _load_key(path: Path) -> Any:
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
     try:
         return load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError) as error:
@@ -242,25 +245,10 @@ def _load_key(path: Path) -> Any:
 
 
 def _store(base: Path, path: str, key: Any, certificate: Any, key_group: int | None) -> None:
-    """The key first: a certificate is there only with its key."""
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
+    """Write the key first, so that every certificate has its key."""
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
-    _write(base / f"{path}.key", pem, 0o600 if key_group is None else 0o640, key_group)
-    _write(base / f"{path}.crt", certificate.public_bytes(Encoding.PEM), 0o644, None)
-
-
-def _write(path: Path, content: bytes, mode: int, group: int | None) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "wb") as stream:
-        if group is not None:
-            os.fchown(descriptor, -1, group)
-        os.fchmod(descriptor, mode)
-        stream.write(content)
-        stream.flush()
-        os.fsync(descriptor)
-    os.rename(temporary, path)
+    write_atomic(base / f"{path}.key", pem, mode=0o600 if key_group is None else 0o640, gid=key_group)
+    write_atomic(base / f"{path}.crt", certificate.public_bytes(Encoding.PEM), mode=0o644)
 
 
 def _now() -> datetime.datetime:
@@ -268,7 +256,7 @@ def _now() -> datetime.datetime:
 
 
 def _end(certificate: Any) -> datetime.datetime:
-    # cryptography has the time with its zone from version 42 on, Debian 12 has 38.
+    # cryptography returns the time with its zone since version 42; Debian 12 has 38.
     if hasattr(certificate, "not_valid_after_utc"):
         end: datetime.datetime = certificate.not_valid_after_utc
         return end

@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Subnet arithmetic: from PodCIDR and NodeBits to the subnet of a node, its gateway and its pods' addresses.
+"""Subnet arithmetic: from PodCIDR and NodeBits to a node's subnet, its gateway and its pods' addresses.
 
-Pure, for IPv4 and IPv6 alike. Who gets which subnet is the registry's subject.
+Pure, and the same for IPv4 and IPv6. ``claims`` decides which node gets which subnet.
 """
 
 from __future__ import annotations
@@ -15,24 +15,28 @@ from typing import Union
 from .errors import EvioError
 
 Network = Union[IPv4Network, IPv6Network]  # noqa: UP007  ansible-test takes | between classes for an error
+
 _FEWEST_HOST_BITS = 2
+"""Of a node's subnet: its gateway and one pod need two addresses, besides the first and the last one."""
+
 _MOST_NODE_BITS = 16
-"""65 536 nodes: the most a pool is made for, and what Kubernetes allows an IPv6 pool too."""
+"""65 536 nodes, the limit of this design; Kubernetes has the same limit for IPv6 pools."""
 
 
 class SubnetError(EvioError):
-    """A network or a number of bits that cannot be used; the message names the variable and the value."""
+    """A network or a number of bits cannot be used; the message names the variable and the value."""
 
 
 @dataclass(frozen=True)
 class NodeSubnet:
-    """The subnet of one node in one family."""
+    """A node's subnet of one pool."""
 
     cidr: str
-    """As in ``10.244.3.0/24``."""
+    """``10.244.3.0/24``, for example."""
 
     @cached_property
     def network(self) -> Network:
+        """The subnet as a network object."""
         return ip_network(self.cidr)
 
     @property
@@ -42,7 +46,7 @@ class NodeSubnet:
 
     @property
     def gateway_address(self) -> str:
-        """The first host address, the bridge's."""
+        """The bridge's address: the first host address."""
         return str(self.network[1])
 
     @property
@@ -51,7 +55,7 @@ class NodeSubnet:
         return f"{self.gateway_address}/{self.network.prefixlen}"
 
     def gateway_in(self, segment: str) -> str:
-        """The bridge's address on a segment that all nodes' pods share, with that network's prefix length."""
+        """Return the bridge's address with the prefix length of ``segment``, a network that all nodes' pods share."""
         return f"{self.gateway_address}/{ip_network(segment).prefixlen}"
 
     @property
@@ -61,19 +65,20 @@ class NodeSubnet:
 
     @property
     def range_end(self) -> str:
-        """The last pod's address: the last one is left out in both families, IPv4's broadcast."""
+        """The last pod's address. The subnet's last address is not used: in IPv4 it is the broadcast address."""
         return str(self.network[-2])
 
 
 @dataclass(frozen=True)
 class Pool:
-    """One family's pool: a pod network cut into 2**node_bits subnets of equal size. Made by parse_pool."""
+    """The pool of one family: a pod network that is divided into 2**node_bits subnets. parse_pool checks the values."""
 
     pod_cidr: str
     node_bits: int
 
     @cached_property
     def network(self) -> Network:
+        """The pod network as a network object."""
         return ip_network(self.pod_cidr)
 
     @property
@@ -83,16 +88,16 @@ class Pool:
 
     @property
     def prefix_length(self) -> int:
-        """Of a node's subnet."""
+        """The prefix length of a node's subnet."""
         return self.network.prefixlen + self.node_bits
 
     @property
     def size(self) -> int:
-        """How many subnets there are."""
+        """The number of subnets."""
         return 1 << self.node_bits
 
     def subnet(self, index: int) -> NodeSubnet:
-        """The subnet at this place, from 0 on. Raises IndexError outside the pool."""
+        """Return the subnet with this index, counted from 0. Raises IndexError outside the pool."""
         if not 0 <= index < self.size:
             raise IndexError(f"{self.pod_cidr} has {self.size} subnets, none of number {index}")
         first = int(self.network.network_address) + (index << self._host_bits)
@@ -100,13 +105,14 @@ class Pool:
         return NodeSubnet(f"{address}/{self.prefix_length}")
 
     def index(self, cidr: str) -> int:
-        """The place of a subnet. Raises SubnetError if it is none of this pool's."""
+        """Return the index of a subnet. Raises SubnetError if it is not a subnet of this pool."""
         network = _network("subnet", cidr)
         if cidr not in self:
             raise SubnetError(f"{cidr} is not one of the /{self.prefix_length} subnets of {self.pod_cidr}")
         return (int(network.network_address) - int(self.network.network_address)) >> self._host_bits
 
     def __contains__(self, cidr: object) -> bool:
+        """Return whether this is one of the pool's subnets."""
         try:
             network = ip_network(str(cidr))
         except ValueError:
@@ -121,7 +127,7 @@ class Pool:
 def parse_pool(
     pod_cidr: str, node_bits: int | str, *, names: tuple[str, str] = ("evio_pod_cidr", "evio_node_bits")
 ) -> Pool:
-    """One family's pool. Raises SubnetError in terms of ``names``, the variables the values came from."""
+    """Return the pool of one network. Raises SubnetError; ``names`` are the two variables that its message names."""
     network = _network(names[0], pod_cidr)
     try:
         bits = int(str(node_bits).strip())
@@ -145,17 +151,17 @@ def parse_pool(
 def parse_pools(
     pod_cidr: str, node_bits: int | str, *, names: tuple[str, str] = ("evio_pod_cidr", "evio_node_bits")
 ) -> tuple[Pool, ...]:
-    """The pools of ``"10.244.0.0/16"`` and ``8``; for dual stack, of ``"10.244.0.0/16,fd00::/48"`` and ``"8,16"``.
+    """Return the pools of all networks: of ``"10.244.0.0/16,fd00::/48"`` and ``"8,16"``, for example.
 
-    One number of bits counts for both families. Raises SubnetError for two networks of one family.
+    A single number of bits holds for all networks. Raises SubnetError, also for two networks of one family.
     """
     cidrs = [cidr.strip() for cidr in pod_cidr.split(",")]
-    bits = [one.strip() for one in str(node_bits).split(",")]
+    bits = [number.strip() for number in str(node_bits).split(",")]
     if len(bits) == 1:
         bits *= len(cidrs)
     if len(bits) != len(cidrs):
         raise SubnetError(f"{names[1]}: {node_bits!r} has {len(bits)} numbers for {len(cidrs)} networks in {names[0]}")
-    pools = tuple(parse_pool(cidr, one, names=names) for cidr, one in zip(cidrs, bits, strict=True))
+    pools = tuple(parse_pool(cidr, number, names=names) for cidr, number in zip(cidrs, bits, strict=True))
     if len({pool.family for pool in pools}) != len(pools):
         raise SubnetError(
             f"{names[0]}: {pod_cidr!r} has two networks of one family; give one IPv4 and one IPv6 network"
@@ -163,8 +169,13 @@ def parse_pools(
     return pools
 
 
+def check_network(name: str, cidr: str) -> None:
+    """Raise SubnetError unless this is a network in CIDR notation; ``name`` is the variable that has it."""
+    _network(name, cidr)
+
+
 def refuse_overlaps(cidrs: Mapping[str, str]) -> None:
-    """Raise SubnetError if any two of these networks, by the name of their variable, have an address in common."""
+    """Raise SubnetError if two of these networks overlap. They are given by the names of their variables."""
     networks = [(name, _network(name, cidr)) for name, cidr in cidrs.items()]
     for place, (name, network) in enumerate(networks):
         for other_name, other in networks[place + 1 :]:
@@ -173,7 +184,7 @@ def refuse_overlaps(cidrs: Mapping[str, str]) -> None:
 
 
 def reserved_places(pool: Pool, reserved: Sequence[str]) -> list[range]:
-    """The places of those subnets of the pool that touch a reserved network: what no node may be given."""
+    """Return the indexes of the pool's subnets that overlap a reserved network, as ranges. Raises SubnetError."""
     places = []
     for cidr in reserved:
         network = _network("reserved_cidrs", cidr)
@@ -186,9 +197,9 @@ def reserved_places(pool: Pool, reserved: Sequence[str]) -> list[range]:
     return places
 
 
-def overlaps(one: Network, other: Network) -> bool:
-    """Whether two networks share an address; those of different families never do."""
-    return one.version == other.version and one.overlaps(other)
+def overlaps(first: Network, second: Network) -> bool:
+    """Return whether two networks share an address. Networks of different families never do."""
+    return first.version == second.version and first.overlaps(second)
 
 
 def _network(name: str, value: str) -> Network:

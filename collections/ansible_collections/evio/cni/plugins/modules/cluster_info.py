@@ -1,16 +1,17 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The inventory's description of a cluster, checked as a whole: arguments in, the library's verdict out."""
+"""Ansible module that checks the inventory's description of a cluster; the checks are in inventory/cluster."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cluster_info
-short_description: Check the description of a cluster before anything is changed
+short_description: Check the description of a cluster
 version_added: 0.1.0
 description:
-  - Fails with one sentence that names the variable and the value where networks overlap or are none, where there are
-    more nodes than subnets, or where a node has no address. Changes nothing. Run it once, on the control machine.
+  - Fails with a message that names the variable and its value, for example if networks overlap, if there are more
+    nodes than subnets, or if a node has no address.
+  - Changes nothing. Run it once, on the control machine.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -32,11 +33,11 @@ options:
     type: str
     required: true
   pod_cidr:
-    description: The variable C(evio_pod_cidr), one network, or one a family with a comma between them.
+    description: The variable C(evio_pod_cidr). One network, or an IPv4 and an IPv6 network separated by a comma.
     type: str
     required: true
   node_bits:
-    description: The variable C(evio_node_bits), one number, or one for each network of O(pod_cidr).
+    description: The variable C(evio_node_bits). One number, or one for each network of O(pod_cidr).
     type: str
     required: true
   overlay:
@@ -44,7 +45,7 @@ options:
     type: str
     required: true
   mtu:
-    description: The variable C(evio_mtu), in bytes, where it is given.
+    description: The variable C(evio_mtu) in bytes, if it is given.
     type: int
   reserved_cidrs:
     description: The variable C(evio_reserved_cidrs).
@@ -57,11 +58,11 @@ options:
     elements: str
     required: true
   leaving:
-    description: Names of nodes that are to be removed; fails where the cluster cannot do without them.
+    description: Names of nodes that will be removed. Fails if the cluster cannot work without them.
     type: list
     elements: str
   node_descriptions:
-    description: The hosts of the group C(evio_nodes).
+    description: The hosts of the group C(evio_nodes), as the filter P(evio.cni.node_description#filter) returns them.
     type: list
     elements: dict
     required: true
@@ -74,22 +75,22 @@ options:
         description: The host's C(evio_host_overlay_address).
         type: str
       public_endpoint:
-        description: The host's C(evio_public_endpoint), where it has one.
+        description: The host's C(evio_public_endpoint), if it has one.
         type: str
       host_account:
-        description: The name of the host's C(evio_xmpp_host_account), with EdgeVPN.io.
+        description: Username of the host's C(evio_xmpp_host_account). Only with EdgeVPN.io.
         type: str
       pod_account:
-        description: The name of the host's C(evio_xmpp_pod_account), with EdgeVPN.io.
+        description: Username of the host's C(evio_xmpp_pod_account). Only with EdgeVPN.io.
         type: str
       evio_node_id:
-        description: The host's C(evio_node_id), with EdgeVPN.io, where it has one.
+        description: The host's C(evio_node_id), if it has one. Only with EdgeVPN.io.
         type: str
   xmpp_host:
-    description: EdgeVPN.io's signalling server.
+    description: Name or address of EdgeVPN.io's signalling server.
     type: str
   overlay_ids:
-    description: EdgeVPN.io's ids of the host overlay and of the pod overlay.
+    description: EdgeVPN.io's ids of the host overlay and of the pod overlay, in this order.
     type: list
     elements: str
     default: []
@@ -121,16 +122,58 @@ EXAMPLES = r"""
 
 RETURN = r"""
 relays:
-  description: Names of the nodes that others reach without a NAT in between.
+  description: Names of the nodes that have a public endpoint.
   returned: success
   type: list
   elements: str
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.errors import EvioError
 from ..module_utils.inventory.cluster import Cluster, EdgeVpnMember, EdgeVpnSite, Node, check_cluster, check_leaving
+from ..module_utils.module_runner import Module, run_module
+
+
+class ClusterInfo:
+    """One run: check the cluster, and which of its nodes may leave."""
+
+    def __init__(self, module: Module) -> None:
+        self.params = module.params
+
+    def run(self) -> dict[str, Any]:
+        cluster = self._cluster()
+        check_cluster(cluster)
+        if self.params["leaving"] is not None:
+            check_leaving(cluster, self.params["leaving"])
+        return {"changed": False, "relays": [node.name for node in cluster.nodes if node.public_endpoint]}
+
+    def _cluster(self) -> Cluster:
+        params = self.params
+        return Cluster(
+            name=params["name"],
+            host_overlay_cidr=params["host_overlay_cidr"],
+            pod_cidr=params["pod_cidr"],
+            node_bits=params["node_bits"],
+            nodes=tuple(_node(description) for description in params["node_descriptions"]),
+            overlay=params["overlay"],
+            mtu=params["mtu"],
+            reserved_cidrs=tuple(params["reserved_cidrs"]),
+            control_plane=tuple(params["control_plane"]),
+            evio=EdgeVpnSite(params["xmpp_host"] or "", tuple(params["overlay_ids"]), tuple(params["signalling"])),
+        )
+
+
+def _node(description: dict[str, Any]) -> Node:
+    return Node(
+        description["name"],
+        description["host_overlay_address"] or None,
+        description["public_endpoint"] or None,
+        EdgeVpnMember(
+            description["host_account"] or "", description["pod_account"] or "", description["evio_node_id"] or ""
+        ),
+    )
 
 
 def main() -> None:
@@ -164,35 +207,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    params = module.params
-    nodes = tuple(
-        Node(
-            node["name"],
-            node["host_overlay_address"] or None,
-            node["public_endpoint"] or None,
-            EdgeVpnMember(node["host_account"] or "", node["pod_account"] or "", node["evio_node_id"] or ""),
-        )
-        for node in params["node_descriptions"]
-    )
-    cluster = Cluster(
-        name=params["name"],
-        host_overlay_cidr=params["host_overlay_cidr"],
-        pod_cidr=params["pod_cidr"],
-        node_bits=params["node_bits"],
-        nodes=nodes,
-        overlay=params["overlay"],
-        mtu=params["mtu"],
-        reserved_cidrs=tuple(params["reserved_cidrs"]),
-        control_plane=tuple(params["control_plane"]),
-        evio=EdgeVpnSite(params["xmpp_host"] or "", tuple(params["overlay_ids"]), tuple(params["signalling"])),
-    )
-    try:
-        check_cluster(cluster)
-        if params["leaving"] is not None:
-            check_leaving(cluster, params["leaving"])
-    except EvioError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(changed=False, relays=[node.name for node in nodes if node.public_endpoint])
+    run_module(module, ClusterInfo)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,25 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The node's conflist as an Ansible resource: conflist shapes it, conf_dir puts it in place, cri asks the runtime."""
+"""Ansible module that keeps a node's conflist. cni/conflist builds it, conf_dir writes it, cri asks the runtime."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cni_config
-short_description: The CNI configuration of a node
+short_description: Configure the pod network of a node
 version_added: 0.1.0
 description:
-  - Writes C(10-evio.conflist) for the C(evio) plugin with host-local IPAM, as the last step of a node's set-up, in the
-    one way that containerd notices, and then asks the container runtime over CRI whether it has loaded it.
-  - The plugins C(portmap) and C(bandwidth) are chained where their binaries are there.
+  - Writes C(10-evio.conflist) for the CNI plugin C(evio) with host-local IPAM. This is the last step of setting up a
+    node.
+  - Renames the file within its directory, because containerd does not notice a file that is moved in from elsewhere.
+    Then asks the container runtime over CRI whether it has loaded the file.
+  - Chains the plugins C(portmap) and C(bandwidth) if their binaries are installed.
+  - Removes the fence of M(evio.cni.node_fence), since the node is now configured for a valid claim.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
   - evio.cni.attributes
+  - evio.cni.ovsdb
 attributes:
   check_mode:
     support: full
@@ -24,26 +28,29 @@ attributes:
   idempotent:
     support: full
 requirements:
-  - python3-grpcio, where O(cri_socket) is given
+  - python3-grpcio, if O(cri_socket) is given
 options:
   state:
-    description: Whether the file is there. Drain the node before you take it away, a runtime needs it to stop pods.
+    description:
+      - Whether the file exists.
+      - Drain the node before you use V(absent), because the runtime needs the file to stop pods.
     type: str
     choices: [present, absent]
     default: present
   bridge:
-    description: The OVS bridge that pods are plugged into. Required for O(state=present).
+    description: The OVS bridge that pods are plugged into. Required with O(state=present).
     type: str
   subnets:
-    description: The node's subnets in CIDR notation, at most one a family. Required for O(state=present).
+    description: The node's subnets in CIDR notation, at most one IPv4 and one IPv6. Required with O(state=present).
     type: list
     elements: str
   cluster_cidrs:
-    description: Networks that are never masqueraded, both overlays. Required for O(state=present).
+    description:
+      - Networks to which packets of pods are never masqueraded, that is both overlays. Required with O(state=present).
     type: list
     elements: str
   mtu:
-    description: MTU of the pods in bytes, the same as the bridge's. Required for O(state=present).
+    description: MTU of the pods in bytes, equal to the bridge's. Required with O(state=present).
     type: int
   epoch:
     description: Revision of the node's claim in etcd.
@@ -55,7 +62,7 @@ options:
     choices: [system, netdev]
     default: system
   ip_masq:
-    description: Whether what pods send out of the overlays gets the node's address.
+    description: Whether packets that pods send to other networks get the node's address.
     type: bool
     default: true
   port_security:
@@ -64,13 +71,14 @@ options:
     default: true
   pod_segments:
     description:
-      - Pod networks of which all nodes' bridges are one layer-2 segment, as EdgeVPN.io makes it, at most one a family.
-        The bridge's gateway has the network's prefix length there.
+      - Pod networks in which the bridges of all nodes form one layer-2 segment, as with EdgeVPN.io. At most one IPv4
+        and one IPv6 network.
+      - The bridge's gateway has the prefix length of such a network.
     type: list
     elements: str
     default: []
   flat:
-    description: On O(pod_segments), have the whole network on the pods' link, and not their node's subnet.
+    description: Gives a pod's address the prefix length of its network in O(pod_segments), not of the node's subnet.
     type: bool
     default: false
   name:
@@ -78,34 +86,30 @@ options:
     type: str
     default: evio
   conf_dir:
-    description: The directory the runtime reads.
+    description: The directory that the container runtime reads its CNI configuration from.
     type: path
     default: /etc/cni/net.d
   plugin_dirs:
-    description: Where the binaries of chained plugins are looked for.
+    description: The directories in which the binaries of chained plugins are looked for.
     type: list
     elements: path
     default: [/opt/cni/bin, /usr/lib/cni]
-  ovsdb:
-    description: Socket of the OVSDB server.
-    type: str
-    default: unix:/var/run/openvswitch/db.sock
   state_dir:
-    description: The plugin's journal.
+    description: The state directory of the CNI plugin.
     type: path
     default: /var/lib/evio-cni
   cri_socket:
-    description: The container runtime's socket. Not asked where this is empty, or in check mode.
+    description: The container runtime's socket. If it is empty, and in check mode, the runtime is not asked.
     type: str
     default: ""
   timeout:
-    description: Seconds the runtime gets to load the file.
+    description: Seconds within which the runtime has to load the file.
     type: float
     default: 10.0
 """
 
 EXAMPLES = r"""
-- name: Configure the pod network, and see that containerd has loaded it
+- name: Configure the pod network, and wait until containerd has loaded it
   evio.cni.cni_config:
     bridge: br-evio
     subnets: [10.244.3.0/24]
@@ -116,16 +120,16 @@ EXAMPLES = r"""
 
 RETURN = r"""
 path:
-  description: The file.
-  returned: always
+  description: Path of the file.
+  returned: success
   type: str
   sample: /etc/cni/net.d/10-evio.conflist
 conflist:
-  description: What is in it.
+  description: Content of the file.
   returned: O(state=present)
   type: dict
 loaded:
-  description: Whether the runtime was asked and has loaded it.
+  description: Whether the runtime was asked and has loaded the file.
   returned: O(state=present)
   type: bool
 """
@@ -138,56 +142,53 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import paths
 from ..module_utils.cni import conf_dir, cri
 from ..module_utils.cni.conflist import CHAINED_PLUGINS, PodNetwork, build_conflist
-from ..module_utils.errors import EvioError
-from ..module_utils.state import fence
+from ..module_utils.defaults import DATAPATH_TYPE
+from ..module_utils.differences import Differences
+from ..module_utils.managed_file import ManagedFile, result_of
+from ..module_utils.module_runner import Module, run_module
+from ..module_utils.names import DATAPATH_TYPES
+from ..module_utils.state.fence import read_fence, take_down_fence
 from ..module_utils.subnets import NodeSubnet
 
 
 class CniConfig:
-    """One run: read the file once, compare, act unless in check mode."""
+    """One run: read the file and the fence once, compare, act unless in check mode."""
 
-    def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
-        self.directory: str = module.params["conf_dir"]
-        self.path = os.path.join(self.directory, paths.CONFLIST_NAME)
-        self.before = conf_dir.read_conflist(self.directory)
+    def __init__(self, module: Module) -> None:
+        self.params = module.params
+        self.check_mode = module.check_mode
+        self.directory: str = self.params["conf_dir"]
+        self.file = ManagedFile(os.path.join(self.directory, paths.CONFLIST_NAME), mode=conf_dir.MODE)
+        self.fence = read_fence(self.params["state_dir"])
 
-    def present(self) -> dict[str, Any]:
+    def run(self) -> dict[str, Any]:
+        return self._present() if self.params["state"] == "present" else self._absent()
+
+    def _present(self) -> dict[str, Any]:
         conflist = build_conflist(self._network())
         conf_dir.refuse_competitors(self.directory)
-        is_fenced = fence.read_fence(self.module.params["state_dir"]) is not None
-        changed = not conf_dir.is_current(conflist, self.directory)
-        if not self.module.check_mode:
-            if changed:
-                conf_dir.write_conflist(conflist, self.directory)
-            # The claim that is configured here holds: etcd has just said so.
-            fence.take_down_fence(self.module.params["state_dir"])
+        change = self.file.change_to(conf_dir.render(conflist))
+        fence = Differences()
+        fence.compare("fence", None, self.fence)
+        if not self.check_mode:
+            conf_dir.write_conflist(conflist, self.directory)
+            # The caller has the claim from etcd, so it is valid.
+            take_down_fence(self.params["state_dir"])
         return {
-            **self._result(changed or is_fenced, conf_dir.render(conflist)),
+            **result_of(change, fence),
+            "path": str(self.file.path),
             "conflist": conflist,
             "loaded": self._await_runtime(conflist),
         }
 
-    def absent(self) -> dict[str, Any]:
-        changed = self.before is not None
-        if changed and not self.module.check_mode:
-            conf_dir.remove_conflist(self.directory)
-        return self._result(changed, None)
-
-    def _result(self, changed: bool, after: str | None) -> dict[str, Any]:
-        return {
-            "changed": changed,
-            "path": self.path,
-            "diff": {
-                "before_header": self.path,
-                "after_header": self.path,
-                "before": self.before or "",
-                "after": after or "",
-            },
-        }
+    def _absent(self) -> dict[str, Any]:
+        change = self.file.change_to(None)
+        if not self.check_mode:
+            change.apply()
+        return {**result_of(change), "path": str(self.file.path)}
 
     def _network(self) -> PodNetwork:
-        params = self.module.params
+        params = self.params
         return PodNetwork(
             name=params["name"],
             bridge=params["bridge"],
@@ -206,13 +207,13 @@ class CniConfig:
         )
 
     def _is_installed(self, plugin: str) -> bool:
-        return any(os.path.isfile(os.path.join(directory, plugin)) for directory in self.module.params["plugin_dirs"])
+        return any(os.path.isfile(os.path.join(directory, plugin)) for directory in self.params["plugin_dirs"])
 
     def _await_runtime(self, conflist: dict[str, Any]) -> bool:
-        socket = self.module.params["cri_socket"]
-        if not socket or self.module.check_mode:
+        socket = self.params["cri_socket"]
+        if not socket or self.check_mode:
             return False
-        cri.await_network(conflist, socket, timeout=self.module.params["timeout"])
+        cri.await_network(conflist, socket, timeout=self.params["timeout"])
         return True
 
 
@@ -225,14 +226,14 @@ def main() -> None:
             "cluster_cidrs": {"type": "list", "elements": "str"},
             "mtu": {"type": "int"},
             "epoch": {"type": "int", "default": 0},
-            "datapath_type": {"type": "str", "choices": ["system", "netdev"], "default": "system"},
+            "datapath_type": {"type": "str", "choices": list(DATAPATH_TYPES), "default": DATAPATH_TYPE},
             "ip_masq": {"type": "bool", "default": True},
             "port_security": {"type": "bool", "default": True},
             "pod_segments": {"type": "list", "elements": "str", "default": []},
             "flat": {"type": "bool", "default": False},
             "name": {"type": "str", "default": "evio"},
             "conf_dir": {"type": "path", "default": paths.CNI_CONF_DIR},
-            "plugin_dirs": {"type": "list", "elements": "path", "default": [paths.CNI_BIN_DIR, "/usr/lib/cni"]},
+            "plugin_dirs": {"type": "list", "elements": "path", "default": list(paths.PLUGIN_DIRS)},
             "ovsdb": {"type": "str", "default": paths.OVSDB},
             "state_dir": {"type": "path", "default": paths.STATE_DIR},
             "cri_socket": {"type": "str", "default": ""},
@@ -241,12 +242,7 @@ def main() -> None:
         required_if=[("state", "present", ["bridge", "subnets", "cluster_cidrs", "mtu"])],
         supports_check_mode=True,
     )
-    try:
-        config = CniConfig(module)
-        result = config.present() if module.params["state"] == "present" else config.absent()
-    except EvioError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+    run_module(module, CniConfig)
 
 
 if __name__ == "__main__":

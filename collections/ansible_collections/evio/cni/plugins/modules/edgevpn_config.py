@@ -1,21 +1,22 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""EdgeVPN.io's config.json as an Ansible resource: the library renders and checks it, this puts it in place."""
+"""Ansible module that keeps EdgeVPN.io's config.json; overlay/edgevpn/config builds and checks its content."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: edgevpn_config
-short_description: The configuration of EdgeVPN.io on a node
+short_description: Configure EdgeVPN.io on a node
 version_added: 0.1.0
 description:
   - Writes the C(config.json) of EdgeVPN.io 24.x for both overlays, readable by root alone, or removes it.
-  - Refuses what its controller would silently misread, also where it comes from O(overrides), and names that do not
-    resolve on the node, for which the controller would wait without end.
+  - Refuses settings that EdgeVPN.io's controller would misread without an error, also if they come from O(overrides).
+  - Refuses names that do not resolve on the node, since the controller would wait for them forever.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
   - evio.cni.attributes
+  - evio.cni.ovsdb
 attributes:
   check_mode:
     support: full
@@ -29,41 +30,43 @@ requirements:
 options:
   state:
     description:
-      - Whether the file is there. V(absent) also removes the bridges that EdgeVPN.io has made of it and leaves behind
-        when it is stopped, which it must have been.
+      - Whether the file exists.
+      - V(absent) also removes the bridges that EdgeVPN.io leaves behind when it is stopped. Stop EdgeVPN.io first.
     type: str
     choices: [present, absent]
     default: present
   cluster:
-    description: The cluster's name, from which ids of nodes are made. Required with O(state=present).
+    description: The cluster's name, from which the ids of nodes are made. Required with O(state=present).
     type: str
   node:
     description: This node's name in O(node_ids). Required with O(state=present).
     type: str
   node_ids:
     description:
-      - All nodes' ids by their names, 32 hexadecimal digits in lower case. Required with O(state=present).
-      - An empty one is made from the names of cluster and node, and stays.
+      - The ids of all nodes by the nodes' names, each 32 hexadecimal digits in lower case. Required with
+        O(state=present).
+      - An empty id is made from the names of cluster and node, and never changes.
     type: dict
   host_overlay:
     description: The overlay between the nodes. Required with O(state=present).
     type: dict
     suboptions: &suboptions
       id:
-        description: Its id, at most 12 characters; bridges are named after it.
+        description: The overlay's id, at most 12 characters. Its bridges are named after it.
         type: str
         required: true
       username:
-        description: Account on the signalling server, another one for each overlay.
+        description: Account on the signalling server. Each overlay needs an account of its own.
         type: str
         required: true
       password:
-        description: The account's password.
+        description: Password of the account.
         type: str
         required: true
       address:
         description: >-
-          Address and prefix length on the overlay's application bridge. Without one, what is in the file already stays.
+          Address and prefix length of the overlay's application bridge. If it is not given, the address that is in the
+          file stays.
         type: str
   pod_overlay:
     description: The overlay between the pods. Required with O(state=present).
@@ -73,61 +76,58 @@ options:
     description: Name or address of the signalling server. Required with O(state=present).
     type: str
   xmpp_port:
-    description: Its port.
+    description: Port of the signalling server.
     type: int
     default: 5222
   mtu:
-    description: Bytes of an IP packet on all bridges.
+    description: MTU of all bridges in bytes.
     type: int
     default: 1410
   stun:
-    description: STUN servers, C(host:port).
+    description: STUN servers, each as C(host:port).
     type: list
     elements: str
     default: []
   turn:
-    description: TURN servers, for pairs that cannot be punched.
+    description: TURN servers, for pairs of nodes whose NATs allow no direct tunnel.
     type: list
     elements: dict
     default: []
     suboptions:
       address:
-        description: C(host:port).
+        description: The server as C(host:port).
         type: str
         required: true
       user:
-        description: The account's name.
+        description: Name of the account on the server.
         type: str
         required: true
       password:
-        description: The account's password.
+        description: Password of the account.
         type: str
         required: true
   switch_protocol:
-    description: How the overlays' bridges avoid loops; V(learning) stands for not at all.
+    description: How the overlays' bridges avoid loops. V(learning) is a plain learning switch, which does not.
     type: str
     choices: [BF, STP, learning]
     default: BF
   ignored_interfaces:
-    description: Interfaces whose addresses are no candidates for tunnels, besides the usual ones.
+    description: Interfaces whose addresses EdgeVPN.io does not offer for tunnels, besides those of container networks.
     type: list
     elements: str
     default: []
   overrides:
     description:
-      - Merged over the file, dictionaries key by key; whatever else EdgeVPN.io knows. What other roles or nodes are
-        told of, as addresses, MTU and ids, has options of its own and cannot be changed here.
-      - What is called C(Password) in it is kept out of logs.
+      - Other settings of EdgeVPN.io. They are merged over the file, dictionaries key by key.
+      - Addresses, MTU and ids cannot be changed here, because other roles and nodes are told about them. Use their own
+        options.
+      - Values of keys named C(Password) are kept out of logs.
     type: dict
     default: {}
   path:
-    description: The file.
+    description: Path of the file.
     type: path
     default: /etc/opt/evio/config.json
-  ovsdb:
-    description: Socket of the OVSDB server.
-    type: str
-    default: unix:/var/run/openvswitch/db.sock
 """
 
 EXAMPLES = r"""
@@ -150,12 +150,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 path:
-  description: The file.
-  returned: always
+  description: Path of the file.
+  returned: success
   type: str
   sample: /etc/opt/evio/config.json
 pod_bridge:
-  description: The bridge that pods plug into.
+  description: The bridge that pods are plugged into.
   returned: when O(state=present)
   type: str
   sample: appPODOVL
@@ -169,31 +169,30 @@ node_id:
   returned: when O(state=present)
   type: str
 bridges:
-  description: The bridges that were removed, or would be.
+  description: The bridges that were removed or, in check mode, would be removed.
   returned: when O(state=absent)
   type: list
   elements: str
 """
 
-import contextlib
 import json
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
-from ..module_utils.atomic_file import write_atomic
-from ..module_utils.errors import EvioError
+from ..module_utils.differences import Differences
+from ..module_utils.managed_file import ManagedFile, result_of
+from ..module_utils.module_runner import Module, run_module
+from ..module_utils.overlay.edgevpn.accounts import XmppAccount
 from ..module_utils.overlay.edgevpn.config import (
     CONFIG_PATH,
     EdgeVpnConfigError,
     EdgeVpnNode,
     EdgeVpnOverlay,
     TurnServer,
-    XmppAccount,
     app_bridge_address,
     build_edgevpn_config,
     check_node_ids,
@@ -205,57 +204,55 @@ from ..module_utils.ovs.bridge import remove_bridge
 
 MODE = 0o600
 SECRET_KEY = "Password"
-"""What EdgeVPN.io calls its secrets, wherever they stand."""
+"""EdgeVPN.io's name for every secret in the file."""
 
 
-class EvioConfig:
-    """One run: read the file once, render, compare, write unless in check mode."""
+class EdgeVpnConfig:
+    """One run: read the file once, build the wanted content, compare, write unless in check mode."""
 
-    def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
-        self.params: dict[str, Any] = module.params
-        # Not known to the argument_spec, as those of its own options are.
+    def __init__(self, module: Module) -> None:
+        self.params = module.params
+        self.check_mode = module.check_mode
+        # The argument_spec marks the module's own secrets, but does not know those in overrides.
         module.no_log_values.update(_secrets(self.params["overrides"]))
-        self.path = Path(self.params["path"])
-        self.before = self._read()
+        self.file = ManagedFile(self.params["path"], mode=MODE, show=_without_secrets)
+        self.existing = _parsed(self.file.text)
 
-    def present(self) -> dict[str, Any]:
+    def run(self) -> dict[str, Any]:
+        return self._present() if self.params["state"] == "present" else self._absent()
+
+    def _present(self) -> dict[str, Any]:
         node = self._node()
-        wanted = build_edgevpn_config(node)
-        _check_names(wanted)
-        text = _text(wanted)
-        changed = self.before != text or self.path.stat().st_mode & 0o777 != MODE
-        if changed and not self.module.check_mode:
-            self._write(text)
+        config = build_edgevpn_config(node)
+        _check_names(config)
+        change = self.file.change_to(_rendered(config))
+        if not self.check_mode:
+            change.apply()
         return {
-            **self._result(changed, _text(_without_secrets(wanted))),
+            **result_of(change),
+            "path": str(self.file.path),
             "pod_bridge": node.pod_overlay.bridge,
             "host_bridge": node.host_overlay.bridge,
             "node_id": node.node_id,
         }
 
-    def absent(self) -> dict[str, Any]:
-        """The file goes last: it tells which bridges there are."""
-        removed = [
-            name
-            for name in configured_bridges(self._existing())
-            if remove_bridge(name, ovsdb=self.params["ovsdb"], dry_run=self.module.check_mode, only_ours=False)
-        ]
-        if not self.module.check_mode:
-            self.path.unlink(missing_ok=True)
-        return {**self._result(self.before is not None, ""), "bridges": removed}
-
-    def _result(self, changed: bool, after: str) -> dict[str, Any]:
+    def _absent(self) -> dict[str, Any]:
+        removed = [name for name in configured_bridges(self.existing) if self._remove_bridge(name)]
+        bridges = Differences()
+        bridges.compare("bridges", [], removed)
+        change = self.file.change_to(None)
+        if not self.check_mode:
+            # Last, because the file names the bridges that a run that was killed has to remove when it is repeated.
+            change.apply()
         return {
-            "changed": changed,
-            "path": str(self.path),
-            "diff": {
-                "before_header": str(self.path),
-                "after_header": str(self.path),
-                "before": _text(_without_secrets(self._existing())) if self.before else "",
-                "after": after,
-            },
+            **result_of(change, bridges),
+            "path": str(self.file.path),
+            "bridges": removed,
         }
+
+    def _remove_bridge(self, name: str) -> bool:
+        # EdgeVPN.io's bridges do not have our mark.
+        return remove_bridge(name, ovsdb=self.params["ovsdb"], dry_run=self.check_mode, only_ours=False)
 
     def _node(self) -> EdgeVpnNode:
         params = self.params
@@ -264,7 +261,7 @@ class EvioConfig:
         }
         check_node_ids(identities)
         if params["node"] not in identities:
-            raise EdgeVpnConfigError(f"node_ids: {params['node']!r}, this node, is not among them")
+            raise EdgeVpnConfigError(f"node_ids has no entry for this node, {params['node']!r}; add it")
         protocol = params["switch_protocol"]
         return EdgeVpnNode(
             node_id=identities[params["node"]],
@@ -281,32 +278,20 @@ class EvioConfig:
         )
 
     def _overlay(self, overlay: dict[str, Any]) -> EdgeVpnOverlay:
-        address = overlay["address"] or app_bridge_address(self._existing(), overlay["id"])
+        address = overlay["address"] or app_bridge_address(self.existing, overlay["id"])
         return EdgeVpnOverlay(overlay["id"], XmppAccount(overlay["username"], overlay["password"]), address)
 
-    def _existing(self) -> dict[str, Any]:
-        """What Evio was told before; a file that is no JSON is written anew."""
-        with contextlib.suppress(ValueError):
-            data = json.loads(self.before or "{}")
-            return data if isinstance(data, dict) else {}
+
+def _parsed(text: str | None) -> dict[str, Any]:
+    """Return the content of the file; empty if there is no file or its content is not a JSON object."""
+    try:
+        config = json.loads(text or "{}")
+    except ValueError:
         return {}
-
-    def _read(self) -> str | None:
-        try:
-            return self.path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-        except (OSError, UnicodeDecodeError) as error:
-            raise EdgeVpnConfigError(f"cannot read {self.path}: {error}") from error
-
-    def _write(self, text: str) -> None:
-        try:
-            write_atomic(self.path, text, mode=MODE)
-        except OSError as error:
-            raise EdgeVpnConfigError(f"cannot write {self.path}: {error.strerror}") from error
+    return config if isinstance(config, dict) else {}
 
 
-def _text(config: dict[str, Any]) -> str:
+def _rendered(config: dict[str, Any]) -> str:
     return json.dumps(config, indent=2) + "\n"
 
 
@@ -332,11 +317,16 @@ def _secrets(value: Any) -> Iterator[str]:
             yield from _secrets(item)
 
 
-def _without_secrets(value: Any) -> Any:
+def _without_secrets(text: str) -> str:
+    """Return the text of the file as a diff may show it."""
+    return _rendered(_redacted(_parsed(text)))
+
+
+def _redacted(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: "(secret)" if key == SECRET_KEY else _without_secrets(item) for key, item in value.items()}
+        return {key: "(secret)" if key == SECRET_KEY else _redacted(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_secrets(item) for item in value]
+        return [_redacted(item) for item in value]
     return value
 
 
@@ -359,8 +349,8 @@ def main() -> None:
             "host_overlay": overlay,
             "pod_overlay": overlay,
             "xmpp_host": {"type": "str"},
-            "xmpp_port": {"type": "int", "default": 5222},
-            "mtu": {"type": "int", "default": 1410},
+            "xmpp_port": {"type": "int", "default": EdgeVpnNode.xmpp_port},
+            "mtu": {"type": "int", "default": EdgeVpnNode.mtu},
             "stun": {"type": "list", "elements": "str", "default": []},
             "turn": {
                 "type": "list",
@@ -383,12 +373,7 @@ def main() -> None:
         ],
         supports_check_mode=True,
     )
-    try:
-        config = EvioConfig(module)
-        result = config.present() if module.params["state"] == "present" else config.absent()
-    except EvioError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+    run_module(module, EdgeVpnConfig)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Tunnels of EdgeVPN.io to nodes that were removed, as an Ansible resource: the library cuts them."""
+"""Ansible module that cuts EdgeVPN.io's tunnels to removed nodes; ovs/bridge unplugs the ports."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ module: edgevpn_tunnels
 short_description: Cut EdgeVPN.io's tunnels to nodes that were removed
 version_added: 0.1.0
 description:
-  - A node whose accounts were taken away gets no new tunnels, but EdgeVPN.io keeps those that it has. This unplugs them
-    from the overlays' bridges, where EdgeVPN.io plugs in what is made anew only.
+  - A node without accounts cannot open new tunnels, but EdgeVPN.io keeps the tunnels that are open. This module unplugs
+    their ports from the overlays' bridges. EdgeVPN.io plugs in a port only when it opens a tunnel.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
   - evio.cni.attributes
+  - evio.cni.ovsdb
 attributes:
   check_mode:
     support: full
@@ -26,7 +27,7 @@ requirements:
   - python3-openvswitch
 options:
   cluster:
-    description: The cluster's name, from which ids of nodes are made.
+    description: The cluster's name, from which the ids of nodes are made.
     type: str
     required: true
   overlays:
@@ -35,15 +36,11 @@ options:
     elements: str
     required: true
   removed_nodes:
-    description: The ids of the nodes that were removed, by their names; an empty one is made from the names.
+    description: Ids of the removed nodes by the nodes' names. An empty id is made from the names of cluster and node.
     type: dict
     required: true
-  ovsdb:
-    description: Socket of the OVSDB server.
-    type: str
-    default: unix:/var/run/openvswitch/db.sock
   timeout:
-    description: Seconds for all of it.
+    description: Seconds for all work of the module.
     type: float
     default: 10.0
 """
@@ -58,19 +55,46 @@ EXAMPLES = r"""
 
 RETURN = r"""
 tunnels:
-  description: The ports that were unplugged, or would be.
+  description: The ports that were unplugged or, in check mode, would be unplugged.
   returned: success
   type: list
   elements: str
   sample: [PODOV78882aaeb0]
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
-from ..module_utils.errors import EvioError
+from ..module_utils.differences import Differences
+from ..module_utils.module_runner import Module, run_module
 from ..module_utils.overlay.edgevpn.config import node_id, tunnel_name
-from ..module_utils.ovs.bridge import unplug
+from ..module_utils.ovs.bridge import unplug_ports
+
+
+class EdgeVpnTunnels:
+    """One run: unplug the ports of the removed nodes' tunnels, or only look for them in check mode."""
+
+    def __init__(self, module: Module) -> None:
+        self.params = module.params
+        self.check_mode = module.check_mode
+
+    def run(self) -> dict[str, Any]:
+        params = self.params
+        found = unplug_ports(self._names(), ovsdb=params["ovsdb"], timeout=params["timeout"], dry_run=self.check_mode)
+        differences = Differences()
+        differences.compare("tunnels", [], found)
+        return {**differences.result(), "tunnels": found}
+
+    def _names(self) -> list[str]:
+        """Return the names that the tunnels' ports have, whether they are there or not."""
+        cluster = self.params["cluster"]
+        return [
+            tunnel_name(overlay, str(identity or node_id(cluster, name)))
+            for name, identity in self.params["removed_nodes"].items()
+            for overlay in self.params["overlays"]
+        ]
 
 
 def main() -> None:
@@ -84,17 +108,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    params = module.params
-    names = [
-        tunnel_name(overlay, str(identity or node_id(params["cluster"], name)))
-        for name, identity in params["removed_nodes"].items()
-        for overlay in params["overlays"]
-    ]
-    try:
-        cut = unplug(names, ovsdb=params["ovsdb"], timeout=params["timeout"], dry_run=module.check_mode)
-    except EvioError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(changed=bool(cut), tunnels=cut, diff={"before": {"tunnels": cut}, "after": {"tunnels": []}})
+    run_module(module, EdgeVpnTunnels)
 
 
 if __name__ == "__main__":

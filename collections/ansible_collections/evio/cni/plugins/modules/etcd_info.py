@@ -1,20 +1,25 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""A look at etcd before anything is changed; the library's etcd_health does it."""
+"""Ansible module that asks etcd for its health; the work is done by etcd/health."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: etcd_info
-short_description: Whether etcd answers, and takes our certificate
+short_description: Check that etcd answers and accepts the client's certificate
 version_added: 0.1.0
 description:
-  - Fails with one sentence where no member answers, where its certificate is not vouched for, where it refuses ours, or
-    where it has no leader. Needs nothing but Python, and changes nothing.
+  - Fails with a message that names the member and the reason if no member answers, if etcd's certificate is not signed
+    by O(ca_cert), if etcd refuses O(client_cert), or if etcd has no leader.
+  - Needs nothing but Python, and changes nothing.
+notes:
+  - O(user) and O(password) are not used, since etcd tells its health without them. They are options so that the
+    defaults of the action group C(evio.cni.etcd) can be set for this module too.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
   - evio.cni.attributes
+  - evio.cni.etcd
 attributes:
   check_mode:
     support: full
@@ -23,35 +28,14 @@ attributes:
   idempotent:
     support: full
 options:
-  endpoints:
-    description: URLs of etcd's members.
-    type: list
-    elements: str
-    default: [https://127.0.0.1:2379]
-  ca_cert:
-    description: The certificate that vouches for etcd's.
-    type: path
-    default: /etc/kubernetes/pki/etcd/ca.crt
-  client_cert:
-    description: The certificate shown to etcd; empty for none.
-    type: path
-    default: /etc/kubernetes/pki/apiserver-etcd-client.crt
-  client_key:
-    description: Its key.
-    type: path
-    default: /etc/kubernetes/pki/apiserver-etcd-client.key
-  timeout:
-    description: Seconds that one member may take to answer.
-    type: float
-    default: 5.0
   wait:
-    description: Seconds for which a failure is taken for an etcd that is about to start, and it is asked again.
+    description: Seconds for which the module asks again before it fails, for an etcd that is being started.
     type: float
     default: 0.0
 """
 
 EXAMPLES = r"""
-- name: See that etcd answers
+- name: Check that etcd answers
   evio.cni.etcd_info:
     endpoints: [https://127.0.0.1:2379]
 
@@ -73,41 +57,33 @@ members:
 """
 
 from dataclasses import asdict
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.errors import EvioError
-from ..module_utils.etcd.client import Access
 from ..module_utils.etcd.health import await_health
+from ..module_utils.etcd.options import ETCD_OPTIONS, access_of
+from ..module_utils.module_runner import Module, run_module
+
+
+class EtcdInfo:
+    """One run: ask every member, again and again until one is healthy or the time is over."""
+
+    def __init__(self, module: Module) -> None:
+        self.params = module.params
+
+    def run(self) -> dict[str, Any]:
+        members = await_health(access_of(self.params), self.params["wait"])
+        return {"changed": False, "members": [asdict(member) for member in members]}
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={
-            "endpoints": {"type": "list", "elements": "str", "default": ["https://127.0.0.1:2379"]},
-            "ca_cert": {"type": "path", "default": "/etc/kubernetes/pki/etcd/ca.crt"},
-            "client_cert": {"type": "path", "default": "/etc/kubernetes/pki/apiserver-etcd-client.crt"},
-            "client_key": {"type": "path", "default": "/etc/kubernetes/pki/apiserver-etcd-client.key", "no_log": False},
-            "timeout": {"type": "float", "default": 5.0},
-            "wait": {"type": "float", "default": 0.0},
-        },
+        argument_spec={**ETCD_OPTIONS, "wait": {"type": "float", "default": 0.0}},
+        required_together=[("user", "password")],
         supports_check_mode=True,
     )
-    params = module.params
-    try:
-        members = await_health(
-            Access(
-                endpoints=tuple(params["endpoints"]),
-                ca_cert=params["ca_cert"] or None,
-                client_cert=params["client_cert"] or None,
-                client_key=params["client_key"] or None,
-                timeout=params["timeout"],
-            ),
-            params["wait"],
-        )
-    except EvioError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(changed=False, members=[asdict(member) for member in members])
+    run_module(module, EtcdInfo)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""etcd's certificates as an Ansible resource; the library's pki makes them."""
+"""Ansible module that issues etcd's certificates; pki_task does the work, for xmpp_pki too."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: etcd_pki
-short_description: The certificates of an etcd that no kubeadm has set up
+short_description: Issue the certificates of an etcd that was not set up by kubeadm
 version_added: 0.1.0
 description:
-  - Makes a CA and issues the certificates that etcd and its clients show each other, under the names and paths that
-    kubeadm gives them. What is there and good stays.
+  - Creates a CA and issues the certificates of etcd and of etcd's clients, under the names and paths that kubeadm uses.
+  - A certificate is issued again only if its CA, its names or its key do not fit, or if it expires within 90 days.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -20,31 +20,32 @@ attributes:
     support: full
   diff_mode:
     support: full
+    details: Names only. The certificates' content is not shown.
   idempotent:
     support: full
 requirements:
   - python3-cryptography
 options:
   directory:
-    description: Where the certificates are.
+    description: Directory of the certificates.
     type: path
     default: /etc/kubernetes/pki
   name:
-    description: The member's name.
+    description: Name of the etcd member.
     type: str
     required: true
   addresses:
-    description: The addresses under which it is reached, besides the loopback's.
+    description: Addresses under which the member is reached, besides the loopback addresses.
     type: list
     elements: str
     default: []
   group:
-    description: The group that may read etcd's own keys, which etcd runs in.
+    description: Group of the etcd process. It may read the keys of etcd itself. Only root reads them if it is not set.
     type: str
 """
 
 EXAMPLES = r"""
-- name: Make etcd's certificates
+- name: Issue etcd's certificates
   evio.cni.etcd_pki:
     name: node1
     addresses: [10.10.0.1]
@@ -53,18 +54,25 @@ EXAMPLES = r"""
 
 RETURN = r"""
 issued:
-  description: The certificates that were issued now, by their paths in O(directory) without suffix.
+  description: The certificates that were issued in this run, by their paths in O(directory) without suffix.
   returned: success
   type: list
   elements: str
+  sample: [etcd/server, etcd/peer]
 """
-
-import grp
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.errors import EvioError
-from ..module_utils.pki import PKI_DIR, issue, outdated
+from ..module_utils.module_runner import Module, run_module
+from ..module_utils.pki import ETCD, PKI_DIR
+from ..module_utils.pki_task import PkiTask
+
+
+class EtcdPki(PkiTask):
+    """One run over the certificates of etcd and of etcd's clients."""
+
+    def __init__(self, module: Module) -> None:
+        super().__init__(module, ETCD, module.params["name"], module.params["addresses"])
 
 
 def main() -> None:
@@ -77,26 +85,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    directory, name, addresses = (module.params[key] for key in ("directory", "name", "addresses"))
-    try:
-        stale = outdated(directory, name, addresses)
-        if stale and not module.check_mode:
-            issue(directory, name, addresses, key_group=_group(module))
-    except EvioError as error:
-        module.fail_json(msg=str(error))
-    diff = {"before": {}, "after": dict.fromkeys(stale, "issued")}
-    module.exit_json(changed=bool(stale), issued=stale, diff=diff)
-
-
-def _group(module: AnsibleModule) -> int | None:
-    name = module.params["group"]
-    if name is None:
-        return None
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        module.fail_json(msg=f"group: {name!r} is no group of this host; the package etcd-server makes it")
-        raise
+    run_module(module, EtcdPki)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Which machine a node is and what it is set up with; the library's node_claim reads it."""
+"""Ansible module that reads a node's machine-id and configured subnets; the files are read by node/claim."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: node_claim_info
-short_description: Which machine a node is, and which subnets it is set up with
+short_description: Read a node's machine-id and the subnets that it is configured with
 version_added: 0.1.0
 description:
-  - Reads what M(evio.cni.node_subnet) needs to know of a node from that node's own files.
+  - Reads from the node's own files what M(evio.cni.node_subnet) has to know of the node.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -29,7 +29,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Read which machine this is, and which subnets it is set up with
+- name: Read the node's machine-id and configured subnets
   evio.cni.node_claim_info:
   register: node_claim
 """
@@ -41,7 +41,7 @@ machine_id:
   type: str
   sample: 3f0d5c2f8f0c4a2f9d8d5cf1a3f3a6b1
 configured:
-  description: The subnets of the node's C(10-evio.conflist) and the epoch of their claim; null where there is none yet.
+  description: The subnets in the node's C(10-evio.conflist) and the epoch of their claim. Null if there is no file.
   returned: success
   type: dict
   sample:
@@ -50,12 +50,28 @@ configured:
 """
 
 from dataclasses import asdict
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
-from ..module_utils.errors import EvioError
+from ..module_utils.module_runner import Module, run_module
 from ..module_utils.node.claim import read_local_claim, read_machine_id
+
+
+class NodeClaimInfo:
+    """One run: read the node's files."""
+
+    def __init__(self, module: Module) -> None:
+        self.conf_dir: str = module.params["conf_dir"]
+
+    def run(self) -> dict[str, Any]:
+        configured = read_local_claim(self.conf_dir)
+        return {
+            "changed": False,
+            "machine_id": read_machine_id(),
+            "configured": asdict(configured) if configured is not None else None,
+        }
 
 
 def main() -> None:
@@ -63,13 +79,7 @@ def main() -> None:
         argument_spec={"conf_dir": {"type": "path", "default": paths.CNI_CONF_DIR}},
         supports_check_mode=True,
     )
-    try:
-        machine_id, configured = read_machine_id(), read_local_claim(module.params["conf_dir"])
-    except EvioError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(
-        changed=False, machine_id=machine_id, configured=asdict(configured) if configured is not None else None
-    )
+    run_module(module, NodeClaimInfo)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Tells a node that its claim is lost; the library's fence is what it is told by."""
+"""Ansible module that fences a node; the fence is a file, read and written by state/fence."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: node_fence
-short_description: Have a node take no new pods while its claim on its subnet is lost
+short_description: Let a node refuse new pods while its claim on its subnet is lost
 version_added: 0.1.0
 description:
-  - Pods that run keep what they have. The CNI plugin refuses new ones (STATUS and ADD) and gives the reason.
-  - M(evio.cni.cni_config) takes the fence down when it configures the node for a claim that holds.
+  - Pods that run keep their addresses. The CNI plugin refuses new pods (STATUS and ADD) and gives the reason.
+  - M(evio.cni.cni_config) removes the fence when it configures the node for a valid claim.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -24,7 +24,7 @@ attributes:
     support: full
 options:
   reason:
-    description: Why the claim does not hold. Empty takes the fence down.
+    description: Why the claim is lost. An empty string removes the fence.
     type: str
     required: true
   state_dir:
@@ -34,24 +34,47 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Refuse new pods on a node whose claim etcd has lost
+- name: Refuse new pods on a node that has lost its claim
   evio.cni.node_fence:
-    reason: etcd has no claim of it
+    reason: etcd has no claim of this node
 """
 
 RETURN = r"""
 path:
-  description: The file by which the node knows.
+  description: The file that is the fence.
   returned: success
   type: str
   sample: /var/lib/evio-cni/.fence
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
-from ..module_utils.errors import EvioError
+from ..module_utils.differences import Differences
+from ..module_utils.module_runner import Module, run_module
 from ..module_utils.state.fence import fence_file, put_up_fence, read_fence, take_down_fence
+
+
+class NodeFence:
+    """One run: compare the reason with that of the fence that is there, act unless in check mode."""
+
+    def __init__(self, module: Module) -> None:
+        self.check_mode = module.check_mode
+        self.state_dir: str = module.params["state_dir"]
+        self.reason: str | None = module.params["reason"].strip() or None
+        self.found = read_fence(self.state_dir)
+
+    def run(self) -> dict[str, Any]:
+        differences = Differences()
+        differences.compare("reason", self.reason, self.found)
+        if differences.changed and not self.check_mode:
+            if self.reason is not None:
+                put_up_fence(self.state_dir, self.reason)
+            else:
+                take_down_fence(self.state_dir)
+        return {**differences.result(), "path": fence_file(self.state_dir)}
 
 
 def main() -> None:
@@ -62,17 +85,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    state_dir, wanted = module.params["state_dir"], module.params["reason"].strip()
-    before = read_fence(state_dir) or ""
-    if before != wanted and not module.check_mode:
-        try:
-            if wanted:
-                put_up_fence(state_dir, wanted)
-            else:
-                take_down_fence(state_dir)
-        except EvioError as error:
-            module.fail_json(msg=str(error))
-    module.exit_json(changed=before != wanted, path=fence_file(state_dir), diff={"before": before, "after": wanted})
+    run_module(module, NodeFence)
 
 
 if __name__ == "__main__":

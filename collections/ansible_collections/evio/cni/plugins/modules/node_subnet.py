@@ -1,19 +1,19 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Nodes' subnets as an Ansible resource: arguments in, the registry's work, the claims of the nodes out."""
+"""Ansible module that claims and releases the subnets of nodes; claims/registry does the work in etcd."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: node_subnet
-short_description: Subnets of nodes, claimed in etcd
+short_description: Claim the subnets of nodes in etcd
 version_added: 0.1.0
 description:
-  - Gives each node a subnet of the pod network that no other node has, and keeps who has it in etcd below
-    C(/evio/<cluster>/). All nodes are claimed in one transaction, in as few as etcd takes where they are many.
-  - A node that has a subnet keeps it. Nothing frees a subnet but O(state=absent), and then it rests for
-    O(quarantine) seconds before another node gets it.
-  - Run it once, on a host that has etcd's client certificate; the certificate need never leave that host.
+  - Gives each node a subnet of the pod network that no other node has, and stores the claims in etcd under
+    C(/evio/<cluster>/). All claims are written in one transaction, or in a few if they are too many for one.
+  - A node that has a subnet keeps it. Only O(state=absent) releases a subnet. A released subnet is in quarantine for
+    O(quarantine) seconds before another node can get it.
+  - Run it once, on a host that has etcd's client certificate. The certificate never has to leave that host.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -26,6 +26,8 @@ attributes:
     support: full
   idempotent:
     support: full
+requirements:
+  - python3-etcd3
 options:
   state:
     description: Whether the nodes have subnets.
@@ -33,11 +35,11 @@ options:
     choices: [present, absent]
     default: present
   cluster:
-    description: The cluster's name, a part of the keys in etcd.
+    description: The cluster's name. It is a part of the keys in etcd.
     type: str
     default: kubernetes
   subnet_requests:
-    description: The nodes.
+    description: The nodes, as the filter P(evio.cni.subnet_request#filter) returns them.
     type: list
     elements: dict
     required: true
@@ -47,59 +49,62 @@ options:
         type: str
         required: true
       machine_id:
-        description: The content of its C(/etc/machine-id). Required for O(state=present).
+        description: The content of the node's C(/etc/machine-id). Required with O(state=present).
         type: str
       subnet:
-        description: The subnet it shall have and no other; two with a comma between them for dual stack.
+        description: The subnet that the node has to get. For dual stack, two subnets separated by a comma.
         type: str
       replaced:
-        description: Says that this machine has taken the place of the one that has the node's claim.
+        description: Says that another machine has taken over the node's name, and takes over the node's claim.
         type: bool
         default: false
       configured:
         description:
-          - The claim that the node is set up with, as M(evio.cni.node_claim_info) returns it.
-          - A node that is set up with what etcd does not have is an error, for its pods would lose their addresses.
-            That is so after a release, and after etcd was wiped or restored from an older snapshot.
+          - The claim that the node is configured with, as M(evio.cni.node_claim_info) returns it.
+          - The module fails if etcd does not have this claim, because the node's pods would lose their addresses. This
+            happens after a release, and after etcd was wiped or restored from an older snapshot.
         type: dict
         suboptions:
           cidrs:
-            description: Its subnets.
+            description: The node's subnets.
             type: list
             elements: str
             required: true
           epoch:
-            description: The revision of its claim, 0 for none.
+            description: Revision of the claim, 0 if there is none.
             type: int
             required: true
   other_nodes:
-    description: Nodes that are not asked for now; RV(unclaimed) tells which of them have no claim.
+    description: Nodes that no subnet is requested for. RV(unclaimed) returns which of them have no claim.
     type: list
     elements: str
     default: []
   restore:
-    description: Claims again what the nodes are set up with, for an etcd that was wiped or restored.
+    description: Claims the subnets that the nodes are configured with. For an etcd that was wiped or restored.
     type: bool
     default: false
   pod_cidr:
-    description: The pod network, or one a family with a comma between them. Required for O(state=present).
+    description: >-
+      The pod network. For dual stack, an IPv4 and an IPv6 network separated by a comma. Required with O(state=present).
     type: str
   node_bits:
-    description: How many bits of it tell nodes apart, or one number a family. Required for O(state=present).
+    description: >-
+      How many bits of the pod network number the nodes. One number, or one for each network of O(pod_cidr). Required
+      with O(state=present).
     type: str
   reserved_cidrs:
-    description: Networks that no node is given.
+    description: Networks from which no node gets a subnet.
     type: list
     elements: str
     default: []
   quarantine:
-    description: Seconds for which a released subnet is given to nobody.
+    description: Seconds during which no node gets a released subnet.
     type: float
     default: 3600.0
   assume_empty:
     description:
-      - In check mode, plan as if etcd held nothing, for an etcd that a task before this one would have set up.
-      - Without check mode it has no effect.
+      - In check mode, plans as if etcd were empty, for an etcd that an earlier task would have set up.
+      - Has no effect outside check mode.
     type: bool
     default: false
 """
@@ -114,7 +119,7 @@ EXAMPLES = r"""
       - {name: node2, machine_id: 7a4c1d3b2f5e4c6a8b9d0e1f2a3b4c5d}
   run_once: true
 
-- name: Give a node's subnet back
+- name: Release the subnet of a node
   evio.cni.node_subnet:
     state: absent
     subnet_requests: [{name: node2}]
@@ -123,7 +128,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 subnets:
-  description: What each of the nodes has, by its name.
+  description: The subnets of each node of O(subnet_requests), by the node's name.
   returned: O(state=present)
   type: dict
   sample:
@@ -133,18 +138,19 @@ subnets:
       segment_gateways: [10.244.0.1/16]
       epoch: 4
 claimed:
-  description: Names of the nodes whose claim was written or removed.
+  description: Names of the nodes whose claims were written or removed.
   returned: success
   type: list
   elements: str
 unclaimed:
-  description: Those of O(other_nodes) that have no claim, as after their release.
+  description: The nodes of O(other_nodes) that have no claim, for example after a release.
   returned: O(state=present)
   type: list
   elements: str
 lost:
-  description: Why the claim that a node is set up with does not hold any more, by the node's name. The task has failed
-    then, and nothing was claimed.
+  description: >-
+    Why the claim that a node is configured with is lost, by the node's name. If there is an entry, the task has failed
+    and nothing was claimed.
   returned: always
   type: dict
   sample:
@@ -152,103 +158,107 @@ lost:
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.claims.model import (
-    Claim,
-    ClaimError,
-    LocalClaim,
-    LostClaimError,
-    Request,
-    Snapshot,
-    describe,
-    subnets_of,
-    table,
-)
+from ..module_utils.claims.model import Claim, ClaimError, LocalClaim, LostClaimError, Request, describe, subnets_of
 from ..module_utils.claims.registry import Outcome, Registry, plan_on_empty
+from ..module_utils.defaults import CLUSTER, QUARANTINE
+from ..module_utils.differences import Differences
 from ..module_utils.errors import EvioError
 from ..module_utils.etcd.client import Etcd
 from ..module_utils.etcd.options import ETCD_OPTIONS, access_of
+from ..module_utils.module_runner import Module, ModuleError, run_module
 from ..module_utils.subnets import Pool, parse_pools
 
 
 class NodeSubnets:
     """One run over all nodes of the task."""
 
-    def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
-        self.params: dict[str, Any] = module.params
+    def __init__(self, module: Module) -> None:
+        self.params = module.params
+        self.check_mode = module.check_mode
 
-    def present(self) -> dict[str, Any]:
+    def run(self) -> dict[str, Any]:
+        try:
+            result = self._present() if self.params["state"] == "present" else self._absent()
+        except EvioError as error:
+            raise ModuleError(str(error), lost=error.lost if isinstance(error, LostClaimError) else {}) from error
+        return {**result, "lost": {}}
+
+    def _present(self) -> dict[str, Any]:
         pools = parse_pools(self.params["pod_cidr"], self.params["node_bits"])
-        requests = [self._request(node) for node in self.params["subnet_requests"]]
-        unclaimed: list[str] = []
-        reserved = self.params["reserved_cidrs"]
-        if self.module.check_mode and self.params["assume_empty"]:
-            outcome = plan_on_empty(requests, pools, reserved=reserved, now=time.time())
-        else:
-            with Etcd(access_of(self.params)) as etcd:
-                registry = Registry(etcd, self.params["cluster"])
-                outcome = registry.claim(
-                    requests,
-                    pools,
-                    reserved=reserved,
-                    quarantine=self.params["quarantine"],
-                    dry_run=self.module.check_mode,
-                )
-                unclaimed = registry.unclaimed(self.params["other_nodes"])
+        outcome, unclaimed = self._claim(pools)
         after = {**outcome.before.claims, **outcome.claims}
         return {
-            **self._result(outcome, after, describe(pools)),
-            "subnets": {node: self._facts(claim, pools) for node, claim in outcome.claims.items()},
+            **_compare(outcome, after, pools).result(),
+            "claimed": sorted(outcome.changed),
+            "subnets": {node: _subnet_facts(claim, pools) for node, claim in outcome.claims.items()},
             "unclaimed": unclaimed,
         }
 
-    def absent(self) -> dict[str, Any]:
+    def _absent(self) -> dict[str, Any]:
+        nodes = [request["name"] for request in self.params["subnet_requests"]]
         with Etcd(access_of(self.params)) as etcd:
-            outcome = Registry(etcd, self.params["cluster"]).release(
-                [node["name"] for node in self.params["subnet_requests"]], dry_run=self.module.check_mode
-            )
+            outcome = Registry(etcd, self.params["cluster"]).release(nodes, dry_run=self.check_mode)
         after = {node: claim for node, claim in outcome.before.claims.items() if node not in outcome.changed}
-        return self._result(outcome, after, describe(pools_of(outcome.before)))
+        return {**_compare(outcome, after, _pools(outcome)).result(), "claimed": sorted(outcome.changed)}
 
-    def _result(self, outcome: Outcome, after: dict[str, Claim], pools: str) -> dict[str, Any]:
-        return {
-            "changed": bool(outcome.changed) or outcome.pool_changed,
-            "claimed": sorted(outcome.changed),
-            "diff": {
-                "before": {"pool": describe(pools_of(outcome.before)), **table(outcome.before.claims.values())},
-                "after": {"pool": pools, **table(after.values())},
-            },
-        }
+    def _claim(self, pools: Sequence[Pool]) -> tuple[Outcome, list[str]]:
+        """Return the outcome of the claim, and which of the other nodes have no claim."""
+        requests = [self._request(node) for node in self.params["subnet_requests"]]
+        reserved = self.params["reserved_cidrs"]
+        if self.check_mode and self.params["assume_empty"]:
+            return plan_on_empty(requests, pools, reserved=reserved, now=time.time()), []
+        with Etcd(access_of(self.params)) as etcd:
+            registry = Registry(etcd, self.params["cluster"])
+            quarantine = self.params["quarantine"]
+            outcome = registry.claim(requests, pools, reserved=reserved, quarantine=quarantine, dry_run=self.check_mode)
+            return outcome, registry.unclaimed(self.params["other_nodes"])
 
     def _request(self, node: dict[str, Any]) -> Request:
         if not node["machine_id"]:
             raise ClaimError(f"node {node['name']} has no machine_id; give it the content of its /etc/machine-id")
         pin = tuple(cidr.strip() for cidr in (node["subnet"] or "").split(",") if cidr.strip())
-        known = node["configured"]
-        configured = LocalClaim(tuple(known["cidrs"]), known["epoch"]) if known else None
+        found = node["configured"]
+        configured = LocalClaim(tuple(found["cidrs"]), found["epoch"]) if found else None
         return Request(
             node["name"], node["machine_id"].strip(), pin, node["replaced"], configured, self.params["restore"]
         )
 
-    @staticmethod
-    def _facts(claim: Claim, pools: Sequence[Pool]) -> dict[str, Any]:
-        subnets = subnets_of(claim)
-        segments = {pool.family: pool.pod_cidr for pool in pools}
-        return {
-            "cidrs": [subnet.cidr for subnet in subnets],
-            "gateways": [subnet.gateway for subnet in subnets],
-            "segment_gateways": [subnet.gateway_in(segments[subnet.family]) for subnet in subnets],
-            "epoch": claim.epoch,
-        }
+
+def _compare(outcome: Outcome, after: Mapping[str, Claim], pools: Sequence[Pool]) -> Differences:
+    """Return the differences between the registry as it was and as it is now, or would be."""
+    before = outcome.before.claims
+    differences = Differences()
+    differences.compare("pool", describe(pools), describe(_pools(outcome)))
+    for node in sorted({*before, *after}):
+        differences.compare(node, _shown(after.get(node)), _shown(before.get(node)))
+        if node in before and node in after and before[node].machine_id != after[node].machine_id:
+            differences.compare(f"machine_id of {node}", after[node].machine_id, before[node].machine_id)
+    return differences
 
 
-def pools_of(snapshot: Snapshot) -> tuple[Pool, ...]:
-    return snapshot.shape.pools if snapshot.shape else ()
+def _shown(claim: Claim | None) -> str | None:
+    return ", ".join(claim.cidrs) if claim is not None else None
+
+
+def _pools(outcome: Outcome) -> tuple[Pool, ...]:
+    """Return the pools that the registry had before; none if nothing has been claimed yet."""
+    return outcome.before.pool_config.pools if outcome.before.pool_config else ()
+
+
+def _subnet_facts(claim: Claim, pools: Sequence[Pool]) -> dict[str, Any]:
+    subnets = subnets_of(claim)
+    segments = {pool.family: pool.pod_cidr for pool in pools}
+    return {
+        "cidrs": [subnet.cidr for subnet in subnets],
+        "gateways": [subnet.gateway for subnet in subnets],
+        "segment_gateways": [subnet.gateway_in(segments[subnet.family]) for subnet in subnets],
+        "epoch": claim.epoch,
+    }
 
 
 def main() -> None:
@@ -256,7 +266,7 @@ def main() -> None:
         argument_spec={
             **ETCD_OPTIONS,
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "cluster": {"type": "str", "default": "kubernetes"},
+            "cluster": {"type": "str", "default": CLUSTER},
             "subnet_requests": {
                 "type": "list",
                 "elements": "dict",
@@ -280,21 +290,14 @@ def main() -> None:
             "pod_cidr": {"type": "str"},
             "node_bits": {"type": "str"},
             "reserved_cidrs": {"type": "list", "elements": "str", "default": []},
-            "quarantine": {"type": "float", "default": 3600.0},
+            "quarantine": {"type": "float", "default": QUARANTINE},
             "assume_empty": {"type": "bool", "default": False},
         },
         required_if=[("state", "present", ["pod_cidr", "node_bits"])],
         required_together=[("user", "password")],
         supports_check_mode=True,
     )
-    subnets = NodeSubnets(module)
-    try:
-        result = subnets.present() if module.params["state"] == "present" else subnets.absent()
-    except LostClaimError as error:
-        module.fail_json(msg=str(error), lost=error.lost)
-    except EvioError as error:
-        module.fail_json(msg=str(error), lost={})
-    module.exit_json(**result, lost={})
+    run_module(module, NodeSubnets)
 
 
 if __name__ == "__main__":

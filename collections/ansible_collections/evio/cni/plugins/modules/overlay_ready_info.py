@@ -1,18 +1,18 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Readiness of the host overlay, measured: reachability pings, overlay_state knows the ways, this names the silent."""
+"""Ansible module that waits until the host overlay works; overlay/reachability sends the pings."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: overlay_ready_info
-short_description: Wait until this node reaches the others through the host overlay
+short_description: Wait until this node reaches the other nodes through the host overlay
 version_added: 0.1.0
 description:
-  - Pings every other node's host overlay address with packets of the overlay's full MTU that may not be fragmented,
-    until all that must answer have done so.
-  - Fails naming the pairs that do not reach each other, and whether smaller packets do.
-  - Warns of a C(wireguard-go) that is from before segmentation offload.
+  - Pings the host overlay address of every other node until all required nodes have answered. The packets have the
+    overlay's full MTU and may not be fragmented.
+  - Fails with a message that names the nodes that do not answer, and says whether they answer to small packets.
+  - Warns if C(wireguard-go) is too old for segmentation offload.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -20,7 +20,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: Whom this node does not reach yet is said in a warning, since the run might change it.
+    details: Nodes that do not answer yet are named in a warning, since the run may change that.
   diff_mode:
     support: none
   idempotent:
@@ -31,33 +31,33 @@ options:
     type: str
     required: true
   addresses:
-    description: The nodes' addresses in the host overlay, by the nodes' names. This node's own is left out.
+    description: The nodes' addresses in the host overlay, by the nodes' names. This node's own address is left out.
     type: dict
     required: true
   required_nodes:
-    description: Names of those that must answer. All of O(addresses) if it is not given.
+    description: Names of the nodes that must answer. All nodes of O(addresses) if it is not given.
     type: list
     elements: str
   interface:
-    description: The overlay's interface, looked for in check mode unless it is empty.
+    description: The overlay's interface. In check mode nothing is measured if it does not exist yet. May be empty.
     type: str
     default: evio0
   mtu:
-    description: Bytes of an IP packet inside the overlay.
+    description: MTU of the overlay in bytes.
     type: int
     default: 1420
   timeout:
-    description: Seconds until all must have answered.
+    description: Seconds within which all required nodes must have answered.
     type: float
     default: 60.0
   state_file:
-    description: Where the agent of the WireGuard backend says which way it goes. Empty with other backends.
+    description: State file of the WireGuard backend's agent, which tells the path to each node. Empty for none.
     type: str
     default: /run/evio-cni/overlay.json
 """
 
 EXAMPLES = r"""
-- name: Wait until this node reaches the others
+- name: Wait until this node reaches the other nodes
   evio.cni.overlay_ready_info:
     node: node3
     addresses:
@@ -67,7 +67,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ready:
-  description: Whether all that must answer have done so.
+  description: Whether all required nodes have answered.
   returned: always
   type: bool
 peers:
@@ -80,19 +80,19 @@ peers:
       description: The node's name.
       type: str
     address:
-      description: Its address in the host overlay.
+      description: The node's address in the host overlay.
       type: str
     reachable:
-      description: Whether it has answered.
+      description: Whether the node has answered.
       type: bool
     small_only:
-      description: Whether it answers to smaller packets though not to those of the full MTU.
+      description: Whether the node answers to small packets but not to packets of the full MTU.
       type: bool
     path:
-      description: V(direct), or the name of the relay; null where it is not known or there is none.
+      description: V(direct), or the name of the relay. Null if it is not known or there is no path.
       type: str
     rtt_ms:
-      description: The round trip in ms.
+      description: The round trip in milliseconds. Null if the node has not answered.
       type: float
   sample:
     - {name: node2, address: 10.10.0.2, reachable: true, small_only: false, path: direct, rtt_ms: 0.8}
@@ -103,90 +103,112 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
-from ..module_utils.errors import EvioError
+from ..module_utils.defaults import OVERLAY_MTU
+from ..module_utils.module_runner import Module, ModuleError, run_module
 from ..module_utils.overlay.reachability import ping_all
-from ..module_utils.overlay.wireguard.config import INTERFACE, MTU
-from ..module_utils.overlay.wireguard.device import USERSPACE, userspace_is_slow
+from ..module_utils.overlay.wireguard.config import INTERFACE
+from ..module_utils.overlay.wireguard.device import USERSPACE, slow_userspace_version
 from ..module_utils.overlay.wireguard.interface import link_exists
-from ..module_utils.overlay.wireguard.state import OverlayState, read_state
+from ..module_utils.overlay.wireguard.state import OverlayState, overlay_fault, read_state
 
 CHECK_MODE_TIMEOUT = 3.0
-SMALL_PACKET_TIMEOUT = 2.0
+"""Seconds: in check mode the run has changed nothing that it would be worth to wait for."""
+
 SMALL_PACKET = 84
-"""Bytes: what ping sends if nobody asks for more."""
+"""Bytes: the packets that ping(8) sends by default."""
+
+SMALL_PACKET_TIMEOUT = 2.0
+"""Seconds."""
 
 
-class OverlayReady:
-    """One run: ping until all that must answer do, then say who did and by which way."""
+class OverlayReadyInfo:
+    """One run: ping until all required nodes have answered, then say which nodes answered and by which path."""
 
-    def __init__(self, module: AnsibleModule) -> None:
+    def __init__(self, module: Module) -> None:
         self.module = module
-        self.params: dict[str, Any] = module.params
+        self.params = module.params
         self.addresses = {name: str(address) for name, address in self.params["addresses"].items()}
         self.addresses.pop(self.params["node"], None)
         required = self.params["required_nodes"]
         self.required = [name for name in self.addresses if required is None or name in required]
 
     def run(self) -> dict[str, Any]:
-        timeout = self.params["timeout"]
-        if self.module.check_mode:
-            if self.params["interface"] and not link_exists(self.params["interface"]):
-                self.module.warn(
-                    f"{self.params['interface']} is not there yet: whether nodes reach each other is not known"
-                )
-                return {"changed": False, "ready": False, "peers": []}
-            timeout = min(timeout, CHECK_MODE_TIMEOUT)
+        if self.module.check_mode and self._is_interface_missing():
+            self.module.warn(
+                f"{self.params['interface']} is not there yet, so it is not known whether nodes reach each other"
+            )
+            return {"changed": False, "ready": False, "peers": []}
         answers = ping_all(
             self.addresses.values(),
             self.params["mtu"],
-            timeout,
+            self._timeout(),
             [self.addresses[name] for name in self.required],
         )
         state = self._state()
-        if state is not None and state.device == USERSPACE and (slow := userspace_is_slow()):
-            self.module.warn(f"{slow} is 5 times slower than v0.0.20230223 and newer: see evio_wireguard_go_package")
-        ways = {peer.name: peer.path for peer in state.peers} if state is not None else {}
+        self._warn_if_slow(state)
         silent = [name for name in self.required if answers[self.addresses[name]] is None]
-        small = ping_all([self.addresses[name] for name in silent], SMALL_PACKET, SMALL_PACKET_TIMEOUT)
-        peers = [
-            {
-                "name": name,
-                "address": address,
-                "reachable": answers[address] is not None,
-                "small_only": small.get(address) is not None,
-                "path": ways.get(name),
-                "rtt_ms": None if (rtt := answers[address]) is None else round(rtt, 2),
-            }
-            for name, address in self.addresses.items()
-        ]
-        result = {"changed": False, "ready": not silent, "peers": peers}
-        if silent and self.module.check_mode:
-            self.module.warn(self._why(silent, small))
-        elif silent:
-            self.module.fail_json(msg=self._why(silent, small), **result)
+        small_answers = ping_all([self.addresses[name] for name in silent], SMALL_PACKET, SMALL_PACKET_TIMEOUT)
+        result = {"changed": False, "ready": not silent, "peers": self._peers(answers, small_answers, state)}
+        if silent:
+            reasons = self._reasons(silent, small_answers)
+            if not self.module.check_mode:
+                raise ModuleError(reasons, **result)
+            self.module.warn(reasons)
         return result
+
+    def _is_interface_missing(self) -> bool:
+        return bool(self.params["interface"]) and not link_exists(self.params["interface"])
+
+    def _timeout(self) -> float:
+        timeout: float = self.params["timeout"]
+        return min(timeout, CHECK_MODE_TIMEOUT) if self.module.check_mode else timeout
 
     def _state(self) -> OverlayState | None:
         state = read_state(self.params["state_file"]) if self.params["state_file"] else None
         return state if state is not None and state.is_fresh() else None
 
-    def _why(self, silent: list[str], small: dict[str, float | None]) -> str:
-        mtu = self.params["mtu"]
-        words = []
+    def _warn_if_slow(self, state: OverlayState | None) -> None:
+        if state is not None and state.device == USERSPACE and (slow := slow_userspace_version()):
+            self.module.warn(f"{slow} is 5 times slower than v0.0.20230223 and newer: see evio_wireguard_go_package")
+
+    def _peers(
+        self, answers: dict[str, float | None], small_answers: dict[str, float | None], state: OverlayState | None
+    ) -> list[dict[str, Any]]:
+        peer_paths = {peer.name: peer.path for peer in state.peers} if state is not None else {}
+        return [
+            {
+                "name": name,
+                "address": address,
+                "reachable": answers[address] is not None,
+                "small_only": small_answers.get(address) is not None,
+                "path": peer_paths.get(name),
+                "rtt_ms": None if (rtt := answers[address]) is None else round(rtt, 2),
+            }
+            for name, address in self.addresses.items()
+        ]
+
+    def _reasons(self, silent: list[str], small_answers: dict[str, float | None]) -> str:
+        """Return which nodes do not answer, what that means, and where to look."""
+        has_agent = bool(self.params["state_file"])
+        reasons = []
         for name in silent:
             address = self.addresses[name]
             pair = f"{self.params['node']} does not reach {name} ({address})"
-            if small[address] is not None:
-                words.append(f"{pair} with packets of {mtu} bytes, but with small ones: give a lower evio_mtu")
+            if small_answers[address] is not None:
+                mtu = self.params["mtu"]
+                reasons.append(f"{pair} with packets of {mtu} bytes, but with small ones: give a lower evio_mtu")
             else:
-                hint = ": look at 'evio overlay status' and 'wg show' on both" if self.params["state_file"] else ""
-                words.append(f"{pair} at all{hint}")
-        state = self._state()
-        if self.params["state_file"] and state is None:
-            words.append("the overlay's agent does not run: look at 'journalctl -u evio-overlay'")
-        elif state is not None and state.fault:
-            words.append(f"the overlay's agent says: {state.fault}")
-        return "; ".join(words)
+                hint = ": look at 'evio overlay status' and 'wg show' on both" if has_agent else ""
+                reasons.append(f"{pair} at all{hint}")
+        if has_agent and (fault := self._agent_fault()):
+            reasons.append(f"{fault}: look at 'journalctl -u evio-overlay'")
+        return "; ".join(reasons)
+
+    def _agent_fault(self) -> str | None:
+        path = self.params["state_file"]
+        if read_state(path) is None:
+            return f"the overlay's agent has not written {path}"
+        return overlay_fault(path)
 
 
 def main() -> None:
@@ -196,17 +218,13 @@ def main() -> None:
             "addresses": {"type": "dict", "required": True},
             "required_nodes": {"type": "list", "elements": "str"},
             "interface": {"type": "str", "default": INTERFACE},
-            "mtu": {"type": "int", "default": MTU},
+            "mtu": {"type": "int", "default": OVERLAY_MTU},
             "timeout": {"type": "float", "default": 60.0},
             "state_file": {"type": "str", "default": paths.OVERLAY_STATE},
         },
         supports_check_mode=True,
     )
-    try:
-        result = OverlayReady(module).run()
-    except EvioError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+    run_module(module, OverlayReadyInfo)
 
 
 if __name__ == "__main__":

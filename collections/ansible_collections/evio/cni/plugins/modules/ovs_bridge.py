@@ -1,25 +1,26 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The pod bridge as an Ansible resource; bridge makes it, over OVSDB and netlink."""
+"""Ansible module that keeps the pod bridge; ovs/bridge does the work over OVSDB and netlink."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: ovs_bridge
-short_description: The Open vSwitch bridge that pods plug into
+short_description: Keep the Open vSwitch bridge that pods are plugged into
 version_added: 0.1.0
 description:
-  - Makes a bridge with a fixed MAC and an MTU in one OVSDB transaction, without C(ovs-vsctl), gives it the gateway
-    addresses of the node's pods, lets the node forward for them, and mends what has come to differ.
-  - Its ports, and external_ids that are not named, stay as they are.
+  - Creates a bridge with a fixed MAC and an MTU in one OVSDB transaction, without C(ovs-vsctl), gives it the gateway
+    addresses of the node's pods, lets the node forward packets of the pods, and repairs what differs.
+  - Ports, and external_ids that are not given, stay as they are.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
   - evio.cni.attributes
+  - evio.cni.ovsdb
 attributes:
   check_mode:
     support: full
-    details: Where Open vSwitch is not installed or started yet, a warning says that it was taken for a new one.
+    details: If Open vSwitch is not installed or not started yet, the module predicts for an empty one and warns.
   diff_mode:
     support: full
   idempotent:
@@ -34,27 +35,29 @@ options:
     required: true
   state:
     description:
-      - Whether the bridge is there. Only a bridge that this collection has made is removed with V(absent).
-      - V(released) gives a bridge back to who has made it. Gateways and marks of this collection go, the bridge stays.
+      - Whether the bridge exists. V(absent) removes only a bridge that this collection has created.
+      - V(released) removes the gateways and the marks of this collection from a bridge that someone else has created.
+        The bridge stays.
     type: str
     choices: [present, absent, released]
     default: present
   gateways:
     description:
-      - The bridge's addresses with their prefix lengths, at most one a family. Others, as of a subnet that the node had
-        before, are removed; link-local ones and those with a lifetime are not.
-      - None leaves the bridge's addresses as they are.
+      - The bridge's addresses with their prefix lengths, at most one IPv4 and one IPv6.
+      - Other addresses are removed, for example those of a subnet that the node had before. Link-local addresses and
+        addresses with a lifetime stay.
+      - If the list is empty, the bridge's addresses stay as they are.
     type: list
     elements: str
     default: []
   mtu:
-    description: MTU in bytes. Open vSwitch's own choice where it is not given.
+    description: MTU in bytes. Open vSwitch chooses it if it is not given.
     type: int
   mac:
-    description: The bridge's MAC. Follows from the first of O(gateways) where it is not given, so it never changes.
+    description: The bridge's MAC. If it is not given, it is derived from the first of O(gateways), so it never changes.
     type: str
   datapath_type:
-    description: The kernel's datapath (V(system)) or that of vswitchd (V(netdev)).
+    description: The datapath of the kernel (V(system)) or of ovs-vswitchd (V(netdev)).
     type: str
     choices: [system, netdev]
     default: system
@@ -63,20 +66,16 @@ options:
     type: dict
     default: {}
   must_exist:
-    description: Fails where the bridge is not there, which somebody else was to make, rather than making one.
+    description: Fails if the bridge does not exist, instead of creating it. For a bridge that someone else creates.
     type: bool
     default: false
   sysctl_file:
     description:
-      - File that lets the node forward for its pods from its boot on; removed with the bridge. An empty string is none.
+      - File that lets the node forward packets of its pods after a boot. It is removed with the bridge. Empty for none.
     type: str
     default: /etc/sysctl.d/60-evio.conf
-  ovsdb:
-    description: Socket of the OVSDB server.
-    type: str
-    default: unix:/var/run/openvswitch/db.sock
   timeout:
-    description: Seconds for all of it.
+    description: Seconds for all work of the module.
     type: float
     default: 10.0
 """
@@ -92,7 +91,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 changes:
-  description: The properties that were set, by name.
+  description: Names of the properties that were changed, and O(sysctl_file) if it was changed.
   returned: when O(state=present)
   type: list
   elements: str
@@ -110,83 +109,89 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
+from ..module_utils.defaults import DATAPATH_TYPE
 from ..module_utils.differences import Differences
-from ..module_utils.errors import EvioError
-from ..module_utils.kernel.sysctl import compare_file, ensure_file
+from ..module_utils.kernel.sysctl import settings_file_change
+from ..module_utils.managed_file import FileChange, result_of
+from ..module_utils.module_runner import Module, run_module
+from ..module_utils.names import DATAPATH_TYPES
 from ..module_utils.ovs.bridge import compare_bridge, ensure_bridge, release_bridge, remove_bridge
-from ..module_utils.ovs.bridge_spec import OWNER, OWNER_ID, BridgeSpec, compare
+from ..module_utils.ovs.bridge_spec import BridgeSpec, compare
+from ..module_utils.ovs.external_ids import OWNER, OWNER_ID
 from ..module_utils.ovs.idl import OvsdbAbsentError
 
 
-def present(module: AnsibleModule) -> dict[str, Any]:
-    params = module.params
-    spec = BridgeSpec(
-        params["name"],
-        tuple(params["gateways"]),
-        mtu=params["mtu"],
-        datapath_type=params["datapath_type"],
-        mac=params["mac"],
-        external_ids={OWNER_ID: OWNER, **{key: str(value) for key, value in params["external_ids"].items()}},
-    )
-    differences = [ensure(module, spec), keep_sysctls(module, spec.node_sysctls)]
-    return {
-        **as_result(*differences),
-        "changes": [difference.name for each in differences for difference in each],
-        "mac": spec.fixed_mac,
-    }
+class OvsBridge:
+    """One run: compare bridge and sysctl file with what is wanted, act unless in check mode."""
 
+    def __init__(self, module: Module) -> None:
+        self.module = module
+        self.params = module.params
+        self.check_mode = module.check_mode
 
-def absent(module: AnsibleModule) -> dict[str, Any]:
-    bridge = Differences()
-    bridge.compare("bridge", None, module.params["name"] if take_off(module, remove_bridge) else None)
-    return as_result(bridge, keep_sysctls(module, {}))
+    def run(self) -> dict[str, Any]:
+        states = {"present": self._present, "absent": self._absent, "released": self._released}
+        return states[self.params["state"]]()
 
+    def _present(self) -> dict[str, Any]:
+        params = self.params
+        external_ids = {key: str(value) for key, value in params["external_ids"].items()}
+        spec = BridgeSpec(
+            params["name"],
+            tuple(params["gateways"]),
+            mtu=params["mtu"],
+            datapath_type=params["datapath_type"],
+            mac=params["mac"],
+            external_ids={OWNER_ID: OWNER, **external_ids},
+        )
+        bridge = self._ensure(spec)
+        settings = self._keep_settings(spec.node_sysctls)
+        changes = [difference.name for difference in bridge] + [str(change.file.path) for change in settings]
+        return {**result_of(bridge, *settings), "changes": changes, "mac": spec.fixed_mac}
 
-def released(module: AnsibleModule) -> dict[str, Any]:
-    owner = Differences()
-    owner.compare("owner", None, OWNER if take_off(module, release_bridge) else None)
-    return as_result(owner, keep_sysctls(module, {}))
+    def _absent(self) -> dict[str, Any]:
+        bridge = Differences()
+        bridge.compare("bridge", None, self.params["name"] if self._take_off(remove_bridge) else None)
+        return result_of(bridge, *self._keep_settings({}))
 
+    def _released(self) -> dict[str, Any]:
+        bridge = Differences()
+        bridge.compare("owner", None, OWNER if self._take_off(release_bridge) else None)
+        return result_of(bridge, *self._keep_settings({}))
 
-def ensure(module: AnsibleModule, spec: BridgeSpec) -> Differences:
-    access = {key: module.params[key] for key in ("ovsdb", "timeout", "must_exist")}
-    if not module.check_mode:
-        return ensure_bridge(spec, **access)
-    try:
-        return compare_bridge(spec, **access)
-    except OvsdbAbsentError as error:
-        warn_of_absence(module, error)
-        return compare(spec, None)
+    def _ensure(self, spec: BridgeSpec) -> Differences:
+        access = {key: self.params[key] for key in ("ovsdb", "timeout", "must_exist")}
+        if not self.check_mode:
+            return ensure_bridge(spec, **access)
+        try:
+            return compare_bridge(spec, **access)
+        except OvsdbAbsentError as error:
+            self._warn_of_prediction(error)
+            return compare(spec, None)
 
+    def _take_off(self, remove: Callable[..., bool]) -> bool:
+        """Remove or release the bridge, and return whether there was anything to do."""
+        params = self.params
+        try:
+            return remove(params["name"], ovsdb=params["ovsdb"], timeout=params["timeout"], dry_run=self.check_mode)
+        except OvsdbAbsentError as error:
+            if not self.check_mode:
+                raise
+            self._warn_of_prediction(error)
+            return False
 
-def take_off(module: AnsibleModule, how: Callable[..., bool]) -> bool:
-    params = module.params
-    try:
-        return how(params["name"], ovsdb=params["ovsdb"], timeout=params["timeout"], dry_run=module.check_mode)
-    except OvsdbAbsentError as error:
-        if not module.check_mode:
-            raise
-        warn_of_absence(module, error)
-        return False
+    def _keep_settings(self, wanted: dict[str, str]) -> list[FileChange]:
+        """Write or remove the sysctl file, and return its change if there is one."""
+        path = self.params["sysctl_file"]
+        if not path:
+            return []
+        change = settings_file_change(path, wanted)
+        if not self.check_mode:
+            change.apply()
+        return [change] if change.changed else []
 
-
-def keep_sysctls(module: AnsibleModule, wanted: dict[str, str]) -> Differences:
-    path = module.params["sysctl_file"]
-    if not path:
-        return Differences()
-    return compare_file(path, wanted) if module.check_mode else ensure_file(path, wanted)
-
-
-def warn_of_absence(module: AnsibleModule, error: OvsdbAbsentError) -> None:
-    module.warn(f"foretold for an Open vSwitch that is yet to be started: {error}")
-
-
-def as_result(*differences: Differences) -> dict[str, Any]:
-    diffs = [each.diff() for each in differences]
-    return {
-        "changed": any(each.changed for each in differences),
-        "diff": {side: {name: value for diff in diffs for name, value in diff[side].items()} for side in diffs[0]},
-    }
+    def _warn_of_prediction(self, error: OvsdbAbsentError) -> None:
+        self.module.warn(f"predicted for an Open vSwitch that is not started yet: {error}")
 
 
 def main() -> None:
@@ -197,7 +202,7 @@ def main() -> None:
             "gateways": {"type": "list", "elements": "str", "default": []},
             "mtu": {"type": "int"},
             "mac": {"type": "str"},
-            "datapath_type": {"type": "str", "choices": ["system", "netdev"], "default": "system"},
+            "datapath_type": {"type": "str", "choices": list(DATAPATH_TYPES), "default": DATAPATH_TYPE},
             "external_ids": {"type": "dict", "default": {}},
             "must_exist": {"type": "bool", "default": False},
             "sysctl_file": {"type": "str", "default": paths.SYSCTL_FILE},
@@ -206,11 +211,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    try:
-        result = {"present": present, "absent": absent, "released": released}[module.params["state"]](module)
-    except EvioError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+    run_module(module, OvsBridge)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,25 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""A node's whole Open vSwitch as an Ansible resource; ovs_switch of the library does the work."""
+"""Ansible module that chooses the datapath and sets segmentation offload for it; ovs/userspace_tso does the work."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: ovs_userspace_tso
-short_description: The datapath of a node's Open vSwitch
+short_description: Choose the datapath of a node's Open vSwitch, and set segmentation offload for it
 version_added: 0.1.0
 description:
-  - Finds out which datapath the node can have, and sets segmentation offload as that datapath wants it. The offload
-    counts from the next start of C(ovs-vswitchd) on; RV(restart_needed) tells whether that is still to come.
+  - Finds out which datapath the node can have, and sets segmentation offload in user space as that datapath needs it.
+  - C(ovs-vswitchd) reads this setting only when it starts. RV(restart_needed) says whether it has to be restarted.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
   - evio.cni.attributes
+  - evio.cni.ovsdb
 attributes:
   check_mode:
     support: full
-    details: Where Open vSwitch is not installed or started yet, a warning says that it was taken for a new one.
+    details: If Open vSwitch is not installed or not started yet, the module predicts for an empty one and warns.
   diff_mode:
     support: full
   idempotent:
@@ -27,16 +28,12 @@ requirements:
   - python3-openvswitch
 options:
   datapath_type:
-    description: The datapath, or V(auto) for the kernel's where it has one and that of vswitchd where not.
+    description: The datapath. V(auto) is the kernel's if the kernel has one, else that of ovs-vswitchd.
     type: str
     choices: [auto, system, netdev]
     default: auto
-  ovsdb:
-    description: Socket of the OVSDB server.
-    type: str
-    default: unix:/var/run/openvswitch/db.sock
   timeout:
-    description: Seconds for all of it.
+    description: Seconds for all work of the module.
     type: float
     default: 10.0
 """
@@ -46,7 +43,7 @@ EXAMPLES = r"""
   evio.cni.ovs_userspace_tso:
   register: switch
 
-- name: Let it count
+- name: Restart ovs-vswitchd with the new setting
   ansible.builtin.systemd_service:
     name: ovs-vswitchd.service
     state: restarted
@@ -55,60 +52,68 @@ EXAMPLES = r"""
 
 RETURN = r"""
 datapath_type:
-  description: The datapath to be used for bridges, V(system) or V(netdev).
+  description: The datapath to use for bridges, V(system) or V(netdev).
   returned: success
   type: str
   sample: netdev
 restart_needed:
   description:
-    - Whether C(ovs-vswitchd) must be started, or started anew, for what is set to count. True again in later runs until
-      that has been done.
+    - Whether C(ovs-vswitchd) must be started or restarted for the setting to take effect. Later runs return true too,
+      until that has been done.
   returned: success
   type: bool
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
-from ..module_utils.errors import EvioError
+from ..module_utils.module_runner import Module, run_module
+from ..module_utils.names import DATAPATH_TYPES
 from ..module_utils.ovs.datapath import probe_datapath
 from ..module_utils.ovs.idl import OvsdbAbsentError
 from ..module_utils.ovs.userspace_tso import SwitchState, ensure_switch, predict_switch
 
 
-def ensure(module: AnsibleModule, datapath_type: str) -> SwitchState:
-    params = module.params
-    try:
-        return ensure_switch(datapath_type, ovsdb=params["ovsdb"], timeout=params["timeout"], dry_run=module.check_mode)
-    except OvsdbAbsentError as error:
-        if not module.check_mode:
-            raise
-        module.warn(f"foretold for an Open vSwitch that is yet to be started: {error}")
-        return predict_switch(datapath_type)
+class OvsUserspaceTso:
+    """One run: choose the datapath, compare the offload, set it unless in check mode."""
+
+    def __init__(self, module: Module) -> None:
+        self.module = module
+        self.params = module.params
+        wanted: str = self.params["datapath_type"]
+        self.datapath_type = probe_datapath() if wanted == "auto" else wanted
+
+    def run(self) -> dict[str, Any]:
+        state = self._ensure()
+        return {
+            **state.differences.result(),
+            "datapath_type": self.datapath_type,
+            "restart_needed": state.is_restart_needed,
+        }
+
+    def _ensure(self) -> SwitchState:
+        access = {"ovsdb": self.params["ovsdb"], "timeout": self.params["timeout"]}
+        try:
+            return ensure_switch(self.datapath_type, dry_run=self.module.check_mode, **access)
+        except OvsdbAbsentError as error:
+            if not self.module.check_mode:
+                raise
+            self.module.warn(f"predicted for an Open vSwitch that is not started yet: {error}")
+            return predict_switch(self.datapath_type)
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "datapath_type": {"type": "str", "choices": ["auto", "system", "netdev"], "default": "auto"},
+            "datapath_type": {"type": "str", "choices": ["auto", *DATAPATH_TYPES], "default": "auto"},
             "ovsdb": {"type": "str", "default": paths.OVSDB},
             "timeout": {"type": "float", "default": 10.0},
         },
         supports_check_mode=True,
     )
-    datapath_type = module.params["datapath_type"]
-    if datapath_type == "auto":
-        datapath_type = probe_datapath()
-    try:
-        state = ensure(module, datapath_type)
-    except EvioError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(
-        changed=state.differences.changed,
-        diff=state.differences.diff(),
-        datapath_type=datapath_type,
-        restart_needed=state.is_restart_needed,
-    )
+    run_module(module, OvsUserspaceTso)
 
 
 if __name__ == "__main__":

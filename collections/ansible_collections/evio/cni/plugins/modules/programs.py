@@ -1,21 +1,21 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The programs on a node as an Ansible resource; how they lie on the host is the subject of installation.
+"""Ansible module that installs the evio programs on a node; programs/installation does the work.
 
-The archive stays on the control machine until the node turns out to need it: the action plugin of the same name asks
-first with the archive's digest alone, and sends the file only then.
+The archive stays on the control machine until the node needs it: the action plugin of the same name first asks with the
+archive's digest alone, and sends the file only then.
 """
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: programs
-short_description: The evio programs on a node, and the CNI plugins they work with
+short_description: Install the evio programs on a node, and link the CNI plugins that they call
 version_added: 0.1.0
 description:
   - Installs the CNI plugin C(evio) and the configuration generator C(evio-config-gen), byte-compiled for the node's own
-    Python, and switches to them in one step. Running plugins keep the version they started with.
-  - Links CNI plugins of the distribution into the container runtime's directory, where nothing of that name is there.
+    Python, and switches to them in one step. Calls of the plugin that are running keep the version they started with.
+  - Links CNI plugins of the distribution into O(bin_dir), unless there is a file of that name.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -29,31 +29,31 @@ attributes:
     support: full
 options:
   src:
-    description: The archive on the control machine, as C(make plugin) makes it.
+    description: The archive on the control machine that C(make plugin) has made.
     type: path
     required: true
   digest:
-    description: The archive's SHA-256. Set by the action plugin.
+    description: SHA-256 of the archive. Set by the action plugin.
     type: str
   sent:
     description: Says that O(src) is the archive on the node. Set by the action plugin.
     type: bool
     default: false
   bin_dir:
-    description: Where the container runtime looks for plugins.
+    description: The directory in which the container runtime looks for CNI plugins.
     type: path
     default: /opt/cni/bin
   lib_dir:
-    description: Where the programs' code goes, one directory a version.
+    description: The directory of the programs' code. Each version has a directory of its own below it.
     type: path
     default: /opt/cni/lib
   links:
-    description: Names of CNI plugins of the distribution that are linked into O(bin_dir).
+    description: Names of the distribution's CNI plugins that are linked into O(bin_dir).
     type: list
     elements: str
     default: []
   links_dir:
-    description: Where the distribution has them.
+    description: The directory of the distribution's CNI plugins.
     type: path
     default: /usr/lib/cni
 """
@@ -67,11 +67,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 version:
-  description: The version that is installed now, named by its content.
+  description: The installed version. Its name is derived from its content.
   returned: success
   type: str
 linked:
-  description: The plugins that were linked now.
+  description: The plugins that were linked in this run.
   returned: success
   type: list
   elements: str
@@ -83,23 +83,63 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
-from ..module_utils.errors import EvioError
-from ..module_utils.programs.installation import PROGRAMS, install, is_installed, version_of
+from ..module_utils.differences import Differences
+from ..module_utils.module_runner import Module, run_module
+from ..module_utils.programs.installation import PROGRAMS, InstallationError, install, is_installed, version_of
 
 
-def missing_links(module: AnsibleModule) -> list[str]:
-    """Names that are to be linked and are not in bin_dir; what is there, ours or not, stays."""
-    bin_dir = module.params["bin_dir"]
-    return [name for name in module.params["links"] if not os.path.lexists(os.path.join(bin_dir, name))]
+class Programs:
+    """One run: compare the installed version and the links with what is wanted, act unless in check mode."""
 
+    def __init__(self, module: Module) -> None:
+        self.params = module.params
+        self.check_mode = module.check_mode
+        if not self.params["digest"]:
+            raise InstallationError(
+                "digest is not set: this module needs its action plugin, which is a part of the collection"
+            )
+        self.bin_dir: str = self.params["bin_dir"]
+        self.directories: dict[str, Any] = {"bin_dir": self.bin_dir, "lib_dir": self.params["lib_dir"]}
+        self.version = version_of(self.params["digest"])
+        self.is_current = is_installed(self.version, **self.directories)
+        # A file in bin_dir stays, whether we have linked it or not.
+        self.missing_links = [
+            name for name in self.params["links"] if not os.path.lexists(os.path.join(self.bin_dir, name))
+        ]
 
-def link(module: AnsibleModule, names: list[str]) -> None:
-    os.makedirs(module.params["bin_dir"], mode=0o755, exist_ok=True)
-    for name in names:
-        target = os.path.join(module.params["links_dir"], name)
-        if not os.path.isfile(target):
-            module.fail_json(msg=f"{target} is not there to be linked; install the package containernetworking-plugins")
-        os.symlink(target, os.path.join(module.params["bin_dir"], name))
+    def run(self) -> dict[str, Any]:
+        if not self.check_mode:
+            if not self.is_current and not self.params["sent"]:
+                return {"changed": False, "wants_archive": True}
+            self._install()
+            self._link()
+        return {**self._differences().result(), "version": self.version, "linked": self.missing_links}
+
+    def _differences(self) -> Differences:
+        differences = Differences()
+        for program in PROGRAMS:
+            differences.compare(program, self.version, self.version if self.is_current else None)
+        for name in self.missing_links:
+            differences.compare(name, self._link_target(name), None)
+        return differences
+
+    def _install(self) -> None:
+        if not self.is_current:
+            with open(self.params["src"], "rb") as stream:
+                install(stream.read(), **self.directories)
+
+    def _link(self) -> None:
+        os.makedirs(self.bin_dir, mode=0o755, exist_ok=True)
+        for name in self.missing_links:
+            target = self._link_target(name)
+            if not os.path.isfile(target):
+                raise InstallationError(
+                    f"{target} is not there to be linked; install the package containernetworking-plugins"
+                )
+            os.symlink(target, os.path.join(self.bin_dir, name))
+
+    def _link_target(self, name: str) -> str:
+        return os.path.join(self.params["links_dir"], name)
 
 
 def main() -> None:
@@ -111,34 +151,11 @@ def main() -> None:
             "bin_dir": {"type": "path", "default": paths.CNI_BIN_DIR},
             "lib_dir": {"type": "path", "default": paths.CNI_LIB_DIR},
             "links": {"type": "list", "elements": "str", "default": []},
-            "links_dir": {"type": "path", "default": "/usr/lib/cni"},
+            "links_dir": {"type": "path", "default": paths.DISTRIBUTION_CNI_DIR},
         },
         supports_check_mode=True,
     )
-    params = module.params
-    if not params["digest"]:
-        module.fail_json(
-            msg="digest is not set: the module is run by its action plugin, which comes with the collection"
-        )
-    directories: dict[str, Any] = {"bin_dir": params["bin_dir"], "lib_dir": params["lib_dir"]}
-    version = version_of(params["digest"])
-    is_current = is_installed(version, **directories)
-    links = missing_links(module)
-    if not is_current and not module.check_mode and not params["sent"]:
-        module.exit_json(changed=False, wants_archive=True)
-    if not module.check_mode:
-        try:
-            if not is_current:
-                with open(params["src"], "rb") as stream:
-                    install(stream.read(), **directories)
-        except EvioError as error:
-            module.fail_json(msg=str(error))
-        link(module, links)
-    before = dict.fromkeys(PROGRAMS, version if is_current else None) | dict.fromkeys(links)
-    after = dict.fromkeys(PROGRAMS, version) | {name: os.path.join(params["links_dir"], name) for name in links}
-    module.exit_json(
-        changed=not is_current or bool(links), version=version, linked=links, diff={"before": before, "after": after}
-    )
+    run_module(module, Programs)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The pool of node subnets as an Ansible resource: pool_changes plans what becomes of it, the registry makes it so."""
+"""Ansible module that changes the pool of node subnets; claims/reshape plans the change, claims/registry writes it."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: subnet_pool
-short_description: The pool that nodes' subnets are claimed from
+short_description: Change the pool that nodes' subnets are claimed from
 version_added: 0.1.0
 description:
-  - Makes the pool, grows it, reserves networks and pins subnets, releases the claims of nodes that are gone, and takes
-    over the subnets that upstream's generator has given. An option that is not given leaves a thing as it is.
-  - Refuses what would break a live claim, by the node's name, and changes nothing then.
+  - Creates the pool, grows it, reserves networks, pins subnets, releases the claims of nodes that no longer exist, and
+    adopts the subnets that upstream's generator has given to nodes. An option that is not given changes nothing.
+  - Fails and changes nothing if the change would break a claim. The message names the node.
   - Run it once, on a host that has etcd's client certificate.
 author:
   - The evio.cni authors (@evio-cni)
@@ -25,33 +25,36 @@ attributes:
     support: full
   idempotent:
     support: full
+requirements:
+  - python3-etcd3
 options:
   cluster:
-    description: The cluster's name, a part of the keys in etcd.
+    description: The cluster's name. It is a part of the keys in etcd.
     type: str
     default: kubernetes
   pod_cidr:
-    description: The pod network, or one a family with a comma between them.
+    description: The pod network. For dual stack, an IPv4 and an IPv6 network separated by a comma.
     type: str
   node_bits:
-    description: How many bits of it tell nodes apart, or one number a family.
+    description: How many bits of the pod network number the nodes. One number, or one for each network of O(pod_cidr).
     type: str
   reserved_cidrs:
-    description: Networks that no node is given, such as the service CIDR; these and no others.
+    description: All networks from which no node gets a subnet, for example the service CIDR.
     type: list
     elements: str
   pins:
-    description: Subnets that are kept for a node, by its name, as a list or with commas; these and no others.
+    description: >-
+      All pinned subnets, by the name of the node that alone may get them. A value is a list, or a string with commas.
     type: dict
   live_nodes:
-    description: Names of all nodes there are. The claim of every other node is released, and its subnet rests.
+    description: Names of all nodes that exist. The claims of all other nodes are released.
     type: list
     elements: str
   adopt:
     description:
-      - Nodes that upstream's generator gave a subnet, as they have it in their C(10-evio.conf).
-      - Upstream's keys name no owner. Subnets of those that no node is named for are reserved, and returned. The keys
-        themselves stay as they are.
+      - Nodes that upstream's generator gave a subnet, with the subnet that is in their C(10-evio.conf).
+      - Upstream's keys do not name an owner. A subnet of these keys that no node is given for is reserved and returned
+        in RV(unowned). Upstream's keys stay in etcd.
     type: list
     elements: dict
     default: []
@@ -61,24 +64,24 @@ options:
         type: str
         required: true
       machine_id:
-        description: The content of its C(/etc/machine-id).
+        description: The content of the node's C(/etc/machine-id).
         type: str
         required: true
       subnet:
-        description: The subnet it has.
+        description: The subnet that the node has.
         type: str
         required: true
 """
 
 EXAMPLES = r"""
-- name: Grow the pool, and keep the service CIDR out of it
+- name: Grow the pool, and reserve the service CIDR
   evio.cni.subnet_pool:
     pod_cidr: 10.240.0.0/12
     node_bits: 12
     reserved_cidrs: [10.244.128.0/20]
   run_once: true
 
-- name: Release the subnets of nodes that Kubernetes no longer knows
+- name: Release the subnets of nodes that are not in Kubernetes any more
   evio.cni.subnet_pool:
     live_nodes: "{{ kubernetes_nodes }}"
   run_once: true
@@ -86,17 +89,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 released:
-  description: Names of the nodes whose claim was released.
+  description: Names of the nodes whose claims were released.
   returned: success
   type: list
   elements: str
 adopted:
-  description: Names of the nodes that have a claim now for the subnet that upstream gave them.
+  description: Names of the nodes for which the subnet that upstream gave them was claimed.
   returned: success
   type: list
   elements: str
 unowned:
-  description: Subnets of upstream's keys that no node was named for.
+  description: Subnets of upstream's keys that no node was given for.
   returned: success
   type: list
   elements: str
@@ -108,39 +111,68 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.claims.model import Claim, PoolConfig, Request, describe, table
-from ..module_utils.claims.registry import Registry
+from ..module_utils.claims.registry import PoolOutcome, Registry
 from ..module_utils.claims.reshape import Changes
-from ..module_utils.errors import EvioError
+from ..module_utils.defaults import CLUSTER
+from ..module_utils.differences import Differences
 from ..module_utils.etcd.client import Etcd
 from ..module_utils.etcd.options import ETCD_OPTIONS, access_of
+from ..module_utils.module_runner import Module, run_module
 from ..module_utils.subnets import parse_pools
 
 
-def changes_of(params: Mapping[str, Any]) -> Changes:
-    return Changes(
-        pools=parse_pools(params["pod_cidr"], params["node_bits"]) if params["pod_cidr"] else None,
-        reserved=None if params["reserved_cidrs"] is None else tuple(params["reserved_cidrs"]),
-        pins=None if params["pins"] is None else {node: cidrs_of(value) for node, value in params["pins"].items()},
-        live_nodes=None if params["live_nodes"] is None else tuple(params["live_nodes"]),
-        adopt=tuple(
-            Request(node["name"], node["machine_id"].strip(), cidrs_of(node["subnet"])) for node in params["adopt"]
-        ),
-    )
+class SubnetPool:
+    """One run: plan the change of the pool, write it unless in check mode."""
+
+    def __init__(self, module: Module) -> None:
+        self.params = module.params
+        self.check_mode = module.check_mode
+
+    def run(self) -> dict[str, Any]:
+        with Etcd(access_of(self.params)) as etcd:
+            outcome = Registry(etcd, self.params["cluster"]).reshape(self._changes(), dry_run=self.check_mode)
+        return {
+            **_compare(outcome).result(),
+            "released": sorted(outcome.released),
+            "adopted": sorted(outcome.adopted),
+            "unowned": list(outcome.plan.unowned),
+        }
+
+    def _changes(self) -> Changes:
+        params = self.params
+        reserved, pins, live_nodes = params["reserved_cidrs"], params["pins"], params["live_nodes"]
+        return Changes(
+            pools=parse_pools(params["pod_cidr"], params["node_bits"]) if params["pod_cidr"] else None,
+            reserved=None if reserved is None else tuple(reserved),
+            pins=None if pins is None else {node: _cidrs(value) for node, value in pins.items()},
+            live_nodes=None if live_nodes is None else tuple(live_nodes),
+            adopt=tuple(
+                Request(node["name"], node["machine_id"].strip(), _cidrs(node["subnet"])) for node in params["adopt"]
+            ),
+        )
 
 
-def cidrs_of(value: Any) -> tuple[str, ...]:
+def _cidrs(value: Any) -> tuple[str, ...]:
     parts = value if isinstance(value, list) else str(value).split(",")
     return tuple(str(part).strip() for part in parts)
 
 
-def show(shape: PoolConfig | None, claims: Mapping[str, Claim]) -> dict[str, Any]:
-    if shape is None:
+def _compare(outcome: PoolOutcome) -> Differences:
+    before = _properties(outcome.before.pool_config, outcome.before.claims)
+    differences = Differences()
+    for name, value in _properties(outcome.plan.pool_config, outcome.plan.claims).items():
+        differences.compare(name, value, before.get(name))
+    return differences
+
+
+def _properties(config: PoolConfig | None, claims: Mapping[str, Claim]) -> dict[str, Any]:
+    """Return the pool as a diff shows it; nothing if there is no pool."""
+    if config is None:
         return {}
-    pins = {node: ", ".join(cidrs) for node, cidrs in sorted(shape.pins.items())}
     return {
-        "pool": describe(shape.pools),
-        "reserved": list(shape.reserved),
-        "pins": pins,
+        "pool": describe(config.pools),
+        "reserved": list(config.reserved),
+        "pins": {node: ", ".join(cidrs) for node, cidrs in sorted(config.pins.items())},
         "claims": table(claims.values()),
     }
 
@@ -149,7 +181,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **ETCD_OPTIONS,
-            "cluster": {"type": "str", "default": "kubernetes"},
+            "cluster": {"type": "str", "default": CLUSTER},
             "pod_cidr": {"type": "str"},
             "node_bits": {"type": "str"},
             "reserved_cidrs": {"type": "list", "elements": "str"},
@@ -169,22 +201,7 @@ def main() -> None:
         required_together=[("user", "password"), ("pod_cidr", "node_bits")],
         supports_check_mode=True,
     )
-    try:
-        with Etcd(access_of(module.params)) as etcd:
-            registry = Registry(etcd, module.params["cluster"])
-            outcome = registry.reshape(changes_of(module.params), dry_run=module.check_mode)
-    except EvioError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(
-        changed=outcome.changed,
-        released=sorted(outcome.released),
-        adopted=sorted(outcome.adopted),
-        unowned=list(outcome.plan.unowned),
-        diff={
-            "before": show(outcome.before.shape, outcome.before.claims),
-            "after": show(outcome.plan.shape, outcome.plan.claims),
-        },
-    )
+    run_module(module, SubnetPool)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What the registry holds: the pool, every claim, and what is free; the library's registry reads it."""
+"""Ansible module that returns the pool, every claim and the number of free subnets; claims/registry reads etcd."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: subnet_pool_info
-short_description: Who has which subnet, and what is free
+short_description: Return which node has which subnet, and how many are free
 version_added: 0.1.0
 description:
   - Reads the whole registry of a cluster in one call.
@@ -22,38 +22,40 @@ attributes:
     support: none
   idempotent:
     support: full
+requirements:
+  - python3-etcd3
 options:
   cluster:
-    description: The cluster's name, a part of the keys in etcd.
+    description: The cluster's name. It is a part of the keys in etcd.
     type: str
     default: kubernetes
   quarantine:
-    description: Seconds for which a released subnet rests.
+    description: Seconds during which no node gets a released subnet.
     type: float
     default: 3600.0
 """
 
 EXAMPLES = r"""
-- name: See who has which subnet
+- name: Read which node has which subnet
   evio.cni.subnet_pool_info:
   register: pool
 """
 
 RETURN = r"""
 pools:
-  description: The pool of each family; none where nothing has been claimed yet.
+  description: The pool of each family, with numbers of subnets. Empty if nothing has been claimed yet.
   returned: success
   type: list
   elements: dict
   sample:
     - {pod_cidr: 10.244.0.0/16, node_bits: 8, size: 256, claimed: 2, quarantined: 1, reserved: 16, free: 237}
 reserved_cidrs:
-  description: Networks that no node is given.
+  description: Networks from which no node gets a subnet.
   returned: success
   type: list
   elements: str
 pins:
-  description: Subnets that are kept for a node, by its name.
+  description: Pinned subnets, by the name of the node that alone may get them.
   returned: success
   type: dict
 claims:
@@ -64,7 +66,7 @@ claims:
   sample:
     - {node: node1, machine_id: 3f0d5c2f8f0c4a2f9d8d5cf1a3f3a6b1, cidrs: [10.244.0.0/24], epoch: 4, age: 60.5}
 released:
-  description: Subnets that were released and not claimed again, and who had them. The age is in seconds.
+  description: Subnets that were released and not claimed again, with the nodes that had them. The age is in seconds.
   returned: success
   type: list
   elements: dict
@@ -77,46 +79,52 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.claims.model import Claim, Released, Snapshot
+from ..module_utils.claims.model import Claim, Released
 from ..module_utils.claims.registry import Registry
-from ..module_utils.errors import EvioError
+from ..module_utils.defaults import CLUSTER, QUARANTINE
 from ..module_utils.etcd.client import Etcd
 from ..module_utils.etcd.options import ETCD_OPTIONS, access_of
+from ..module_utils.module_runner import Module, run_module
 from ..module_utils.subnets import Pool, reserved_places
 
 
-class PoolInfo:
-    """One snapshot, seen at one time."""
+class SubnetPoolInfo:
+    """One run: read the registry once, and describe it as of that moment."""
 
-    def __init__(self, snapshot: Snapshot, now: float, quarantine: float) -> None:
-        self.snapshot, self.now, self.quarantine = snapshot, now, quarantine
+    def __init__(self, module: Module) -> None:
+        params = module.params
+        with Etcd(access_of(params)) as etcd:
+            self.snapshot = Registry(etcd, params["cluster"]).read()
+        self.now = time.time()
+        self.quarantine: float = params["quarantine"]
 
-    def facts(self) -> dict[str, Any]:
-        shape = self.snapshot.shape
+    def run(self) -> dict[str, Any]:
+        config, claims, released = self.snapshot.pool_config, self.snapshot.claims, self.snapshot.released
         return {
-            "pools": [self._pool(pool, shape.reserved) for pool in shape.pools] if shape else [],
-            "reserved_cidrs": list(shape.reserved) if shape else [],
-            "pins": {node: list(cidrs) for node, cidrs in shape.pins.items()} if shape else {},
-            "claims": [self._claim(claim) for _node, claim in sorted(self.snapshot.claims.items())],
-            "released": [self._released(cidr, one) for cidr, one in sorted(self.snapshot.released.items())],
+            "changed": False,
+            "pools": [self._pool(pool, config.reserved) for pool in config.pools] if config else [],
+            "reserved_cidrs": list(config.reserved) if config else [],
+            "pins": {node: list(cidrs) for node, cidrs in config.pins.items()} if config else {},
+            "claims": [self._claim(claim) for _node, claim in sorted(claims.items())],
+            "released": [self._released(cidr, entry) for cidr, entry in sorted(released.items())],
         }
 
     def _pool(self, pool: Pool, reserved: tuple[str, ...]) -> dict[str, Any]:
         claimed = set(self.snapshot.search(pool).occupied)
         kept_out = {place for places in reserved_places(pool, reserved) for place in places}
-        resting = {
+        quarantined = {
             pool.index(cidr)
-            for cidr, released in self.snapshot.released.items()
-            if cidr in pool and self._is_resting(released)
+            for cidr, entry in self.snapshot.released.items()
+            if cidr in pool and self._is_quarantined(entry)
         }
         return {
             "pod_cidr": pool.pod_cidr,
             "node_bits": pool.node_bits,
             "size": pool.size,
             "claimed": len(claimed),
-            "quarantined": len(resting),
+            "quarantined": len(quarantined),
             "reserved": len(kept_out),
-            "free": pool.size - len(claimed | kept_out | resting),
+            "free": pool.size - len(claimed | kept_out | quarantined),
         }
 
     def _claim(self, claim: Claim) -> dict[str, Any]:
@@ -128,30 +136,25 @@ class PoolInfo:
             "age": self.now - claim.claimed,
         }
 
-    def _released(self, cidr: str, released: Released) -> dict[str, Any]:
-        state = "quarantined" if self._is_resting(released) else "free"
-        return {"cidr": cidr, "node": released.node, "age": self.now - released.released, "state": state}
+    def _released(self, cidr: str, entry: Released) -> dict[str, Any]:
+        state = "quarantined" if self._is_quarantined(entry) else "free"
+        return {"cidr": cidr, "node": entry.node, "age": self.now - entry.released, "state": state}
 
-    def _is_resting(self, released: Released) -> bool:
-        return self.now - released.released < self.quarantine
+    def _is_quarantined(self, entry: Released) -> bool:
+        return entry.quarantine_left(self.now, self.quarantine) > 0
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **ETCD_OPTIONS,
-            "cluster": {"type": "str", "default": "kubernetes"},
-            "quarantine": {"type": "float", "default": 3600.0},
+            "cluster": {"type": "str", "default": CLUSTER},
+            "quarantine": {"type": "float", "default": QUARANTINE},
         },
         required_together=[("user", "password")],
         supports_check_mode=True,
     )
-    try:
-        with Etcd(access_of(module.params)) as etcd:
-            snapshot = Registry(etcd, module.params["cluster"]).read()
-    except EvioError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(changed=False, **PoolInfo(snapshot, time.time(), module.params["quarantine"]).facts())
+    run_module(module, SubnetPoolInfo)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The node's WireGuard key as an Ansible resource: wireguard makes it; only its public half leaves the node."""
+"""Ansible module that keeps the node's WireGuard key; overlay/wireguard/device creates it and reads its public key."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: wireguard_key
-short_description: The WireGuard key of a node
+short_description: Keep the WireGuard key of a node
 version_added: 0.1.0
 description:
-  - Makes the node's private key if there is none, readable by root alone, and returns the public key.
+  - Creates the node's private key if there is none, readable by root alone, and returns the public key.
   - The private key never leaves the node.
 author:
   - The evio.cni authors (@evio-cni)
@@ -18,100 +18,90 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: A key that does not exist yet has no public half, which is then null.
+    details: If there is no key yet, the public key is null.
   diff_mode:
     support: full
+    details: The key is left out.
   idempotent:
     support: full
 requirements:
   - wireguard-tools
 options:
   path:
-    description: The private key's file.
+    description: File of the private key.
     type: path
     default: /etc/evio/wireguard.key
   state:
-    description: Whether there is a key. Without one the node has left the overlay.
+    description: Whether the key exists. A node without a key cannot be a member of the overlay.
     type: str
     choices: [present, absent]
     default: present
 """
 
 EXAMPLES = r"""
-- name: Have a WireGuard key on the node
+- name: Create the node's WireGuard key
   evio.cni.wireguard_key:
-  register: evio_overlay_identity
+  register: wireguard_key
 """
 
 RETURN = r"""
 public_key:
-  description: The public key in base64; null in check mode where there is no key yet.
+  description: The public key in base64. Null in check mode if there is no key yet.
   returned: O(state=present)
   type: str
   sample: n5dWnGdJBn9SfLdhtgKL5rSGMVXxM9byDVkkKQQF72I=
 """
 
-import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
-from ..module_utils.differences import Differences
-from ..module_utils.errors import EvioError
-from ..module_utils.overlay.wireguard.device import WireGuardError, create_key, read_public_key
+from ..module_utils.managed_file import ManagedFile, result_of
+from ..module_utils.module_runner import Module, run_module
+from ..module_utils.overlay.wireguard.device import create_key, read_public_key
 
-MODE = 0o600
+SHOWN_KEY = "(private key)\n"
+"""Stands for the private key in a diff."""
 
 
-class OverlayKey:
-    """One run: look for the key once, act unless in check mode."""
+class WireguardKey:
+    """One run: read the key once, create it unless there is one or in check mode."""
 
-    def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
-        self.path: str = module.params["path"]
-        self.mode = os.stat(self.path).st_mode & 0o777 if os.path.exists(self.path) else None
+    def __init__(self, module: Module) -> None:
+        self.params = module.params
+        self.check_mode = module.check_mode
+        self.path: str = self.params["path"]
+        self.file = ManagedFile(self.path, mode=0o600, show=lambda _key: SHOWN_KEY)
 
-    def present(self) -> dict[str, Any]:
-        public_key = None
-        if self.mode is not None:
-            public_key = read_public_key(self.path)
-        if not self.module.check_mode:
+    def run(self) -> dict[str, Any]:
+        return self._present() if self.params["state"] == "present" else self._absent()
+
+    def _present(self) -> dict[str, Any]:
+        public_key = read_public_key(self.path) if self.file.text is not None else None
+        change = self.file.change_to(self.file.text or SHOWN_KEY)
+        if not self.check_mode:
+            # Not change.apply(): a key that another run creates in this moment must stay.
             public_key = create_key(self.path)
-        return {**self._result(MODE), "public_key": public_key}
+        return {**result_of(change), "public_key": public_key}
 
-    def absent(self) -> dict[str, Any]:
-        if self.mode is not None and not self.module.check_mode:
-            try:
-                os.unlink(self.path)
-            except OSError as error:
-                raise WireGuardError(f"cannot remove {self.path}: {error.strerror}") from error
-        return self._result(None)
-
-    def _result(self, mode: int | None) -> dict[str, Any]:
-        differences = Differences()
-        differences.compare("mode", *(None if m is None else f"{m:04o}" for m in (mode, self.mode)))
-        return {
-            "changed": differences.changed,
-            "diff": {**differences.diff(), "before_header": self.path, "after_header": self.path},
-        }
+    def _absent(self) -> dict[str, Any]:
+        change = self.file.change_to(None)
+        if not self.check_mode:
+            change.apply()
+        return result_of(change)
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            # A path, not a secret: what is in the file never passes through Ansible.
+            # The path is not secret, although its name makes Ansible think so.
             "path": {"type": "path", "default": paths.WIREGUARD_KEY, "no_log": False},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
         supports_check_mode=True,
     )
-    try:
-        key = OverlayKey(module)
-        result = key.present() if module.params["state"] == "present" else key.absent()
-    except EvioError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+    run_module(module, WireguardKey)
 
 
 if __name__ == "__main__":

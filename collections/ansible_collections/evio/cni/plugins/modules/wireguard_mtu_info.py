@@ -1,18 +1,18 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The MTU that a node's underlay leaves to the overlay: underlay measures, overlay_config knows what WireGuard adds."""
+"""Ansible module that finds the MTU for the WireGuard overlay; overlay/path_mtu measures the paths to the relays."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: wireguard_mtu_info
-short_description: The MTU that this node's underlay leaves to the overlay
+short_description: Measure which MTU this node allows for the WireGuard overlay
 version_added: 0.1.0
 description:
-  - Measures how many bytes the ways from this node to the relays carry, by path MTU discovery, and says what is left of
-    them inside WireGuard. The overlay as a whole has the smallest of what its nodes say.
-  - An overlay that is there already is never said to have more than it has. Its pods would not follow, and a way that
-    carries more today may be another one tomorrow.
+  - Measures by path MTU discovery how many bytes the paths from this node to the relays carry, and subtracts the bytes
+    that WireGuard adds. The overlay gets the smallest MTU that its nodes return.
+  - Never returns more than the MTU of an overlay that exists already, because its pods would keep the old MTU, and a
+    path that carries more today may change tomorrow.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -26,115 +26,125 @@ attributes:
     support: full
 options:
   relays:
-    description: The public endpoints of the other nodes, each an address, or address and port.
+    description: The public endpoints of the other nodes, each an address, or an address and a port.
     type: list
     elements: str
     default: []
   endpoint:
-    description: This node's own public endpoint, if it has one. What its default route carries counts then, too.
+    description: This node's own public endpoint, if it has one. The MTU of its default route then counts, too.
     type: str
   listen_port:
-    description: WireGuard's UDP port, where an endpoint has none.
+    description: WireGuard's UDP port, for endpoints without a port.
     type: int
     default: 51820
   mtu:
-    description: The MTU that the overlay shall have whatever is measured. There is a warning where it is too much.
+    description: MTU to return whatever is measured. There is a warning if it is too high.
     type: int
   networks:
-    description: The overlays, in CIDR notation. Fails where one of them is of IPv6 and would have less than it needs.
+    description: The overlays in CIDR notation. Fails if the MTU is lower than an IPv6 network among them needs.
     type: list
     elements: str
     default: []
   config:
-    description: The host overlay's file, as M(evio.cni.wireguard_overlay) wrote it before.
+    description: File of the host overlay, which M(evio.cni.wireguard_overlay) has written in an earlier run.
     type: path
     default: /etc/evio/overlay.json
 """
 
 EXAMPLES = r"""
-- name: Measure what the ways to the relays carry
+- name: Measure what the paths to the relays carry
   evio.cni.wireguard_mtu_info:
     relays: [198.51.100.11, "[2001:db8::12]:51820"]
 """
 
 RETURN = r"""
 mtu:
-  description: Bytes of an IP packet inside the overlay.
+  description: MTU inside the overlay in bytes.
   returned: success
   type: int
   sample: 1420
 underlay:
-  description: Bytes of an IP packet on the way to each relay, by the relay's endpoint, as far as a way leads there.
+  description: MTU of the path to each relay in bytes, by the relay's endpoint. Relays without a route are left out.
   returned: success
   type: dict
   sample: {"198.51.100.11:51820": 1500}
 """
 
-import contextlib
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
-from ..module_utils.errors import EvioError
-from ..module_utils.mtu import LEAST_MTU_IPV6 as IPV6_LOWEST_MTU
+from ..module_utils.atomic_file import read_text
+from ..module_utils.defaults import OVERLAY_MTU
+from ..module_utils.module_runner import Module, run_module
+from ..module_utils.mtu import LEAST_MTU_IPV6
 from ..module_utils.overlay.endpoint import LISTEN_PORT, OverlayError, parse_endpoint
 from ..module_utils.overlay.path_mtu import path_mtus, route_mtu
-from ..module_utils.overlay.wireguard.config import MTU, OVERHEAD, parse_overlay
+from ..module_utils.overlay.wireguard.config import OVERHEAD, parse_overlay
 
 DEFAULT_ROUTE = "the internet"
+"""Names the default route among the paths, in messages."""
 
 
-class OverlayMtu:
-    """One run: measure, compare with what is wanted and with what there is."""
+class WireguardMtuInfo:
+    """One run: measure, compare with the MTU that is wanted and with that of an overlay that exists."""
 
-    def __init__(self, module: AnsibleModule) -> None:
+    def __init__(self, module: Module) -> None:
         self.module = module
-        self.params: dict[str, Any] = module.params
+        self.params = module.params
+        self.existing = _existing_mtu(self.params["config"])
 
     def run(self) -> dict[str, Any]:
         underlay = path_mtus(self._endpoint(relay) for relay in self.params["relays"])
-        ways = dict(underlay)
-        if self.params["endpoint"] is not None:
-            carried = route_mtu(self._endpoint(self.params["endpoint"]))
-            if carried is not None:
-                ways[DEFAULT_ROUTE] = carried
-        narrowest = min(ways, key=ways.__getitem__, default=None)
-        possible = ways[narrowest] - OVERHEAD if narrowest is not None else MTU
-        why = (
-            f"the way to {narrowest} carries {ways[narrowest]} bytes, of which WireGuard takes {OVERHEAD}"
-            if ways
-            else ""
-        )
-        mtu = self._mtu(possible, why)
-        if mtu < IPV6_LOWEST_MTU and any(ip_network(cidr).version == 6 for cidr in self.params["networks"]):
-            raise OverlayError(f"IPv6 inside the overlay needs an MTU of {IPV6_LOWEST_MTU}, it would have {mtu}: {why}")
+        possible, reason = self._possible_mtu(underlay)
+        mtu = self._mtu(possible, reason)
+        if mtu < LEAST_MTU_IPV6 and any(ip_network(cidr).version == 6 for cidr in self.params["networks"]):
+            raise OverlayError(
+                f"IPv6 inside the overlay needs an MTU of {LEAST_MTU_IPV6}, it would have {mtu}: {reason}"
+            )
         return {"changed": False, "mtu": mtu, "underlay": underlay}
 
-    def _mtu(self, possible: int, why: str) -> int:
+    def _possible_mtu(self, underlay: dict[str, int]) -> tuple[int, str]:
+        """Return the highest MTU that fits all paths, and why it is not higher."""
+        carried = dict(underlay)
+        if self.params["endpoint"] is not None:
+            default_route = route_mtu(self._endpoint(self.params["endpoint"]))
+            if default_route is not None:
+                carried[DEFAULT_ROUTE] = default_route
+        if not carried:
+            return OVERLAY_MTU, ""
+        narrowest = min(carried, key=carried.__getitem__)
+        reason = f"the path to {narrowest} carries {carried[narrowest]} bytes, of which WireGuard takes {OVERHEAD}"
+        return carried[narrowest] - OVERHEAD, reason
+
+    def _mtu(self, possible: int, reason: str) -> int:
         wanted: int | None = self.params["mtu"]
         if wanted is not None:
             if wanted > possible:
-                self.module.warn(f"evio_mtu: {wanted} is more than fits in one piece: {why}; {possible} would")
+                self.module.warn(f"evio_mtu: {wanted} is more than fits in one piece: {reason}; {possible} fits")
             return wanted
-        known = self._known()
-        if known is not None and possible < known:
+        if self.existing is None:
+            return min(OVERLAY_MTU, possible)
+        if possible < self.existing:
             self.module.warn(
-                f"the overlay's MTU goes from {known} to {possible}: {why}. Pods that run keep {known} until they are "
-                "made anew"
+                f"the overlay's MTU goes from {self.existing} to {possible}: {reason}. Pods that run keep "
+                f"{self.existing} until they are created again"
             )
-        return min(MTU, possible, MTU if known is None else known)
-
-    def _known(self) -> int | None:
-        """Of the overlay that is there; one that cannot be read is written anew in this run."""
-        with contextlib.suppress(OSError, OverlayError):
-            return parse_overlay(Path(self.params["config"]).read_text(encoding="utf-8")).mtu
-        return None
+        return min(OVERLAY_MTU, possible, self.existing)
 
     def _endpoint(self, text: str) -> str:
         return parse_endpoint(text, self.params["listen_port"])
+
+
+def _existing_mtu(config: str) -> int | None:
+    """Return the MTU of the overlay that exists; None if its file cannot be read, since this run then replaces it."""
+    try:
+        text = read_text(config)
+        return parse_overlay(text).mtu if text is not None else None
+    except (OSError, UnicodeDecodeError, OverlayError):
+        return None
 
 
 def main() -> None:
@@ -149,11 +159,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    try:
-        result = OverlayMtu(module).run()
-    except EvioError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+    run_module(module, WireguardMtuInfo)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,19 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a node is told about its overlay, as an Ansible resource: overlay_config shapes the files, this puts them."""
+"""Ansible module that keeps the files of the WireGuard overlay; overlay/wireguard/config builds and checks them."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: wireguard_overlay
-short_description: The overlay of a node, WireGuard backend
+short_description: Configure the WireGuard overlay on a node
 version_added: 0.1.0
 description:
-  - Writes the two files from which the node's agent (C(evio overlay run)) keeps the overlay up, and nothing else.
-    The agent notices a new file within a second and changes only what differs; running connections stay.
-  - The host overlay, who is in it and how it is reached, is in C(overlay.json). It is written if O(members) is given.
-  - Which node holds which pod subnet is in C(pod-routes.json). It is written if O(pod_subnets) is given.
-  - A node that is neither in O(members) nor in O(keep_nodes) is no longer a peer, and its key is worthless.
+  - Writes the two files from which the node's agent (C(evio overlay run)) keeps the overlay up. The agent notices a new
+    file within a second and changes only what differs, so running connections stay.
+  - C(overlay.json) describes the host overlay, its members and their endpoints. It is written if O(members) is given.
+  - C(pod-routes.json) says which node has which pod subnet. It is written if O(pod_subnets) is given.
+  - A node that is neither in O(members) nor in O(keep_nodes) is no longer a peer, so its key is worthless.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -21,17 +21,17 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: Nodes whose key does not exist yet are shown without one.
+    details: A node whose key does not exist yet is shown without its key.
   diff_mode:
     support: full
-    details: There is no secret in the files.
+    details: The files contain no secrets.
   idempotent:
     support: full
 requirements:
   - python3-pyroute2, for O(state=absent)
 options:
   state:
-    description: Whether the node is in the overlay. V(absent) removes the files and the interface that they name.
+    description: Whether the node is in the overlay. V(absent) removes the files and the overlay's interface.
     type: str
     choices: [present, absent]
     default: present
@@ -39,10 +39,12 @@ options:
     description: This node's name in O(members). Required with O(members).
     type: str
   host_cidr:
-    description: The host overlay. Required with O(members).
+    description: The host overlay in CIDR notation. Required with O(members).
     type: str
   members:
-    description: All nodes of the host overlay that this run knows about, this one among them.
+    description: >-
+      All nodes of the host overlay that this run knows about, this node among them, as the filter
+      P(evio.cni.overlay_member#filter) returns them.
     type: list
     elements: dict
     suboptions:
@@ -51,22 +53,24 @@ options:
         type: str
         required: true
       address:
-        description: Its address in the host overlay.
+        description: The node's address in the host overlay.
         type: str
         required: true
       public_key:
-        description: Its WireGuard public key; may be missing in check mode only.
+        description: The node's WireGuard public key. It may be missing in check mode only.
         type: str
       endpoint:
-        description: Address, or address and port, under which anybody reaches it. Such a node relays for the others.
+        description: >-
+          Address, or address and port, at which every node can reach this node. A node with an endpoint relays for the
+          other nodes.
         type: str
   keep_nodes:
-    description: Nodes that are members still but could not be asked in this run. What is known of them stays as it is.
+    description: Members that were not reachable in this run. Their entries in the files stay as they are.
     type: list
     elements: str
     default: []
   removed_nodes:
-    description: Members no more. What is known of them goes, from both files, whatever O(keep_nodes) says.
+    description: Nodes whose entries are removed from both files, also if they are in O(keep_nodes).
     type: list
     elements: str
     default: []
@@ -75,36 +79,36 @@ options:
     type: str
     default: evio0
   listen_port:
-    description: WireGuard's UDP port, on every node.
+    description: WireGuard's UDP port on every node.
     type: int
     default: 51820
   mtu:
-    description: Bytes of an IP packet inside the overlay.
+    description: MTU of the overlay in bytes.
     type: int
     default: 1420
   pod_cidrs:
-    description: The pod overlay, one CIDR a family. Required with O(pod_subnets).
+    description: The pod overlay in CIDR notation, at most one IPv4 and one IPv6. Required with O(pod_subnets).
     type: list
     elements: str
   pod_subnets:
-    description: The pod subnets of each node, in CIDR notation. A node without a claim has none.
+    description: The pod subnets of each node in CIDR notation, by the node's name. A node without a claim is left out.
     type: dict
   config:
-    description: The host overlay's file.
+    description: File of the host overlay.
     type: path
     default: /etc/evio/overlay.json
   pod_routes:
-    description: The pod routes' file.
+    description: File of the pod routes.
     type: path
     default: /etc/evio/pod-routes.json
   state_file:
-    description: Where the agent says which way it goes; removed with O(state=absent).
+    description: The agent's state file. It is removed with O(state=absent).
     type: path
     default: /run/evio-cni/overlay.json
 """
 
 EXAMPLES = r"""
-- name: Tell the node about the host overlay
+- name: Configure the host overlay
   evio.cni.wireguard_overlay:
     node: node3
     host_cidr: 10.10.0.0/16
@@ -117,7 +121,7 @@ EXAMPLES = r"""
         address: 10.10.0.3
         public_key: vUQ54PWKDzcnpCPfhL2Odx8U0ir/raoaKzWVxXWsUWQ=
 
-- name: Tell the node where the pods are
+- name: Configure the routes to the pods of other nodes
   evio.cni.wireguard_overlay:
     pod_cidrs: [10.244.0.0/16]
     pod_subnets:
@@ -132,27 +136,28 @@ peers:
   type: list
   elements: str
 files:
-  description: The files that were changed, or would be.
-  returned: always
+  description: The files that were changed or, in check mode, would be changed.
+  returned: success
   type: list
   elements: str
 """
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
-from ..module_utils.atomic_file import write_atomic
-from ..module_utils.errors import EvioError
+from ..module_utils.defaults import OVERLAY_MTU
+from ..module_utils.differences import Differences
 from ..module_utils.firewall.forwarding import withdraw_forwarding
+from ..module_utils.managed_file import FileChange, ManagedFile, result_of
+from ..module_utils.module_runner import Module, run_module
 from ..module_utils.overlay.endpoint import LISTEN_PORT, OverlayError, parse_endpoint
 from ..module_utils.overlay.wireguard.config import (
     INTERFACE,
-    MTU,
     OverlayConfig,
     OverlayPeer,
     PodRoutes,
@@ -168,55 +173,62 @@ from ..module_utils.overlay.wireguard.config import (
 from ..module_utils.overlay.wireguard.interface import link_exists, remove_link
 
 PENDING_KEY = "(made by this run)"
+"""Stands for a public key that does not exist yet, in check mode."""
 
 
-class Overlay:
-    """One run: read the files once, compare their text, write what differs unless in check mode."""
+class WireguardOverlay:
+    """One run: read the files once, build the wanted content, write what differs unless in check mode."""
 
-    def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
-        self.params: dict[str, Any] = module.params
-        self.config_path = Path(self.params["config"])
-        self.routes_path = Path(self.params["pod_routes"])
-        self.files: list[str] = []
-        self.diff: list[dict[str, str]] = []
+    def __init__(self, module: Module) -> None:
+        self.params = module.params
+        self.check_mode = module.check_mode
+        self.config, self.pod_routes, self.state = (
+            ManagedFile(self.params[name], mode=0o600, directory_mode=0o700)
+            for name in ("config", "pod_routes", "state_file")
+        )
+        self.existing = self._existing_overlay()
 
-    def present(self) -> dict[str, Any]:
+    def run(self) -> dict[str, Any]:
+        return self._present() if self.params["state"] == "present" else self._absent()
+
+    def _present(self) -> dict[str, Any]:
         result: dict[str, Any] = {}
+        changes: list[FileChange] = []
         if self.params["members"] is not None:
             config = self._host_overlay()
             result["peers"] = [peer.name for peer in config.peers]
-            self._put(self.config_path, render_overlay(config))
-        elif self.params["removed_nodes"]:
-            self._remove_peers()
+            changes.append(self.config.change_to(render_overlay(config)))
+        elif self.existing is not None and self.params["removed_nodes"]:
+            changes.append(self.config.change_to(self._without_removed_nodes(self.existing)))
         if self.params["pod_subnets"] is not None:
-            self._put(self.routes_path, render_pod_routes(self._pod_routes()))
-        return {**result, **self._result()}
+            changes.append(self.pod_routes.change_to(render_pod_routes(self._wanted_pod_routes())))
+        return {**result, **self._apply(changes)}
 
-    def absent(self) -> dict[str, Any]:
-        known = self._existing_overlay()
-        interface = known.interface if known else self.params["interface"]
-        had_link = link_exists(interface)
-        if not self.module.check_mode:
-            if had_link:
-                remove_link(interface)
-            withdraw_forwarding(interface)
-        # Its agent has ended; what it said last would be taken for an overlay that is down.
-        for path in (Path(self.params["state_file"]), self.routes_path, self.config_path):
-            self._put(path, None)
-        return {**self._result(), "changed": bool(self.files) or had_link}
+    def _absent(self) -> dict[str, Any]:
+        name = self.existing.interface if self.existing else self.params["interface"]
+        interface = Differences()
+        interface.compare("interface", None, name if link_exists(name) else None)
+        if not self.check_mode:
+            if interface.changed:
+                remove_link(name)
+            withdraw_forwarding(name)
+        # The state file goes too: the agent has ended, and a file without an agent means that the overlay is down.
+        return self._apply([file.change_to(None) for file in (self.state, self.pod_routes, self.config)], interface)
 
-    def _result(self) -> dict[str, Any]:
-        return {"changed": bool(self.files), "files": self.files, "diff": self.diff}
+    def _apply(self, changes: Sequence[FileChange], *others: Differences) -> dict[str, Any]:
+        changed = [change for change in changes if change.changed]
+        if not self.check_mode:
+            for change in changed:
+                change.apply()
+        return {**result_of(*others, *changed), "files": [str(change.file.path) for change in changed]}
 
     def _host_overlay(self) -> OverlayConfig:
         params = self.params
         members = {node["name"]: self._member(node) for node in params["members"]}
-        try:
-            own = members.pop(params["node"])
-        except KeyError as error:
-            raise OverlayError(f"nodes: {params['node']!r}, this node, is not among them") from error
-        known = self._existing_overlay()
+        own = members.pop(params["node"], None)
+        if own is None:
+            raise OverlayError(f"members has no entry for this node, {params['node']!r}; add it")
+        existing_peers = self.existing.peers if self.existing else ()
         config = OverlayConfig(
             node=own.name,
             address=own.address,
@@ -226,83 +238,51 @@ class Overlay:
             interface=params["interface"],
             listen_port=params["listen_port"],
             mtu=params["mtu"],
-            peers=keep_peers(members.values(), known.peers if known else (), self._keep()),
+            peers=keep_peers(members.values(), existing_peers, self._kept_nodes()),
         )
-        if self.module.check_mode:
-            # Keys that the run would make are not there to be checked: the rest is.
-            pending = [peer for peer in config.peers if peer.public_key == PENDING_KEY]
-            if pending or own.public_key == PENDING_KEY:
-                return config
-        check_overlay(config, "the inventory")
+        # A key that does not exist yet, in check mode, would not pass the check.
+        if PENDING_KEY not in (config.public_key, *(peer.public_key for peer in config.peers)):
+            check_overlay(config, "the inventory")
         return config
 
-    def _remove_peers(self) -> None:
-        known = self._existing_overlay()
-        if known is not None and any(peer.name in self.params["removed_nodes"] for peer in known.peers):
-            peers = tuple(peer for peer in known.peers if peer.name not in self.params["removed_nodes"])
-            self._put(self.config_path, render_overlay(replace(known, peers=peers)))
+    def _without_removed_nodes(self, existing: OverlayConfig) -> str | None:
+        """Return the host overlay's file without the removed nodes; the text that is there if it has none of them."""
+        peers = tuple(peer for peer in existing.peers if peer.name not in self.params["removed_nodes"])
+        return self.config.text if peers == existing.peers else render_overlay(replace(existing, peers=peers))
 
-    def _keep(self) -> list[str]:
+    def _kept_nodes(self) -> list[str]:
         return [name for name in self.params["keep_nodes"] if name not in self.params["removed_nodes"]]
 
     def _member(self, node: dict[str, Any]) -> OverlayPeer:
         key = node["public_key"]
         if key is None:
-            if not self.module.check_mode:
-                raise OverlayError(f"nodes: {node['name']} has no public key; run evio.cni.overlay_key on it first")
+            if not self.check_mode:
+                raise OverlayError(
+                    f"members: {node['name']} has no public key; run evio.cni.wireguard_key on that node first"
+                )
             key = PENDING_KEY
         endpoint = parse_endpoint(node["endpoint"], self.params["listen_port"]) if node["endpoint"] else None
         return OverlayPeer(node["name"], key, node["address"], endpoint)
 
-    def _pod_routes(self) -> PodRoutes:
+    def _wanted_pod_routes(self) -> PodRoutes:
         subnets = self.params["pod_subnets"]
         if not all(isinstance(cidrs, list) for cidrs in subnets.values()):
             raise OverlayError(f"pod_subnets: {subnets!r} does not give every node a list of CIDRs")
         wanted = PodRoutes(
             tuple(self.params["pod_cidrs"]), {node: tuple(map(str, cidrs)) for node, cidrs in subnets.items()}
         )
-        existing = _read(self.routes_path)
+        # A file that cannot be parsed is replaced.
         with contextlib.suppress(OverlayError):
-            if existing is not None:
-                wanted = keep_subnets(wanted, parse_pod_routes(existing), self._keep())
+            if self.pod_routes.text is not None:
+                wanted = keep_subnets(wanted, parse_pod_routes(self.pod_routes.text), self._kept_nodes())
         check_pod_routes(wanted, "the claims")
         return wanted
 
     def _existing_overlay(self) -> OverlayConfig | None:
-        """What the node was told before; a file that says nothing sensible is written anew."""
-        text = _read(self.config_path)
+        """Return the host overlay as its file has it; None if there is no file, or if it cannot be parsed."""
         with contextlib.suppress(OverlayError):
-            return parse_overlay(text) if text is not None else None
+            return parse_overlay(self.config.text) if self.config.text is not None else None
         return None
-
-    def _put(self, path: Path, text: str | None) -> None:
-        before = _read(path)
-        wrong_mode = before is not None and path.stat().st_mode & 0o777 != 0o600
-        if before == text and not (wrong_mode and text is not None):
-            return
-        self.files.append(str(path))
-        self.diff.append(
-            {"before": before or "", "after": text or "", "before_header": str(path), "after_header": str(path)}
-        )
-        if self.module.check_mode:
-            return
-        try:
-            if text is None:
-                path.unlink()
-            else:
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                write_atomic(path, text, mode=0o600)
-        except OSError as error:
-            raise OverlayError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise OverlayError(f"cannot read {path}: {error}") from error
 
 
 def main() -> None:
@@ -325,7 +305,7 @@ def main() -> None:
             "removed_nodes": {"type": "list", "elements": "str", "default": []},
             "interface": {"type": "str", "default": INTERFACE},
             "listen_port": {"type": "int", "default": LISTEN_PORT},
-            "mtu": {"type": "int", "default": MTU},
+            "mtu": {"type": "int", "default": OVERLAY_MTU},
             "pod_cidrs": {"type": "list", "elements": "str"},
             "pod_subnets": {"type": "dict"},
             "config": {"type": "path", "default": paths.OVERLAY_CONFIG},
@@ -336,12 +316,7 @@ def main() -> None:
         required_if=[("state", "present", ["members", "pod_subnets"], True)],
         supports_check_mode=True,
     )
-    try:
-        overlay = Overlay(module)
-        result = overlay.present() if module.params["state"] == "present" else overlay.absent()
-    except EvioError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+    run_module(module, WireguardOverlay)
 
 
 if __name__ == "__main__":

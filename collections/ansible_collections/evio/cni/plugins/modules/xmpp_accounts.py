@@ -1,18 +1,18 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The accounts of a signalling server as an Ansible resource; the library's xmpp_accounts shapes the files."""
+"""Ansible module that keeps the accounts of a signalling server; overlay/edgevpn/accounts builds the files."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: xmpp_accounts
-short_description: Accounts and roster groups of EdgeVPN.io's nodes on a prosody server
+short_description: Keep the accounts and roster groups of EdgeVPN.io's nodes on a prosody server
 version_added: 0.1.0
 description:
-  - Each node has one account for each overlay, and finds the others of that overlay in its roster.
+  - Each node has one account for each overlay, and sees the other nodes of that overlay in its roster.
   - Accounts of the domain that are not given are removed.
-  - prosody reads an account at each sign-in, and groups when it is started. Sessions of an account that was changed or
-    removed stand until then.
+  - prosody reads an account at each sign-in, and the groups when it starts. A client that has signed in stays connected
+    until prosody is restarted, even if its account was changed or removed.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -22,12 +22,12 @@ attributes:
     support: full
   diff_mode:
     support: full
-    details: Names only; passwords are in no diff.
+    details: Passwords are left out.
   idempotent:
     support: full
 options:
   domain:
-    description: The server's domain, which all accounts have.
+    description: The server's domain. All accounts belong to it.
     type: str
     required: true
   overlays:
@@ -41,21 +41,21 @@ options:
         type: str
         required: true
       accounts:
-        description: Its nodes' accounts.
+        description: The accounts of the overlay's nodes.
         type: list
         elements: dict
         required: true
         suboptions:
           username:
-            description: The account's name, with the domain.
+            description: The account's name with the domain.
             type: str
             required: true
           password:
-            description: Its password.
+            description: The account's password.
             type: str
             required: true
   data_dir:
-    description: Where prosody keeps its data.
+    description: prosody's data directory.
     type: path
     default: /var/lib/prosody
   groups_file:
@@ -69,7 +69,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Have the nodes' accounts
+- name: Create the accounts of the nodes
   evio.cni.xmpp_accounts:
     domain: xmpp.example
     overlays:
@@ -81,12 +81,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 accounts:
-  description: Names of the accounts that were written or removed, or would be.
+  description: Names of the accounts that were written or removed or, in check mode, would be.
   returned: success
   type: list
   elements: str
 groups_changed:
-  description: Whether prosody must be started anew to know its groups.
+  description: Whether prosody must be restarted to read its groups.
   returned: success
   type: bool
 """
@@ -98,10 +98,11 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.atomic_file import write_atomic
-from ..module_utils.errors import EvioError
+from ..module_utils import paths
+from ..module_utils.managed_file import CONTENT, FileChange, ManagedFile, result_of
+from ..module_utils.module_runner import Module, run_module
 from ..module_utils.overlay.edgevpn.accounts import (
-    Account,
+    XmppAccount,
     XmppAccountError,
     check_accounts,
     file_name,
@@ -110,73 +111,72 @@ from ..module_utils.overlay.edgevpn.accounts import (
     render_groups,
 )
 
+SHOWN_ACCOUNT = "(hash of a password)\n"
+"""Stands for the content of an account's file in a diff."""
+
 
 class XmppAccounts:
-    """One run: compare all files, write what differs unless in check mode."""
+    """One run: compare the files of all accounts and of the groups, write what differs unless in check mode."""
 
-    def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
-        params: dict[str, Any] = module.params
+    def __init__(self, module: Module) -> None:
+        params = module.params
+        self.check_mode = module.check_mode
         self.overlays = {
-            one["id"]: [Account(account["username"], account["password"]) for account in one["accounts"]]
-            for one in params["overlays"]
+            overlay["id"]: [XmppAccount(account["username"], account["password"]) for account in overlay["accounts"]]
+            for overlay in params["overlays"]
         }
         check_accounts(params["domain"], self.overlays)
         self.directory = Path(params["data_dir"]) / file_name(params["domain"]) / "accounts"
-        self.groups_file = Path(params["groups_file"])
-        self.accounts = {account.local: account for one in self.overlays.values() for account in one}
+        self.groups_file: str = params["groups_file"]
+        self.uid, self.gid = self._owner(params["owner"])
 
     def run(self) -> dict[str, Any]:
-        files = {self.directory / f"{file_name(local)}.dat": account for local, account in self.accounts.items()}
-        there = set(self.directory.glob("*.dat"))
-        stale = [path for path, account in files.items() if not self._is_good(path, account)]
-        surplus = sorted(there - set(files))
-        groups, before = render_groups(self.overlays), _read(self.groups_file)
-        if not self.module.check_mode:
-            uid, gid = self._owner()
-            for path in stale:
-                self._write(path, render_account(files[path].password), uid, gid)
-            for path in surplus:
-                path.unlink()
-            if groups != before:
-                write_atomic(self.groups_file, groups, mode=0o640)
-            if self.groups_file.stat().st_gid != gid:
-                os.chown(self.groups_file, -1, gid)
-        changed = sorted([files[path].username for path in stale] + [path.stem for path in surplus])
+        accounts = {account.local: account for overlay in self.overlays.values() for account in overlay}
+        files = {self.directory / f"{file_name(local)}.dat": account for local, account in accounts.items()}
+        written = {account.username: self._account_change(path, account) for path, account in files.items()}
+        surplus = sorted(set(self.directory.glob("*.dat")) - set(files))
+        removed = {path.stem: self._account_file(path).change_to(None) for path in surplus}
+        groups = ManagedFile(self.groups_file, mode=0o640, gid=self.gid).change_to(render_groups(self.overlays))
+        if not self.check_mode:
+            if any(change.changed for change in written.values()):
+                self._make_directory()
+            for change in (*written.values(), *removed.values(), groups):
+                change.apply()
+        changed = sorted(name for name, change in {**written, **removed}.items() if change.changed)
         return {
-            "changed": bool(changed) or groups != before,
+            **result_of(*written.values(), *removed.values(), groups),
             "accounts": changed,
-            "groups_changed": groups != before,
-            "diff": {"before": before or "", "after": groups, "before_header": str(self.groups_file)},
+            "groups_changed": CONTENT in groups.differences,
         }
 
-    def _is_good(self, path: Path, account: Account) -> bool:
-        """The server's own too: a run that was killed may have left it to root."""
-        content = _read(path)
-        return (
-            content is not None and path.stat().st_uid == self._owner()[0] and has_password(content, account.password)
-        )
+    def _account_file(self, path: Path) -> ManagedFile:
+        return ManagedFile(path, mode=0o600, uid=self.uid, gid=self.gid, show=lambda _content: SHOWN_ACCOUNT)
 
-    def _write(self, path: Path, content: str, uid: int, gid: int) -> None:
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        write_atomic(path, content, mode=0o600)
-        for one in (path.parent.parent, path.parent, path):
-            os.chown(one, uid, gid)
+    def _account_change(self, path: Path, account: XmppAccount) -> FileChange:
+        """Return the change of an account's file. A new hash has a new salt, so a hash that fits stays."""
+        file = self._account_file(path)
+        is_current = file.text is not None and has_password(file.text, account.password)
+        return file.change_to(file.text if is_current else render_account(account.password))
 
-    def _owner(self) -> tuple[int, int]:
-        name = self.module.params["owner"]
+    def _make_directory(self) -> None:
+        try:
+            self.directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+            for directory in (self.directory.parent, self.directory):
+                os.chown(directory, self.uid if self.uid is not None else -1, self.gid if self.gid is not None else -1)
+        except OSError as error:
+            raise XmppAccountError(f"cannot make {self.directory}: {error.strerror}") from error
+
+    def _owner(self, name: str) -> tuple[int | None, int | None]:
+        """Return user id and group id of prosody's user; None in check mode if the package is not installed yet."""
         try:
             entry = pwd.getpwnam(name)
         except KeyError:
-            raise XmppAccountError(f"owner: {name!r} is no user of this host; the package prosody makes it") from None
+            if self.check_mode:
+                return None, None
+            raise XmppAccountError(
+                f"owner: {name!r} is no user of this host; install the package prosody, which makes the user"
+            ) from None
         return entry.pw_uid, entry.pw_gid
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
 
 
 def main() -> None:
@@ -196,19 +196,13 @@ def main() -> None:
                     "accounts": {"type": "list", "elements": "dict", "required": True, "options": account},
                 },
             },
-            "data_dir": {"type": "path", "default": "/var/lib/prosody"},
-            "groups_file": {"type": "path", "default": "/etc/prosody/evio-groups.txt"},
+            "data_dir": {"type": "path", "default": paths.XMPP_DATA_DIR},
+            "groups_file": {"type": "path", "default": paths.XMPP_GROUPS_FILE},
             "owner": {"type": "str", "default": "prosody"},
         },
         supports_check_mode=True,
     )
-    try:
-        result = XmppAccounts(module).run()
-    except EvioError as error:
-        module.fail_json(msg=str(error))
-    except OSError as error:
-        module.fail_json(msg=f"cannot change the accounts: {error}")
-    module.exit_json(**result)
+    run_module(module, XmppAccounts)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""A signalling server's certificate as an Ansible resource; the library's pki makes it."""
+"""Ansible module that issues a signalling server's certificate; pki_task does the work, for etcd_pki too."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: xmpp_pki
-short_description: The certificate of a signalling server, where the site has none
+short_description: Issue the certificate of a signalling server
 version_added: 0.1.0
 description:
-  - Makes a CA, which nodes are to trust, and issues the server's certificate. What is there and good stays.
+  - Creates a CA, which the nodes have to trust, and issues the server's certificate. For a site that has no certificate
+    of its own for the server.
+  - A certificate is issued again only if its CA, its names or its key do not fit, or if it expires within 90 days.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -19,13 +21,14 @@ attributes:
     support: full
   diff_mode:
     support: full
+    details: Names only. The certificates' content is not shown.
   idempotent:
     support: full
 requirements:
   - python3-cryptography
 options:
   directory:
-    description: Where the certificates are.
+    description: Directory of the certificates.
     type: path
     default: /etc/prosody/evio-pki
   domain:
@@ -33,18 +36,18 @@ options:
     type: str
     required: true
   names:
-    description: Other names and addresses under which nodes reach it.
+    description: Other names and addresses under which nodes reach the server.
     type: list
     elements: str
     default: []
   group:
-    description: The group that may read the server's key.
+    description: Group of the server's process. It may read the server's key.
     type: str
     default: prosody
 """
 
 EXAMPLES = r"""
-- name: Make the signalling server's certificate
+- name: Issue the signalling server's certificate
   evio.cni.xmpp_pki:
     domain: xmpp.example
     names: [198.51.100.11]
@@ -52,53 +55,51 @@ EXAMPLES = r"""
 
 RETURN = r"""
 issued:
-  description: The certificates that were issued now, by their names in O(directory) without suffix.
+  description: The certificates that were issued in this run, by their names in O(directory) without suffix.
   returned: success
   type: list
   elements: str
+  sample: [ca, server]
 ca_cert:
-  description: The CA's certificate in PEM; null in check mode where there is none yet.
+  description: The CA's certificate in PEM. Null in check mode if there is no CA yet.
   returned: success
   type: str
 """
 
-import grp
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.errors import EvioError
-from ..module_utils.pki import XMPP, issue, outdated
+from ..module_utils.atomic_file import read_text
+from ..module_utils.module_runner import Module, run_module
+from ..module_utils.paths import XMPP_PKI_DIR
+from ..module_utils.pki import XMPP
+from ..module_utils.pki_task import PkiTask
+
+
+class XmppPki(PkiTask):
+    """One run over the signalling server's certificate; also returns the CA's, for the nodes."""
+
+    def __init__(self, module: Module) -> None:
+        super().__init__(module, XMPP, module.params["domain"], module.params["names"])
+
+    def run(self) -> dict[str, Any]:
+        result = super().run()
+        return {**result, "ca_cert": read_text(Path(self.directory) / f"{XMPP.ca}.crt")}
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "directory": {"type": "path", "default": "/etc/prosody/evio-pki"},
+            "directory": {"type": "path", "default": XMPP_PKI_DIR},
             "domain": {"type": "str", "required": True},
             "names": {"type": "list", "elements": "str", "default": []},
             "group": {"type": "str", "default": "prosody"},
         },
         supports_check_mode=True,
     )
-    directory, domain, names = (module.params[key] for key in ("directory", "domain", "names"))
-    try:
-        stale = outdated(directory, domain, names, XMPP)
-        if stale and not module.check_mode:
-            issue(directory, domain, names, XMPP, key_group=grp.getgrnam(module.params["group"]).gr_gid)
-    except KeyError:
-        module.fail_json(
-            msg=f"group: {module.params['group']!r} is no group of this host; the package prosody makes it"
-        )
-    except EvioError as error:
-        module.fail_json(msg=str(error))
-    path = Path(directory) / f"{XMPP.ca}.crt"
-    module.exit_json(
-        changed=bool(stale),
-        issued=stale,
-        ca_cert=path.read_text(encoding="ascii") if path.exists() else None,
-        diff={"before": {}, "after": dict.fromkeys(stale, "issued")},
-    )
+    run_module(module, XmppPki)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""A module of the collection run as Ansible runs it: a process of its own, arguments in, one JSON object out."""
+"""Run a module of the collection as Ansible does: in a process, with its arguments on stdin and JSON on stdout."""
 
 from __future__ import annotations
 
@@ -8,20 +8,30 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .overlay_lab import Namespace
 
 _COLLECTIONS = Path(__file__).resolve().parents[5]
 
 
-def run_module(module: str, *, netns: str | None = None, check_mode: bool = False, **arguments: Any) -> dict[str, Any]:
-    """What the module returned, run in a namespace's network where one is given."""
+def run_module(
+    module: str,
+    *,
+    netns: str | None = None,
+    namespace: Namespace | None = None,
+    check_mode: bool = False,
+    **arguments: Any,
+) -> dict[str, Any]:
+    """Return the module's result. It runs in a named network namespace or in a lab's namespace, if one is given."""
+    command = [sys.executable, "-m", f"ansible_collections.evio.cni.plugins.modules.{module}"]
+    if netns is not None:
+        command = ["nsenter", f"--net=/run/netns/{netns}", *command]
+    if namespace is not None:
+        command = namespace.command(*command)
     result = subprocess.run(
-        [
-            *(["nsenter", f"--net=/run/netns/{netns}"] if netns else []),
-            sys.executable,
-            "-m",
-            f"ansible_collections.evio.cni.plugins.modules.{module}",
-        ],
+        command,
         input=json.dumps({"ANSIBLE_MODULE_ARGS": {**arguments, "_ansible_check_mode": check_mode}}),
         env={**os.environ, "PYTHONPATH": str(_COLLECTIONS), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
@@ -35,10 +45,14 @@ def run_module(module: str, *, netns: str | None = None, check_mode: bool = Fals
 
 
 def check_do_again(module: str, **arguments: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """In check mode, for real, again; asserts that the first foretold the second and that the third did nothing."""
-    foretold = run_module(module, check_mode=True, **arguments)
+    """Run the module in check mode, for real, and again, and return the three results.
+
+    Asserts that check mode predicts the second run and that the third run changes nothing.
+    """
+    predicted = run_module(module, check_mode=True, **arguments)
     done = run_module(module, **arguments)
     again = run_module(module, **arguments)
-    assert [result.get("changed") for result in (foretold, done, again)] == [True, True, False], (foretold, done, again)
-    assert foretold["diff"] == done["diff"]
-    return foretold, done, again
+    results = (predicted, done, again)
+    assert [result.get("changed") for result in results] == [True, True, False], results
+    assert predicted["diff"] == done["diff"]
+    return results

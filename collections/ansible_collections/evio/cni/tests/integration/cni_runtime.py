@@ -10,7 +10,7 @@ import re
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,10 @@ class Pod:
 
     def pings(self, address: str) -> bool:
         return in_namespace(self.netns, "ping", "-c1", "-W2", "-n", address, check=False).returncode == 0
+
+
+NewPod = Callable[[], Pod]
+"""The fixture ``new_pod``: makes one more pod."""
 
 
 class Node:

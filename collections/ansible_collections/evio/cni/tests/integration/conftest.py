@@ -1,14 +1,17 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What integration tests stand on: a namespace, and a real Open vSwitch in it."""
+"""Fixtures of the integration tests: a namespace, a real Open vSwitch in it, a node that uses it, and pods."""
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from .cni_runtime import NewPod, Node, Pod
 from .ovs_daemons import OpenVSwitch, network_namespace
 
 
@@ -27,3 +30,22 @@ def ovs(netns: str) -> Iterator[OpenVSwitch]:
             yield switch.start()
         finally:
             switch.stop()
+
+
+@pytest.fixture
+def conf_changes() -> dict[str, Any]:
+    """Keys of the node's network configuration that a test file sets; by default none."""
+    return {}
+
+
+@pytest.fixture
+def node(ovs: OpenVSwitch, tmp_path: Path, conf_changes: dict[str, Any]) -> Node:
+    """A node that runs the built plugin on the Open vSwitch of ``ovs``."""
+    return Node(ovs, tmp_path, **conf_changes)
+
+
+@pytest.fixture
+def new_pod() -> Iterator[NewPod]:
+    """A function that makes a pod in a network namespace of its own; all end with the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda: Pod(stack.enter_context(network_namespace("evt-")))

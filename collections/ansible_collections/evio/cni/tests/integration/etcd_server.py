@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""A real etcd member for tests: its own directory, free ports of the loopback, mutual TLS by the library's own pki.
+"""Real etcd members for tests, with data in a directory of the test, alone or as a cluster.
 
-Without TLS where a test says so; several of them are a cluster.
+They listen on free ports of the loopback, or in another network namespace; with mutual TLS unless a test says no.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Access, Etcd, EtcdError, Get
+from ansible_collections.evio.cni.plugins.module_utils.etcd.access import Access, EtcdError
+from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Etcd, Get
 from ansible_collections.evio.cni.plugins.module_utils.pki import issue
 
 from . import paused_process
 
 
 class EtcdServer:
-    """One member; ``start`` after ``stop`` or ``kill`` brings the same data back."""
+    """One member. It keeps its data: ``start`` after ``stop`` or ``kill`` continues with them."""
 
     def __init__(
         self,
@@ -30,7 +31,7 @@ class EtcdServer:
         name: str = "member",
         place: tuple[str, str] | None = None,
     ) -> None:
-        """``place``: a network namespace and the member's address there, instead of the loopback of the tests' own."""
+        """``place`` is a network namespace's name, and the member's address there; None for the tests' loopback."""
         self.directory = directory
         self._netns, address = place or (None, "127.0.0.1")
         self.client_port, self.peer_port = (2379, 2380) if place else (free_port(), free_port())
@@ -46,6 +47,7 @@ class EtcdServer:
 
     @property
     def access(self) -> Access:
+        """How clients reach this member."""
         if not self.tls:
             return Access(endpoints=(self.url,), timeout=3.0)
         pki = self.directory / "pki"
@@ -58,12 +60,13 @@ class EtcdServer:
         )
 
     def start(self) -> EtcdServer:
+        """Start the process, and wait until the member answers."""
         self.launch()
         self.await_answer()
         return self
 
     def launch(self) -> None:
-        """Start the process; of a cluster that has no majority yet, it does not answer."""
+        """Start the process. A member of a cluster answers only when a majority of the members runs."""
         arguments = {
             "name": self.name,
             "data-dir": str(self.directory / "data"),
@@ -96,21 +99,24 @@ class EtcdServer:
         }
 
     def stop(self) -> None:
+        """End the process with SIGTERM."""
         if self._process is not None:
             self._process.terminate()
             self._reap()
 
     def kill(self) -> None:
+        """End the process with SIGKILL."""
         if self._process is not None:
             self._process.kill()
             self._reap()
 
     def pause(self) -> None:
-        """Alive, and deaf: what is sent to it waits until resume."""
+        """Stop the process with SIGSTOP: requests wait in its sockets until ``resume``."""
         if self._process is not None:
             paused_process.pause(self._process)
 
     def resume(self) -> None:
+        """Continue the process after ``pause``."""
         if self._process is not None:
             paused_process.resume(self._process)
 
@@ -120,6 +126,7 @@ class EtcdServer:
             self._process = None
 
     def await_answer(self) -> None:
+        """Wait until the member answers; raise EtcdError after 20 s."""
         deadline = time.monotonic() + 20
         while True:
             try:
@@ -133,10 +140,10 @@ class EtcdServer:
 
 
 class EtcdCluster:
-    """Several members, without TLS; any of them may be killed and started again."""
+    """Several members without TLS. A test may kill any of them and start it again."""
 
     def __init__(self, directory: Path, places: Sequence[tuple[str, str] | None]) -> None:
-        """A member for each place, as EtcdServer has it."""
+        """Make a member for each of the places (see EtcdServer)."""
         self.members = [
             self._member(directory / f"member{number}", f"member{number}", place) for number, place in enumerate(places)
         ]
@@ -145,20 +152,24 @@ class EtcdCluster:
 
     @property
     def access(self) -> Access:
+        """How clients reach all members."""
         return Access(endpoints=tuple(member.url for member in self.members), timeout=3.0)
 
     def launch(self) -> EtcdCluster:
+        """Start all processes."""
         for member in self.members:
             member.launch()
         return self
 
     def start(self) -> EtcdCluster:
+        """Start all processes, and wait until every member answers."""
         self.launch()
         for member in self.members:
             member.await_answer()
         return self
 
     def stop(self) -> None:
+        """Kill all processes."""
         for member in self.members:
             member.kill()
 
@@ -169,6 +180,7 @@ class EtcdCluster:
 
 
 def free_port() -> int:
+    """Return a TCP port of the loopback that no process listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

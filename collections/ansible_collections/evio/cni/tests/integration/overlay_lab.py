@@ -1,19 +1,17 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """A small internet for the overlay's tests: public and NATed nodes in namespaces, each with its agent and wireguard-go.
 
-All namespaces are anonymous and held by one process each: when those end, nothing is left. The lab of the repository
-(lab/) makes whole hosts with systemd; here only the overlay runs, so that a node is up in milliseconds.
+Each namespace exists as long as the process that holds it, so nothing is left when these processes end. The lab of the
+repository (lab/) sets up whole hosts with systemd; here only the overlay runs, so that a node starts in milliseconds.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -32,10 +30,8 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.device 
 COLLECTIONS = Path(__file__).resolve().parents[5]
 HOST_CIDR = "10.10.0.0/16"
 POD_CIDR = "10.244.0.0/16"
-AGENT = (
-    "import sys; from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.agent import main; "
-    "sys.exit(main(sys.argv[1:]))"
-)
+PROGRAM = COLLECTIONS.parent / "build/bin/evio"
+"""What ``make plugin`` builds."""
 
 PORT_PRESERVING = "masquerade"
 SYMMETRIC = "masquerade random,fully-random"
@@ -66,7 +62,7 @@ class Namespace:
         return result
 
     def processes(self) -> list[int]:
-        """Everything that runs in the network namespace, the holder left out."""
+        """Return the processes in the network namespace, without the holder."""
         found = []
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
@@ -124,8 +120,7 @@ class Node:
         ]
         with self.log.open("ab") as log:
             self.agent = subprocess.Popen(
-                self.namespace.command(sys.executable, "-c", AGENT, *map(str, files), "run"),
-                env={**os.environ, "PYTHONPATH": str(COLLECTIONS), "PYTHONDONTWRITEBYTECODE": "1"},
+                self.namespace.command(str(PROGRAM), "overlay", *map(str, files), "run"),
                 stdout=log,
                 stderr=log,
             )
@@ -145,11 +140,11 @@ class Node:
         return found
 
     def paths(self) -> dict[str, str | None]:
-        """How the agent says it reaches each peer."""
+        """Return the path to each peer, by name, as the agent's state file has it."""
         return {peer["name"]: peer["path"] for peer in self.state().get("peers", [])}
 
     def state(self) -> dict[str, Any]:
-        """What the agent tells the rest of the node; empty before it has said anything."""
+        """Return the agent's state file; empty before the agent has written it."""
         try:
             state: dict[str, Any] = json.loads((self.directory / "state.json").read_text())
         except FileNotFoundError:
@@ -168,7 +163,7 @@ class Node:
 
 
 class Router:
-    """A home's NAT router: preserves ports or is symmetric, drops what nobody inside asked for."""
+    """A home's NAT router: it preserves ports or is symmetric, and drops packets that are no answers."""
 
     def __init__(self, namespace: Namespace, wan: str, kind: str) -> None:
         self.namespace, self.wan, self.kind = namespace, wan, kind
@@ -196,22 +191,22 @@ class Router:
         )
 
     def forget(self) -> None:
-        """As after a power cut: no mapping is remembered, and what comes from outside finds nothing."""
-        # The kernel's masquerade drops the mappings of an interface that goes down.
+        """Drop all NAT mappings, as a power cut does."""
+        # Masquerade drops the mappings of an interface that goes down.
         self.namespace.run("ip", "link", "set", "wan", "down")
         time.sleep(0.2)
         self.namespace.run("ip", "link", "set", "wan", "up")
         self._set_default_route()
 
     def readdress(self, wan: str) -> None:
-        """The provider hands out another address."""
+        """Get another address from the provider."""
         self.namespace.run("ip", "address", "flush", "dev", "wan")
         self.wan = wan
         self.namespace.run("ip", "address", "add", f"{wan}/24", "dev", "wan")
         self._set_default_route()
 
     def block(self, address: str) -> None:
-        """Nothing passes between the hosts behind this router and that address."""
+        """Drop all packets between the hosts behind this router and the address."""
         for key in ("saddr", "daddr"):
             self.namespace.run("nft", "insert", "rule", "ip", "filter", "pass", "ip", key, address, "drop")
 
@@ -269,7 +264,7 @@ class OverlayLab:
         return self._node(name, namespace, None)
 
     def write(self, node: Node, members: list[Node] | None = None) -> None:
-        """The node's two files, as the role would write them for these members."""
+        """Write the node's two files, as the role would for these members; all nodes by default."""
         members = list(self.nodes.values()) if members is None else members
         config = OverlayConfig(
             node=node.name,
@@ -299,7 +294,7 @@ class OverlayLab:
                     yield source, target
 
     def wait_reachable(self, timeout: float = 30.0) -> float:
-        """Seconds until every node reaches every other's host overlay address and pod gateway."""
+        """Wait until every node reaches every other's host overlay address and pod gateway; return the seconds."""
         start = time.monotonic()
         for source, target in self.pairs():
             for address in (target.address, target.pod_gateway):
@@ -308,7 +303,7 @@ class OverlayLab:
         return time.monotonic() - start
 
     def wait_path(self, source: Node, target: Node, path: str | None, timeout: float = 30.0) -> float:
-        """Seconds until the source's agent says that it reaches the target so."""
+        """Wait until the state file of the source's agent has this path to the target; return the seconds."""
         what = f"{source.name} to {target.name}: {path}"
         return wait_until(lambda: source.paths().get(target.name, "?") == path, timeout, what, self)
 
@@ -324,11 +319,11 @@ class OverlayLab:
         return namespace
 
     def _node(self, name: str, namespace: Namespace, endpoint: str | None) -> Node:
-        # Of the node alone: wireguard-go's control socket, which has the interface's name.
+        # wireguard-go's control sockets are named after the interface: each node needs its own directory.
         namespace.run("mount", "-t", "tmpfs", "tmpfs", "/run")
         namespace.run("mkdir", "/run/wireguard")
         node = Node(name, len(self.nodes) + 1, namespace, self.directory / name, endpoint)
-        # Stands for the pod bridge.
+        # In place of the pod bridge.
         namespace.run("ip", "link", "add", "pods", "type", "bridge")
         namespace.run("ip", "address", "add", f"{node.pod_gateway}/24", "dev", "pods")
         namespace.run("ip", "link", "set", "pods", "up")
@@ -347,7 +342,7 @@ class OverlayLab:
 
 
 def wait_until(condition: Callable[[], bool], timeout: float, what: str, lab: OverlayLab | None = None) -> float:
-    """Seconds it took; an AssertionError that says what did not come true, with the agents' words."""
+    """Wait until the condition holds; return the seconds. Raises AssertionError with ``what`` and the agents' logs."""
     start = time.monotonic()
     while True:
         with contextlib.suppress(OSError):
@@ -356,8 +351,3 @@ def wait_until(condition: Callable[[], bool], timeout: float, what: str, lab: Ov
         if time.monotonic() - start > timeout:
             raise AssertionError(f"not within {timeout:.1f} s: {what}\n{lab.logs() if lab else ''}")
         time.sleep(0.05)
-
-
-def host_of(endpoint: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The address of ``address:port``."""
-    return ipaddress.ip_address(endpoint.rpartition(":")[0].strip("[]"))

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""A real Open vSwitch and network namespaces for tests: private, ended by process id, nothing left behind."""
+"""Network namespaces and real Open vSwitch daemons for tests. Everything is removed at the end of its context."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 
 @contextlib.contextmanager
 def network_namespace(prefix: str) -> Iterator[str]:
-    """A named namespace with its loopback up; its name, which is also a file in /run/netns."""
+    """Create a network namespace with its loopback up, yield its name (a file in /run/netns), and delete it."""
     name = f"{prefix}{uuid.uuid4().hex[:8]}"
     subprocess.run(["ip", "netns", "add", name], check=True)
     try:
@@ -29,7 +29,7 @@ def network_namespace(prefix: str) -> Iterator[str]:
 
 
 def in_namespace(name: str, *command: str, check: bool = True, timeout: float = 20) -> subprocess.CompletedProcess[str]:
-    """Run a command in a namespace's network alone (mounts and processes stay ours)."""
+    """Run a command in a network namespace, with the caller's mounts and processes."""
     return subprocess.run(
         ["nsenter", f"--net=/run/netns/{name}", *command],
         check=check,
@@ -40,9 +40,9 @@ def in_namespace(name: str, *command: str, check: bool = True, timeout: float = 
 
 
 class OpenVSwitch:
-    """ovsdb-server and ovs-vswitchd of one namespace, with a database of their own. ``tso``: userspace TSO.
+    """ovsdb-server and ovs-vswitchd in a network namespace, with their own database in ``directory``.
 
-    ``netns`` is its name, or for one without a name a path like ``/proc/PID/ns/net``.
+    ``netns`` is the name of the namespace, or a path as in ``/proc/PID/ns/net``. ``tso`` sets userspace TSO.
     """
 
     def __init__(self, netns: str, directory: Path, *, tso: bool = False) -> None:
@@ -83,7 +83,7 @@ class OpenVSwitch:
         self._await_path(self.directory / "vswitchd.ctl", self._switch)
 
     def stop(self) -> None:
-        """End both; devices stay until their namespace goes, as when a host's service is stopped."""
+        """Kill both daemons. Their devices stay until the namespace is deleted, as when a host stops the services."""
         self.kill_vswitchd()
         self.kill_server()
 
@@ -93,7 +93,7 @@ class OpenVSwitch:
 
     @contextlib.contextmanager
     def paused_vswitchd(self) -> Iterator[None]:
-        """vswitchd does nothing meanwhile; its devices stay."""
+        """Pause vswitchd during the block; its devices stay."""
         if self._switch is None:
             raise RuntimeError("vswitchd does not run")
         paused_process.pause(self._switch)
@@ -107,7 +107,7 @@ class OpenVSwitch:
         (self.directory / "db.sock").unlink(missing_ok=True)
 
     def empty_database(self) -> None:
-        """Lose all that the database holds; for a server that is not running."""
+        """Delete the database; the server must be stopped."""
         (self.directory / "conf.db").unlink()
 
     def vsctl(self, *arguments: str) -> str:

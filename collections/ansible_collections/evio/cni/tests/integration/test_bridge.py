@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The pod bridge on a real Open vSwitch: made whole, kept as it is, mended property by property."""
+"""The pod bridge on a real Open vSwitch: created, left alone when nothing differs, repaired property by property."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SPEC = BridgeSpec(
 
 @pytest.fixture
 def inside(ovs: OpenVSwitch) -> Iterator[None]:
-    """The test's thread in the switch's namespace, where the module would run."""
+    """Move the test's thread into the switch's network namespace, where the module would run."""
     own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     other = os.open(f"/run/netns/{ovs.netns}", os.O_RDONLY)
     _setns(other)
@@ -73,7 +73,7 @@ def addresses(ovs: OpenVSwitch) -> list[str]:
 
 
 @pytest.mark.usefixtures("inside")
-def test_bridge_is_made_with_gateway_mac_and_mtu(ovs: OpenVSwitch) -> None:
+def test_bridge_is_created_with_gateway_mac_and_mtu(ovs: OpenVSwitch) -> None:
     differences = ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
     assert differences.changed
     link = device(ovs)
@@ -109,7 +109,7 @@ def test_comparing_predicts_and_changes_nothing(ovs: OpenVSwitch) -> None:
         (["sysctl", "-qw", "net.ipv6.conf.br-evio.accept_ra=1"], "sysctl:net/ipv6/conf/br-evio/accept_ra"),
     ],
 )
-def test_damage_to_the_link_is_mended(ovs: OpenVSwitch, damage: list[str], name: str) -> None:
+def test_damage_to_the_device_is_repaired(ovs: OpenVSwitch, damage: list[str], name: str) -> None:
     ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
     in_namespace(ovs.netns, *damage)
     assert [difference.name for difference in compare_bridge(SPEC, ovsdb=ovs.ovsdb)] == [name]
@@ -128,7 +128,7 @@ def test_damage_to_the_link_is_mended(ovs: OpenVSwitch, damage: list[str], name:
         ({"gateways": ("10.244.9.1/24",), "mac": "0a:58:0a:f4:03:01"}, "gateways"),
     ],
 )
-def test_changed_spec_changes_that_property_alone(ovs: OpenVSwitch, change: dict[str, Any], name: str) -> None:
+def test_changed_property_of_the_spec_is_the_only_change(ovs: OpenVSwitch, change: dict[str, Any], name: str) -> None:
     ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
     changed = replace(SPEC, **change)
     assert [difference.name for difference in ensure_bridge(changed, ovsdb=ovs.ovsdb)] == [name]
@@ -136,7 +136,7 @@ def test_changed_spec_changes_that_property_alone(ovs: OpenVSwitch, change: dict
 
 
 @pytest.mark.usefixtures("inside")
-def test_foreign_ports_and_external_ids_stay(ovs: OpenVSwitch) -> None:
+def test_ports_and_external_ids_of_others_stay(ovs: OpenVSwitch) -> None:
     ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
     ovs.vsctl(
         "add-port", "br-evio", "vx0", "--", "set", "Interface", "vx0", "type=vxlan", "options:remote_ip=127.0.0.1"
@@ -148,7 +148,7 @@ def test_foreign_ports_and_external_ids_stay(ovs: OpenVSwitch) -> None:
 
 
 @pytest.mark.usefixtures("inside")
-def test_bridge_comes_back_after_its_database_was_lost(ovs: OpenVSwitch) -> None:
+def test_bridge_is_created_again_after_its_database_was_lost(ovs: OpenVSwitch) -> None:
     ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
     ovs.stop()
     ovs.empty_database()
@@ -158,14 +158,14 @@ def test_bridge_comes_back_after_its_database_was_lost(ovs: OpenVSwitch) -> None
 
 
 @pytest.mark.usefixtures("inside")
-def test_datapath_the_kernel_lacks_is_named_and_undone(ovs: OpenVSwitch) -> None:
+def test_datapath_that_the_kernel_lacks_is_an_error_and_leaves_no_bridge(ovs: OpenVSwitch) -> None:
     with pytest.raises(EvioError, match="take datapath_type netdev"):
         ensure_bridge(replace(SPEC, datapath_type="system"), ovsdb=ovs.ovsdb, timeout=2)
     assert ovs.vsctl("list-br") == ""
 
 
 @pytest.mark.usefixtures("inside")
-def test_interface_of_that_name_that_is_no_bridge_is_refused(ovs: OpenVSwitch) -> None:
+def test_linux_bridge_of_the_same_name_is_refused(ovs: OpenVSwitch) -> None:
     in_namespace(ovs.netns, "ip", "link", "add", "br-evio", "type", "bridge")
     with pytest.raises(EvioError, match="a network interface br-evio is there that is no Open vSwitch bridge"):
         ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
@@ -187,7 +187,7 @@ def test_only_our_own_bridge_is_removed(ovs: OpenVSwitch) -> None:
 
 
 @pytest.mark.usefixtures("inside")
-def test_somebody_elses_bridge_is_given_back_without_what_is_ours(ovs: OpenVSwitch) -> None:
+def test_released_bridge_keeps_all_but_our_gateways_and_marks(ovs: OpenVSwitch) -> None:
     ovs.vsctl("add-br", "br-evio", "--", "set", "Bridge", "br-evio", "datapath_type=netdev", "external_ids:owner=site")
     assert not release_bridge("br-evio", ovsdb=ovs.ovsdb)
     ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
@@ -202,23 +202,23 @@ def test_somebody_elses_bridge_is_given_back_without_what_is_ours(ovs: OpenVSwit
 
 
 @pytest.mark.usefixtures("inside")
-def test_vswitchd_that_is_down_is_named_in_time(ovs: OpenVSwitch) -> None:
+def test_stopped_vswitchd_is_an_error_within_the_timeout(ovs: OpenVSwitch) -> None:
     ovs.kill_vswitchd()
     with pytest.raises(EvioError, match="is ovs-vswitchd running"):
         ensure_bridge(SPEC, ovsdb=ovs.ovsdb, timeout=1)
 
 
-def test_server_that_is_down_is_named() -> None:
+def test_stopped_ovsdb_server_is_an_error_that_names_its_socket() -> None:
     with pytest.raises(EvioError, match=r"unix:/nowhere/db\.sock does not answer"):
         compare_bridge(SPEC, ovsdb="unix:/nowhere/db.sock", timeout=1)
 
 
-def test_spec_no_bridge_can_have_is_refused_before_anything_is_asked() -> None:
+def test_invalid_spec_is_refused_before_ovsdb_is_asked() -> None:
     with pytest.raises(EvioError, match="datapath_type 'bogus'"):
         ensure_bridge(replace(SPEC, datapath_type="bogus"), ovsdb="unix:/nowhere/db.sock", timeout=1)
 
 
-def test_failed_bridge_of_a_switch_that_is_down_is_undone(ovs: OpenVSwitch) -> None:
+def test_new_bridge_is_deleted_when_vswitchd_does_not_make_it(ovs: OpenVSwitch) -> None:
     ovs.kill_vswitchd()
     with pytest.raises(EvioError):
         ensure_bridge(SPEC, ovsdb=ovs.ovsdb, timeout=1)
@@ -226,7 +226,7 @@ def test_failed_bridge_of_a_switch_that_is_down_is_undone(ovs: OpenVSwitch) -> N
 
 
 @pytest.mark.usefixtures("inside")
-def test_failure_to_mend_leaves_the_bridge_that_was_there(ovs: OpenVSwitch) -> None:
+def test_existing_bridge_stays_when_vswitchd_does_not_change_it(ovs: OpenVSwitch) -> None:
     ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
     ovs.kill_vswitchd()
     with pytest.raises(EvioError):
@@ -235,7 +235,7 @@ def test_failure_to_mend_leaves_the_bridge_that_was_there(ovs: OpenVSwitch) -> N
 
 
 @pytest.mark.usefixtures("inside")
-def test_addresses_nobody_gave_stay(ovs: OpenVSwitch) -> None:
+def test_link_local_and_leased_addresses_stay(ovs: OpenVSwitch) -> None:
     ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
     for address in ("169.254.7.7/16", "fe80::7/64"):
         in_namespace(ovs.netns, "ip", "address", "add", address, "dev", "br-evio")
@@ -249,14 +249,14 @@ def test_addresses_nobody_gave_stay(ovs: OpenVSwitch) -> None:
 
 
 @pytest.mark.usefixtures("inside")
-def test_bridge_without_gateways_keeps_the_addresses_it_has(ovs: OpenVSwitch) -> None:
+def test_spec_without_gateways_leaves_addresses_alone(ovs: OpenVSwitch) -> None:
     ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
     ensure_bridge(replace(SPEC, gateways=(), mtu=1400), ovsdb=ovs.ovsdb)
     assert (device(ovs)["mtu"], addresses(ovs)) == (1400, ["10.244.3.1/24"])
 
 
 @pytest.mark.usefixtures("inside")
-def test_bridge_too_narrow_for_ipv6_is_made_and_one_that_is_widened_listens_to_no_router(ovs: OpenVSwitch) -> None:
+def test_bridge_with_an_mtu_below_ipv6_ignores_routers_once_its_mtu_grows(ovs: OpenVSwitch) -> None:
     narrow = replace(SPEC, mtu=1200)
     assert ensure_bridge(narrow, ovsdb=ovs.ovsdb).changed
     assert (device(ovs)["mtu"], addresses(ovs)) == (1200, ["10.244.3.1/24"])
@@ -267,7 +267,7 @@ def test_bridge_too_narrow_for_ipv6_is_made_and_one_that_is_widened_listens_to_n
 
 
 @pytest.mark.usefixtures("inside")
-def test_second_family_is_added_and_forwarded(ovs: OpenVSwitch) -> None:
+def test_added_ipv6_gateway_is_set_and_forwarded(ovs: OpenVSwitch) -> None:
     ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
     dual_stack = replace(SPEC, gateways=("10.244.3.1/24", "fd00:10:244:3::1/64"))
     names = [difference.name for difference in ensure_bridge(dual_stack, ovsdb=ovs.ovsdb)]
@@ -277,7 +277,7 @@ def test_second_family_is_added_and_forwarded(ovs: OpenVSwitch) -> None:
 
 
 @pytest.mark.usefixtures("inside")
-def test_bridge_that_lost_its_own_port_is_made_whole(ovs: OpenVSwitch) -> None:
+def test_lost_local_port_is_created_again(ovs: OpenVSwitch) -> None:
     ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
     [port] = ovs.vsctl("get", "Port", "br-evio", "_uuid").splitlines()
     ovs.vsctl("remove", "Bridge", "br-evio", "ports", port, "--", "set", "Bridge", "br-evio", "stp_enable=true")
@@ -287,11 +287,11 @@ def test_bridge_that_lost_its_own_port_is_made_whole(ovs: OpenVSwitch) -> None:
 
 
 @pytest.mark.usefixtures("inside")
-def test_firewall_that_drops_forwarded_packets_lets_the_pods_through(ovs: OpenVSwitch) -> None:
+def test_iptables_with_policy_drop_forwards_packets_of_pods(ovs: OpenVSwitch) -> None:
     ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
     in_namespace(ovs.netns, "iptables", "-P", "FORWARD", "DROP")
-    assert [one.name for one in compare_bridge(SPEC, ovsdb=ovs.ovsdb)] == ["forwarding"]
-    assert [one.name for one in ensure_bridge(SPEC, ovsdb=ovs.ovsdb)] == ["forwarding"]
+    assert [difference.name for difference in compare_bridge(SPEC, ovsdb=ovs.ovsdb)] == ["forwarding"]
+    assert [difference.name for difference in ensure_bridge(SPEC, ovsdb=ovs.ovsdb)] == ["forwarding"]
     rules = in_namespace(ovs.netns, "iptables", "-S", "FORWARD").stdout.splitlines()
     assert rules[0] == "-P FORWARD DROP"
     assert sorted(rule.split()[2:4] for rule in rules[1:]) == [["-i", "br-evio"], ["-o", "br-evio"]]
@@ -300,7 +300,7 @@ def test_firewall_that_drops_forwarded_packets_lets_the_pods_through(ovs: OpenVS
     assert in_namespace(ovs.netns, "iptables", "-S", "FORWARD").stdout.splitlines() == ["-P FORWARD DROP"]
 
 
-def test_one_bridge_when_many_make_it_at_once(ovs: OpenVSwitch) -> None:
+def test_eight_concurrent_runs_create_one_bridge(ovs: OpenVSwitch) -> None:
     code = (
         "import sys\n"
         "from ansible_collections.evio.cni.plugins.module_utils.ovs.bridge import ensure_bridge\n"
@@ -310,8 +310,8 @@ def test_one_bridge_when_many_make_it_at_once(ovs: OpenVSwitch) -> None:
     )
     command = ["nsenter", f"--net=/run/netns/{ovs.netns}", sys.executable, "-c", code, ovs.ovsdb]
     environment = {**os.environ, "PYTHONPATH": str(COLLECTIONS)}
-    makers = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _maker in range(8)]
-    errors = [maker.communicate(timeout=30)[1] for maker in makers]
-    assert [maker.returncode for maker in makers] == [0] * 8, errors
+    runs = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _run in range(8)]
+    errors = [run.communicate(timeout=30)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0] * 8, errors
     assert ovs.vsctl("list-br") == "br-evio"
     assert addresses(ovs) == ["10.244.3.1/24", "fd00:10:244:3::1/64"]

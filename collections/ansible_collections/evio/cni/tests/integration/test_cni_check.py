@@ -3,31 +3,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .cni_runtime import Node, PluginFailedError, Pod
-from .ovs_daemons import OpenVSwitch, in_namespace, network_namespace
+from .cni_runtime import NewPod, Node, PluginFailedError
+from .ovs_daemons import OpenVSwitch, in_namespace
 
 pytestmark = pytest.mark.root
 
-NewPod = Callable[[], Pod]
-
 
 @pytest.fixture
-def node(ovs: OpenVSwitch, tmp_path: Path) -> Node:
-    return Node(ovs, tmp_path, cniVersion="1.1.0")
-
-
-@pytest.fixture
-def new_pod() -> Iterator[NewPod]:
-    with contextlib.ExitStack() as stack:
-        yield lambda: Pod(stack.enter_context(network_namespace("evt-")))
+def conf_changes() -> dict[str, Any]:
+    return {"cniVersion": "1.1.0"}
 
 
 _LIES: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -49,7 +40,7 @@ _LIES: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 @pytest.mark.parametrize("lie", _LIES)
-def test_all_that_the_result_says_is_compared(node: Node, new_pod: NewPod, lie: str) -> None:
+def test_check_compares_every_field_of_the_result(node: Node, new_pod: NewPod, lie: str) -> None:
     pod = node.add(new_pod())
     said = copy.deepcopy(pod.result)
     _LIES[lie](said)
@@ -72,7 +63,7 @@ _GARBAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 @pytest.mark.parametrize("garbage", _GARBAGE)
-def test_garbage_in_the_result_is_the_configurations_fault(node: Node, new_pod: NewPod, garbage: str) -> None:
+def test_invalid_prevresult_is_a_configuration_error(node: Node, new_pod: NewPod, garbage: str) -> None:
     pod = node.add(new_pod())
     said = copy.deepcopy(pod.result)
     _GARBAGE[garbage](said)
@@ -112,7 +103,7 @@ def test_vlan_tag_is_named(node: Node, new_pod: NewPod) -> None:
         node.call("CHECK", pod, prevResult=pod.result)
 
 
-def test_checksums_that_nobody_fills_in_are_named(node: Node, new_pod: NewPod) -> None:
+def test_check_names_checksums_that_nothing_computes(node: Node, new_pod: NewPod) -> None:
     """Pings pass then, and no TCP does."""
     pod = node.add(new_pod())
     pod.run("ethtool", "-K", "eth0", "tx", "on")
@@ -126,7 +117,7 @@ def test_pod_fills_in_its_checksums_itself(node: Node, new_pod: NewPod, feature:
     assert f"{feature}: off" in features
 
 
-def test_checksums_are_left_to_a_datapath_that_fills_them_in(netns: str, tmp_path: Path, new_pod: NewPod) -> None:
+def test_offload_stays_on_with_a_datapath_that_computes_checksums(netns: str, tmp_path: Path, new_pod: NewPod) -> None:
     directory = tmp_path / "ovs"
     directory.mkdir()
     switch = OpenVSwitch(netns, directory, tso=True)
@@ -144,14 +135,31 @@ def test_bridge_that_has_lost_all_its_flows_is_named(node: Node, new_pod: NewPod
     pod = node.add(new_pod())
     target = f"unix:{node.switch.directory}/br-evio.mgmt"
     in_namespace(node.switch.netns, "ovs-ofctl", "-O", "OpenFlow13", "--strict", "del-flows", target, "priority=0")
-    with pytest.raises(PluginFailedError, match="has lost the flow it switches by"):
+    with pytest.raises(PluginFailedError, match="has lost its NORMAL flow"):
         node.call("CHECK", pod, prevResult=pod.result)
     node.switch.vsctl("set-controller", "br-evio", "tcp:127.0.0.1:1")
     if not security:  # Whoever sets a controller has taken all flows away, those of port security too.
         assert node.call("CHECK", pod, prevResult=pod.result) == {}
 
 
-def test_each_of_a_pods_reservations_is_missed(node: Node, new_pod: NewPod) -> None:
+def test_check_without_vswitchd_asks_the_runtime_to_try_again(node: Node, new_pod: NewPod) -> None:
+    pod = node.add(new_pod())
+    node.switch.kill_vswitchd()
+    with pytest.raises(PluginFailedError, match="is ovs-vswitchd running") as raised:
+        node.call("CHECK", pod, prevResult=pod.result)
+    assert raised.value.code == 11
+
+
+def test_fault_that_is_known_is_named_while_vswitchd_does_not_run(node: Node, new_pod: NewPod) -> None:
+    pod = node.add(new_pod())
+    node.switch.kill_vswitchd()
+    in_namespace(node.switch.netns, "nft", "flush", "ruleset")
+    with pytest.raises(PluginFailedError, match="is missing or incomplete; to mend it: evio repair") as raised:
+        node.call("CHECK", pod, prevResult=pod.result)
+    assert raised.value.code == 101
+
+
+def test_check_names_each_missing_reservation(node: Node, new_pod: NewPod) -> None:
     node.conf["gateway"] = ["10.244.3.1/24", "fd00:10:244:3::1/64"]
     node.conf["ipam"]["ranges"].append([{"subnet": "fd00:10:244:3::/64"}])
     pod = node.add(new_pod())
@@ -161,12 +169,12 @@ def test_each_of_a_pods_reservations_is_missed(node: Node, new_pod: NewPod) -> N
         text = reservation.read_text()
         for lost in (None, "another\neth0"):
             reservation.unlink() if lost is None else reservation.write_text(lost)
-            with pytest.raises(PluginFailedError, match=r"host-local CHECK.* is reserved for (nobody|another eth0)"):
+            with pytest.raises(PluginFailedError, match=r"host-local: .* is reserved for (nobody|another eth0)"):
                 node.call("CHECK", pod, prevResult=pod.result)
         reservation.write_text(text)
 
 
-def test_routes_of_other_interfaces_are_left_to_who_made_them(node: Node, new_pod: NewPod) -> None:
+def test_check_ignores_gateways_of_other_interfaces(node: Node, new_pod: NewPod) -> None:
     pod = new_pod()
     pod.run("ip", "link", "add", "first", "type", "veth", "peer", "name", "second")
     pod.run("ip", "address", "add", "192.0.2.5/24", "dev", "first")
@@ -182,5 +190,5 @@ def test_routes_of_other_interfaces_are_left_to_who_made_them(node: Node, new_po
     node.add(pod, prevResult=before)
     node.call("CHECK", pod, prevResult=pod.result)
     pod.run("ip", "route", "del", "198.51.100.0/24")
-    with pytest.raises(PluginFailedError, match=r"lost its route to 198\.51\.100\.0/24 by 192\.0\.2\.1"):
+    with pytest.raises(PluginFailedError, match=r"lost its route to 198\.51\.100\.0/24 via 192\.0\.2\.1"):
         node.call("CHECK", pod, prevResult=pod.result)

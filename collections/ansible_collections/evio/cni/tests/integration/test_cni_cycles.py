@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from .cni_runtime import Node, PluginFailedError, Pod
-from .ovs_daemons import OpenVSwitch, network_namespace
+from .ovs_daemons import network_namespace
 
 pytestmark = pytest.mark.root
 
@@ -51,8 +52,13 @@ class Report:
 
 
 @pytest.fixture
-def node(ovs: OpenVSwitch, tmp_path: Path) -> Node:
-    node = Node(ovs, tmp_path, cniVersion="1.1.0")
+def conf_changes() -> dict[str, Any]:
+    return {"cniVersion": "1.1.0"}
+
+
+@pytest.fixture
+def node(node: Node) -> Node:
+    """The node, with as many addresses as the test has pods at a time."""
     [[addresses]] = node.conf["ipam"]["ranges"]
     addresses["rangeEnd"] = f"10.244.3.{1 + _ADDRESSES}"
     return node

@@ -3,31 +3,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .cni_runtime import Node, PluginFailedError, Pod, own_ipam
-from .ovs_daemons import OpenVSwitch, network_namespace
+from .cni_runtime import NewPod, Node, PluginFailedError, Pod, own_ipam
+from .ovs_daemons import network_namespace
 
 pytestmark = pytest.mark.root
 
-NewPod = Callable[[], Pod]
-
 
 @pytest.fixture
-def node(ovs: OpenVSwitch, tmp_path: Path) -> Node:
-    return Node(ovs, tmp_path, cniVersion="1.1.0")
-
-
-@pytest.fixture
-def new_pod() -> Iterator[NewPod]:
-    with contextlib.ExitStack() as stack:
-        yield lambda: Pod(stack.enter_context(network_namespace("evt-")))
+def conf_changes() -> dict[str, Any]:
+    return {"cniVersion": "1.1.0"}
 
 
 def collect(node: Node, *pods: Pod, **changes: Any) -> None:
@@ -35,14 +24,14 @@ def collect(node: Node, *pods: Pod, **changes: Any) -> None:
     node.call("GC", **{"cni.dev/valid-attachments": valid} | changes)
 
 
-def test_collection_keeps_what_is_valid(node: Node, new_pod: NewPod) -> None:
+def test_gc_keeps_valid_attachments(node: Node, new_pod: NewPod) -> None:
     one, other = node.add(new_pod()), node.add(new_pod())
     before = node.leftovers()
     collect(node, one, other)
     assert node.leftovers() == before
 
 
-def test_collection_takes_pods_that_are_gone(node: Node, new_pod: NewPod) -> None:
+def test_gc_removes_dead_attachments(node: Node, new_pod: NewPod) -> None:
     kept = node.add(new_pod())
     before = node.leftovers()
     node.add_and_lose()
@@ -51,7 +40,7 @@ def test_collection_takes_pods_that_are_gone(node: Node, new_pod: NewPod) -> Non
     assert kept.pings("10.244.3.1")
 
 
-def test_live_pod_that_the_list_does_not_know_yet_is_kept(node: Node, new_pod: NewPod) -> None:
+def test_gc_keeps_a_running_pod_that_the_list_lacks(node: Node, new_pod: NewPod) -> None:
     pod = node.add(new_pod())
     before = node.leftovers()
     collect(node)
@@ -59,14 +48,14 @@ def test_live_pod_that_the_list_does_not_know_yet_is_kept(node: Node, new_pod: N
     assert pod.pings("10.244.3.1")
 
 
-def test_empty_list_collects_all_that_is_dead(node: Node) -> None:
+def test_gc_with_an_empty_list_removes_all_dead_attachments(node: Node) -> None:
     node.add_and_lose()
     collect(node)
     assert node.leftovers() == {}
 
 
 @pytest.mark.parametrize("trace", ["journal", "reservation", "port"])
-def test_any_single_trace_is_enough(node: Node, trace: str) -> None:
+def test_gc_finds_an_attachment_by_any_single_trace(node: Node, trace: str) -> None:
     pod = node.add_and_lose()
     if trace != "journal":
         (node.directory / f"state/evio/{pod.container_id}:eth0").unlink()
@@ -78,7 +67,7 @@ def test_any_single_trace_is_enough(node: Node, trace: str) -> None:
     assert node.leftovers() == {}
 
 
-def test_what_names_no_attachment_is_passed_over(node: Node, new_pod: NewPod) -> None:
+def test_gc_ignores_foreign_files_and_ports(node: Node, new_pod: NewPod) -> None:
     pod = node.add(new_pod())
     for name in (":eth0", "-x:eth0", "a:b:c", "README"):
         (node.directory / "state/evio" / name).write_text("{}")
@@ -91,7 +80,7 @@ def test_what_names_no_attachment_is_passed_over(node: Node, new_pod: NewPod) ->
 
 
 @pytest.mark.parametrize("entry", [{"containerID": 5, "ifname": "eth0"}, {"containerID": "a"}, "a", ["a", "eth0"]])
-def test_list_of_what_are_no_attachments_is_an_error(node: Node, entry: Any) -> None:
+def test_malformed_list_of_valid_attachments_is_an_error(node: Node, entry: Any) -> None:
     node.add_and_lose()
     before = node.leftovers()
     with pytest.raises(PluginFailedError, match="each entry has a containerID and an ifname") as raised:
@@ -121,7 +110,7 @@ def test_missing_list_is_an_error_and_collects_nothing(node: Node) -> None:
     assert node.leftovers() == before
 
 
-def test_collection_goes_on_past_a_switch_that_is_down_and_says_so(node: Node) -> None:
+def test_gc_continues_and_reports_when_ovs_is_down(node: Node) -> None:
     node.add_and_lose()
     node.switch.stop()
     with pytest.raises(PluginFailedError, match="not everything could be collected") as raised:

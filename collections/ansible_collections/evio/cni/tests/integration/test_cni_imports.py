@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from .cni_runtime import PLUGIN, Node, Pod, library
-from .ovs_daemons import OpenVSwitch, network_namespace
+from .ovs_daemons import network_namespace
 
 pytestmark = pytest.mark.root
 
@@ -23,13 +23,14 @@ INTERPRETER = "/usr/bin/python3"
 BUILT_IN = {"_ctypes", "_json", "_sha1", "_socket", "_struct", "_thread", "fcntl", "gc", "marshal", "select", "time"}
 """Modules of the interpreter in C: those that are imported cost nothing but _json and _ctypes, which are files."""
 PACKAGES = {f"evio_cni.{name}" for name in ("cni", "firewall", "ipam", "kernel", "ovs", "plugin", "state")}
-"""Those that a call can need; they are empty, and the first stage creates them all."""
+"""Empty. The stages make the packages of their modules."""
 EVERY_CALL = {
     "evio_cni",
     "evio_cni.cidr",
     "evio_cni.cni.attachment",
     "evio_cni.cni.netconf",
     "evio_cni.cni.spec",
+    "evio_cni.defaults",
     "evio_cni.errors",
     "evio_cni.fast_json",
     "evio_cni.ipam.delegate",
@@ -79,11 +80,6 @@ def leave(status, leave=posix._exit):
 posix._exit = leave
 """
 """Put before the launcher's own lines: what is imported at the end of a call."""
-
-
-@pytest.fixture
-def node(ovs: OpenVSwitch, tmp_path: Path) -> Node:
-    return Node(ovs, tmp_path)
 
 
 @pytest.fixture

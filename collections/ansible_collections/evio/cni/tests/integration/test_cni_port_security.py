@@ -9,34 +9,31 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from .cni_runtime import PLUGIN, Node, PluginFailedError, Pod
-from .ovs_daemons import OpenVSwitch, in_namespace, network_namespace
+from .cni_runtime import PLUGIN, NewPod, Node, PluginFailedError, Pod
+from .ovs_daemons import in_namespace
 
 pytestmark = pytest.mark.root
 
-NewPod = Callable[[], Pod]
 _BROADCAST = b"\xff" * 6
 _MARK = b"evio-test-frame"
 _STRANGER_MAC, _STRANGER = b"\x02\0\0\0\0\x99", "10.244.3.99"
 
 
 @pytest.fixture
-def node(ovs: OpenVSwitch, tmp_path: Path) -> Node:
-    dual = {"gateway": ["10.244.3.1/24", "fd00:10:244:3::1/64"]}
-    node = Node(ovs, tmp_path, **dual)
-    node.conf["ipam"]["ranges"].append([{"subnet": "fd00:10:244:3::/64"}])
-    return node
+def conf_changes() -> dict[str, Any]:
+    return {"gateway": ["10.244.3.1/24", "fd00:10:244:3::1/64"]}
 
 
 @pytest.fixture
-def new_pod() -> Iterator[NewPod]:
-    with contextlib.ExitStack() as stack:
-        yield lambda: Pod(stack.enter_context(network_namespace("evt-")))
+def node(node: Node) -> Node:
+    """The node, with pods of both families."""
+    node.conf["ipam"]["ranges"].append([{"subnet": "fd00:10:244:3::/64"}])
+    return node
 
 
 def mac_of(pod: Pod) -> bytes:
@@ -111,7 +108,7 @@ def test_what_is_its_own_passes(node: Node, new_pod: NewPod) -> None:
     assert arrives(pod, other, advertisement(mac_of(pod), own6, own6, mac_of(pod)))
 
 
-def test_nothing_else_passes(node: Node, new_pod: NewPod) -> None:
+def test_frames_with_another_source_are_dropped(node: Node, new_pod: NewPod) -> None:
     pod, other = node.add(new_pod()), node.add(new_pod())
     mac, own, theirs = mac_of(pod), pod.address, other.address
     own6, theirs6 = (one.result["ips"][1]["address"].partition("/")[0] for one in (pod, other))
@@ -148,7 +145,7 @@ def test_neighbours_traffic_cannot_be_taken_over(node: Node, new_pod: NewPod) ->
     assert other.result["interfaces"][2]["mac"] in neighbours
 
 
-def test_guarded_pods_talk_as_others_do(node: Node, new_pod: NewPod) -> None:
+def test_pods_with_port_security_reach_each_other(node: Node, new_pod: NewPod) -> None:
     pod, other = node.add(new_pod()), node.add(new_pod())
     for address in (other.address, "10.244.3.1", "fd00:10:244:3::1", other.result["ips"][1]["address"].split("/")[0]):
         assert pod.pings(address)
@@ -176,7 +173,7 @@ def test_delete_takes_the_flows_of_the_pod_alone(node: Node, new_pod: NewPod) ->
     assert "evio-closed" not in node.switch.vsctl("get", "Bridge", "br-evio", "external_ids")
 
 
-def test_flows_of_a_live_pod_stay_though_its_number_was_another_ones(node: Node, new_pod: NewPod) -> None:
+def test_flows_of_a_running_pod_stay_when_its_port_number_is_reused(node: Node, new_pod: NewPod) -> None:
     """A vswitchd that is started anew counts ports from the start again."""
     pod = node.add(new_pod())
     before = node.flows()
@@ -192,9 +189,7 @@ def test_flows_of_a_live_pod_stay_though_its_number_was_another_ones(node: Node,
 
 
 @pytest.mark.parametrize("change", [{"portSecurity": False}, {"ipam": {"type": "nowhere"}}])
-def test_flows_of_a_deleted_pod_wait_for_an_add_that_takes_them(
-    node: Node, new_pod: NewPod, change: dict[str, object]
-) -> None:
+def test_next_add_deletes_the_flows_of_a_deleted_pod(node: Node, new_pod: NewPod, change: dict[str, object]) -> None:
     node.delete(node.add(new_pod()))
     with contextlib.suppress(PluginFailedError):
         node.add(new_pod(), **change)
@@ -227,7 +222,7 @@ def test_check_names_flows_that_are_gone(node: Node, new_pod: NewPod) -> None:
     in_namespace(
         node.switch.netns, "ovs-ofctl", "-O", "OpenFlow13", "del-flows", f"unix:{node.switch.directory}/br-evio.mgmt"
     )
-    with pytest.raises(PluginFailedError, match="the flows that guard the port"):
+    with pytest.raises(PluginFailedError, match=r"port-security flows of the port .* are missing"):
         node.call("CHECK", pod, prevResult=pod.result)
 
 

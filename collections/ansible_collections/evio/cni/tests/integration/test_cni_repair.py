@@ -3,40 +3,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .cni_runtime import PLUGIN, Node, PluginFailedError, Pod, overlay_says
-from .ovs_daemons import OpenVSwitch, in_namespace, network_namespace
+from .cni_runtime import PLUGIN, NewPod, Node, PluginFailedError, Pod, overlay_says
+from .ovs_daemons import in_namespace
 
 pytestmark = pytest.mark.root
 
-NewPod = Callable[[], Pod]
-
 
 @pytest.fixture
-def node(ovs: OpenVSwitch, tmp_path: Path) -> Node:
-    node = Node(ovs, tmp_path)
+def node(node: Node, tmp_path: Path) -> Node:
+    """The node, with its conflist where the operator's commands find it."""
     conf_dir = tmp_path / "net.d"
     conf_dir.mkdir()
     entry = {key: value for key, value in node.conf.items() if key not in ("name", "cniVersion")}
     conflist = {"cniVersion": "1.0.0", "cniVersions": ["1.0.0", "1.1.0"], "name": "evio", "plugins": [entry]}
     (conf_dir / "10-evio.conflist").write_text(json.dumps(conflist))
     return node
-
-
-@pytest.fixture
-def new_pod() -> Iterator[NewPod]:
-    with contextlib.ExitStack() as stack:
-        yield lambda: Pod(stack.enter_context(network_namespace("evt-")))
 
 
 def evio(node: Node, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -103,7 +94,7 @@ DAMAGES = [
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_pods_come_back(node: Node, new_pod: NewPod, damage: Callable[[Node], None]) -> None:
+def test_repair_restores_pods(node: Node, new_pod: NewPod, damage: Callable[[Node], None]) -> None:
     one, other = node.add(new_pod()), node.add(new_pod())
     damage(node)
     repair(node)
@@ -113,7 +104,7 @@ def test_pods_come_back(node: Node, new_pod: NewPod, damage: Callable[[Node], No
         assert node.call("CHECK", pod, prevResult=pod.result) == {}
 
 
-def test_flow_that_the_bridge_switches_by_is_put_back(node: Node, new_pod: NewPod) -> None:
+def test_repair_restores_the_normal_flow(node: Node, new_pod: NewPod) -> None:
     pod = node.add(new_pod())
     damage_flows(node)
     done = repair(node)
@@ -121,7 +112,7 @@ def test_flow_that_the_bridge_switches_by_is_put_back(node: Node, new_pod: NewPo
     assert repair(node)["bridge"] == []
 
 
-def test_flows_of_a_controller_are_its_own(node: Node, new_pod: NewPod) -> None:
+def test_flows_of_a_controller_are_left_alone(node: Node, new_pod: NewPod) -> None:
     pod = node.add(new_pod())
     node.switch.vsctl(
         "set-controller", "br-evio", "tcp:127.0.0.1:1", "--", "set", "Bridge", "br-evio", "fail_mode=secure"
@@ -131,7 +122,7 @@ def test_flows_of_a_controller_are_its_own(node: Node, new_pod: NewPod) -> None:
     assert not pod.pings("10.244.3.1")
 
 
-def test_flow_that_somebody_else_has_put_in_says_that_the_bridge_is_in_hand(node: Node, new_pod: NewPod) -> None:
+def test_foreign_flow_means_that_another_controls_the_bridge(node: Node, new_pod: NewPod) -> None:
     node.add(new_pod())
     damage_flows(node)
     target = f"unix:{node.switch.directory}/br-evio.mgmt"
@@ -177,7 +168,7 @@ _GARBLED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in _GARBLED.items() for value in values])
-def test_garbled_entry_of_the_journal_is_one_pods_trouble(node: Node, new_pod: NewPod, key: str, value: Any) -> None:
+def test_damaged_journal_entry_affects_one_pod_only(node: Node, new_pod: NewPod, key: str, value: Any) -> None:
     garbled, pod = sorted((node.add(new_pod()) for _pod in range(2)), key=lambda one: one.container_id)
     node.note(garbled, **{key: value})
     (node.directory / "state/evio/-junk:eth0").write_text("5")
@@ -189,7 +180,7 @@ def test_garbled_entry_of_the_journal_is_one_pods_trouble(node: Node, new_pod: N
     is_fatal = key in ("mac", "ips")
     assert done.returncode == is_fatal
     assert garbled.pings("10.244.3.1") != is_fatal
-    assert (f"{garbled.container_id} eth0: its entry in the journal is damaged" in done.stderr) == is_fatal
+    assert (f"{garbled.container_id} eth0: the journal entry is damaged" in done.stderr) == is_fatal
     for command in (["status"], ["explain", garbled.container_id], ["gc"]):
         assert "Traceback" not in evio(node, *command).stderr
 
@@ -202,7 +193,7 @@ def test_failures_are_not_said_to_be_in_order(node: Node, new_pod: NewPod) -> No
     assert (done.returncode, done.stdout) == (1, "network evio: nothing was mended\n")
 
 
-def test_collection_says_what_it_has_removed(node: Node) -> None:
+def test_gc_command_prints_what_it_removed(node: Node) -> None:
     pod = node.add_and_lose()
     assert evio(node, "gc").stdout == "network evio: nothing was removed\n"
     entry = node.directory / f"state/evio/{pod.container_id}:eth0"
@@ -249,7 +240,7 @@ def test_pod_whose_address_another_has_by_now_stays_unplugged(node: Node, new_po
     assert done.returncode == 1
     [result] = json.loads(done.stdout)
     [failure] = result["failures"]
-    assert f"{heir.address} has been given to {heir.container_id}" in failure
+    assert f"{heir.address} is reserved for {heir.container_id}" in failure
     assert halfway.result["interfaces"][1]["name"] not in node.ports()
     assert kept.pings(heir.address)
 
@@ -270,7 +261,7 @@ def test_what_an_earlier_boot_left_is_removed(node: Node) -> None:
     assert node.leftovers() == {}
 
 
-def test_entry_that_a_crash_of_the_host_has_emptied_does_not_stop_the_rest(node: Node, new_pod: NewPod) -> None:
+def test_empty_journal_entry_does_not_stop_other_repairs(node: Node, new_pod: NewPod) -> None:
     pod = node.add(new_pod())
     lost = node.add_and_lose()
     (node.directory / f"state/evio/{lost.container_id}:eth0").write_text("")
@@ -279,7 +270,7 @@ def test_entry_that_a_crash_of_the_host_has_emptied_does_not_stop_the_rest(node:
     assert pod.pings("10.244.3.1")
 
 
-def test_add_at_work_is_not_taken_for_a_leftover(node: Node) -> None:
+def test_running_add_is_not_treated_as_a_dead_attachment(node: Node) -> None:
     node.add_and_lose()
     before = node.leftovers()
     assert repair(node)["removed"] == []
@@ -295,7 +286,7 @@ def test_same_container_can_be_added_after_an_unfinished_delete(node: Node, new_
     assert node.add(pod).pings("10.244.3.1")
 
 
-def test_repair_that_cannot_says_so(node: Node) -> None:
+def test_failed_repair_is_reported(node: Node) -> None:
     node.switch.stop()
     done = evio(node, "repair")
     assert done.returncode == 1
@@ -312,7 +303,7 @@ def test_explanation_names_the_broken_link(node: Node, new_pod: NewPod) -> None:
     broken = evio(node, "explain", pod.container_id[:12])
     assert broken.returncode == 1
     [line] = [line for line in broken.stdout.splitlines() if line.startswith("BROKEN")]
-    assert "is no port of br-evio" in line
+    assert "is not a port of the bridge br-evio" in line
     assert line.endswith("-> evio repair")
     damage_gateway(node)
     links = {one["link"]: one["holds"] for one in json.loads(evio(node, "explain", pod.address, "--json").stdout)}
@@ -331,9 +322,9 @@ def test_explanation_names_the_broken_link(node: Node, new_pod: NewPod) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (["ip", "route", "del", "default"], "eth0 has lost its route to 0.0.0.0/0"),
-        (["ip", "address", "flush", "dev", "eth0"], "eth0 has lost 10.244.3.2/24"),
-        (["ip", "link", "set", "eth0", "mtu", "9000"], "eth0 has an MTU of 9000 bytes, its end on the host"),
+        (["ip", "route", "del", "default"], "the pod has lost its route to 0.0.0.0/0"),
+        (["ip", "address", "flush", "dev", "eth0"], "eth0 has lost its address 10.244.3.2/24"),
+        (["ip", "link", "set", "eth0", "mtu", "9000"], "eth0 has an MTU of 9000 bytes, its host end has 1420"),
         (["ip", "link", "set", "eth0", "address", "02:00:00:00:00:77"], "eth0 has the MAC 02:00:00:00:00:77"),
         (["ethtool", "-K", "eth0", "tx", "on"], "eth0 leaves its checksums to a datapath"),
     ],
@@ -351,7 +342,7 @@ def test_explanation_names_what_is_wrong_inside_the_pod(
     ("link", "damage", "words"),
     [
         ("port", damage_vlan, "has been put into VLAN 5  -> evio repair"),
-        ("bridge", damage_flows, "the flow it switches by is gone  -> evio repair"),
+        ("bridge", damage_flows, "has lost its NORMAL flow and forwards nothing  -> evio repair"),
     ],
 )
 def test_explanation_names_what_is_wrong_on_the_switch(
@@ -373,6 +364,13 @@ def test_explanation_names_a_reservation_that_is_gone(node: Node, new_pod: NewPo
     assert f"{pod.address} is reserved for nobody" in broken_link(node, pod, "reservation")
 
 
+def test_explanation_names_a_lost_claim_on_the_pod_subnet(node: Node, new_pod: NewPod) -> None:
+    pod = node.add(new_pod())
+    (node.directory / "state/.fence").write_text("etcd has no claim of it\n")
+    words = "claim on its pod subnet is lost: etcd has no claim of it"
+    assert words in broken_link(node, pod, "attachment")
+
+
 def test_explanation_knows_the_routes_that_host_local_gives(node: Node, new_pod: NewPod) -> None:
     node.conf["ipam"]["routes"] = [{"dst": "192.0.2.0/24"}]
     conflist = node.directory / "net.d/10-evio.conflist"
@@ -381,7 +379,7 @@ def test_explanation_knows_the_routes_that_host_local_gives(node: Node, new_pod:
     pod = node.add(new_pod())
     assert evio(node, "explain", pod.container_id).returncode == 0
     pod.run("ip", "route", "del", "192.0.2.0/24")
-    assert "eth0 has lost its route to 192.0.2.0/24" in broken_link(node, pod, "pod")
+    assert "the pod has lost its route to 192.0.2.0/24" in broken_link(node, pod, "pod")
 
 
 def broken_link(node: Node, pod: Pod, link: str) -> str:
@@ -432,7 +430,7 @@ def test_status_for_people_and_machines(node: Node, new_pod: NewPod) -> None:
     assert "not served" in down.stdout
 
 
-def test_node_without_a_network_is_told_so(node: Node, tmp_path: Path) -> None:
+def test_commands_name_a_node_without_a_network(node: Node, tmp_path: Path) -> None:
     done = in_namespace(node.switch.netns, str(PLUGIN), "status", "--conf-dir", str(tmp_path / "none"), check=False)
     assert done.returncode == 1
     assert "has an entry of type evio" in done.stderr

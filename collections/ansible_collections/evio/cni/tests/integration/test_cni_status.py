@@ -7,7 +7,6 @@ import contextlib
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +17,24 @@ from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Etcd
 from ansible_collections.evio.cni.plugins.module_utils.ovs.datapath import probe_datapath
 from ansible_collections.evio.cni.plugins.module_utils.subnets import parse_pools
 
-from .cni_runtime import PLUGIN, Node, PluginFailedError, Pod, overlay_says, own_ipam
+from .cni_runtime import PLUGIN, NewPod, Node, PluginFailedError, overlay_says, own_ipam
 from .etcd_server import EtcdServer
-from .ovs_daemons import OpenVSwitch, network_namespace
 
 pytestmark = pytest.mark.root
 
-NewPod = Callable[[], Pod]
-
 
 @pytest.fixture
-def node(ovs: OpenVSwitch, tmp_path: Path) -> Node:
-    return Node(ovs, tmp_path, cniVersion="1.1.0")
+def conf_changes() -> dict[str, Any]:
+    return {"cniVersion": "1.1.0"}
 
 
-@pytest.fixture
-def new_pod() -> Iterator[NewPod]:
-    with contextlib.ExitStack() as stack:
-        yield lambda: Pod(stack.enter_context(network_namespace("evt-")))
-
-
-def test_all_is_well_before_the_first_pod_and_after(node: Node, new_pod: NewPod) -> None:
+def test_status_is_ready_before_and_after_the_first_pod(node: Node, new_pod: NewPod) -> None:
     assert node.call("STATUS") == {}
     node.add(new_pod())
     assert node.call("STATUS") == {}
 
 
-def test_state_directory_that_cannot_be_written(node: Node) -> None:
+def test_status_names_an_unwritable_state_directory(node: Node) -> None:
     state = node.directory / "state"
     state.mkdir()
     mount = f"mount --bind {state} {state} && mount -o remount,bind,ro {state}"
@@ -54,13 +44,13 @@ def test_state_directory_that_cannot_be_written(node: Node) -> None:
     assert raised.value.code == 50
 
 
-def test_state_directory_that_is_yet_to_be_made_is_not_made(node: Node) -> None:
+def test_status_does_not_create_the_state_directory(node: Node) -> None:
     assert node.call("STATUS", stateDir=str(node.directory / "not/yet")) == {}
     assert not (node.directory / "not").exists()
 
 
 @pytest.mark.skipif(probe_datapath() == "system", reason="this kernel has Open vSwitch's module")
-def test_datapath_that_this_kernel_does_not_have(node: Node, new_pod: NewPod) -> None:
+def test_datapath_that_the_kernel_lacks_is_refused(node: Node, new_pod: NewPod) -> None:
     begun = time.monotonic()
     for command, code in (("STATUS", 50), ("ADD", 100)):
         with pytest.raises(PluginFailedError, match="this kernel has no module openvswitch") as raised:
@@ -70,14 +60,14 @@ def test_datapath_that_this_kernel_does_not_have(node: Node, new_pod: NewPod) ->
     assert (node.veths(), node.reservations(), node.journal()) == ([], [], [])
 
 
-def test_switch_that_does_not_answer(node: Node) -> None:
+def test_status_names_an_ovsdb_that_does_not_answer(node: Node) -> None:
     node.switch.kill_server()
     with pytest.raises(PluginFailedError, match="is ovsdb-server running") as raised:
         node.call("STATUS")
     assert raised.value.code == 50
 
 
-def test_switch_without_its_daemon(node: Node) -> None:
+def test_status_names_a_missing_vswitchd(node: Node) -> None:
     node.switch.kill_vswitchd()
     with pytest.raises(PluginFailedError, match="is ovs-vswitchd running") as raised:
         node.call("STATUS")
@@ -97,7 +87,7 @@ def test_missing_ipam_plugin(node: Node) -> None:
     assert raised.value.code == 50
 
 
-def test_last_address_given_out(node: Node, new_pod: NewPod) -> None:
+def test_status_names_the_exhausted_range(node: Node, new_pod: NewPod) -> None:
     node.conf["ipam"]["ranges"] = [[{"subnet": "10.244.3.0/24", "rangeStart": "10.244.3.1", "rangeEnd": "10.244.3.3"}]]
     node.add(new_pod())
     assert node.call("STATUS") == {}
@@ -109,7 +99,7 @@ def test_last_address_given_out(node: Node, new_pod: NewPod) -> None:
     assert node.call("STATUS") == {}
 
 
-def test_addresses_of_the_dead_are_room_as_they_are_for_add(node: Node, new_pod: NewPod) -> None:
+def test_status_counts_addresses_of_dead_attachments_as_free(node: Node, new_pod: NewPod) -> None:
     one = {"subnet": "10.244.3.0/24", "rangeStart": "10.244.3.2", "rangeEnd": "10.244.3.2"}
     node.conf["ipam"]["ranges"] = [[one]]
     node.add_and_lose()
@@ -128,7 +118,7 @@ def test_gateway_of_the_bridge_is_no_address_for_a_pod(node: Node) -> None:
 
 
 @pytest.mark.parametrize("name", ["README", "10.244.3.5~", "10.244.3.300", "last_reserved_ip.0", "é"])
-def test_stray_file_among_the_reservations_says_nothing_against_pods(node: Node, new_pod: NewPod, name: str) -> None:
+def test_stray_file_among_the_reservations_is_ignored(node: Node, new_pod: NewPod, name: str) -> None:
     pod = node.add(new_pod())
     stray = node.directory / "ipam/evio" / name
     stray.write_text("")
@@ -139,7 +129,7 @@ def test_stray_file_among_the_reservations_says_nothing_against_pods(node: Node,
 
 
 @pytest.mark.parametrize("ranges", [5, [5], [[5]], [[{"subnet": "x"}]], [[{"subnet": "10.244.3.0/24", "gateway": 5}]]])
-def test_ranges_that_are_none_are_named(node: Node, ranges: Any) -> None:
+def test_invalid_ranges_are_named(node: Node, ranges: Any) -> None:
     node.conf["ipam"]["ranges"] = ranges
     with pytest.raises(PluginFailedError, match=r"ipam\.ranges: ") as raised:
         node.call("STATUS")
@@ -163,7 +153,7 @@ def test_overlay_that_is_down_limits_pods_but_takes_new_ones(
     assert node.add(new_pod()).pings("10.244.3.1")
 
 
-def test_switch_that_is_down_is_told_before_the_overlay(node: Node) -> None:
+def test_status_names_ovs_before_the_overlay(node: Node) -> None:
     overlay_says(node, json.dumps({"fault": "evio0 is gone", "updated": time.time()}))
     node.switch.kill_server()
     with pytest.raises(PluginFailedError, match="is ovsdb-server running") as raised:
@@ -172,7 +162,7 @@ def test_switch_that_is_down_is_told_before_the_overlay(node: Node) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}"])
-def test_overlay_state_that_says_nothing_against_pods(node: Node, text: str) -> None:
+def test_status_ignores_an_unreadable_overlay_state(node: Node, text: str) -> None:
     overlay_says(node, text)
     assert node.call("STATUS") == {}
 
@@ -182,7 +172,7 @@ def test_overlay_state_from_before_the_clock_was_set_back_says_nothing_against_p
     assert node.call("STATUS") == {}
 
 
-def test_status_came_with_1_1_0(node: Node) -> None:
+def test_status_is_refused_before_cni_version_1_1_0(node: Node) -> None:
     with pytest.raises(PluginFailedError, match="STATUS came with CNI 1"):
         node.call("STATUS", cniVersion="1.0.0")
 
@@ -237,7 +227,7 @@ def status(node: Node, conf_dir: Path, server: EtcdServer) -> str:
     return answer.stdout + answer.stderr
 
 
-def test_ipam_plugin_that_knows_status_has_its_say(node: Node) -> None:
+def test_status_of_the_ipam_plugin_is_reported(node: Node) -> None:
     with own_ipam(node, '{"cniVersion":"1.1.0","code":50,"msg":"the pool is closed"}', status=1) as calls:
         with pytest.raises(PluginFailedError, match="the pool is closed") as raised:
             node.call("STATUS", CNI_PATH=str(calls.parent))

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The program evio-config-gen as an init container runs it: a process, a real etcd, a directory."""
+"""The program evio-config-gen as an init container runs it, with a real etcd."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer]:
 
 
 class Host:
-    """One node's view: its directory for the conflist, its machine-id, its cluster's name in etcd."""
+    """One host: a directory for the conflist, a machine-id, and a cluster's name."""
 
     def __init__(self, directory: Path, server: EtcdServer, cluster: str) -> None:
         self.directory, self.server, self.cluster = directory, server, cluster
@@ -97,8 +97,8 @@ def run(*arguments: str, environment: dict[str, str] | None = None) -> subproces
     )
 
 
-def refusal(result: subprocess.CompletedProcess[str]) -> str:
-    """The one line that says why."""
+def error_of(result: subprocess.CompletedProcess[str]) -> str:
+    """Return the program's error message, which is one line."""
     assert result.returncode != 0, result.stdout
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1, result.stderr
@@ -129,7 +129,7 @@ def test_conflist_is_written_from_pod_cidr_and_node_bits(host: Host) -> None:
     ]
 
 
-def test_epoch_is_the_one_in_etcd(host: Host, plain: EtcdServer) -> None:
+def test_epoch_is_the_claims_epoch_in_etcd(host: Host, plain: EtcdServer) -> None:
     host.run()
     with Etcd(plain.access) as etcd:
         claim = Registry(etcd, host.cluster).read().claims["node1"]
@@ -148,7 +148,7 @@ def test_second_run_changes_nothing(host: Host) -> None:
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-def test_lost_file_comes_back_the_same(host: Host) -> None:
+def test_deleted_conflist_is_written_again_with_the_same_content(host: Host) -> None:
     host.run()
     path = host.out_dir() / "10-evio.conflist"
     before = path.read_bytes()
@@ -157,7 +157,7 @@ def test_lost_file_comes_back_the_same(host: Host) -> None:
     assert path.read_bytes() == before
 
 
-def test_nodes_that_start_together_get_subnets_of_their_own(host: Host) -> None:
+def test_nodes_that_start_together_get_different_subnets(host: Host) -> None:
     names = [f"node{number}" for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda name: host.run(node=name), names))
@@ -171,7 +171,7 @@ def test_dual_stack(host: Host) -> None:
     assert host.evio()["gateway"] == ["10.244.0.1/24", "fd00:10:244::1/64"]
 
 
-def test_settings_from_the_environment(host: Host, plain: EtcdServer) -> None:
+def test_options_are_read_from_the_environment(host: Host, plain: EtcdServer) -> None:
     environment = {
         "EVIO_POD_CIDR": "10.32.0.0/12",
         "EVIO_NODE_BITS": "10",
@@ -188,7 +188,7 @@ def test_settings_from_the_environment(host: Host, plain: EtcdServer) -> None:
 
 
 @pytest.mark.parametrize("spelling", ["pod_cidr", "pod-cidr", "PodCIDR"])
-def test_settings_from_a_file(host: Host, plain: EtcdServer, tmp_path: Path, spelling: str) -> None:
+def test_options_are_read_from_a_file(host: Host, plain: EtcdServer, tmp_path: Path, spelling: str) -> None:
     file = tmp_path / "config.json"
     content = {
         spelling: "10.244.0.0/16",
@@ -205,7 +205,7 @@ def test_settings_from_a_file(host: Host, plain: EtcdServer, tmp_path: Path, spe
     assert host.evio()["gateway"] == "10.244.0.1/24"
 
 
-def test_flag_counts_before_environment_before_file(host: Host, tmp_path: Path) -> None:
+def test_command_line_overrides_environment_and_environment_overrides_file(host: Host, tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     file.write_text(json.dumps({"mtu": 1300, "bridge": "br-file", "cluster_cidr": ["10.99.0.0/16"]}))
     environment = {"EVIO_MTU": "1320", "EVIO_BRIDGE": "br-environment"}
@@ -216,23 +216,23 @@ def test_flag_counts_before_environment_before_file(host: Host, tmp_path: Path) 
     assert evio["clusterCIDRs"] == ["10.99.0.0/16", "10.244.0.0/16"]
 
 
-def test_certificates(secured: EtcdServer, tmp_path: Path) -> None:
+def test_client_certificates_are_used(secured: EtcdServer, tmp_path: Path) -> None:
     host = Host(tmp_path, secured, "certificates")
     access = secured.access
     flags = [f"--cacert={access.ca_cert}", f"--cert={access.client_cert}", f"--key={access.client_key}"]
     assert host.run(*flags).returncode == 0
     assert host.evio()["gateway"] == "10.244.0.1/24"
-    assert "needs the CA's certificate" in refusal(host.run())
-    assert "refuses a client without a certificate" in refusal(host.run(flags[0]))
+    assert "needs the CA's certificate" in error_of(host.run())
+    assert "refuses a client without a certificate" in error_of(host.run(flags[0]))
 
 
-def test_subnet_of_the_node_object_is_taken_as_it_is(host: Host) -> None:
+def test_subnet_of_the_node_object_is_claimed(host: Host) -> None:
     assert host.run("--subnet=10.244.7.0/24").returncode == 0
     assert host.evio()["gateway"] == "10.244.7.1/24"
-    assert "node1 is pinned to 10.244.8.0/24 but has 10.244.7.0/24" in refusal(host.run("--subnet=10.244.8.0/24"))
+    assert "node1 is pinned to 10.244.8.0/24 but has 10.244.7.0/24" in error_of(host.run("--subnet=10.244.8.0/24"))
 
 
-def test_reserved_networks_are_kept_out(host: Host) -> None:
+def test_no_subnet_of_a_reserved_network_is_claimed(host: Host) -> None:
     assert host.run("--reserved-cidr=10.244.0.0/23", "--reserved-cidr=10.244.2.0/24").returncode == 0
     assert host.evio()["gateway"] == "10.244.3.1/24"
 
@@ -243,11 +243,11 @@ def test_installed_plugins_are_chained(host: Host, tmp_path: Path) -> None:
     assert [plugin["type"] for plugin in host.conflist()["plugins"]] == ["evio", "portmap"]
 
 
-def test_other_machine_of_the_same_name_is_refused_until_it_is_said_to_be_the_node(host: Host) -> None:
+def test_other_machine_of_the_same_name_is_refused_until_confirmed_as_replacement(host: Host) -> None:
     host.run()
     host.machine_id.write_text("ffffffffffffffffffffffffffffffff\n")
     before = host.conflist()
-    assert "belongs to the machine 0123456789abcdef0123456789abcdef" in refusal(host.run())
+    assert "belongs to the machine 0123456789abcdef0123456789abcdef" in error_of(host.run())
     assert host.conflist() == before
     assert host.run("--replaced=yes").returncode == 0
     assert host.evio()["epoch"] > before["plugins"][0]["epoch"]
@@ -275,8 +275,8 @@ def test_other_machine_of_the_same_name_is_refused_until_it_is_said_to_be_the_no
         (["--etcd="], "--etcd (EVIO_ETCD) must be given"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_line(host: Host, arguments: list[str], words: str) -> None:
-    assert words in refusal(host.run(*arguments))
+def test_unusable_option_is_reported_in_one_line(host: Host, arguments: list[str], words: str) -> None:
+    assert words in error_of(host.run(*arguments))
     assert not host.out_dir().exists()
 
 
@@ -289,24 +289,24 @@ def test_what_cannot_be_done_is_said_in_one_line(host: Host, arguments: list[str
         ('{"mtu": {}}', "mtu is {}"),
     ],
 )
-def test_file_that_cannot_be_used_is_named(host: Host, tmp_path: Path, content: str, words: str) -> None:
+def test_unusable_file_is_named(host: Host, tmp_path: Path, content: str, words: str) -> None:
     file = tmp_path / "config.json"
     file.write_text(content)
-    assert words in refusal(host.run(f"--config={file}"))
+    assert words in error_of(host.run(f"--config={file}"))
 
 
-def test_competitor_is_named_before_a_subnet_is_claimed(host: Host, plain: EtcdServer) -> None:
+def test_competing_conflist_is_named_before_a_subnet_is_claimed(host: Host, plain: EtcdServer) -> None:
     host.out_dir().mkdir(parents=True)
     (host.out_dir() / "00-other.conf").touch()
-    assert "00-other.conf sorts before 10-evio.conflist" in refusal(host.run())
+    assert "00-other.conf sorts before 10-evio.conflist" in error_of(host.run())
     with Etcd(plain.access) as etcd:
         assert Registry(etcd, host.cluster).read().claims == {}
 
 
-def test_silent_etcd_costs_no_more_than_the_timeout(host: Host) -> None:
+def test_silent_etcd_takes_no_longer_than_the_timeout(host: Host) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         started = time.monotonic()
-        words = refusal(host.run(f"--etcd=http://127.0.0.1:{silent.getsockname()[1]}", "--timeout=1"))
+        words = error_of(host.run(f"--etcd=http://127.0.0.1:{silent.getsockname()[1]}", "--timeout=1"))
         assert time.monotonic() - started < 6
     assert "did not answer within 1 s" in words
 

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What EdgeVPN.io leaves in a real Open vSwitch, and how it goes: its bridges, and tunnels to removed nodes."""
+"""Removal of what EdgeVPN.io leaves in a real Open vSwitch: its bridges, and its tunnels to removed nodes."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def config(ovs: OpenVSwitch, tmp_path: Path) -> dict[str, Any]:
 
 
 def make_bridges(ovs: OpenVSwitch, *names: str) -> None:
-    """As EdgeVPN.io does: with nobody's mark on them."""
+    """Create the bridges as EdgeVPN.io does: without the external_ids of our bridges."""
     for name in names:
         ovs.vsctl("--may-exist", "add-br", name, "--", "set", "Bridge", name, "datapath_type=netdev")
 
 
-def test_configuration_goes_and_the_bridges_that_were_made_of_it(ovs: OpenVSwitch, config: dict[str, Any]) -> None:
+def test_absent_removes_the_file_and_the_bridges_it_describes(ovs: OpenVSwitch, config: dict[str, Any]) -> None:
     run_module("edgevpn_config", **config)
     make_bridges(ovs, *BRIDGES, "br-site")
     done = check_do_again("edgevpn_config", netns=ovs.netns, state="absent", path=config["path"], ovsdb=ovs.ovsdb)[1]
@@ -48,14 +48,14 @@ def test_configuration_goes_and_the_bridges_that_were_made_of_it(ovs: OpenVSwitc
     assert not Path(config["path"]).exists()
 
 
-def test_removal_that_was_cut_off_is_made_good(ovs: OpenVSwitch, config: dict[str, Any]) -> None:
+def test_absent_completes_an_interrupted_removal(ovs: OpenVSwitch, config: dict[str, Any]) -> None:
     run_module("edgevpn_config", **config)
     make_bridges(ovs, "appPODOVL")
     done = run_module("edgevpn_config", netns=ovs.netns, state="absent", path=config["path"], ovsdb=ovs.ovsdb)
     assert (done["changed"], done["bridges"]) == (True, ["appPODOVL"])
 
 
-def test_tunnels_to_a_removed_node_are_cut_and_no_others(ovs: OpenVSwitch) -> None:
+def test_only_tunnels_to_a_removed_node_are_unplugged(ovs: OpenVSwitch) -> None:
     make_bridges(ovs, "eviHOSTOVL", "eviPODOVL")
     tunnels = {
         name: [tunnel_name(overlay, node_id("kubernetes", name)) for overlay in ("HOSTOVL", "PODOVL")]

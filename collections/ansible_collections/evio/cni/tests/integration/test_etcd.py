@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""etcd that asks for a user and a password, with TLS and without. What else goes wrong is told in test_registry."""
+"""An etcd that asks for user and password, with TLS and without. test_registry has its other failures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Access, Etcd, EtcdError, Get, Put
+from ansible_collections.evio.cni.plugins.module_utils.etcd.access import Access, EtcdError
+from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Etcd, Get, Put
 
 from .etcd_server import EtcdServer
 
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "tls"])
 def access(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Access]:
-    """Of the user root, and of a user who may read and write below /evio/ alone."""
+    """Yield the access of a user who may read and write only below /evio/."""
     server = EtcdServer(tmp_path_factory.mktemp("etcd-auth"), tls=request.param)
     try:
         server.start()
@@ -63,18 +64,20 @@ def test_user_with_the_password_reads_and_writes(access: Access) -> None:
         ({"user": "stranger"}, "refuses the user 'stranger'"),
     ],
 )
-def test_who_may_not_is_told(access: Access, change: dict[str, str], words: str) -> None:
+def test_wrong_password_and_unknown_user_are_refused_by_name(
+    access: Access, change: dict[str, str], words: str
+) -> None:
     with Etcd(replace(access, **change)) as etcd, pytest.raises(EtcdError, match=words) as raised:
         etcd.txn([], [Get("/evio/a")])
     assert str(access.password) not in str(raised.value)
 
 
-def test_user_may_not_write_elsewhere(access: Access) -> None:
+def test_user_without_permission_for_a_key_is_named(access: Access) -> None:
     with Etcd(access) as etcd, pytest.raises(EtcdError, match=r"refuses the user 'evio': .*permission denied"):
         etcd.txn([], [Put("/registry/a", "1")])
 
 
-def test_nobody_is_told_that_a_user_is_needed(access: Access) -> None:
+def test_client_without_a_user_is_told_that_etcd_asks_for_one(access: Access) -> None:
     with (
         Etcd(replace(access, user=None, password=None)) as etcd,
         pytest.raises(EtcdError, match="asks for a user, and none is given"),
@@ -82,5 +85,5 @@ def test_nobody_is_told_that_a_user_is_needed(access: Access) -> None:
         etcd.txn([], [Put("/evio/a", "1")])
 
 
-def test_password_is_in_no_representation(access: Access) -> None:
+def test_password_is_not_part_of_repr(access: Access) -> None:
     assert "secret" not in repr(access)

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The look at etcd before anything is changed, at a real etcd: it answers, or one sentence says why not."""
+"""The health check of a real etcd: it answers, or the error says in one sentence why not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.etcd.client import EtcdError
+from ansible_collections.evio.cni.plugins.module_utils.etcd.access import EtcdError
 from ansible_collections.evio.cni.plugins.module_utils.etcd.health import ask_health, await_health
 from ansible_collections.evio.cni.plugins.module_utils.pki import issue
 
@@ -34,12 +34,12 @@ def test_member_tells_its_version(server: EtcdServer) -> None:
     assert health.version.startswith("3.")
 
 
-def test_dead_member_beside_a_living_one_is_no_failure(server: EtcdServer) -> None:
+def test_dead_member_is_no_failure_if_another_answers(server: EtcdServer) -> None:
     found = ask_health(replace(server.access, endpoints=("https://127.0.0.1:1", server.url)))
     assert [health.endpoint for health in found] == [server.url]
 
 
-def test_nothing_there_is_named(server: EtcdServer) -> None:
+def test_endpoint_without_a_server_is_named(server: EtcdServer) -> None:
     with pytest.raises(EtcdError, match=r"https://127\.0\.0\.1:1 refuses connections"):
         ask_health(replace(server.access, endpoints=("https://127.0.0.1:1",)))
 
@@ -53,11 +53,11 @@ def test_refused_certificate_is_named(server: EtcdServer, tmp_path: Path) -> Non
 
 def test_foreign_ca_is_named(server: EtcdServer, tmp_path: Path) -> None:
     issue(str(tmp_path), "member", [])
-    with pytest.raises(EtcdError, match="does not vouch for"):
+    with pytest.raises(EtcdError, match="shows a certificate that cannot be verified with"):
         ask_health(replace(server.access, ca_cert=str(tmp_path / "etcd/ca.crt")))
 
 
-def test_etcd_that_is_about_to_start_is_waited_for(tmp_path: Path) -> None:
+def test_await_health_waits_for_an_etcd_that_starts(tmp_path: Path) -> None:
     server = EtcdServer(tmp_path)
     starting = threading.Timer(1.0, server.start)
     try:
@@ -69,7 +69,7 @@ def test_etcd_that_is_about_to_start_is_waited_for(tmp_path: Path) -> None:
         server.stop()
 
 
-def test_wait_ends_with_the_reason(server: EtcdServer) -> None:
+def test_await_health_ends_with_the_last_error(server: EtcdServer) -> None:
     started = time.monotonic()
     with pytest.raises(EtcdError, match=r"https://127\.0\.0\.1:1 refuses connections"):
         await_health(replace(server.access, endpoints=("https://127.0.0.1:1",)), 1.0)

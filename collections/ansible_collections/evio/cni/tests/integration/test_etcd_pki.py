@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The module etcd_pki: kubeadm's layout, issued once, and anew only for a reason."""
+"""The module etcd_pki: certificates in kubeadm's layout are issued once, and again only for a reason."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def names(directory: Path, path: str) -> set[str]:
     return {str(name.value) for name in alternative}
 
 
-def test_all_is_issued_once_and_laid_out_as_kubeadm_does(tmp_path: Path) -> None:
-    _foretold, done, again = check_do_again("etcd_pki", directory=str(tmp_path), **MEMBER)
+def test_certificates_are_issued_once_in_the_layout_of_kubeadm(tmp_path: Path) -> None:
+    _predicted, done, again = check_do_again("etcd_pki", directory=str(tmp_path), **MEMBER)
     assert done["issued"] == ["etcd/ca", *LEAVES]
     assert again["issued"] == []
     found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
@@ -50,7 +50,7 @@ def test_check_mode_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "pki").exists()
 
 
-def test_member_is_named_and_may_be_client_too(tmp_path: Path) -> None:
+def test_server_certificates_name_the_member_and_serve_clients_too(tmp_path: Path) -> None:
     run_module("etcd_pki", directory=str(tmp_path), **MEMBER)
     for path in ("etcd/server", "etcd/peer"):
         assert names(tmp_path, path) == {"node1", "localhost", "127.0.0.1", "::1", "10.10.0.1"}
@@ -63,10 +63,10 @@ def test_member_is_named_and_may_be_client_too(tmp_path: Path) -> None:
         assert authority.key_identifier == ca.digest
 
 
-def test_new_address_renews_what_names_the_member_and_nothing_else(tmp_path: Path) -> None:
+def test_new_address_renews_only_the_certificates_that_name_the_member(tmp_path: Path) -> None:
     run_module("etcd_pki", directory=str(tmp_path), **MEMBER)
     before = {path: certificate(tmp_path, path).serial_number for path in ("etcd/ca", *LEAVES)}
-    _foretold, done, _again = check_do_again(
+    _predicted, done, _again = check_do_again(
         "etcd_pki", directory=str(tmp_path), name="node1", addresses=["10.10.0.1", "10.10.0.9"]
     )
     assert done["issued"] == ["etcd/server", "etcd/peer"]
@@ -75,7 +75,7 @@ def test_new_address_renews_what_names_the_member_and_nothing_else(tmp_path: Pat
     assert "10.10.0.9" in names(tmp_path, "etcd/server")
 
 
-def test_leaf_near_its_end_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_certificate_that_expires_soon_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pki.issue(str(tmp_path), "node1", [])
     assert pki.outdated(str(tmp_path), "node1", []) == []
     later = pki._now() + datetime.timedelta(days=300)
@@ -84,7 +84,7 @@ def test_leaf_near_its_end_is_renewed(tmp_path: Path, monkeypatch: pytest.Monkey
     assert pki.outdated(str(tmp_path), "node1", []) == []
 
 
-def test_key_whose_certificate_was_not_written_any_more_is_replaced(tmp_path: Path) -> None:
+def test_key_without_its_certificate_is_replaced(tmp_path: Path) -> None:
     pki.issue(str(tmp_path), "node1", [])
     stranger = tmp_path / "stranger"
     pki.issue(str(stranger), "node1", [])
@@ -92,7 +92,7 @@ def test_key_whose_certificate_was_not_written_any_more_is_replaced(tmp_path: Pa
     assert pki.issue(str(tmp_path), "node1", []) == ["etcd/peer"]
 
 
-def test_leaf_of_another_ca_of_the_same_name_is_replaced(tmp_path: Path) -> None:
+def test_certificate_of_another_ca_of_the_same_name_is_replaced(tmp_path: Path) -> None:
     pki.issue(str(tmp_path), "node1", [])
     stranger = tmp_path / "stranger"
     pki.issue(str(stranger), "node1", [])
@@ -110,7 +110,7 @@ def test_ca_without_its_key_is_not_replaced(tmp_path: Path) -> None:
     assert "etcd/ca.key is not there; the CA is kept elsewhere" in refused["msg"]
 
 
-def test_rsa_ca_as_kubeadm_makes_it_is_used_and_its_leaves_stay(tmp_path: Path) -> None:
+def test_rsa_ca_of_kubeadm_is_used_and_its_certificates_stay(tmp_path: Path) -> None:
     (tmp_path / "etcd").mkdir()
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "etcd-ca")])
@@ -125,12 +125,12 @@ def test_rsa_ca_as_kubeadm_makes_it_is_used_and_its_leaves_stay(tmp_path: Path) 
     (tmp_path / "etcd/ca.crt").write_bytes(ca.public_bytes(Encoding.PEM))
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
     (tmp_path / "etcd/ca.key").write_bytes(pem)
-    _foretold, done, _again = check_do_again("etcd_pki", directory=str(tmp_path), **MEMBER)
+    _predicted, done, _again = check_do_again("etcd_pki", directory=str(tmp_path), **MEMBER)
     assert done["issued"] == LEAVES
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file to another group")
-def test_group_reads_etcds_own_keys_and_no_others(tmp_path: Path) -> None:
+def test_group_reads_only_the_keys_of_etcd_itself(tmp_path: Path) -> None:
     run_module("etcd_pki", directory=str(tmp_path), group="adm", **MEMBER)
     modes = {path: (tmp_path / f"{path}.key").stat().st_mode & 0o777 for path in ("etcd/ca", *LEAVES)}
     assert {path for path, mode in modes.items() if mode == 0o640} == {"etcd/server", "etcd/peer"}

@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The role node_subnet as a playbook runs it: three hosts, one etcd, and what is told when etcd has lost its claims.
+"""The role node_subnet in a playbook with three hosts and one etcd, which keeps, loses or releases their claims.
 
-The hosts are one machine under three names; each has its own directory for the conflist.
+The hosts are one machine under three names. Each has a directory of its own for the conflist.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ PLAYBOOK = """
     - name: What the role cni does with the fact
       evio.cni.cni_config:
         bridge: br-evio
-        subnets: "{{ evio_node_subnet.cidrs }}"
-        epoch: "{{ evio_node_subnet.epoch }}"
+        subnets: "{{ __evio_node_subnet.cidrs }}"
+        epoch: "{{ __evio_node_subnet.epoch }}"
         cluster_cidrs: [10.10.0.0/16, 10.244.0.0/16]
         mtu: 1420
         conf_dir: "{{ evio_cni_conf_dir }}"
@@ -46,7 +46,7 @@ PLAYBOOK = """
 
 
 class Site:
-    """A playbook, an inventory, and what the hosts are set up with."""
+    """A playbook, an inventory, and the configuration of the hosts."""
 
     def __init__(self, directory: Path, server: EtcdServer) -> None:
         self.directory, self.server = directory, server
@@ -120,7 +120,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         server.stop()
 
 
-def test_claims_again_nothing_and_a_wiped_etcd_changes_nothing_until_told(site: Site) -> None:
+def test_wiped_etcd_changes_nothing_until_restore_is_set(site: Site) -> None:
     first = site.play()
     assert first.returncode == 0, first.stdout
     before = site.configured()
@@ -149,7 +149,7 @@ def test_claims_again_nothing_and_a_wiped_etcd_changes_nothing_until_told(site: 
     assert site.fences() == dict.fromkeys(NODES)
 
 
-def test_only_nodes_that_have_lost_their_claim_are_fenced(site: Site) -> None:
+def test_only_nodes_with_a_lost_claim_are_fenced(site: Site) -> None:
     site.play()
     with Etcd(site.server.access) as etcd:
         Registry(etcd, "kubernetes").release(["node2"])

@@ -1,49 +1,20 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The overlay's modules as Ansible runs them: each step in check mode, for real, and again."""
+"""The modules of both overlay backends: each change in check mode, for real, and again."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .overlay_lab import COLLECTIONS, Namespace, Node, OverlayLab, wait_until
+from .ansible_module import check_do_again, run_module
+from .overlay_lab import Node, OverlayLab, wait_until
 
 pytestmark = pytest.mark.root
-
-
-def run_module(name: str, namespace: Namespace | None = None, /, **arguments: Any) -> dict[str, Any]:
-    """What the module returned, run as a process of its own."""
-    command = [sys.executable, "-m", f"ansible_collections.evio.cni.plugins.modules.{name}"]
-    result = subprocess.run(
-        command if namespace is None else namespace.command(*command),
-        input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
-        env={**os.environ, "PYTHONPATH": str(COLLECTIONS), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    returned: dict[str, Any] = json.loads(result.stdout.strip().splitlines()[-1])
-    return returned
-
-
-def check_do_again(name: str, **arguments: Any) -> list[dict[str, Any]]:
-    """The three results of a change; asserts that check mode foretold it and that the second run changes nothing."""
-    foretold, done, again = (
-        run_module(name, **arguments, _ansible_check_mode=True),
-        run_module(name, **arguments),
-        run_module(name, **arguments),
-    )
-    assert (foretold.get("changed"), done.get("changed"), again.get("changed")) == (True, True, False), (foretold, done)
-    assert foretold["diff"] == done["diff"]
-    return [foretold, done, again]
 
 
 @pytest.fixture
@@ -69,16 +40,16 @@ def peers_in(path: Path) -> list[str]:
     return [peer["name"] for peer in json.loads(path.read_text())["peers"]]
 
 
-def test_key_is_made_once_and_only_its_public_half_leaves(tmp_path: Path) -> None:
+def test_key_is_created_once_and_only_its_public_key_is_returned(tmp_path: Path) -> None:
     path = tmp_path / "etc/wireguard.key"
-    foretold, done, again = check_do_again("wireguard_key", path=str(path))
-    assert foretold["public_key"] is None
+    predicted, done, again = check_do_again("wireguard_key", path=str(path))
+    assert predicted["public_key"] is None
     assert done["public_key"] == again["public_key"]
     assert path.stat().st_mode & 0o777 == 0o600
-    assert path.read_text().strip() not in json.dumps([foretold, done, again])
+    assert path.read_text().strip() not in json.dumps([predicted, done, again])
 
 
-def test_key_that_others_can_read_is_closed(tmp_path: Path) -> None:
+def test_key_that_others_can_read_gets_mode_0600(tmp_path: Path) -> None:
     path = tmp_path / "wireguard.key"
     before = run_module("wireguard_key", path=str(path))["public_key"]
     path.chmod(0o644)
@@ -93,12 +64,12 @@ def test_key_is_removed(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_file_that_is_no_key_is_refused(tmp_path: Path) -> None:
+def test_file_without_a_key_is_refused(tmp_path: Path) -> None:
     (tmp_path / "wireguard.key").write_text("not a key")
     assert "wg pubkey failed" in run_module("wireguard_key", path=str(tmp_path / "wireguard.key"))["msg"]
 
 
-def test_description_is_written_for_root_alone(tmp_path: Path, members: list[dict[str, str]]) -> None:
+def test_host_overlay_is_written_for_root_alone(tmp_path: Path, members: list[dict[str, str]]) -> None:
     check_do_again("wireguard_overlay", **host_overlay(tmp_path, members))
     path = tmp_path / "evio/overlay.json"
     assert path.stat().st_mode & 0o777 == 0o600
@@ -107,7 +78,7 @@ def test_description_is_written_for_root_alone(tmp_path: Path, members: list[dic
     assert [entry.name for entry in path.parent.iterdir()] == ["overlay.json"]
 
 
-def test_nodes_that_could_not_be_asked_stay_and_removed_ones_go(tmp_path: Path, members: list[dict[str, str]]) -> None:
+def test_kept_nodes_stay_and_other_missing_nodes_are_removed(tmp_path: Path, members: list[dict[str, str]]) -> None:
     run_module("wireguard_overlay", **host_overlay(tmp_path, members))
     path = tmp_path / "evio/overlay.json"
     assert run_module("wireguard_overlay", **host_overlay(tmp_path, members[:2], keep_nodes=["n3"]))["changed"] is False
@@ -116,7 +87,7 @@ def test_nodes_that_could_not_be_asked_stay_and_removed_ones_go(tmp_path: Path, 
     assert peers_in(path) == ["n1"]
 
 
-def test_removed_node_goes_from_both_files_whatever_is_to_be_kept(
+def test_removed_node_is_removed_from_both_files_even_if_it_is_kept(
     tmp_path: Path, members: list[dict[str, str]]
 ) -> None:
     overlay = host_overlay(tmp_path, members)
@@ -131,7 +102,7 @@ def test_removed_node_goes_from_both_files_whatever_is_to_be_kept(
     assert json.loads(Path(overlay["pod_routes"]).read_text())["subnets"] == {"n1": routes["n1"]}
 
 
-def test_overlay_is_taken_away_with_what_its_agent_said_last(lab: OverlayLab) -> None:
+def test_state_absent_removes_files_interface_and_agent_state(lab: OverlayLab) -> None:
     node = lab.public_node("node")
     node.namespace.run("iptables", "-P", "FORWARD", "DROP")
     lab.start()
@@ -141,23 +112,23 @@ def test_overlay_is_taken_away_with_what_its_agent_said_last(lab: OverlayLab) ->
         name: str(node.directory / f"{file}.json")
         for name, file in (("config", "overlay"), ("pod_routes", "pod-routes"), ("state_file", "state"))
     }
-    foretold, done, again = (
-        run_module("wireguard_overlay", node.namespace, state="absent", **files, _ansible_check_mode=check)
+    predicted, done, again = (
+        run_module("wireguard_overlay", namespace=node.namespace, state="absent", **files, check_mode=check)
         for check in (True, False, False)
     )
-    assert [one["changed"] for one in (foretold, done, again)] == [True, True, False]
-    assert foretold["files"] == done["files"]
+    assert [one["changed"] for one in (predicted, done, again)] == [True, True, False]
+    assert predicted["files"] == done["files"]
     assert not list(node.directory.glob("*.json"))
     assert "evio0" not in node.namespace.run("ip", "link").stdout
     assert node.wireguard_pids() == []
     assert node.namespace.run("iptables", "-S", "FORWARD").stdout.splitlines() == ["-P FORWARD DROP"]
 
 
-def test_check_mode_describes_nodes_whose_keys_are_not_made_yet(tmp_path: Path, members: list[dict[str, str]]) -> None:
+def test_check_mode_shows_nodes_without_a_key(tmp_path: Path, members: list[dict[str, str]]) -> None:
     nodes = [{**member, "public_key": None} for member in members]
-    foretold = run_module("wireguard_overlay", **host_overlay(tmp_path, nodes), _ansible_check_mode=True)
-    assert foretold["changed"] is True
-    assert "(made by this run)" in foretold["diff"][0]["after"]
+    predicted = run_module("wireguard_overlay", **host_overlay(tmp_path, nodes), check_mode=True)
+    assert predicted["changed"] is True
+    assert "(made by this run)" in predicted["diff"][0]["after"]
     assert not (tmp_path / "evio").exists()
     assert "n1 has no public key" in run_module("wireguard_overlay", **host_overlay(tmp_path, nodes))["msg"]
 
@@ -182,7 +153,7 @@ def test_pod_routes_follow_the_claims(tmp_path: Path) -> None:
         ({"endpoint": "198.51.100.1:99999"}, "65535"),
     ],
 )
-def test_what_cannot_work_is_refused_by_name(
+def test_invalid_member_is_refused_by_name(
     tmp_path: Path, members: list[dict[str, str]], change: dict[str, str], words: str
 ) -> None:
     members[2].update(change)
@@ -219,13 +190,13 @@ def ready(lab: OverlayLab, node: Node, **further: Any) -> dict[str, Any]:
         "state_file": str(node.directory / "state.json"),
         **further,
     }
-    return run_module("overlay_ready_info", node.namespace, **arguments)
+    return run_module("overlay_ready_info", namespace=node.namespace, **arguments)
 
 
-def test_readiness_is_measured_and_names_who_is_missing(lab: OverlayLab) -> None:
+def test_readiness_is_measured_and_silent_nodes_are_named(lab: OverlayLab) -> None:
     lab.public_node("relay")
     first, second = lab.node("first", lab.router()), lab.node("second", lab.router())
-    waiting = ready(lab, first, timeout=1, _ansible_check_mode=True)
+    waiting = ready(lab, first, timeout=1, check_mode=True)
     assert (waiting["changed"], waiting["peers"]) == (False, [])
     assert "not there yet" in json.dumps(waiting["warnings"])
     lab.start()
@@ -238,7 +209,7 @@ def test_readiness_is_measured_and_names_who_is_missing(lab: OverlayLab) -> None
         "relay": (True, "direct"),
         "second": (True, "direct"),
     }
-    # Or its agent would put the MTU right while we measure.
+    # The agent would repair the MTU during the measurement.
     first.stop()
     first.namespace.run("ip", "link", "set", "evio0", "mtu", str(lab.mtu - 100))
     narrow = ready(lab, first, timeout=1)
@@ -254,7 +225,7 @@ def test_readiness_is_measured_and_names_who_is_missing(lab: OverlayLab) -> None
     assert ready(lab, first, timeout=30, required_nodes=["relay"])["changed"] is False
 
 
-def test_slow_wireguard_go_is_said(lab: OverlayLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_wireguard_go_is_warned_about(lab: OverlayLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     node = lab.public_node("node")
     lab.start()
     wait_until(lambda: bool(node.state()), 5, "the agent's state", lab)
@@ -267,7 +238,7 @@ def test_slow_wireguard_go_is_said(lab: OverlayLab, tmp_path: Path, monkeypatch:
         assert ("wireguard-go v0.0.20220316 is 5 times slower" in warnings) is is_slow
 
 
-def evio_config(tmp_path: Path, **further: Any) -> dict[str, Any]:
+def edgevpn_arguments(tmp_path: Path, **further: Any) -> dict[str, Any]:
     return {
         "cluster": "kubernetes",
         "node": "n2",
@@ -281,8 +252,8 @@ def evio_config(tmp_path: Path, **further: Any) -> dict[str, Any]:
     }
 
 
-def test_evio_is_configured_and_keeps_the_gateway_it_was_given(tmp_path: Path) -> None:
-    arguments = evio_config(tmp_path)
+def test_edgevpn_is_configured_and_keeps_its_gateway(tmp_path: Path) -> None:
+    arguments = edgevpn_arguments(tmp_path)
     results = check_do_again("edgevpn_config", **arguments)
     assert results[1]["pod_bridge"] == "appPODOVL"
     assert "hush" not in json.dumps([result["diff"] for result in results])
@@ -295,22 +266,22 @@ def test_evio_is_configured_and_keeps_the_gateway_it_was_given(tmp_path: Path) -
     assert (bridge["IP4"], bridge["PrefixLen"]) == ("10.244.3.1", 24)
 
 
-def test_evio_configuration_that_would_be_misread_is_refused(tmp_path: Path) -> None:
+def test_edgevpn_configuration_that_would_be_misread_is_refused(tmp_path: Path) -> None:
     overrides = {"BridgeController": {"Overlays": {"PODOVL": {"NetDevice": {"SwitchProtocol": "none"}}}}}
-    returned = run_module("edgevpn_config", **evio_config(tmp_path, overrides=overrides))
-    assert "SwitchProtocol: 'none'; Evio hangs on it" in returned["msg"]
+    returned = run_module("edgevpn_config", **edgevpn_arguments(tmp_path, overrides=overrides))
+    assert "SwitchProtocol: 'none'; EdgeVPN.io hangs on it" in returned["msg"]
     twins = {"n1": "0" * 31 + "1", "n2": "0" * 31 + "2"}
-    assert "same 10 characters" in run_module("edgevpn_config", **evio_config(tmp_path, node_ids=twins))["msg"]
-    # RFC 6761 section 6.4: no such name is ever there.
-    nowhere = run_module("edgevpn_config", **evio_config(tmp_path, xmpp_host="xmpp.invalid"))
+    assert "same 10 characters" in run_module("edgevpn_config", **edgevpn_arguments(tmp_path, node_ids=twins))["msg"]
+    # RFC 6761 section 6.4: a name in .invalid never exists.
+    nowhere = run_module("edgevpn_config", **edgevpn_arguments(tmp_path, xmpp_host="xmpp.invalid"))
     assert "'xmpp.invalid' does not resolve on this node" in nowhere["msg"]
     assert "Evio makes no bridge until it does" in nowhere["msg"]
     assert not (tmp_path / "opt").exists()
 
 
-def test_secrets_among_overrides_are_in_no_output(tmp_path: Path) -> None:
+def test_secrets_in_overrides_are_in_no_output(tmp_path: Path) -> None:
     overrides = {"LinkManager": {"Turn": [{"Address": "turn.example:3478", "User": "x", "Password": "hush-4"}]}}
-    returned = run_module("edgevpn_config", **evio_config(tmp_path, overrides=overrides), _ansible_diff=True)
+    returned = run_module("edgevpn_config", **edgevpn_arguments(tmp_path, overrides=overrides), _ansible_diff=True)
     assert returned["changed"] is True
     assert "hush" not in json.dumps(returned)
     assert "hush-4" in (tmp_path / "opt/evio/config.json").read_text()

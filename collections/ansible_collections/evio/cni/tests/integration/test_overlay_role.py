@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What the role overlay makes of nodes that do not reach each other, cannot be asked, or were left out of the run.
+"""The role overlay with nodes that do not reach each other, are unreachable for Ansible, or are left out of the run.
 
-Hosts are namespaces with real agents, which systemd starts on real ones: so the backend is told to be somebody else's.
+Hosts are namespaces with real agents but without systemd, so evio_overlay is ``external``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ PLAYBOOK = """
     - ansible.builtin.include_role:
         name: evio.cni.overlay
     - ansible.builtin.debug:
-        msg: "{{ inventory_hostname }} goes on: {{ evio_overlay_ready }} {{ evio_pod_bridge }} {{ evio_pod_mtu }}"
+        msg: >-
+          {{ inventory_hostname }} goes on:
+          {{ __evio_overlay_ready }} {{ __evio_node_bridge }} {{ __evio_overlay_mtu }}
 """
 
 
@@ -46,7 +48,7 @@ def lab(tmp_path: Path) -> Iterator[OverlayLab]:
 
 
 def run_role(lab: OverlayLab, *options: str, **further: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-    """The playbook on the lab's nodes, and on further hosts by their variables."""
+    """Run the playbook on the lab's nodes and on further hosts, given with their variables."""
     variables = {"evio_overlay": "external", "evio_pod_bridge": "br-site", "evio_overlay_timeout": 4}
     hosts = {node.name: host_variables(node) for node in lab.nodes.values()}
     inventory = {"all": {"vars": variables, "children": {"evio_nodes": {"hosts": {**hosts, **further}}}}}
@@ -82,34 +84,34 @@ def host_variables(node: Node) -> dict[str, str]:
     }
 
 
-def who_goes_on(done: subprocess.CompletedProcess[str]) -> set[str]:
+def continuing_nodes(done: subprocess.CompletedProcess[str]) -> set[str]:
     return {line.split('"')[3].split()[0] for line in done.stdout.splitlines() if " goes on: True br-site 1420" in line}
 
 
-def test_nodes_that_reach_each_other_go_on_with_the_facts_that_all_backends_give(lab: OverlayLab) -> None:
+def test_nodes_that_reach_each_other_get_the_facts_of_the_overlay(lab: OverlayLab) -> None:
     done = run_role(lab)
     assert done.returncode == 0, done.stdout
-    assert who_goes_on(done) == {"relay", "first", "second"}, done.stdout
+    assert continuing_nodes(done) == {"relay", "first", "second"}, done.stdout
     assert "first  -> second  reached" in done.stdout
 
 
-def test_pair_that_does_not_reach_each_other_ends_the_run_for_all_with_a_table(lab: OverlayLab) -> None:
+def test_pair_that_does_not_reach_each_other_ends_the_run_with_a_table(lab: OverlayLab) -> None:
     lab.nodes["first"].namespace.run("ip", "route", "add", "blackhole", lab.nodes["second"].address)
     done = run_role(lab)
     assert done.returncode != 0
-    assert who_goes_on(done) == set()
+    assert continuing_nodes(done) == set()
     for line in ("first  -> second  no way   NO ANSWER", "relay  -> first   reached"):
         assert line in done.stdout, done.stdout
     assert "first does not reach second (10.10.0.3) at all" in done.stdout
     left_out = run_role(lab, "--limit=all:!second")
-    assert who_goes_on(left_out) == {"relay", "first"}, left_out.stdout
+    assert continuing_nodes(left_out) == {"relay", "first"}, left_out.stdout
 
 
-def test_node_that_cannot_be_asked_does_not_stop_the_rest(lab: OverlayLab) -> None:
+def test_node_that_ansible_cannot_reach_does_not_stop_the_others(lab: OverlayLab) -> None:
     lost = {"ansible_host": "127.0.0.1", "ansible_port": 1, "evio_host_overlay_address": "10.10.0.9"}
     done = run_role(lab, lost=lost)
     assert "lost" in done.stdout.split("unreachable=1")[0].splitlines()[-1], done.stdout
-    assert who_goes_on(done) == {"relay", "first", "second"}, done.stdout
+    assert continuing_nodes(done) == {"relay", "first", "second"}, done.stdout
     assert "first  -> lost    no way" in done.stdout
 
 

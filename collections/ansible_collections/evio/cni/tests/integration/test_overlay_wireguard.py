@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The WireGuard overlay through real NATs: real wireguard-go, real agents, faults as they happen to sites."""
+"""The WireGuard overlay through real NATs, with real agents and wireguard-go, and with the faults that sites meet."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def lab(tmp_path: Path) -> Iterator[OverlayLab]:
 
 
 def three_nodes(lab: OverlayLab, kinds: tuple[str, str] = (PORT_PRESERVING, PORT_PRESERVING)) -> tuple[Node, ...]:
-    """A public node and two behind routers of their own with the same private addresses."""
+    """Return a public node and two nodes behind a router each, with the same private addresses."""
     return (lab.public_node("relay"), *(lab.node(f"home{i}", lab.router(kind)) for i, kind in enumerate(kinds)))
 
 
-def test_nated_pair_is_punched_and_carries_the_full_mtu(lab: OverlayLab) -> None:
+def test_nated_pair_goes_direct_and_carries_the_full_mtu(lab: OverlayLab) -> None:
     first, second = three_nodes(lab)[1:]
     lab.start()
     lab.wait_path(first, second, DIRECT)
     lab.wait_path(second, first, DIRECT)
     lab.wait_reachable()
-    # This kernel has no WireGuard of its own, as a probe finds.
+    # This kernel has no WireGuard.
     assert first.state()["device"] == USERSPACE
     for source, target in lab.pairs():
         for address in (target.address, target.pod_gateway):
@@ -52,7 +52,7 @@ def test_nated_pair_is_punched_and_carries_the_full_mtu(lab: OverlayLab) -> None
             assert not source.pings(address, "-M", "do", "-s", str(lab.mtu - 27))
 
 
-def test_what_travels_directly_does_not_pass_the_relay(lab: OverlayLab) -> None:
+def test_packets_on_a_direct_path_do_not_pass_the_relay(lab: OverlayLab) -> None:
     relay, first, second = three_nodes(lab)
     lab.start()
     lab.wait_path(first, second, DIRECT)
@@ -70,7 +70,7 @@ def test_what_travels_directly_does_not_pass_the_relay(lab: OverlayLab) -> None:
 @pytest.mark.parametrize(
     "kinds", [(SYMMETRIC, PORT_PRESERVING), (SYMMETRIC, SYMMETRIC)], ids=["symmetric-preserving", "symmetric-symmetric"]
 )
-def test_symmetric_nat_goes_by_the_relay(lab: OverlayLab, kinds: tuple[str, str]) -> None:
+def test_pair_with_a_symmetric_nat_uses_the_relay(lab: OverlayLab, kinds: tuple[str, str]) -> None:
     relay, first, second = three_nodes(lab, kinds)
     lab.start()
     lab.wait_reachable()
@@ -92,7 +92,7 @@ def test_nodes_behind_one_nat_reach_each_other_in_their_own_network(lab: Overlay
     assert "192.168.1.11:51820" in endpoints
 
 
-def test_killed_wireguard_go_is_made_anew(lab: OverlayLab) -> None:
+def test_killed_wireguard_go_is_started_again(lab: OverlayLab) -> None:
     relay, first, second = three_nodes(lab)
     lab.start()
     lab.wait_path(first, second, DIRECT)
@@ -105,7 +105,7 @@ def test_killed_wireguard_go_is_made_anew(lab: OverlayLab) -> None:
     lab.wait_path(first, second, DIRECT, 10)
 
 
-def test_replaced_wireguard_go_makes_way_for_the_new_one(
+def test_wireguard_go_is_restarted_when_its_file_is_replaced(
     lab: OverlayLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program, new = tmp_path / "bin/wireguard-go", tmp_path / "bin/.new"
@@ -125,7 +125,7 @@ def test_replaced_wireguard_go_makes_way_for_the_new_one(
     assert "failed" not in first.log.read_text()
 
 
-def test_killed_agent_leaves_the_overlay_up_and_the_next_takes_it_over(lab: OverlayLab) -> None:
+def test_killed_agent_leaves_the_overlay_up_and_the_next_agent_takes_it_over(lab: OverlayLab) -> None:
     relay, first, second = three_nodes(lab)
     lab.start()
     lab.wait_path(first, second, DIRECT)
@@ -166,18 +166,18 @@ def test_new_and_removed_peers_take_effect_without_disturbing_the_others(lab: Ov
     assert first.pings(second.address, wait="1")
 
 
-def test_unreadable_description_is_not_taken(lab: OverlayLab) -> None:
+def test_invalid_configuration_is_reported_and_not_applied(lab: OverlayLab) -> None:
     first, second = three_nodes(lab)[1:]
     lab.start()
     lab.wait_reachable()
     (first.directory / "overlay.json").write_text("{}")
-    wait_until(lambda: "not of schema 1" in first.log.read_text(), 3, "a complaint", lab)
+    wait_until(lambda: "not of schema 1" in first.log.read_text(), 3, "the error is logged", lab)
     assert first.pings(second.address, wait="1")
     lab.write(first)
-    wait_until(lambda: "read" in first.log.read_text().splitlines()[-1], 3, "the good one is read", lab)
+    wait_until(lambda: "read" in first.log.read_text().splitlines()[-1], 3, "the valid file is read", lab)
 
 
-def test_nat_that_forgets_its_mappings(lab: OverlayLab) -> None:
+def test_overlay_recovers_from_a_nat_that_loses_its_mappings(lab: OverlayLab) -> None:
     lab.public_node("relay")
     router = lab.router()
     first, second = lab.node("first", router), lab.node("second", lab.router())
@@ -190,7 +190,7 @@ def test_nat_that_forgets_its_mappings(lab: OverlayLab) -> None:
     lab.wait_path(second, first, DIRECT, 20)
 
 
-def test_node_that_changes_its_public_address(lab: OverlayLab) -> None:
+def test_overlay_recovers_from_a_node_that_changes_its_public_address(lab: OverlayLab) -> None:
     lab.public_node("relay")
     router = lab.router()
     first, second = lab.node("first", router), lab.node("second", lab.router())
@@ -204,7 +204,7 @@ def test_node_that_changes_its_public_address(lab: OverlayLab) -> None:
     assert "198.51.100.99:" in second.namespace.run("wg", "show", "evio0", "endpoints").stdout
 
 
-def test_dead_direct_path_falls_back_to_the_relay_and_comes_back(lab: OverlayLab) -> None:
+def test_dead_direct_path_falls_back_to_the_relay_and_is_used_again(lab: OverlayLab) -> None:
     relay = lab.public_node("relay")
     routers = [lab.router(), lab.router()]
     first, second = lab.node("first", routers[0]), lab.node("second", routers[1])
@@ -236,7 +236,7 @@ def test_second_relay_takes_over_from_a_dead_one(lab: OverlayLab) -> None:
     lab.wait_reachable()
 
 
-def test_ipv6_underlay(lab: OverlayLab) -> None:
+def test_overlay_works_on_an_ipv6_underlay(lab: OverlayLab) -> None:
     first, second = lab.public_node("first", ipv6=True), lab.public_node("second", ipv6=True)
     lab.start()
     lab.wait_path(first, second, DIRECT)
@@ -244,7 +244,7 @@ def test_ipv6_underlay(lab: OverlayLab) -> None:
     assert first.pings(second.pod_gateway, "-M", "do", "-s", str(lab.mtu - 28), wait="1")
 
 
-def test_narrow_underlay(lab: OverlayLab) -> None:
+def test_overlay_works_on_an_underlay_with_a_small_mtu(lab: OverlayLab) -> None:
     lab.mtu = 1200
     lab.public_node("relay", mtu=1280)
     first, second = (lab.node(f"home{i}", lab.router(mtu=1280)) for i in range(2))
@@ -279,15 +279,15 @@ def test_relay_whose_firewall_drops_forwarded_packets_still_relays(lab: OverlayL
     assert sorted(rule.split()[2:4] for rule in rules[1:]) == [["-i", "evio0"], ["-o", "evio0"]]
     assert all(rule.endswith("-j ACCEPT") for rule in rules[1:])
     relay.namespace.run("nft", "add chain inet site ward { type filter hook forward priority 10; policy drop; }")
-    complaint = "inet site ward drops forwarded packets"
-    wait_until(lambda: complaint in relay.log.read_text(), 15, "a foreign firewall is named", lab)
+    warning = "inet site ward drops forwarded packets"
+    wait_until(lambda: warning in relay.log.read_text(), 15, "the site's firewall is named", lab)
 
 
-def test_kernels_wireguard_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wireguard_of_the_kernel_is_preferred(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
 
     class KernelWithWireGuard:
-        """Stands for rtnetlink of a kernel that has the module, which this one has not."""
+        """In place of rtnetlink of a kernel that has WireGuard: this kernel has not."""
 
         def __enter__(self) -> Any:
             return self
@@ -303,11 +303,11 @@ def test_kernels_wireguard_is_taken_where_there_is_one(monkeypatch: pytest.Monke
     assert made == [("add", {"ifname": "evw0", "kind": "wireguard"})]
 
 
-def test_interface_of_another_kind_is_left_alone_and_said(lab: OverlayLab) -> None:
+def test_interface_of_another_kind_is_left_alone_and_reported(lab: OverlayLab) -> None:
     node = lab.public_node("node")
     node.namespace.run("ip", "link", "add", "evio0", "type", "bridge")
     lab.start()
-    wait_until(lambda: "of kind bridge" in (node.state().get("fault") or ""), 5, "the fault is told", lab)
+    wait_until(lambda: "of kind bridge" in (node.state().get("fault") or ""), 5, "the fault is in the state file", lab)
     assert "evio0" in node.namespace.run("ip", "link", "show", "type", "bridge").stdout
     node.namespace.run("ip", "link", "del", "evio0")
-    wait_until(lambda: node.state().get("fault") is None, 5, "all is well again", lab)
+    wait_until(lambda: node.state().get("fault") is None, 5, "the fault is gone", lab)

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The modules ovs_bridge and ovs_userspace_tso as Ansible runs them: each step in check mode, for real, and again."""
+"""The modules ovs_bridge and ovs_userspace_tso: each change in check mode, for real, and again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def bridge(ovs: OpenVSwitch, tmp_path: Path) -> dict[str, Any]:
     }
 
 
-def test_bridge_is_made_and_forwarding_kept_for_the_next_boot(ovs: OpenVSwitch, bridge: dict[str, Any]) -> None:
+def test_bridge_is_created_and_forwarding_enabled_for_the_next_boot(ovs: OpenVSwitch, bridge: dict[str, Any]) -> None:
     done = check_do_again("ovs_bridge", **bridge)[1]
     assert done["mac"] == "0a:58:0a:f4:03:01"
     assert ovs.vsctl("get", "Bridge", "br-evio", "external_ids:evio-epoch") == '"7"'
@@ -45,14 +45,14 @@ def test_changed_mtu_is_the_only_change(bridge: dict[str, Any]) -> None:
     assert done["changes"] == ["mtu"]
 
 
-def test_bridge_is_removed_with_what_was_kept_for_it(ovs: OpenVSwitch, bridge: dict[str, Any]) -> None:
+def test_bridge_is_removed_with_its_sysctl_file(ovs: OpenVSwitch, bridge: dict[str, Any]) -> None:
     run_module("ovs_bridge", **bridge)
     check_do_again("ovs_bridge", **{**bridge, "state": "absent"})
     assert ovs.vsctl("list-br") == ""
     assert not Path(bridge["sysctl_file"]).exists()
 
 
-def test_bridge_that_others_were_to_make_is_not_made(ovs: OpenVSwitch, bridge: dict[str, Any]) -> None:
+def test_missing_bridge_that_must_exist_is_not_created(ovs: OpenVSwitch, bridge: dict[str, Any]) -> None:
     for check_mode in (True, False):
         refused = run_module("ovs_bridge", check_mode=check_mode, **bridge, must_exist=True)
         assert "there is no bridge br-evio, which must exist already" in refused["msg"]
@@ -61,40 +61,40 @@ def test_bridge_that_others_were_to_make_is_not_made(ovs: OpenVSwitch, bridge: d
     check_do_again("ovs_bridge", **bridge, must_exist=True)
 
 
-def test_bridge_is_released_with_what_was_kept_for_it(ovs: OpenVSwitch, bridge: dict[str, Any]) -> None:
+def test_bridge_is_released_and_its_sysctl_file_removed(ovs: OpenVSwitch, bridge: dict[str, Any]) -> None:
     run_module("ovs_bridge", **bridge)
     check_do_again("ovs_bridge", **{**bridge, "state": "released"})
     assert ovs.vsctl("list-br") == "br-evio"
     assert not Path(bridge["sysctl_file"]).exists()
 
 
-def test_check_mode_foretells_the_bridge_of_a_node_without_open_vswitch(
+def test_check_mode_predicts_the_bridge_of_a_node_without_open_vswitch(
     ovs: OpenVSwitch, bridge: dict[str, Any]
 ) -> None:
     ovs.stop()
-    foretold = run_module("ovs_bridge", check_mode=True, **bridge)
-    assert foretold["changed"]
-    assert "is ovsdb-server running?" in str(foretold["warnings"])
+    predicted = run_module("ovs_bridge", check_mode=True, **bridge)
+    assert predicted["changed"]
+    assert "is ovsdb-server running?" in str(predicted["warnings"])
     assert run_module("ovs_bridge", **bridge)["failed"]
     ovs.empty_database()
     ovs.start()
-    assert run_module("ovs_bridge", **bridge)["diff"] == foretold["diff"]
+    assert run_module("ovs_bridge", **bridge)["diff"] == predicted["diff"]
 
 
-def test_failure_names_what_is_wrong(bridge: dict[str, Any]) -> None:
+def test_invalid_gateway_is_refused_by_value(bridge: dict[str, Any]) -> None:
     failed = run_module("ovs_bridge", **{**bridge, "gateways": ["10.244.3.1"]})
     assert failed["failed"]
     assert "gateway '10.244.3.1'" in failed["msg"]
 
 
-def test_second_run_does_not_disturb_the_switch(ovs: OpenVSwitch, bridge: dict[str, Any]) -> None:
+def test_second_run_writes_nothing_to_ovsdb(ovs: OpenVSwitch, bridge: dict[str, Any]) -> None:
     run_module("ovs_bridge", **bridge)
     before = ovs.vsctl("get", "Open_vSwitch", ".", "next_cfg")
     run_module("ovs_bridge", **bridge)
     assert ovs.vsctl("get", "Open_vSwitch", ".", "next_cfg") == before
 
 
-def test_offload_wants_a_restart_until_it_has_happened(ovs: OpenVSwitch) -> None:
+def test_offload_needs_a_restart_until_vswitchd_was_restarted(ovs: OpenVSwitch) -> None:
     switch = {"netns": ovs.netns, "datapath_type": "netdev", "ovsdb": ovs.ovsdb}
     results = check_do_again("ovs_userspace_tso", **switch)
     assert [result["restart_needed"] for result in results] == [True, True, True]
@@ -105,10 +105,10 @@ def test_offload_wants_a_restart_until_it_has_happened(ovs: OpenVSwitch) -> None
     assert again["datapath_type"] == "netdev"
 
 
-def test_check_mode_foretells_the_switch_of_a_node_without_open_vswitch(netns: str, tmp_path: Path) -> None:
+def test_check_mode_predicts_the_switch_of_a_node_without_open_vswitch(netns: str, tmp_path: Path) -> None:
     switch = {"netns": netns, "datapath_type": "netdev", "ovsdb": f"unix:{tmp_path}/none.sock"}
-    foretold = run_module("ovs_userspace_tso", check_mode=True, **switch)
-    assert (foretold["changed"], foretold["restart_needed"]) == (True, True)
+    predicted = run_module("ovs_userspace_tso", check_mode=True, **switch)
+    assert (predicted["changed"], predicted["restart_needed"]) == (True, True)
     assert run_module("ovs_userspace_tso", **switch)["failed"]
 
 

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Claims in a real etcd: nobody gets what another has, whatever races, and what goes wrong is said in one sentence."""
+"""Claims in a real etcd: no two nodes get one subnet, clients may race, and each failure has a clear message."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.claims.model import ClaimError, PoolConfig, Request
 from ansible_collections.evio.cni.plugins.module_utils.claims.registry import Registry
-from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Delete, Etcd, EtcdError, Get, Put
+from ansible_collections.evio.cni.plugins.module_utils.etcd.access import EtcdError
+from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Delete, Etcd, Get, Put
 from ansible_collections.evio.cni.plugins.module_utils.pki import issue
 from ansible_collections.evio.cni.plugins.module_utils.subnets import Pool, parse_pools
 
@@ -40,7 +41,7 @@ def etcd(server: EtcdServer) -> Iterator[Etcd]:
 
 
 class Clock:
-    """Seconds that pass only when a test says so."""
+    """A clock that stands still until a test moves it."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
@@ -60,13 +61,13 @@ def registry(etcd: Etcd, clock: Clock, request: pytest.FixtureRequest) -> Regist
 
 
 def fill(etcd: Etcd) -> None:
-    """Write until the space of a member with a small quota is used up."""
+    """Write until the quota of a member is used up."""
     for number in range(100):
         try:
             etcd.txn([], [Put(f"/filler/{number}", "x" * 100_000)])
         except EtcdError:
             return
-        time.sleep(0.02)  # etcd looks at what it has written to disk, ten times a second.
+        time.sleep(0.02)  # etcd measures its database ten times a second.
     pytest.fail("10 MB did not fill a quota of 1 MiB")
 
 
@@ -97,7 +98,7 @@ def test_second_claim_changes_nothing_and_keeps_the_epoch(registry: Registry) ->
     assert second.claims == first.claims
 
 
-def test_dry_run_says_what_a_claim_then_does(registry: Registry) -> None:
+def test_dry_run_predicts_the_claim(registry: Registry) -> None:
     planned = registry.claim(ask("node1", "node2"), POOLS, dry_run=True)
     assert registry.read().claims == {}
     done = registry.claim(ask("node1", "node2"), POOLS)
@@ -110,7 +111,7 @@ def test_all_nodes_are_claimed_in_one_transaction(registry: Registry) -> None:
     assert len({claim.epoch for claim in outcome.claims.values()}) == 1
 
 
-def test_more_nodes_than_a_transaction_takes(registry: Registry) -> None:
+def test_nodes_that_do_not_fit_into_one_transaction_are_claimed_in_several(registry: Registry) -> None:
     outcome = registry.claim(ask(*(f"node{number}" for number in range(150))), POOLS)
     assert len({claim.cidrs for claim in outcome.claims.values()}) == 150
     assert len({claim.epoch for claim in outcome.claims.values()}) == 3
@@ -123,7 +124,7 @@ def test_one_impossible_request_claims_nothing(registry: Registry) -> None:
     assert registry.read().claims == {}
 
 
-def test_same_name_on_another_machine_is_refused_until_it_is_said_to_be_replaced(registry: Registry) -> None:
+def test_other_machine_of_the_same_name_is_refused_until_confirmed_as_replacement(registry: Registry) -> None:
     first = registry.claim(ask("node1"), POOLS).claims["node1"]
     stranger = Request("node1", "other-machine")
     with pytest.raises(ClaimError, match="belongs to the machine machine-of-node1, not to other-machine"):
@@ -134,7 +135,7 @@ def test_same_name_on_another_machine_is_refused_until_it_is_said_to_be_replaced
     assert outcome.claims["node1"].epoch > first.epoch
 
 
-def test_pin_is_kept_or_refused_by_name(registry: Registry) -> None:
+def test_pinned_node_gets_its_subnet_and_a_conflicting_pin_is_refused(registry: Registry) -> None:
     pinned = Request("node9", "machine-of-node9", ("10.244.0.0/24",))
     outcome = registry.claim([*ask("node1"), pinned], POOLS)
     assert outcome.claims["node9"].cidrs == ("10.244.0.0/24",)
@@ -158,7 +159,7 @@ def test_released_subnet_rests_then_comes_last(registry: Registry, clock: Clock)
     assert registry.claim(ask("node5"), pools).claims["node5"].cidrs == ("10.244.0.0/18",)
 
 
-def test_longest_released_is_given_out_first(registry: Registry, clock: Clock) -> None:
+def test_subnet_that_was_released_first_is_given_out_first(registry: Registry, clock: Clock) -> None:
     pools = parse_pools("10.244.0.0/16", 1)
     registry.claim(ask("node1", "node2"), pools)
     registry.release(["node2"])
@@ -168,12 +169,12 @@ def test_longest_released_is_given_out_first(registry: Registry, clock: Clock) -
     assert registry.claim(ask("node3"), pools).claims["node3"].cidrs == ("10.244.128.0/17",)
 
 
-def test_reserved_networks_are_kept_out(registry: Registry) -> None:
+def test_no_node_gets_a_subnet_of_a_reserved_network(registry: Registry) -> None:
     outcome = registry.claim(ask("node1"), POOLS, reserved=["10.244.0.0/22"])
     assert outcome.claims["node1"].cidrs == ("10.244.4.0/24",)
 
 
-def test_second_family_is_added_to_nodes_that_have_one(registry: Registry) -> None:
+def test_second_family_is_added_to_nodes_with_a_subnet_of_the_first(registry: Registry) -> None:
     registry.claim(ask("node1", "node2"), POOLS)
     outcome = registry.claim(ask("node2", "node1"), DUAL)
     assert outcome.claims["node1"].cidrs == ("10.244.0.0/24", "fd00:10:244:1::/64")
@@ -181,7 +182,9 @@ def test_second_family_is_added_to_nodes_that_have_one(registry: Registry) -> No
 
 
 @pytest.mark.parametrize("wanted", [("10.244.0.0/16", 9), ("10.245.0.0/16", 8), ("10.244.1.0/24", 0)])
-def test_other_pool_against_live_claims_names_both(registry: Registry, wanted: tuple[str, int]) -> None:
+def test_pool_that_does_not_hold_all_claims_is_refused_and_both_pools_named(
+    registry: Registry, wanted: tuple[str, int]
+) -> None:
     registry.claim(ask("node1"), POOLS)
     with pytest.raises(ClaimError, match="evio_pod_cidr and evio_node_bits") as raised:
         registry.claim(ask("node2"), parse_pools(*wanted))
@@ -189,13 +192,13 @@ def test_other_pool_against_live_claims_names_both(registry: Registry, wanted: t
         assert word in str(raised.value)
 
 
-def test_growth_that_holds_every_claim_is_allowed(registry: Registry) -> None:
+def test_pool_can_grow_if_it_holds_all_claims(registry: Registry) -> None:
     registry.claim(ask("node1", "node2"), parse_pools("10.244.0.0/16", 8))
     outcome = registry.claim(ask("node1", "node2", "node3"), parse_pools("10.240.0.0/12", 12))
     assert outcome.pool_changed
     assert outcome.claims["node2"].cidrs == ("10.244.1.0/24",)
     assert outcome.claims["node3"].cidrs == ("10.240.0.0/24",)
-    assert registry.read().shape == PoolConfig((Pool("10.240.0.0/12", 12),))
+    assert registry.read().pool_config == PoolConfig((Pool("10.240.0.0/12", 12),))
 
 
 def test_nothing_is_written_outside_the_prefix(etcd: Etcd) -> None:
@@ -232,7 +235,7 @@ def test_racing_clients_never_share_a_subnet(server: EtcdServer) -> None:
     assert len(owners) == len(set(owners)) == 80
 
 
-def test_dead_member_is_passed_over(server: EtcdServer) -> None:
+def test_next_member_is_asked_if_one_is_dead(server: EtcdServer) -> None:
     with Etcd(replace(server.access, endpoints=("https://127.0.0.1:1", server.url))) as etcd:
         assert Registry(etcd, "failover").claim(ask("node1"), POOLS).changed == ("node1",)
 
@@ -250,7 +253,7 @@ def test_wrong_ca_is_named(server: EtcdServer, tmp_path: Path) -> None:
     ca = str(tmp_path / "etcd/ca.crt")
     with (
         Etcd(replace(server.access, ca_cert=ca)) as etcd,
-        pytest.raises(EtcdError, match=f"shows a certificate that {ca} does not vouch for"),
+        pytest.raises(EtcdError, match=f"shows a certificate that cannot be verified with {ca}"),
     ):
         Registry(etcd, "ca").read()
 
@@ -266,7 +269,7 @@ def test_wrong_client_certificate_is_named(server: EtcdServer, tmp_path: Path) -
         Registry(etcd, "client").read()
 
 
-def test_missing_file_is_named_before_anything_is_asked(server: EtcdServer) -> None:
+def test_missing_file_is_named_before_etcd_is_asked(server: EtcdServer) -> None:
     with pytest.raises(EtcdError, match=r"cannot read /nowhere/ca\.crt"):
         Etcd(replace(server.access, ca_cert="/nowhere/ca.crt"))
 

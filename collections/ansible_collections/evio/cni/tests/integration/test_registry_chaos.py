@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Three members; clients and members are killed or cut off at work: no told claim is lost, none is there twice."""
+"""Three members; clients and members are killed or cut off: no recorded claim is lost, no subnet given twice."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def cluster(tmp_path: Path) -> Iterator[EtcdCluster]:
 
 
 class Segment:
-    """A network of namespaces: one for each member, joined by the bridge of the clients' own."""
+    """A layer-2 segment: a namespace for each member, connected by a bridge in the namespace of the clients."""
 
     def __init__(self, stack: contextlib.ExitStack, size: int) -> None:
         self.netns = stack.enter_context(network_namespace("eve-"))
@@ -52,10 +52,11 @@ class Segment:
             in_namespace(netns, "ip", "address", "add", f"{address}/24", "dev", "eth0")
 
     def cut(self, number: int) -> None:
-        """The member hears nobody any more, and nobody hears it; it goes on all the same."""
+        """Disconnect a member from clients and members; its process keeps running."""
         self._ip("link", "set", f"m{number}", "down")
 
-    def heal(self, number: int) -> None:
+    def reconnect(self, number: int) -> None:
+        """Undo ``cut``."""
         self._ip("link", "set", f"m{number}", "up")
 
     def _ip(self, *arguments: str) -> None:
@@ -63,13 +64,13 @@ class Segment:
 
 
 class Worker:
-    """One client process after another, until all its nodes are claimed."""
+    """A client process that is started again after each kill, until all of its nodes are claimed."""
 
     def __init__(self, directory: Path, cluster: EtcdCluster, number: int, nodes: int, netns: str | None) -> None:
         self._enter = ["nsenter", f"--net=/run/netns/{netns}"] if netns else []
-        self.notes = directory / f"worker{number}"
+        self.record = directory / f"worker{number}"
         urls = ",".join(cluster.access.endpoints)
-        self._arguments = [str(self.notes), "chaos", str(number * nodes), str(nodes), urls]
+        self._arguments = [str(self.record), "chaos", str(number * nodes), str(nodes), urls]
         self.kills = 0
         self.start()
 
@@ -94,8 +95,8 @@ class Worker:
         _output, errors = self._process.communicate(timeout=120)
         assert self._process.returncode == 0, errors
 
-    def told(self) -> dict[str, str]:
-        lines = self.notes.read_text().splitlines()
+    def recorded(self) -> dict[str, str]:
+        lines = self.record.read_text().splitlines()
         assert all(line.count("=") == 1 for line in lines)
         return {node: cidr for node, _equals, cidr in (line.partition("=") for line in lines)}
 
@@ -110,7 +111,7 @@ def run_chaos(
     netns: str | None = None,
     disturb: Callable[[random.Random], bool],
 ) -> tuple[int, int]:
-    """How many clients were killed and how often etcd was disturbed; asserts that every claim was told, and once."""
+    """Return the number of killed clients, and of disturbances of etcd. Assert that each node has its own subnet."""
     chance = random.Random(seed)
     running = [Worker(directory, cluster, number, nodes, netns) for number in range(workers)]
     disturbances = 0
@@ -128,8 +129,8 @@ def run_chaos(
         for worker in running:
             if worker.is_running():
                 worker.kill()
-    told = [told for worker in running for told in worker.told().items()]
-    assert len({node for node, _cidr in told}) == len({cidr for _node, cidr in told}) == workers * nodes
+    recorded = [claim for worker in running for claim in worker.recorded().items()]
+    assert len({node for node, _cidr in recorded}) == len({cidr for _node, cidr in recorded}) == workers * nodes
     return sum(worker.kills for worker in running), disturbances
 
 
@@ -151,31 +152,33 @@ def claims_of(cluster: EtcdCluster) -> dict[str, tuple[str, ...]]:
         return {node: claim.cidrs for node, claim in Registry(etcd, "chaos").read().claims.items()}
 
 
-def told_by_all(directory: Path) -> dict[str, tuple[str, ...]]:
-    lines = [line for notes in directory.glob("worker*") for line in notes.read_text().splitlines()]
+def recorded_by_all(directory: Path) -> dict[str, tuple[str, ...]]:
+    lines = [line for record in directory.glob("worker*") for line in record.read_text().splitlines()]
     return {node: (cidr,) for node, _equals, cidr in (line.partition("=") for line in lines)}
 
 
-def test_killed_clients_and_members_lose_no_claim_and_give_none_twice(tmp_path: Path, cluster: EtcdCluster) -> None:
+def test_killed_clients_and_members_lose_no_claim_and_give_no_subnet_twice(
+    tmp_path: Path, cluster: EtcdCluster
+) -> None:
     client_kills, _member_kills = run_chaos(
         tmp_path, cluster, workers=3, nodes=80, seed=1, disturb=kill_members(cluster)
     )
     assert client_kills > 0
-    assert claims_of(cluster) == told_by_all(tmp_path)
+    assert claims_of(cluster) == recorded_by_all(tmp_path)
 
 
 @pytest.mark.long
-def test_chaos_of_sixteen_workers(tmp_path: Path, cluster: EtcdCluster) -> None:
+def test_sixteen_workers_and_members_that_are_killed(tmp_path: Path, cluster: EtcdCluster) -> None:
     client_kills, member_kills = run_chaos(
         tmp_path, cluster, workers=16, nodes=120, seed=2, disturb=kill_members(cluster)
     )
     assert client_kills > 5
     assert member_kills > 2
-    assert claims_of(cluster) == told_by_all(tmp_path)
+    assert claims_of(cluster) == recorded_by_all(tmp_path)
 
 
 def run_partitions(directory: Path, *, workers: int, nodes: int, seed: int) -> tuple[int, int]:
-    """As run_chaos, with members that are cut off from the others and from the clients, and come back."""
+    """Do run_chaos with members that are cut off from the other members and from the clients for a while."""
     with contextlib.ExitStack() as stack:
         segment = Segment(stack, 3)
         cluster = EtcdCluster(directory, segment.places)
@@ -186,23 +189,23 @@ def run_partitions(directory: Path, *, workers: int, nodes: int, seed: int) -> t
             number = chance.randrange(3)
             segment.cut(number)
             time.sleep(chance.uniform(0.5, 3.0))
-            segment.heal(number)
+            segment.reconnect(number)
             return True
 
         counts = run_chaos(
             directory, cluster, workers=workers, nodes=nodes, seed=seed, netns=segment.netns, disturb=disturb
         )
-        # Each member alone has every claim as it was told: one that was cut off has caught up.
+        # Each member alone has every recorded claim: a member that was cut off has caught up.
         for url in cluster.access.endpoints:
             command = ["etcdctl", f"--endpoints={url}", "get", "--prefix", "/evio/chaos/nodes/"]
             found = in_namespace(segment.netns, "env", "ETCDCTL_API=3", *command).stdout
-            for node, (cidr,) in told_by_all(directory).items():
+            for node, (cidr,) in recorded_by_all(directory).items():
                 assert f"/nodes/{node}\n" in found
                 assert cidr in found.partition(f"/nodes/{node}\n")[2].partition("\n")[0]
         return counts
 
 
-def test_members_that_are_cut_off_lose_no_claim_and_give_none_twice(tmp_path: Path) -> None:
+def test_cut_off_members_lose_no_claim_and_give_no_subnet_twice(tmp_path: Path) -> None:
     _client_kills, cuts = run_partitions(tmp_path, workers=3, nodes=120, seed=3)
     assert cuts > 0
 

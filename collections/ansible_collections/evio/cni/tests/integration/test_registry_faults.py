@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""etcd wiped, restored from an old snapshot, slow, and clocks that jump: the documented error, and an unchanged node.
+"""An etcd that was wiped or restored from an old snapshot, or is slow; clocks that jump. Nodes keep their subnets.
 
-Down, refusing and full are told in test_registry; killed and cut off members in test_registry_chaos.
+test_registry has an etcd that is down, full or refuses; test_registry_chaos has members that are killed or cut off.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.claims.model import ClaimError, LocalClaim, Request
 from ansible_collections.evio.cni.plugins.module_utils.claims.registry import Outcome, Registry
-from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Etcd, EtcdError, Put, TxnResult
+from ansible_collections.evio.cni.plugins.module_utils.etcd.access import EtcdError
+from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Etcd, Put, TxnResult
 from ansible_collections.evio.cni.plugins.module_utils.subnets import parse_pools
 
 from .etcd_server import EtcdServer
@@ -37,7 +38,7 @@ def server(tmp_path: Path) -> Iterator[EtcdServer]:
 
 
 class Node:
-    """Remembers what it is set up with, as its conflist does."""
+    """A node that remembers its claim, as its conflist does."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -68,7 +69,7 @@ def release(server: EtcdServer, node: Node, *, clock: float) -> None:
         Registry(etcd, CLUSTER, clock=lambda: clock).release([node.name])
 
 
-def test_wiped_etcd_is_refused_and_the_nodes_keep_theirs(server: EtcdServer) -> None:
+def test_wiped_etcd_is_refused_and_nodes_keep_their_subnets(server: EtcdServer) -> None:
     first, second = Node("node1"), Node("node2")
     first.claim(server)
     second.claim(server)
@@ -106,7 +107,7 @@ def test_etcd_restored_from_a_snapshot_older_than_a_claim_is_refused(server: Etc
     assert first.claim(server).changed == ()
     with pytest.raises(ClaimError, match="was wiped, or restored from an older snapshot"):
         second.claim(server)
-    # Since then etcd has gone on, and its revision says nothing any more; that the claim is missing does.
+    # When etcd's revision has passed the claim's, only the missing claim shows that etcd was restored.
     with Etcd(server.access) as etcd:
         other = Registry(etcd, "another")
         for number in range(5):
@@ -117,7 +118,7 @@ def test_etcd_restored_from_a_snapshot_older_than_a_claim_is_refused(server: Etc
     assert claims(server) == {"node1": ("10.244.0.0/24",), "node2": ("10.244.1.0/24",)}
 
 
-def test_stopped_etcd_costs_the_deadline_and_no_more(server: EtcdServer) -> None:
+def test_silent_etcd_takes_no_longer_than_the_deadline(server: EtcdServer) -> None:
     node = Node("node1")
     node.claim(server)
     server.pause()
@@ -131,8 +132,8 @@ def test_stopped_etcd_costs_the_deadline_and_no_more(server: EtcdServer) -> None
     assert node.claim(server).changed == ()
 
 
-class DeafAtCommit(Etcd):
-    """Its server stops listening just before the first write is sent."""
+class PausedAtCommit(Etcd):
+    """A connection whose server is paused just before the first write is sent."""
 
     def __init__(self, server: EtcdServer) -> None:
         super().__init__(replace(server.access, timeout=1.0))
@@ -144,11 +145,11 @@ class DeafAtCommit(Etcd):
         return super().txn(compare, success, failure)
 
 
-def test_claim_whose_answer_never_came_is_made_once(server: EtcdServer) -> None:
-    """The write lies in a socket when its client gives up: etcd may commit it yet, and the next run has it once."""
+def test_claim_without_an_answer_is_made_once(server: EtcdServer) -> None:
+    """The client gives up while its write waits in a socket: etcd commits it later, and the next run finds it."""
     Node("node1").claim(server)
     try:
-        with DeafAtCommit(server) as etcd, pytest.raises(EtcdError, match="did not answer within 1 s"):
+        with PausedAtCommit(server) as etcd, pytest.raises(EtcdError, match="did not answer within 1 s"):
             Registry(etcd, CLUSTER).claim([Request("node2", "machine-of-node2")], POOLS)
     finally:
         server.resume()
@@ -156,7 +157,7 @@ def test_claim_whose_answer_never_came_is_made_once(server: EtcdServer) -> None:
     assert claims(server) == {"node1": ("10.244.0.0/24",), "node2": ("10.244.1.0/24",)}
 
 
-def test_clock_that_jumps_back_lengthens_the_quarantine_and_takes_nothing(server: EtcdServer) -> None:
+def test_clock_that_jumps_back_lengthens_the_quarantine_and_takes_no_claim(server: EtcdServer) -> None:
     first, second, third = Node("node1"), Node("node2"), Node("node3")
     first.claim(server, clock=1_000_000.0)
     second.claim(server, clock=1_000_000.0)

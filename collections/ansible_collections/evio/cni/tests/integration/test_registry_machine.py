@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Any sequence of operations on the registry, with a real etcd: the same machine as the unit test's."""
+"""Any sequence of operations on the registry in a real etcd, with the state machine of the unit test."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
         server.stop()
 
 
-def test_any_sequence_of_operations(etcd: Etcd) -> None:
+def test_registry_and_model_agree_after_any_sequence_of_operations(etcd: Etcd) -> None:
     clusters = itertools.count()
 
     class InEtcd(RegistryMachine):

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The modules of the registry as Ansible runs them: in check mode, for real, and again, with a real etcd."""
+"""The modules of the registry with a real etcd: each change in check mode, for real, and again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer]:
 
 @pytest.fixture
 def etcd(server: EtcdServer, request: pytest.FixtureRequest) -> dict[str, Any]:
-    """The options by which a module reaches a cluster of the test's own."""
+    """Return the options by which a module reaches etcd, with a cluster name for this test alone."""
     access = server.access
     return {
         "cluster": request.node.name,
@@ -45,18 +45,18 @@ def nodes(*names: str) -> list[dict[str, str]]:
 
 
 def test_claim_and_release(etcd: dict[str, Any]) -> None:
-    foretold, done, again = check_do_again("node_subnet", **POOL, subnet_requests=nodes("node1", "node2"), **etcd)
-    assert foretold["subnets"]["node2"]["cidrs"] == done["subnets"]["node2"]["cidrs"] == ["10.244.1.0/24"]
+    predicted, done, again = check_do_again("node_subnet", **POOL, subnet_requests=nodes("node1", "node2"), **etcd)
+    assert predicted["subnets"]["node2"]["cidrs"] == done["subnets"]["node2"]["cidrs"] == ["10.244.1.0/24"]
     assert again["subnets"] == done["subnets"]
     assert done["diff"]["after"]["node1"] == "10.244.0.0/24"
-    _foretold, released, _again = check_do_again(
+    _predicted, released, _again = check_do_again(
         "node_subnet", state="absent", subnet_requests=[{"name": "node1"}], **etcd
     )
     assert released["claimed"] == ["node1"]
     assert "node1" not in released["diff"]["after"]
 
 
-def test_pool_is_made_grown_and_reserved_from(etcd: dict[str, Any]) -> None:
+def test_pool_is_created_grown_and_keeps_its_reserved_networks(etcd: dict[str, Any]) -> None:
     check_do_again("subnet_pool", **POOL, reserved_cidrs=["10.244.0.0/23"], **etcd)
     done = run_module("node_subnet", **POOL, subnet_requests=nodes("node1"), **etcd)
     assert done["subnets"]["node1"]["cidrs"] == ["10.244.2.0/24"]
@@ -72,7 +72,7 @@ def test_pool_is_made_grown_and_reserved_from(etcd: dict[str, Any]) -> None:
     }
 
 
-def test_what_would_break_a_live_claim_is_refused_and_changes_nothing(etcd: dict[str, Any]) -> None:
+def test_change_that_would_break_a_claim_is_refused_and_changes_nothing(etcd: dict[str, Any]) -> None:
     run_module("node_subnet", **POOL, subnet_requests=nodes("node1", "node2"), **etcd)
     before = run_module("subnet_pool_info", **etcd)
     for arguments, words in (
@@ -96,14 +96,14 @@ def test_what_would_break_a_live_claim_is_refused_and_changes_nothing(etcd: dict
     }
 
 
-def test_nodes_that_are_not_asked_for_are_told_to_have_no_claim(etcd: dict[str, Any]) -> None:
+def test_other_nodes_without_a_claim_are_returned(etcd: dict[str, Any]) -> None:
     run_module("node_subnet", **POOL, subnet_requests=nodes("node1", "node2", "node3"), **etcd)
     run_module("node_subnet", state="absent", subnet_requests=nodes("node2"), **etcd)
     done = run_module("node_subnet", **POOL, subnet_requests=nodes("node1"), other_nodes=["node2", "node3"], **etcd)
     assert (done["changed"], done["unclaimed"]) == (False, ["node2"])
 
 
-def test_lost_claims_are_told_by_node(etcd: dict[str, Any]) -> None:
+def test_lost_claims_are_returned_by_node(etcd: dict[str, Any]) -> None:
     run_module("node_subnet", **POOL, subnet_requests=nodes("node1"), **etcd)
     known = {**nodes("node2")[0], "configured": {"cidrs": ["10.244.1.0/24"], "epoch": 2}}
     refused = run_module("node_subnet", **POOL, subnet_requests=[*nodes("node1"), known], **etcd)
@@ -112,7 +112,7 @@ def test_lost_claims_are_told_by_node(etcd: dict[str, Any]) -> None:
     assert "etcd has no claim of it" in refused["lost"]["node2"]
 
 
-def test_pin_is_kept_for_its_node_until_it_is_taken_off(etcd: dict[str, Any]) -> None:
+def test_pinned_subnet_is_kept_for_its_node_until_it_is_unpinned(etcd: dict[str, Any]) -> None:
     check_do_again("subnet_pool", **POOL, pins={"node9": "10.244.0.0/24"}, **etcd)
     done = run_module("node_subnet", **POOL, subnet_requests=nodes("node1"), **etcd)
     assert done["subnets"]["node1"]["cidrs"] == ["10.244.1.0/24"]
@@ -128,9 +128,9 @@ def test_pin_is_kept_for_its_node_until_it_is_taken_off(etcd: dict[str, Any]) ->
     assert done["subnets"]["node2"]["cidrs"] == ["10.244.2.0/24"]
 
 
-def test_prune_releases_those_who_are_gone_and_no_others(etcd: dict[str, Any]) -> None:
+def test_live_nodes_releases_only_the_claims_of_other_nodes(etcd: dict[str, Any]) -> None:
     run_module("node_subnet", **POOL, subnet_requests=nodes("node1", "node2", "node3"), **etcd)
-    _foretold, done, _again = check_do_again("subnet_pool", live_nodes=["node2", "node7"], **etcd)
+    _predicted, done, _again = check_do_again("subnet_pool", live_nodes=["node2", "node7"], **etcd)
     assert done["released"] == ["node1", "node3"]
     info = run_module("subnet_pool_info", **etcd)
     assert [claim["node"] for claim in info["claims"]] == ["node2"]
@@ -140,14 +140,14 @@ def test_prune_releases_those_who_are_gone_and_no_others(etcd: dict[str, Any]) -
     ]
 
 
-def test_upstreams_subnets_are_adopted_and_those_of_nobody_stay_blocked(
+def test_subnets_of_upstream_are_adopted_and_unowned_subnets_are_reserved(
     etcd: dict[str, Any], server: EtcdServer
 ) -> None:
     keys = [f"/evpn/10.244.{place}.2,10.244.{place}.254,10.244.{place}.1/16" for place in range(3)]
     with Etcd(server.access) as connection:
         connection.txn([], [Put(key, "ok") for key in keys])
         adopt = [{"name": "node1", "machine_id": "m1", "subnet": "10.244.1.0/24"}]
-        _foretold, done, _again = check_do_again("subnet_pool", **POOL, adopt=adopt, **etcd)
+        _predicted, done, _again = check_do_again("subnet_pool", **POOL, adopt=adopt, **etcd)
         assert done["adopted"] == ["node1"]
         assert done["unowned"] == ["10.244.0.0/24", "10.244.2.0/24"]
         assert [pair.key for pair in connection.txn([], [Get("/evpn/", prefix=True)]).ranges[0]] == keys
@@ -159,6 +159,6 @@ def test_upstreams_subnets_are_adopted_and_those_of_nobody_stay_blocked(
     assert "upstream has no key of 10.244.9.0/24" in strange["msg"]
 
 
-def test_info_tells_of_a_registry_that_holds_nothing(etcd: dict[str, Any]) -> None:
+def test_info_of_an_empty_registry_is_empty(etcd: dict[str, Any]) -> None:
     info = run_module("subnet_pool_info", **etcd)
     assert (info["changed"], info["pools"], info["claims"]) == (False, [], [])

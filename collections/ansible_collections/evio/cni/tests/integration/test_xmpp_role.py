@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The role xmpp's own files, served by a real prosody and a real coturn: nodes sign in, find each other, and no others.
+"""The files of the role xmpp, used by a real prosody and coturn: nodes of an overlay sign in and find each other.
 
-The client stands for EdgeVPN.io's: TLS with a certificate that is trusted, SASL PLAIN, a roster, a message.
+The client does what EdgeVPN.io's does: TLS with a trusted certificate, SASL PLAIN, roster, messages.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Site:
 
     def configure(self, *removed: str) -> subprocess.CompletedProcess[str]:
         variables = {
-            "evio_xmpp_removed_nodes": removed,
+            "evio_leaving_nodes": removed,
             "ansible_connection": "local",
             "ansible_python_interpreter": "/usr/bin/python3",
             "evio_overlay": "evio",
@@ -133,7 +133,7 @@ class Site:
             time.sleep(0.1)
 
     def restart_xmpp(self) -> None:
-        """As systemd does where the role says so."""
+        """Restart prosody, as the role's handler does."""
         server = self._servers[0]
         server.terminate()
         server.wait(timeout=10)
@@ -150,7 +150,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def directory() -> Iterator[Path]:
-    """Where the servers' users may look, as they may not below pytest's own."""
+    """A directory that the servers' users may read: pytest's own is closed to them."""
     path = Path(tempfile.mkdtemp(prefix="evx-"))
     path.chmod(0o755)
     try:
@@ -173,7 +173,7 @@ def site(directory: Path) -> Iterator[Site]:
 
 
 class Session:
-    """One node's session in one overlay."""
+    """The XMPP session of one node in one overlay."""
 
     def __init__(self, site: Site, username: str, password: str) -> None:
         self.local = username.partition("@")[0]
@@ -206,7 +206,7 @@ class Session:
         return self._read(f"<body>{text}</body>")
 
     def is_alive(self) -> bool:
-        """Whether the server still answers; this asks it for a ping (XEP-0199)."""
+        """Return whether the server answers a ping (XEP-0199)."""
         try:
             self._ask("<ping xmlns='urn:xmpp:ping'/>", "get")
         except (OSError, AssertionError):
@@ -248,7 +248,7 @@ def test_second_run_changes_nothing(site: Site) -> None:
     assert re.search(r"signalling .*changed=0 ", again.stdout), again.stdout
 
 
-def test_secrets_are_for_their_servers_alone(site: Site) -> None:
+def test_secrets_can_be_read_by_their_servers_only(site: Site) -> None:
     for path in ("turnserver.conf", "prosody/prosody.cfg.lua", "prosody/evio-pki/server.key"):
         assert (site.directory / path).stat().st_mode & 0o777 == 0o640, path
     files = list((site.directory / "data").rglob("*.dat"))
@@ -258,7 +258,7 @@ def test_secrets_are_for_their_servers_alone(site: Site) -> None:
         assert "secret" not in path.read_text()
 
 
-def test_what_a_killed_run_left_to_root_is_given_to_the_server(site: Site) -> None:
+def test_files_that_a_killed_run_left_to_root_get_their_owner(site: Site) -> None:
     account_file = next((site.directory / "data").rglob("node1*pods.dat"))
     groups = site.directory / "prosody/evio-groups.txt"
     os.chown(account_file, 0, 0)
@@ -270,7 +270,7 @@ def test_what_a_killed_run_left_to_root_is_given_to_the_server(site: Site) -> No
     sign_in(site, "node1", "pods").close()
 
 
-def test_nodes_of_an_overlay_find_each_other_and_nobody_else(site: Site) -> None:
+def test_nodes_of_an_overlay_find_each_other_only(site: Site) -> None:
     for overlay in ("host", "pods"):
         session = sign_in(site, "node1", overlay)
         try:
@@ -279,7 +279,7 @@ def test_nodes_of_an_overlay_find_each_other_and_nobody_else(site: Site) -> None
             session.close()
 
 
-def test_messages_arrive(site: Site) -> None:
+def test_messages_are_delivered(site: Site) -> None:
     one, other = sign_in(site, "node1", "pods"), sign_in(site, "node2", "pods")
     try:
         other.appear()
@@ -295,13 +295,13 @@ def test_messages_arrive(site: Site) -> None:
     ("username", "password"),
     [(f"node1-pods@{DOMAIN}", "secret of node1 host"), (f"stranger@{DOMAIN}", "secret of node1 pods")],
 )
-def test_who_is_not_known_is_refused(site: Site, username: str, password: str) -> None:
+def test_sign_in_without_account_is_refused(site: Site, username: str, password: str) -> None:
     session = Session(site, username, password)
     session.close()
     assert not session.is_in
 
 
-def test_changed_password_and_removed_node_count_at_once(site: Site) -> None:
+def test_changed_password_and_removed_node_take_effect_at_once(site: Site) -> None:
     before = dict(site.nodes)
     try:
         changed = {**account("node2", "pods"), "password": "another secret"}
@@ -317,7 +317,7 @@ def test_changed_password_and_removed_node_count_at_once(site: Site) -> None:
         site.configure()
 
 
-def test_node_that_is_removed_is_out_though_it_stands_in_the_inventory(site: Site) -> None:
+def test_leaving_node_loses_its_account_while_it_is_in_the_inventory(site: Site) -> None:
     sessions = [sign_in(site, "node1", overlay) for overlay in ("host", "pods")]
     other = sign_in(site, "node2", "pods")
     try:
@@ -363,7 +363,7 @@ _COOKIE = 0x2112A442
 
 
 class Stun:
-    """One UDP socket to the server."""
+    """A STUN client with one UDP socket."""
 
     def __init__(self, site: Site) -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -387,7 +387,7 @@ class Stun:
         return struct.unpack_from("!H", answer)[0], found
 
     def allocate(self, user: str, password: str) -> tuple[int, int]:
-        """The answer's type, and the error's number in it, 0 if there is none."""
+        """Ask for an allocation; return the type of the answer and its error code, 0 if there is no error."""
         wanted = {_TRANSPORT: b"\x11\0\0\0"}
         _kind, asked = self.ask(_ALLOCATE, wanted)
         known = {**wanted, _USERNAME: user.encode(), _REALM: asked[_REALM], _NONCE: asked[_NONCE]}
@@ -401,7 +401,7 @@ def _attribute(kind: int, value: bytes) -> bytes:
     return struct.pack("!HH", kind, len(value)) + value + b"\0" * (-len(value) % 4)
 
 
-def test_stun_tells_who_asks_how_it_is_seen(site: Site) -> None:
+def test_stun_returns_the_clients_address(site: Site) -> None:
     stun = Stun(site)
     with stun.socket:
         kind, answer = stun.ask(_BINDING, {})
@@ -411,7 +411,7 @@ def test_stun_tells_who_asks_how_it_is_seen(site: Site) -> None:
         assert seen == stun.socket.getsockname()
 
 
-def test_turn_is_for_its_accounts_alone(site: Site) -> None:
+def test_turn_refuses_other_accounts(site: Site) -> None:
     for user, password, kind, error in (
         ("evio", "turn secret", 0x0103, 0),
         ("evio", "wrong", 0x0113, 401),

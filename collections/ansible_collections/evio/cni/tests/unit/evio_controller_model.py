@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Stands for EdgeVPN.io's controller 24.x, which cannot be had in tests: what it makes of a ``config.json``.
+"""A model of EdgeVPN.io's controller 24.x, which is not available to tests: what it sets up from a ``config.json``.
 
-Written down from runs of the real controller: which bridges appear with which names, addresses and MTUs, which
-overlays each of its parts manages, which XMPP sessions it opens and what happens to all that at a restart.
+Made from observations of the real controller: its bridges with their names, addresses and MTUs, the overlays that each
+of its parts manages, its XMPP sessions, and what a restart does to all of these.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ CONTROLLERS = ("Signal", "TincanTunnel", "LinkManager", "GeneveTunnel", "Topolog
 
 
 class ControllerError(Exception):
-    """An exception that ends a thread of the controller; the process stays and does nothing."""
+    """An exception that ends a thread of the controller; its process stays and does nothing."""
 
 
 @dataclass(frozen=True)
 class Bridge:
-    """An OVS bridge that the controller makes."""
+    """An OVS bridge that the controller creates."""
 
     name: str
     mtu: int
@@ -30,7 +30,7 @@ class Bridge:
 
 
 class ControllerModel:
-    """The state of the controller once it has loaded everything."""
+    """The state of the controller after it has loaded its configuration."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = config
@@ -42,7 +42,7 @@ class ControllerModel:
         self.bridges = {bridge.name: bridge for overlay in self.managed for bridge in self._bridges(overlay)}
 
     def _load(self) -> None:
-        """A section with overlays of its own replaces the list for all that load after it."""
+        """A section with other overlays replaces the list for all sections that are loaded after it."""
         self.managed = list(self.overlays)
         for controller in CONTROLLERS:
             listed = self.config.get(controller, {}).get("Overlays", {})
@@ -74,7 +74,7 @@ class ControllerModel:
         )
 
     def forwarding_bridges(self) -> set[str]:
-        """Overlay bridges that forward: with BoundedFlood only those that its process was told about."""
+        """Return the overlay bridges that forward: with BoundedFlood only bridges listed in its section."""
         flooding = self.config["BridgeController"].get("BoundedFlood", {}).get("Overlays", {})
         forwarding = set()
         for overlay in self.managed:
@@ -84,14 +84,14 @@ class ControllerModel:
         return forwarding
 
     def pods_bridge(self, overlay: str) -> Bridge | None:
-        """The application bridge, if it is Open vSwitch's, into which alone pods can be plugged."""
+        """Return the overlay's application bridge; None unless it is Open vSwitch's, the only kind for pods."""
         device = self.config["BridgeController"]["Overlays"][overlay]["NetDevice"]
         if {part.get("BridgeProvider", "OVS") for part in (device, device["AppBridge"])} != {"OVS"}:
             return None
         return self.bridges.get(self._bridge(overlay, device["AppBridge"], "app").name)
 
     def sessions(self) -> dict[str, str]:
-        """The overlay whose messages each XMPP account gets: with one account for two, those of the first."""
+        """Return the overlay whose messages each XMPP account gets; an account of two overlays gets the first's."""
         owners: dict[str, str] = {}
         for overlay in self.managed:
             signal = self.config["Signal"]["Overlays"][overlay]
@@ -101,16 +101,16 @@ class ControllerModel:
         return owners
 
     def tap(self, overlay: str, peer_node_id: str) -> str:
-        """The TAP of the tunnel to a peer."""
+        """Return the name of the tunnel's TAP to a peer."""
         return overlay[:5] + peer_node_id[:10]
 
     def waits_for(self) -> str:
-        """The name that must resolve before anything is made."""
+        """Return the name that must resolve before the controller creates anything."""
         name: str = self.config["Signal"].get("NetCheckHostName", "stun.l.google.com")
         return name
 
     def waits_for_others(self) -> list[str]:
-        """The names that must resolve before an overlay's signalling begins."""
+        """Return the names that must resolve before the overlays' signalling begins."""
         return [signal["HostAddress"] for signal in self.config["Signal"]["Overlays"].values()]
 
     def reports_home(self) -> bool:

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Stands for etcd where only what a transaction does matters: revisions, conditions, ranges, and the limit of each."""
+"""An etcd in memory for unit tests: revisions, conditions, ranges, and the limit on operations of a transaction."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ansible_collections.evio.cni.plugins.module_utils.etcd.client import (
 
 
 class MemoryEtcd:
-    """One key space; ``calls`` counts transactions."""
+    """One key space. ``calls`` is the number of transactions."""
 
     def __init__(self) -> None:
         self.pairs: dict[str, KeyValue] = {}

@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Any sequence of claims, releases and changes of the pool, and what must hold after each of them.
+"""A state machine for hypothesis: any sequence of claims, releases and pool changes, and what must hold after each.
 
-Beside the registry goes a model that knows only who has what, who had it when, and which networks there are.
+The registry is compared with a simple model: the claims, the released subnets with their times, and the pools.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ QUARANTINE = 100.0
 
 
 class RegistryMachine(RuleBasedStateMachine):
-    """To be given an etcd by a subclass."""
+    """The machine; a subclass connects it to an etcd."""
 
     def connect(self) -> tuple[Any, str]:
-        """An etcd, and the name of a cluster that nobody has used in it."""
+        """Return an etcd, and the name of a cluster that is unused there."""
         raise NotImplementedError
 
     @initialize(pools=POOLS)
@@ -107,7 +107,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule(node=NODES, place=st.integers(0, 3))
     def adopt(self, node: str, place: int) -> None:
-        """Upstream's keys are the same for every cluster, so only those of one place are ever there: the first."""
+        """Adopt a subnet. Upstream has a key of the first only: its keys do not name a cluster, so tests share it."""
         self.etcd.txn([], [Put("/evpn/10.244.0.2,10.244.63.254,10.244.0.1/16", "ok")])
         request = Request(node, f"machine-of-{node}", (f"10.244.{place * 64}.0/18",))
         if self._is_done(Changes(adopt=(request,))):
@@ -127,8 +127,8 @@ class RegistryMachine(RuleBasedStateMachine):
         snapshot = self.registry.read()
         assert dict(snapshot.claims) == self.claims
         assert {cidr: one.released for cidr, one in snapshot.released.items()} == self.released
-        assert snapshot.shape is not None
-        assert snapshot.shape.pools == self.pools
+        assert snapshot.pool_config is not None
+        assert snapshot.pool_config.pools == self.pools
 
     @invariant()
     def no_subnet_is_given_twice_and_none_overlaps(self) -> None:

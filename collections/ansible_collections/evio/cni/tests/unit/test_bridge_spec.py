@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a pod bridge shall be: what is refused, what follows from the gateway, and what counts as a difference."""
+"""The wanted pod bridge: which specs are refused, what is derived from the gateway, and what counts as a difference."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ STATE = BridgeState(
         ({"gateways": ("10.244.3.1/24", "10.244.4.1/24")}, "at most one gateway per IP version"),
     ],
 )
-def test_spec_no_bridge_can_have_is_refused_by_name_and_value(change: dict[str, Any], words: str) -> None:
+def test_invalid_spec_is_refused_with_its_value(change: dict[str, Any], words: str) -> None:
     with pytest.raises(BridgeError) as raised:
         check_spec(replace(SPEC, **change))
     assert words in str(raised.value)
 
 
-def test_spec_a_bridge_can_have_passes() -> None:
+def test_valid_spec_passes() -> None:
     check_spec(SPEC)
     check_spec(BridgeSpec("appPODOV", ()))
 
@@ -75,24 +75,24 @@ def fixed_mac(gateway: str) -> str:
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_mac_is_one_gateways_own_and_locally_administered(number: int) -> None:
+def test_mac_contains_the_ipv4_gateway_and_is_locally_administered(number: int) -> None:
     mac = fixed_mac(f"{IPv4Address(number)}/32")
     assert int(mac[:2], 16) & 0b11 == 0b10
     assert int(mac[6:].replace(":", ""), 16) == number
 
 
 @given(st.integers(0, 2**128 - 1))
-def test_mac_of_an_ipv6_gateway_is_not_that_of_an_ipv4_one(number: int) -> None:
+def test_mac_of_an_ipv6_gateway_has_another_prefix(number: int) -> None:
     mac = fixed_mac(f"{IPv6Address(number)}/128")
     assert mac.startswith("0a:56:")
     assert int(mac[6:].replace(":", ""), 16) == number & 0xFFFFFFFF
 
 
-def test_mac_stays_when_a_family_is_added() -> None:
+def test_mac_stays_when_an_ipv6_gateway_is_added() -> None:
     assert replace(SPEC, gateways=SPEC.gateways[:1]).fixed_mac == SPEC.fixed_mac
 
 
-def test_state_as_wanted_has_no_difference() -> None:
+def test_bridge_that_matches_its_spec_has_no_difference() -> None:
     assert not compare(SPEC, STATE).changed
 
 
@@ -101,7 +101,7 @@ def test_gateways_are_compared_as_addresses_not_as_text() -> None:
     assert not compare(spec, STATE).changed
 
 
-def test_no_bridge_differs_in_all_that_is_wanted() -> None:
+def test_missing_bridge_differs_in_every_wanted_property() -> None:
     assert compare(SPEC, None).diff()["before"] == {}
     assert compare(SPEC, None).diff()["after"] == compare(SPEC, STATE).diff()["after"]
 
@@ -122,16 +122,16 @@ def test_no_bridge_differs_in_all_that_is_wanted() -> None:
         ({"sysctls": {**STATE.sysctls, "net/ipv4/ip_forward": "0"}}, "sysctl:net/ipv4/ip_forward"),
     ],
 )
-def test_each_property_that_is_not_as_wanted_is_one_difference(change: dict[str, Any], name: str) -> None:
+def test_each_property_that_does_not_match_is_one_difference(change: dict[str, Any], name: str) -> None:
     assert [difference.name for difference in compare(SPEC, replace(STATE, **change))] == [name]
 
 
-def test_what_the_spec_does_not_speak_of_may_be_anything() -> None:
+def test_properties_that_the_spec_leaves_open_are_not_compared() -> None:
     spec = BridgeSpec("br-evio", (), datapath_type="netdev")
     other = replace(STATE, mtu=9000, mac="02:00:00:00:00:01", addresses=frozenset(["192.0.2.1/24"]))
     assert not compare(spec, other).changed
 
 
-def test_families_without_a_gateway_are_not_forwarded() -> None:
+def test_ip_version_without_a_gateway_is_not_forwarded() -> None:
     assert BridgeSpec("br-evio", ("10.244.3.1/24",)).node_sysctls == {"net/ipv4/ip_forward": "1"}
     assert BridgeSpec("br-evio", ()).node_sysctls == {}

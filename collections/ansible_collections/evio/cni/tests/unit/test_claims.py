@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Who gets which subnet next, what is kept under which key, and when a node's claim is not its own any more."""
+"""The registry's rules without a real etcd: which subnet a node gets, the keys, and when a claim is lost."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ def ask(*names: str) -> list[Request]:
     return [Request(name, f"machine-of-{name}") for name in names]
 
 
-def plan(requests: list[Request], shape: PoolConfig, snapshot: Snapshot, *, now: float = 10_000.0) -> dict[str, str]:
-    searches = {pool.pod_cidr: snapshot.search(pool) for pool in shape.pools}
+def plan(requests: list[Request], config: PoolConfig, snapshot: Snapshot, *, now: float = 10_000.0) -> dict[str, str]:
+    searches = {pool.pod_cidr: snapshot.search(pool) for pool in config.pools}
     return {
-        node: ",".join(claim.cidrs) for node, claim in plan_claims(requests, shape, snapshot, searches, now=now).items()
+        node: ",".join(claim.cidrs)
+        for node, claim in plan_claims(requests, config, snapshot, searches, now=now).items()
     }
 
 
@@ -51,19 +52,19 @@ def test_lowest_free_subnet_comes_first() -> None:
     assert plan(ask("node2", "node3"), PoolConfig(FOUR), held) == {"node2": "10.244.0.0/18", "node3": "10.244.128.0/18"}
 
 
-def test_only_the_searched_places_are_given_out() -> None:
+def test_only_subnets_in_the_searched_places_are_given_out() -> None:
     searches = {"10.244.0.0/16": Search((range(2, 4),), frozenset({2}))}
     planned = plan_claims(ask("node1"), PoolConfig(FOUR), Snapshot(), searches, now=1.0)
     assert planned["node1"].cidrs == ("10.244.192.0/18",)
 
 
-def test_released_subnets_come_after_those_never_used_and_the_longest_released_first() -> None:
+def test_released_subnets_come_after_unused_ones_and_the_first_released_comes_first() -> None:
     snapshot = Snapshot(released={"10.244.0.0/18": Released("a", 500.0), "10.244.64.0/18": Released("b", 400.0)})
     planned = plan(ask("n1", "n2", "n3", "n4"), PoolConfig(FOUR), snapshot)
     assert list(planned.values()) == ["10.244.128.0/18", "10.244.192.0/18", "10.244.64.0/18", "10.244.0.0/18"]
 
 
-def test_exhausted_pool_says_when_the_first_subnet_has_rested() -> None:
+def test_exhausted_pool_tells_when_the_first_quarantine_ends() -> None:
     snapshot = Snapshot(released={"10.244.0.0/18": Released("a", 9_000.0)})
     with pytest.raises(
         ClaimError, match=r"n4: no subnet of 10\.244\.0\.0/16 is free; 1 are in quarantine, the first for "
@@ -71,9 +72,9 @@ def test_exhausted_pool_says_when_the_first_subnet_has_rested() -> None:
         plan(ask("n1", "n2", "n3", "n4"), PoolConfig(FOUR), snapshot)
 
 
-def test_reserved_and_pinned_subnets_are_kept_for_others() -> None:
-    shape = PoolConfig(FOUR, ("10.244.0.0/20",), {"node9": ("10.244.64.0/18",)})
-    assert plan(ask("node1", "node9"), shape, Snapshot()) == {"node1": "10.244.128.0/18", "node9": "10.244.64.0/18"}
+def test_no_node_gets_a_reserved_subnet_or_the_pin_of_another_node() -> None:
+    config = PoolConfig(FOUR, ("10.244.0.0/20",), {"node9": ("10.244.64.0/18",)})
+    assert plan(ask("node1", "node9"), config, Snapshot()) == {"node1": "10.244.128.0/18", "node9": "10.244.64.0/18"}
 
 
 @pytest.mark.parametrize(
@@ -87,13 +88,13 @@ def test_reserved_and_pinned_subnets_are_kept_for_others() -> None:
         (Request("node9", "m", ("10.244.128.0/18",)), "is pinned to both"),
     ],
 )
-def test_what_cannot_be_claimed_is_refused_by_name(request_: Request, words: str) -> None:
-    shape = PoolConfig(FOUR, ("10.244.0.0/20",), {"node9": ("10.244.64.0/18",)})
+def test_impossible_request_is_refused_and_the_reason_named(request_: Request, words: str) -> None:
+    config = PoolConfig(FOUR, ("10.244.0.0/20",), {"node9": ("10.244.64.0/18",)})
     with pytest.raises(ClaimError, match=words):
-        plan([request_], shape, Snapshot())
+        plan([request_], config, Snapshot())
 
 
-def test_keys_sort_as_subnets_do() -> None:
+def test_keys_sort_in_the_order_of_their_subnets() -> None:
     keys = Keys("kubernetes")
     subnets = ["10.2.0.0/24", "10.10.0.0/24", "10.10.9.0/24", "10.10.10.0/24"]
     assert [keys.subnet(cidr) for cidr in subnets] == sorted(keys.subnet(cidr) for cidr in subnets)
@@ -101,7 +102,7 @@ def test_keys_sort_as_subnets_do() -> None:
 
 
 @pytest.mark.parametrize("pool", [*parse_pools("10.244.0.0/16,fd00:1::/48", "8,16"), Pool("255.255.0.0/16", 8)])
-def test_place_of_a_key_is_the_subnets_and_ranges_of_keys_hold_their_places(pool: Pool) -> None:
+def test_key_tells_its_subnets_index_and_a_range_of_keys_has_a_range_of_indexes(pool: Pool) -> None:
     keys = Keys("kubernetes")
     for place in (0, 1, 100, pool.size - 1):
         assert keys.place(pool, keys.subnet(pool.subnet(place).cidr)) == place
@@ -113,24 +114,24 @@ def test_place_of_a_key_is_the_subnets_and_ranges_of_keys_hold_their_places(pool
 
 
 @pytest.mark.parametrize("cluster", ["", "a/b", "..", "a b"])
-def test_cluster_that_is_no_key_is_refused(cluster: str) -> None:
+def test_cluster_name_that_cannot_be_part_of_a_key_is_refused(cluster: str) -> None:
     with pytest.raises(ClaimError, match="cannot be a key in etcd"):
         Keys(cluster)
 
 
-def test_what_is_written_is_what_is_read() -> None:
-    shape = PoolConfig(FOUR, ("10.96.0.0/12",), {"node1": ("10.244.0.0/18",)})
-    assert decode_pool_config(encode_pool_config(shape)) == shape
+def test_encoded_values_decode_to_the_same() -> None:
+    config = PoolConfig(FOUR, ("10.96.0.0/12",), {"node1": ("10.244.0.0/18",)})
+    assert decode_pool_config(encode_pool_config(config)) == config
     assert decode_claim("node1", encode_claim(CLAIM), 7) == CLAIM
 
 
 @pytest.mark.parametrize("text", ["no json", "[]", '{"v": 99}'])
-def test_registry_of_another_make_is_refused(text: str) -> None:
+def test_value_of_another_schema_is_refused(text: str) -> None:
     with pytest.raises(ClaimError):
         decode_pool_config(text)
 
 
-def test_subnets_of_another_size_are_forgotten_with_the_pool_they_were_cut_from() -> None:
+def test_released_subnets_of_another_size_are_forgotten() -> None:
     snapshot = Snapshot(released={"10.244.0.0/18": Released("a", 1.0), "fd00::/62": Released("a", 1.0)})
     assert stale_releases(PoolConfig(FOUR), snapshot) == []
     assert stale_releases(PoolConfig(parse_pools("10.244.0.0/16", 3)), snapshot) == ["10.244.0.0/18"]
@@ -147,16 +148,16 @@ CONFIGURED = LocalClaim(("10.244.0.0/24",), 7)
         (replace(CLAIM, epoch=3), 6, "etcd is only at revision 6: it was wiped, or restored from an older snapshot"),
     ],
 )
-def test_claim_that_etcd_has_lost_is_told(claim: Claim | None, revision: int, words: str) -> None:
+def test_lost_claim_has_a_reason(claim: Claim | None, revision: int, words: str) -> None:
     assert lost_reason(CONFIGURED, claim, revision) == words
 
 
 @pytest.mark.parametrize("claim", [CLAIM, replace(CLAIM, epoch=9, cidrs=(*CLAIM.cidrs, "fd00::/62"))])
-def test_claim_that_etcd_has_or_has_added_to_is_not_lost(claim: Claim) -> None:
+def test_claim_that_etcd_has_or_has_extended_is_not_lost(claim: Claim) -> None:
     assert lost_reason(CONFIGURED, claim, 9) is None
 
 
-def test_node_that_was_released_but_is_set_up_gets_no_other_subnet_behind_its_pods_back() -> None:
+def test_released_node_that_is_still_set_up_gets_no_other_subnet_until_restored() -> None:
     registry = Registry(MemoryEtcd(), "kubernetes")  # type: ignore[arg-type]
     first = registry.claim(ask("node1", "node2"), FOUR).claims["node1"]
     registry.release(["node1"])
@@ -169,7 +170,7 @@ def test_node_that_was_released_but_is_set_up_gets_no_other_subnet_behind_its_po
     assert restored.epoch > first.epoch
 
 
-def test_what_another_node_has_meanwhile_cannot_be_restored() -> None:
+def test_subnet_that_another_node_has_meanwhile_cannot_be_restored() -> None:
     registry = Registry(MemoryEtcd(), "kubernetes")  # type: ignore[arg-type]
     registry.claim(ask("node2"), FOUR)
     lost = replace(ask("node1")[0], configured=LocalClaim(("10.244.0.0/18",), 1), restore=True)
@@ -177,7 +178,7 @@ def test_what_another_node_has_meanwhile_cannot_be_restored() -> None:
         registry.claim([lost], FOUR)
 
 
-def test_plan_on_empty_leaves_a_node_what_it_is_set_up_with() -> None:
+def test_plan_on_empty_keeps_the_subnets_that_nodes_are_set_up_with() -> None:
     known = replace(ask("node2")[0], configured=LocalClaim(("10.244.0.0/18",), 5))
     planned = plan_on_empty([*ask("node1"), known], FOUR).claims
     assert {node: claim.cidrs for node, claim in planned.items()} == {
@@ -198,7 +199,7 @@ def test_second_family_keeps_the_first_and_raises_the_epoch() -> None:
     ("used", "nodes", "calls"),
     [(range(65535), 1, 4), (range(0), 64, 5), (range(0), 1, 4), (range(30_000, 65_536), 1, 4)],
 )
-def test_calls_that_claims_take_in_a_pool_of_65536(used: range, nodes: int, calls: int) -> None:
+def test_claims_in_a_pool_of_65536_take_few_calls(used: range, nodes: int, calls: int) -> None:
     etcd, [pool] = MemoryEtcd(), parse_pools("10.0.0.0/8", 16)
     registry = Registry(etcd, "kubernetes")  # type: ignore[arg-type]
     registry.claim(ask("first"), [pool])
@@ -224,7 +225,7 @@ def test_second_claim_takes_one_call() -> None:
     assert etcd.calls == 1
 
 
-def test_upstreams_keys_tell_their_subnets() -> None:
+def test_subnets_are_read_from_upstreams_keys() -> None:
     keys = ["/evpn/10.244.3.2,10.244.3.254,10.244.3.1/16", "/evpn/10.244.1.66,10.244.1.126,10.244.1.65/16"]
     assert set(parse_upstream_keys([*keys, "/evpn/evio-lock/5"])) == {"10.244.3.0/24", "10.244.1.64/26"}
     with pytest.raises(ClaimError, match="is no key as upstream's generator writes them"):
@@ -232,7 +233,7 @@ def test_upstreams_keys_tell_their_subnets() -> None:
 
 
 class Rival(MemoryEtcd):
-    """Takes the last free subnet of the first block between its counting and its reading."""
+    """An etcd in which another client takes the last free subnet of the first block after it was counted."""
 
     def __init__(self, subnet: str) -> None:
         super().__init__()
@@ -245,7 +246,7 @@ class Rival(MemoryEtcd):
         return result
 
 
-def test_block_that_others_fill_meanwhile_is_not_taken_for_a_full_pool() -> None:
+def test_block_that_another_client_fills_meanwhile_is_not_mistaken_for_a_full_pool() -> None:
     [pool], keys = parse_pools("10.0.0.0/8", 12), Keys("kubernetes")
     subnets = [keys.subnet(pool.subnet(place).cidr) for place in range(1024)]
     etcd = Rival(subnets[1023])

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""A description that cannot work is refused as a whole, in words that name the variable and the value."""
+"""The check of the inventory: a cluster that cannot work is refused, and the message has variable and value."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ EVIO = replace(
 
 
 def with_evio(**settings: str) -> Cluster:
-    """EVIO with another second node."""
+    """Return EVIO with other settings of its second node."""
     first, second = EVIO.nodes
     return replace(EVIO, nodes=(first, replace(second, evio=replace(second.evio, **settings))))
 
@@ -63,7 +63,7 @@ def nodes(count: int) -> tuple[Node, ...]:
         replace(GOOD, reserved_cidrs=("10.96.0.0/12",)),
     ],
 )
-def test_descriptions_that_work(cluster: Cluster) -> None:
+def test_cluster_that_can_work_is_accepted(cluster: Cluster) -> None:
     check_cluster(cluster)
 
 
@@ -109,15 +109,21 @@ def test_descriptions_that_work(cluster: Cluster) -> None:
             ),
             ["evio_host_overlay_cidr", "fd00:10::/64", "IPv4"],
         ),
-        (with_evio(host_account=""), ["evio_xmpp_host_account", "node2 has none"]),
-        (with_evio(pod_account=""), ["evio_xmpp_pod_account", "node2 has none"]),
-        (with_evio(pod_account="n2-hosts@x"), ["n2-hosts@x of node2", "evio_xmpp_host_account of node2"]),
-        (with_evio(pod_account="N1-Pods@x"), ["N1-Pods@x of node2", "evio_xmpp_pod_account of node1"]),
+        (with_evio(host_account=""), ["evio_xmpp_host_account of node2: not given"]),
+        (with_evio(pod_account=""), ["evio_xmpp_pod_account of node2: not given"]),
+        (
+            with_evio(pod_account="n2-hosts@x"),
+            ["n2-hosts@x", "evio_xmpp_host_account of node2", "evio_xmpp_pod_account of node2"],
+        ),
+        (
+            with_evio(pod_account="N1-Pods@x"),
+            ["N1-Pods@x", "evio_xmpp_pod_account of node1", "evio_xmpp_pod_account of node2"],
+        ),
         (with_evio(node_id="2"), ["NodeId", "'2'"]),
         (with_evio(node_id=node_id("kubernetes", "node1")), ["node1 and node2", "same 10 characters"]),
     ],
 )
-def test_descriptions_that_cannot_work_are_named(cluster: Cluster, words: list[str]) -> None:
+def test_cluster_that_cannot_work_is_refused_with_variable_and_value(cluster: Cluster, words: list[str]) -> None:
     with pytest.raises(EvioError) as raised:
         check_cluster(cluster)
     for word in words:
@@ -125,7 +131,7 @@ def test_descriptions_that_cannot_work_are_named(cluster: Cluster, words: list[s
     assert "\n" not in str(raised.value)
 
 
-def test_node_that_others_can_do_without_may_leave() -> None:
+def test_node_that_the_cluster_does_not_need_may_leave() -> None:
     check_leaving(GOOD, ["node2"])
 
 
@@ -134,11 +140,11 @@ def test_node_that_others_can_do_without_may_leave() -> None:
     [
         (GOOD, [], "no node is named"),
         (GOOD, ["node9"], "'node9' is not in evio_nodes, which has node1, node2"),
-        (GOOD, ["node1"], "the last node out of evio_control_plane"),
-        (replace(GOOD, control_plane=("node1", "node2")), ["node1"], "take the last relay"),
-        (replace(EVIO, control_plane=("node2",)), ["node1"], "the last host out of evio_signalling"),
+        (GOOD, ["node1"], "no node left in evio_control_plane"),
+        (replace(GOOD, control_plane=("node1", "node2")), ["node1"], "no relay left"),
+        (replace(EVIO, control_plane=("node2",)), ["node1"], "no host left in evio_signalling"),
     ],
 )
-def test_node_that_others_need_may_not_leave(cluster: Cluster, leaving: list[str], words: str) -> None:
+def test_node_that_the_cluster_needs_may_not_leave(cluster: Cluster, leaving: list[str], words: str) -> None:
     with pytest.raises(EvioError, match=words):
         check_leaving(cluster, leaving)

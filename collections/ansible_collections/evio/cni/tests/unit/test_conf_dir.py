@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The conflist gets into its directory by the one way that containerd sees, whole or not at all."""
+"""The conflist gets into its directory by a rename that containerd notices, completely or not at all."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def test_write_makes_the_file_private_and_leaves_nothing_else(tmp_path: Path) ->
     assert (tmp_path / "10-evio.conflist").stat().st_mode & 0o777 == 0o600
 
 
-def test_second_write_of_the_same_changes_nothing(tmp_path: Path) -> None:
+def test_second_write_of_the_same_conflist_changes_nothing(tmp_path: Path) -> None:
     conf_dir.write_conflist(CONFLIST, str(tmp_path))
     before = (tmp_path / "10-evio.conflist").stat()
     assert not conf_dir.write_conflist(CONFLIST, str(tmp_path))
     assert (tmp_path / "10-evio.conflist").stat().st_ino == before.st_ino
 
 
-def test_wider_mode_is_a_change(tmp_path: Path) -> None:
+def test_wrong_mode_is_corrected(tmp_path: Path) -> None:
     conf_dir.write_conflist(CONFLIST, str(tmp_path))
     (tmp_path / "10-evio.conflist").chmod(0o644)
     assert not conf_dir.is_current(CONFLIST, str(tmp_path))
@@ -33,7 +33,7 @@ def test_wider_mode_is_a_change(tmp_path: Path) -> None:
     assert (tmp_path / "10-evio.conflist").stat().st_mode & 0o777 == 0o600
 
 
-def test_temporary_file_has_a_name_no_runtime_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporary_file_has_a_name_that_no_runtime_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, str]] = []
     rename = os.rename
 
@@ -62,7 +62,7 @@ def test_failed_rename_keeps_the_old_file_and_no_temporary_one(tmp_path: Path, m
 
 
 @pytest.mark.parametrize("name", ["05-other.conflist", "10-aaa.conf", "00.json"])
-def test_competitor_that_would_win_is_refused_by_name(tmp_path: Path, name: str) -> None:
+def test_file_that_sorts_before_ours_is_refused_by_name(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("{}")
     with pytest.raises(conf_dir.ConfDirError, match=name):
         conf_dir.write_conflist(CONFLIST, str(tmp_path))
@@ -70,12 +70,12 @@ def test_competitor_that_would_win_is_refused_by_name(tmp_path: Path, name: str)
 
 
 @pytest.mark.parametrize("name", ["87-podman-bridge.conflist", "05-notes.txt", ".keep"])
-def test_files_that_cannot_win_are_left_alone(tmp_path: Path, name: str) -> None:
+def test_other_files_are_left_alone(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("{}")
     assert conf_dir.write_conflist(CONFLIST, str(tmp_path))
 
 
-def test_remove_twice(tmp_path: Path) -> None:
+def test_second_remove_does_nothing(tmp_path: Path) -> None:
     conf_dir.write_conflist(CONFLIST, str(tmp_path))
     assert conf_dir.remove_conflist(str(tmp_path))
     assert not conf_dir.remove_conflist(str(tmp_path))

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The conflist has the shape that the contract gives it."""
+"""The conflist has the keys and values that runtimes, the plugin and host-local expect."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def network(**changes: object) -> PodNetwork:
     return PodNetwork(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def test_old_and_new_runtimes_both_find_a_version_they_know() -> None:
+def test_old_and_new_runtimes_find_a_version_that_they_know() -> None:
     conflist = build_conflist(network())
     assert conflist["cniVersion"] == "1.0.0"
     assert conflist["cniVersions"] == ["0.4.0", "1.0.0", "1.1.0"]
@@ -39,7 +39,7 @@ def test_entry_has_the_reference_bridge_keys_and_ours() -> None:
     assert entry["stateDir"] == "/var/lib/evio-cni"
 
 
-def test_253_addresses_a_node() -> None:
+def test_ipv4_subnet_has_253_pod_addresses() -> None:
     [entry] = build_conflist(network())["plugins"]
     assert entry["ipam"] == {
         "type": "host-local",
@@ -56,7 +56,7 @@ def test_253_addresses_a_node() -> None:
     }
 
 
-def test_dual_stack_has_one_range_and_one_gateway_a_family() -> None:
+def test_dual_stack_has_one_range_and_one_gateway_of_each_family() -> None:
     [entry] = build_conflist(network(subnets=(IPV4, IPV6)))["plugins"]
     assert entry["gateway"] == ["10.244.3.1/24", "fd00:10:244:3::1/64"]
     assert [len(ranges) for ranges in entry["ipam"]["ranges"]] == [1, 1]

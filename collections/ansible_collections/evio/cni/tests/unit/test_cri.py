@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What the runtime answers is read right: against messages of the CRI's own generated stubs, over a real socket.
+"""The runtime's answer is decoded correctly: a server with CRI's own generated code, over a real socket.
 
-The server here stands for a container runtime; the real one is asked wherever the lab runs.
+The server is a double of a container runtime; the lab's scenarios ask the real containerd.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CONFLIST = {"name": "evio", "plugins": [{"type": "evio"}]}
 
 
 class RuntimeDouble(api_pb2_grpc.RuntimeServiceServicer):  # type: ignore[misc]
-    """Answers Status with what it is told, and notes what it was asked."""
+    """Answers Status with ``answer``, and keeps the requests."""
 
     def __init__(self) -> None:
         self.answer = api_pb2.StatusResponse()
@@ -59,7 +59,7 @@ def runtime(tmp_path: Path) -> Iterator[tuple[RuntimeDouble, str]]:
     server.stop(None).wait()
 
 
-def test_status_is_asked_with_the_details(runtime: tuple[RuntimeDouble, str]) -> None:
+def test_status_is_asked_for_in_verbose_mode(runtime: tuple[RuntimeDouble, str]) -> None:
     double, socket = runtime
     double.loads(CONFLIST)
     status = cri.network_status(socket)
@@ -67,26 +67,26 @@ def test_status_is_asked_with_the_details(runtime: tuple[RuntimeDouble, str]) ->
     assert status == cri.NetworkStatus(ready=True, message="", sources=(CONFLIST,))
 
 
-def test_network_that_is_loaded_is_not_waited_for(runtime: tuple[RuntimeDouble, str]) -> None:
+def test_await_returns_at_once_for_a_loaded_network(runtime: tuple[RuntimeDouble, str]) -> None:
     double, socket = runtime
     double.loads({"cniVersion": "0.3.1", "name": "cni-loopback"}, CONFLIST)
     cri.await_network(CONFLIST, socket, timeout=0)
 
 
-def test_older_text_of_the_same_network_is_not_loaded_yet(runtime: tuple[RuntimeDouble, str]) -> None:
+def test_older_configuration_of_the_same_network_does_not_count_as_loaded(runtime: tuple[RuntimeDouble, str]) -> None:
     double, socket = runtime
     double.loads({**CONFLIST, "plugins": []})
     with pytest.raises(cri.CriError, match="has not loaded the network 'evio'"):
         cri.await_network(CONFLIST, socket, timeout=0.2)
 
 
-def test_runtimes_reason_is_passed_on(runtime: tuple[RuntimeDouble, str]) -> None:
+def test_error_has_the_runtimes_reason(runtime: tuple[RuntimeDouble, str]) -> None:
     double, socket = runtime
     double.loads(ready=False)
     with pytest.raises(cri.CriError, match="cni plugin not initialized"):
         cri.await_network(CONFLIST, socket, timeout=0.2)
 
 
-def test_no_runtime_at_all_names_the_socket(tmp_path: Path) -> None:
+def test_error_without_a_runtime_names_the_socket(tmp_path: Path) -> None:
     with pytest.raises(cri.CriError, match=str(tmp_path)):
         cri.network_status(str(tmp_path / "none.sock"), timeout=1)

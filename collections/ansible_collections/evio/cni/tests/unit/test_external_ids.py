@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from ansible_collections.evio.cni.plugins.module_utils.cni.attachment import Attachment
 from ansible_collections.evio.cni.plugins.module_utils.ovs.external_ids import address_ids, external_ids
 
 
 def test_new_port_says_which_attachment_it_belongs_to() -> None:
-    assert external_ids("0a1b", "eth0", "evio", "0a:58:0a:f4:03:07") == {
+    assert external_ids(Attachment("evio", "0a1b", "eth0"), "0a:58:0a:f4:03:07") == {
         "evio-owner": "evio.cni",
         "evio-container": "0a1b",
         "evio-ifname": "eth0",

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Programs are switched to as a whole, keep running across an upgrade, and take no room for ever."""
+"""Installing programs: a version replaces another in one step, and old versions are removed."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_second_installation_changes_nothing(tmp_path: Path) -> None:
     assert not put(tmp_path, archive("one"))
 
 
-def test_upgrade_keeps_one_version_before(tmp_path: Path) -> None:
+def test_upgrade_keeps_the_previous_version(tmp_path: Path) -> None:
     for word in ("one", "two", "three"):
         assert put(tmp_path, archive(word))
     assert run(tmp_path) == "three"
@@ -71,7 +71,7 @@ def test_lost_launcher_is_put_back(tmp_path: Path) -> None:
     assert run(tmp_path) == "one"
 
 
-def test_broken_archive_leaves_what_was_there(tmp_path: Path) -> None:
+def test_broken_archive_leaves_the_installed_version(tmp_path: Path) -> None:
     put(tmp_path, archive("one"))
     with pytest.raises(InstallationError):
         put(tmp_path, b"no archive")

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The plugin's configuration: defaults, other names, and every bad value named with its key before anything is done."""
+"""The plugin's configuration: defaults, upstream's key names, and errors that name the key and its value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def conf(**changes: Any) -> NetConf:
     return NetConf(json.loads(json.dumps({**LEAST, **changes})))
 
 
-def test_least_configuration_gets_the_defaults() -> None:
+def test_smallest_configuration_gets_the_defaults() -> None:
     least = conf()
     assert (least.name, least.cni_version, least.ipam_type) == ("evio", "1.0.0", "host-local")
     assert (least.bridge, least.gateways, least.cluster_cidrs, least.mtu) == ("br-evio", [], [], None)
@@ -27,7 +27,7 @@ def test_least_configuration_gets_the_defaults() -> None:
     assert (least.epoch, least.dns, least.mac, least.previous) == (0, {}, None, None)
 
 
-def test_configuration_is_kept_whole_for_the_ipam_plugin() -> None:
+def test_all_keys_are_kept_for_the_ipam_plugin() -> None:
     assert conf(ipam={"type": "host-local", "x": [1]}, other={"y": None}).raw == {
         **LEAST,
         "ipam": {"type": "host-local", "x": [1]},
@@ -42,7 +42,7 @@ def test_gateways_are_one_or_a_list() -> None:
     assert conf(gateway="").gateways == []
 
 
-def test_upstreams_names_are_taken_and_ours_win() -> None:
+def test_upstreams_key_names_are_accepted_and_ours_override_them() -> None:
     upstream = conf(bridgeIPv4="10.244.3.1/24", isIPMasq=True)
     assert (upstream.gateways, upstream.ip_masq) == (["10.244.3.1/24"], True)
     ours = conf(bridgeIPv4="10.244.9.1/24", isIPMasq=True, gateway="10.244.3.1/24", ipMasq=False)
@@ -50,7 +50,7 @@ def test_upstreams_names_are_taken_and_ours_win() -> None:
 
 
 @pytest.mark.parametrize("key", ["isGateway", "isDefaultGateway"])
-def test_gateway_that_is_not_named_is_host_locals(key: str) -> None:
+def test_missing_gateway_is_the_one_of_host_local(key: str) -> None:
     ranges = [[{"subnet": "10.244.3.0/24"}], [{"subnet": "fd00:10:244:3::/64", "gateway": "fd00:10:244:3::fe"}]]
     told = ["10.244.3.1/24", "fd00:10:244:3::fe/64"]
     assert conf(ipam={"type": "host-local", "ranges": ranges}, **{key: True}).gateways == told
@@ -59,20 +59,20 @@ def test_gateway_that_is_not_named_is_host_locals(key: str) -> None:
 
 
 @pytest.mark.parametrize("ipam", [{"type": "dhcp"}, {"type": "host-local", "ranges": 5}, {"type": "x", "ranges": [[]]}])
-def test_gateway_that_nobody_names_is_missed(ipam: dict[str, Any]) -> None:
+def test_missing_gateway_without_ranges_is_an_error(ipam: dict[str, Any]) -> None:
     with pytest.raises(CniError, match="gateway: missing") as raised:
         conf(ipam=ipam, isGateway=True)
     assert raised.value.code == INVALID_CONFIG
 
 
-def test_removal_needs_no_more_than_it_uses() -> None:
+def test_removal_ignores_invalid_keys_that_it_does_not_use() -> None:
     raw = {**LEAST, "mtu": "x", "gateway": 5, "dns": [], "prevResult": 7, "bridge": None}
     kept = conf_for_removal(raw)
     assert (kept.name, kept.ipam_type, kept.raw) == ("evio", "host-local", raw)
 
 
 @pytest.mark.parametrize("mtu", [68, 1420, 65535])
-def test_mtus_of_an_ethernet_device_are_taken(mtu: int) -> None:
+def test_mtus_of_an_ethernet_device_are_accepted(mtu: int) -> None:
     assert conf(mtu=mtu).mtu == mtu
 
 
@@ -84,11 +84,11 @@ def test_mtu_that_a_tap_device_cannot_have_is_refused(mtu: int) -> None:
 
 
 @pytest.mark.parametrize("mtu", [0, None])
-def test_no_mtu_is_the_bridges(mtu: int | None) -> None:
+def test_mtu_of_zero_or_null_means_the_mtu_of_the_bridge(mtu: int | None) -> None:
     assert conf(mtu=mtu).mtu is None
 
 
-def test_mac_asked_for_by_the_runtime_wins() -> None:
+def test_mac_of_runtime_config_overrides_that_of_args() -> None:
     args = {"cni": {"mac": "02:00:00:00:00:01"}}
     assert conf(args=args).mac == "02:00:00:00:00:01"
     assert conf(args=args, runtimeConfig={"mac": "02:00:00:00:00:02"}).mac == "02:00:00:00:00:02"
@@ -107,7 +107,7 @@ def test_previous_result_is_kept() -> None:
 
 
 @pytest.mark.parametrize("previous", [{}, {"interfaces": None, "ips": None, "routes": None, "dns": None}])
-def test_what_a_previous_result_leaves_out_may_be_null(previous: dict[str, Any]) -> None:
+def test_keys_of_a_previous_result_may_be_missing_or_null(previous: dict[str, Any]) -> None:
     assert conf(prevResult=previous).previous == previous
 
 
@@ -118,7 +118,7 @@ def test_what_a_previous_result_leaves_out_may_be_null(previous: dict[str, Any])
         *("portSecurity", "stateDir", "args", "dns", "prevResult", "runtimeConfig"),
     ],
 )
-def test_null_is_as_if_it_were_not_there(key: str) -> None:
+def test_null_value_counts_as_missing(key: str) -> None:
     null, least = conf(**{key: None}), conf()
     slots = [slot for slot in NetConf.__slots__ if slot != "raw"]
     assert [getattr(null, slot) for slot in slots] == [getattr(least, slot) for slot in slots]
@@ -212,7 +212,7 @@ def test_bad_value_is_named_with_its_key(key: str, value: Any) -> None:
         ({"ipam": {"type": 7}}, "ipam.type: 7"),
     ],
 )
-def test_bad_value_inside_another_is_named(changes: dict[str, Any], words: str) -> None:
+def test_bad_nested_value_is_named(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(CniError) as raised:
         conf(**changes)
     assert raised.value.code == INVALID_CONFIG
@@ -220,17 +220,17 @@ def test_bad_value_inside_another_is_named(changes: dict[str, Any], words: str) 
 
 
 @pytest.mark.parametrize("text", ["", " ", "{", "[]", "null", "7", '"evio"', '{"name": "evio"} {}', "[" * 100_000])
-def test_what_is_no_object_is_undecodable(text: str) -> None:
+def test_input_that_is_no_json_object_is_undecodable(text: str) -> None:
     with pytest.raises(CniError) as raised:
         decode(text.encode())
     assert raised.value.code == UNDECODABLE
 
 
-def test_configuration_without_a_version_is_of_the_first() -> None:
+def test_configuration_without_a_version_has_the_first_version() -> None:
     assert NetConf({key: value for key, value in LEAST.items() if key != "cniVersion"}).cni_version == "0.1.0"
 
 
-def test_bridge_has_one_gateway_a_family() -> None:
+def test_bridge_has_at_most_one_gateway_of_each_family() -> None:
     assert conf(gateway=["10.244.3.1/24", "fd00::1/64"]).gateways == ["10.244.3.1/24", "fd00::1/64"]
     with pytest.raises(CniError, match=r"gateway: .* more than one of a family"):
         conf(gateway=["10.244.3.1/24", "10.244.4.1/24"])
@@ -246,7 +246,7 @@ def test_bridge_has_one_gateway_a_family() -> None:
         ("routes", {"dst": "0.0.0.0/0", "gw": []}),
     ],
 )
-def test_previous_result_that_makes_no_sense_is_refused(key: str, one: dict[str, Any]) -> None:
+def test_invalid_previous_result_is_refused(key: str, one: dict[str, Any]) -> None:
     with pytest.raises(CniError) as raised:
         conf(prevResult={key: [one]})
     assert raised.value.code == INVALID_CONFIG

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a node is told about its overlay, and what its agents say to each other: shapes, and what is refused."""
+"""The overlay's configuration files and the messages between agents: round trips, and what is refused."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import base64
 from dataclasses import replace
 
 import pytest
+from ansible_collections.evio.cni.plugins.module_utils.defaults import OVERLAY_MTU
 from ansible_collections.evio.cni.plugins.module_utils.overlay.endpoint import OverlayError, parse_endpoint
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config import (
+    OVERHEAD,
     OverlayConfig,
     OverlayPeer,
     PodRoutes,
@@ -51,9 +53,13 @@ CONFIG = OverlayConfig(
 ROUTES = PodRoutes(("10.244.0.0/16",), {"n1": ("10.244.0.0/24",), "n2": ("10.244.1.0/24",)})
 
 
-def test_description_comes_back_as_it_was_written() -> None:
+def test_rendered_files_are_parsed_to_the_same_values() -> None:
     assert parse_overlay(render_overlay(CONFIG)) == CONFIG
     assert parse_pod_routes(render_pod_routes(ROUTES)) == ROUTES
+
+
+def test_default_mtu_is_what_wireguard_leaves_of_ethernet() -> None:
+    assert OVERLAY_MTU == 1500 - OVERHEAD
 
 
 def test_order_of_peers_does_not_change_the_file() -> None:
@@ -61,7 +67,7 @@ def test_order_of_peers_does_not_change_the_file() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 2}', '{"schema": 1}', '{"schema": 1, "peers": 3}'])
-def test_file_of_another_shape_is_refused_by_name(text: str) -> None:
+def test_file_of_another_shape_is_refused_with_its_path(text: str) -> None:
     for parse in (parse_overlay, parse_pod_routes):
         with pytest.raises(OverlayError, match="/etc/evio/x"):
             parse(text, "/etc/evio/x")
@@ -77,13 +83,13 @@ def test_file_of_another_shape_is_refused_by_name(text: str) -> None:
         ("[2001:DB8::1]:1194", "[2001:db8::1]:1194"),
     ],
 )
-def test_endpoint_in_every_notation(text: str, endpoint: str) -> None:
+def test_endpoint_is_parsed_in_every_notation(text: str, endpoint: str) -> None:
     assert parse_endpoint(text) == endpoint
     assert parse_endpoint(endpoint) == endpoint
 
 
 @pytest.mark.parametrize("text", ["", "relay", "relay:1", "198.51.100.11:0", "198.51.100.11:x", "[::1]:70000", "1.2.3"])
-def test_endpoint_that_is_none_is_refused(text: str) -> None:
+def test_text_that_is_no_endpoint_is_refused(text: str) -> None:
     with pytest.raises(OverlayError, match="evio_public_endpoint"):
         parse_endpoint(text)
 
@@ -112,13 +118,13 @@ def test_overlay_that_cannot_work_is_refused(change: dict[str, object], words: s
         parse_overlay(render_overlay(replace(CONFIG, **change)))  # type: ignore[arg-type]
 
 
-def test_absent_members_stay_and_others_go() -> None:
+def test_peers_to_keep_stay_and_other_old_peers_go() -> None:
     existing = (peer(2), peer(3), peer(4))
     renewed = replace(peer(2), public_key=key(9))
     assert keep_peers([renewed], existing, ["n2", "n3"]) == (renewed, peer(3))
 
 
-def test_subnet_that_another_node_holds_now_is_not_kept() -> None:
+def test_subnet_that_another_node_has_now_is_not_kept() -> None:
     wanted = PodRoutes(("10.244.0.0/16",), {"n3": ("10.244.1.0/24",)})
     assert keep_subnets(wanted, ROUTES, ["n1", "n2"]).subnets == {"n1": ("10.244.0.0/24",), "n3": ("10.244.1.0/24",)}
 
@@ -134,21 +140,21 @@ SIGHTINGS = st.builds(
 
 
 @given(st.one_of(PROBES, st.lists(SIGHTINGS).map(lambda rows: Table(tuple(rows)))), st.integers(0, 1392))
-def test_message_comes_back_as_it_was_sent(message: Probe | Table, size: int) -> None:
+def test_encoded_message_is_decoded_to_the_same_value(message: Probe | Table, size: int) -> None:
     datagram = encode(message, size)
     assert len(datagram) >= size
     assert decode(datagram) == message
 
 
 @given(st.lists(SIGHTINGS, max_size=40))
-def test_tables_fit_into_the_smallest_overlay(rows: list[Sighting]) -> None:
+def test_tables_fit_into_an_overlay_mtu_of_1200(rows: list[Sighting]) -> None:
     tables = Table.split(rows)
     assert [row for table in tables for row in table.sightings] == rows
     assert all(len(table.sightings) <= ROWS_IN_A_TABLE and len(encode(table)) <= 1200 - 28 for table in tables)
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
-def test_whatever_else_arrives_is_refused(datagram: bytes) -> None:
+def test_any_other_datagram_is_refused(datagram: bytes) -> None:
     with pytest.raises(MessageError):
         decode(datagram)
 

@@ -10,7 +10,7 @@ from ansible_collections.evio.cni.plugins.filter.overlay_table import overlay_ta
 
 
 def host(name: str, *peers: dict[str, Any]) -> dict[str, Any]:
-    return {"inventory_hostname": name, "evio_overlay_reached": {"peers": list(peers)}}
+    return {"inventory_hostname": name, "__evio_reachability": {"peers": list(peers)}}
 
 
 def peer(name: str, path: str | None, rtt_ms: float | None, *, small_only: bool = False) -> dict[str, Any]:

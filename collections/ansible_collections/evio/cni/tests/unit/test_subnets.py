@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Subnets never overlap, gateways and ranges are where the contract puts them, and bad input is named."""
+"""Subnet arithmetic: subnets never overlap, gateways and ranges have their places, bad input is named."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ pools = st.one_of(
 
 
 @given(pools, st.data())
-def test_place_and_subnet_are_each_others_inverse(pool: Pool, data: st.DataObject) -> None:
+def test_index_is_the_inverse_of_subnet(pool: Pool, data: st.DataObject) -> None:
     place = data.draw(st.integers(0, pool.size - 1))
     subnet = pool.subnet(place)
     assert subnet.cidr in pool
@@ -67,13 +67,13 @@ def test_place_and_subnet_are_each_others_inverse(pool: Pool, data: st.DataObjec
 
 
 @given(pools, st.data())
-def test_two_places_never_overlap(pool: Pool, data: st.DataObject) -> None:
+def test_subnets_never_overlap(pool: Pool, data: st.DataObject) -> None:
     one, other = data.draw(st.integers(0, pool.size - 1)), data.draw(st.integers(0, pool.size - 1))
     assert ip_network(pool.subnet(one).cidr).overlaps(ip_network(pool.subnet(other).cidr)) == (one == other)
 
 
 @pytest.mark.parametrize("place", [-1, 256])
-def test_places_outside_the_pool(place: int) -> None:
+def test_index_outside_the_pool_is_refused(place: int) -> None:
     with pytest.raises(IndexError):
         parse_pool("10.244.0.0/16", 8).subnet(place)
 
@@ -127,5 +127,5 @@ def test_overlap_names_both_variables_and_values() -> None:
         ("fd00::/48", []),
     ],
 )
-def test_reserved_networks_take_every_subnet_they_touch(reserved: str, places: list[range]) -> None:
+def test_reserved_networks_take_every_subnet_that_they_overlap(reserved: str, places: list[range]) -> None:
     assert reserved_places(parse_pool("10.244.0.0/16", 8), [reserved]) == places

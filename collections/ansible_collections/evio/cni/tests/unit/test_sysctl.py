@@ -6,24 +6,28 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.kernel.sysctl import SysctlError, dotted, ensure_file
+from ansible_collections.evio.cni.plugins.module_utils.kernel.sysctl import dotted, settings_file_change
+from ansible_collections.evio.cni.plugins.module_utils.managed_file import ManagedFileError
 
 
 def test_file_is_written_kept_and_removed(tmp_path: Path) -> None:
     path = tmp_path / "sysctl.d/60-evio.conf"
-    assert ensure_file(str(path), {"net/ipv4/ip_forward": "1"}).changed
+    settings = {"net/ipv4/ip_forward": "1"}
+    settings_file_change(str(path), settings).apply()
     assert path.read_text().endswith("\nnet.ipv4.ip_forward = 1\n")
     assert path.stat().st_mode & 0o777 == 0o644
-    assert not ensure_file(str(path), {"net/ipv4/ip_forward": "1"}).changed
-    assert ensure_file(str(path), {}).changed
+    assert not settings_file_change(str(path), settings).changed
+    removal = settings_file_change(str(path), {})
+    assert removal.changed
+    removal.apply()
     assert not path.exists()
-    assert not ensure_file(str(path), {}).changed
+    assert not settings_file_change(str(path), {}).changed
 
 
-def test_error_names_the_file_whose_directory_is_none(tmp_path: Path) -> None:
+def test_error_names_the_file_whose_directory_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "sysctl.d").write_text("")
-    with pytest.raises(SysctlError, match=r"cannot read .*60-evio\.conf"):
-        ensure_file(str(tmp_path / "sysctl.d/60-evio.conf"), {"net/ipv4/ip_forward": "1"})
+    with pytest.raises(ManagedFileError, match=r"cannot read .*60-evio\.conf"):
+        settings_file_change(str(tmp_path / "sysctl.d/60-evio.conf"), {"net/ipv4/ip_forward": "1"})
 
 
 def test_setting_of_an_interface_with_a_dot_is_named_as_sysctl_reads_it() -> None:

@@ -1,33 +1,24 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The claims on a pool's subnets: what is kept in etcd, under which keys, and who gets which subnet next.
+"""The types of the node subnet registry: pool configuration, requests, claims, released subnets, and errors.
 
-Pure: it reads a snapshot and says what should be claimed; registry makes it so in etcd.
-
-Below ``/evio/<cluster>/``: ``pool`` holds the pool's shape, ``nodes/<name>`` a node's claim, ``subnets/<address>`` who
-has the subnet, ``released/<address>`` who had it last where nobody has. Addresses are padded with zeros, so that the
-order of keys is the order of subnets, and a range of keys is a range of subnets.
+Pure. ``allocator`` decides which node gets which subnet, ``registry`` reads and writes etcd, ``schema`` has the keys.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import EvioError
 from ..subnets import NodeSubnet, Pool
 
-QUARANTINE = 3600.0
-"""Seconds for which a released subnet is given to no other node."""
-_NODE_NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$")
-
 
 class ClaimError(EvioError):
-    """The claim cannot be made; the message names node, subnet and owner."""
+    """A subnet cannot be claimed; the message names the node, the subnet and its owner."""
 
 
 class LostClaimError(ClaimError):
-    """Nodes are set up with claims that etcd does not have; ``lost`` says for each of them why not."""
+    """Nodes are set up with claims that etcd does not have. ``lost`` maps each of these nodes to the reason."""
 
     def __init__(self, message: str, lost: Mapping[str, str]) -> None:
         super().__init__(message)
@@ -35,23 +26,24 @@ class LostClaimError(ClaimError):
 
 
 class ExhaustedError(ClaimError):
-    """None of the places that were searched is free."""
+    """No subnet is free in the places that were searched."""
 
 
 @dataclass(frozen=True)
 class PoolConfig:
-    """What the registry is told about the pod network, the same for all nodes."""
+    """The pod network as the registry stores it; the same for all nodes."""
 
     pools: tuple[Pool, ...]
+    """At most one pool per family."""
     reserved: tuple[str, ...] = ()
-    """Networks that no node is given."""
+    """Networks (CIDR) from which no node gets a subnet."""
     pins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By node: the subnets that are kept for it."""
+    """Subnets that are kept for a node, by the node's name."""
 
 
 @dataclass(frozen=True)
 class LocalClaim:
-    """The claim that a node is set up with: its pods have addresses of these subnets."""
+    """The claim that a node's conflist was written from: its pods have addresses of these subnets."""
 
     cidrs: tuple[str, ...]
     epoch: int
@@ -60,90 +52,100 @@ class LocalClaim:
 
 @dataclass(frozen=True)
 class Request:
-    """What is wanted for one node."""
+    """The request to claim subnets for one node, one of each pool."""
 
     node: str
     machine_id: str
     pin: tuple[str, ...] = ()
-    """Subnets that the node shall have and no others, at most one a family."""
+    """The subnets that the node must get, at most one of each pool. Empty: any free subnet."""
     replaced: bool = False
-    """The operator says that this machine has taken the place of the one that made the claim."""
+    """The operator confirms that this machine has replaced the machine that made the node's claim."""
     configured: LocalClaim | None = None
-    """What the node is set up with: a claim that etcd does not have is refused, not silently made anew."""
+    """The claim that the node is set up with. If etcd does not have it, the request is refused."""
     restore: bool = False
-    """The operator says that the node shall claim again what it is set up with: etcd has lost it."""
+    """The operator confirms that etcd has lost the claim in ``configured``, and that it is to be claimed again."""
 
     def pins(self) -> tuple[str, ...]:
-        """Its pins, and what it is set up with where that is to be restored."""
+        """Return the pinned subnets, and those to be restored."""
         restored = self.configured.cidrs if self.restore and self.configured else ()
         return tuple(dict.fromkeys((*self.pin, *restored)))
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A node's subnets. ``epoch`` is etcd's revision at which they were claimed, 0 before that is known."""
+    """The subnets that a node has."""
 
     node: str
     machine_id: str
+    """Of the machine that made the claim (machine-id(5))."""
     cidrs: tuple[str, ...]
     claimed: float
-    """Seconds since 1970."""
+    """Time of the last change, in seconds since 1970."""
     epoch: int = 0
+    """etcd's revision at the last change; 0 before the claim is written."""
 
 
 @dataclass(frozen=True)
 class Released:
-    """A subnet that nobody has now."""
+    """A subnet that no node has now, but that a node has had."""
 
     node: str
+    """The last owner."""
     released: float
-    """Seconds since 1970."""
+    """Time of the release, in seconds since 1970."""
+
+    def quarantine_left(self, now: float, quarantine: float) -> float:
+        """Return for how many more seconds another node cannot get the subnet; 0 when its quarantine is over."""
+        return max(0.0, self.released + quarantine - now)
 
 
 @dataclass(frozen=True)
 class Search:
-    """Where a pool is searched for free subnets: places, and which of them are claimed."""
+    """The part of a pool in which to look for free subnets."""
 
     places: tuple[range, ...]
+    """Indexes into the pool (``Pool.subnet``)."""
     occupied: frozenset[int]
+    """The indexes among ``places`` whose subnets are claimed."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What is kept for a cluster, wholly or as far as it was looked at."""
+    """What etcd holds for a cluster at one revision: all of it, or the part that was read."""
 
-    shape: PoolConfig | None = None
+    pool_config: PoolConfig | None = None
+    """None before the first claim."""
     claims: Mapping[str, Claim] = field(default_factory=dict)
-    """By node."""
+    """By the node's name."""
     released: Mapping[str, Released] = field(default_factory=dict)
-    """By subnet; always wholly."""
+    """By subnet; always complete."""
     revisions: Mapping[str, int] = field(default_factory=dict)
-    """The mod revision of the keys of shape and claims."""
+    """The mod_revision of each key that was read."""
     revision: int = 0
-    """etcd's when it was read."""
+    """etcd's revision at the read."""
     holders: Mapping[str, str] = field(default_factory=dict)
-    """Who has a subnet, for those that were asked about by themselves."""
+    """The owners of the subnets that were looked up one by one, by subnet."""
 
     def owners(self) -> dict[str, str]:
-        """Who has each claimed subnet that is known of."""
+        """Return the owner of each claimed subnet in the snapshot, by subnet."""
         return {**self.holders, **{cidr: claim.node for claim in self.claims.values() for cidr in claim.cidrs}}
 
     def search(self, pool: Pool) -> Search:
-        """The whole pool, for a snapshot that has every claim."""
+        """Return a search of the whole pool. The snapshot must have all claims."""
         occupied = frozenset(pool.index(cidr) for cidr in self.owners() if cidr in pool)
         return Search((range(pool.size),), occupied)
 
 
 def describe(pools: Sequence[Pool]) -> str:
-    """Pools in words: ``10.244.0.0/16 with 8 node bits``."""
+    """Return pools as text for messages and diffs: ``10.244.0.0/16 with 8 node bits``."""
     return " and ".join(f"{pool.pod_cidr} with {pool.node_bits} node bits" for pool in pools) or "no pool"
 
 
 def table(claims: Iterable[Claim]) -> dict[str, str]:
-    """Claims as a diff shows them: node to its subnets."""
+    """Return claims as a diff shows them: the subnets as text, by the node's name."""
     return {claim.node: ", ".join(claim.cidrs) for claim in sorted(claims, key=lambda claim: claim.node)}
 
 
 def subnets_of(claim: Claim) -> tuple[NodeSubnet, ...]:
-    """The claim's subnets as the other rooms take them."""
+    """Return the claim's subnets."""
     return tuple(NodeSubnet(cidr) for cidr in claim.cidrs)

@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What upstream's generator has left in etcd: which subnets are in use by its keys alone, for they name no owner.
+"""Read the keys that upstream's configuration generator left in etcd. They tell which subnets are in use, not by whom.
 
-Pure. Whose they become, and what is done about the others, is the subject of pool_changes.
+Pure. ``reshape`` turns these subnets into claims, or reserves them.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ from ipaddress import ip_address, summarize_address_range
 from .model import ClaimError
 
 UPSTREAM_PREFIX = "/evpn/"
-"""Below it: ``<first pod's address>,<last one>,<bridge's address>/<prefix length of the whole pod network>``."""
+"""Its keys are ``/evpn/<first pod address>,<last pod address>,<bridge address>/<prefix length of the pod network>``."""
+
 _LOCK = "evio-lock"
+"""The generator's lock, the only other key below the prefix."""
 
 
 def parse_upstream_keys(keys: Iterable[str]) -> dict[str, str]:
-    """The subnet of each key, by subnet. Raises ClaimError for a key that upstream does not write."""
+    """Return the keys by their subnets. Raises ClaimError for a key that upstream does not write."""
     return {_subnet(key): key for key in sorted(keys) if not key.removeprefix(UPSTREAM_PREFIX).startswith(_LOCK)}
 
 
 def _subnet(key: str) -> str:
-    """The bridge has the first address behind the subnet's own, the last pod the one before its last."""
+    """Return the subnet of a key: its bridge has the first host address, its last pod the last."""
     try:
         _first, last, bridge = key.removeprefix(UPSTREAM_PREFIX).partition("/")[0].split(",")
         low, high = ip_address(int(ip_address(bridge)) - 1), ip_address(int(ip_address(last)) + 1)

@@ -22,7 +22,7 @@ class Attachment(tuple[str, str, str]):
     __slots__ = ()
 
     def __new__(cls, network: str, container_id: str, ifname: str) -> Self:
-        """Name an attachment; whether the names are valid is told by ``is_valid``."""
+        """Name an attachment, without checking the names: ``is_valid`` does that."""
         return tuple.__new__(cls, (network, container_id, ifname))
 
     @property

@@ -1,9 +1,9 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The directory a container runtime reads its CNI configuration from: putting our file there so that it is loaded.
+"""The directory from which the container runtime reads its CNI configuration: put our conflist there, or remove it.
 
-containerd reloads on writes and on renames *inside* the directory only: a file moved in from elsewhere, as Ansible's
-copy and template do it, is never seen. So the file is renamed in the directory itself (whole_file), from a name that no
-runtime reads. What is in the file is conflist's subject, whether the runtime took it cri's.
+containerd reloads after a write or a rename *inside* this directory, but it does not see a file that is moved in from
+elsewhere, as Ansible's copy and template do. So the file gets a temporary name in the directory itself, one that no
+runtime reads, and is renamed. ``conflist`` has the file's content; ``cri`` asks whether the runtime has loaded it.
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ from pathlib import Path
 from typing import Any
 
 from .. import paths
-from ..atomic_file import write_atomic
+from ..atomic_file import read_text, write_atomic
 from ..errors import EvioError
 
 MODE = 0o600
+"""Of the conflist."""
+
 _CONFIG_SUFFIXES = (".conf", ".conflist", ".json")
 
 
 class ConfDirError(EvioError):
-    """The conflist cannot be put in place, or would not be the one that is read."""
+    """The conflist cannot be read, written or removed, or the runtime would read another file instead."""
 
 
 def render(conflist: dict[str, Any]) -> str:
-    """The file's text: stable, so that equal configurations are equal bytes."""
+    """Return the file's text; the same conflist always gives the same text."""
     return json.dumps(conflist, indent=2) + "\n"
 
 
 def read_conflist(directory: str = paths.CNI_CONF_DIR) -> str | None:
-    """The text of our file as it is, or None where there is none."""
+    """Return the text of our conflist in this directory; None if there is none. Raises ConfDirError."""
     try:
-        return (Path(directory) / paths.CONFLIST_NAME).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
+        return read_text(Path(directory) / paths.CONFLIST_NAME)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfDirError(f"cannot read {directory}/{paths.CONFLIST_NAME}: {error}") from error
 
 
 def is_current(conflist: dict[str, Any], directory: str = paths.CNI_CONF_DIR) -> bool:
-    """Whether our file is there with this very text and mode 0600."""
+    """Return whether our conflist is in the directory, with this content and mode 0600. Raises ConfDirError."""
     if read_conflist(directory) != render(conflist):
         return False
     return (Path(directory) / paths.CONFLIST_NAME).stat().st_mode & 0o777 == MODE
 
 
 def refuse_competitors(directory: str = paths.CNI_CONF_DIR) -> None:
-    """Raise ConfDirError if another file sorts before ours: the runtime takes the first by name and never ours."""
+    """Raise ConfDirError if the name of another file sorts before ours: the runtime reads only the first file."""
     try:
         names = os.listdir(directory)
     except FileNotFoundError:
@@ -62,9 +62,9 @@ def refuse_competitors(directory: str = paths.CNI_CONF_DIR) -> None:
 
 
 def write_conflist(conflist: dict[str, Any], directory: str = paths.CNI_CONF_DIR) -> bool:
-    """Put the conflist in place as one step that the runtime notices; False if it was there already.
+    """Put the conflist in place so that the runtime notices. Return False if it was in place already.
 
-    Raises ConfDirError, with the old file still in place, if the directory cannot be written or a competitor would win.
+    Raises ConfDirError, with the old file still in place, if the file cannot be written, or if refuse_competitors does.
     """
     refuse_competitors(directory)
     if is_current(conflist, directory):
@@ -78,7 +78,7 @@ def write_conflist(conflist: dict[str, Any], directory: str = paths.CNI_CONF_DIR
 
 
 def remove_conflist(directory: str = paths.CNI_CONF_DIR) -> bool:
-    """Take our file away; False if there was none."""
+    """Remove our conflist. Return False if there was none. Raises ConfDirError."""
     try:
         (Path(directory) / paths.CONFLIST_NAME).unlink()
     except FileNotFoundError:

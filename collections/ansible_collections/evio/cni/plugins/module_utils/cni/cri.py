@@ -1,7 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What the container runtime says of its network, over CRI v1 (RuntimeService.Status): has it loaded our conflist?
+"""Ask the container runtime whether it has loaded our conflist, with the call RuntimeService.Status of CRI v1.
 
-The one call needs five fields of two messages, which are read here off the protobuf wire; nodes need grpc and no stubs.
+This one call needs only a few fields of its answer. They are decoded here, so that nodes need grpc but no generated
+code (protobuf.dev, "Encoding").
 """
 
 from __future__ import annotations
@@ -15,9 +16,14 @@ from typing import Any
 from ..errors import EvioError
 
 CONTAINERD = "/run/containerd/containerd.sock"
+"""containerd's socket."""
+
 _STATUS = "/runtime.v1.RuntimeService/Status"
 _VERBOSE_REQUEST = b"\x08\x01"
-"""StatusRequest{verbose: true}: containerd then tells the configuration it has loaded."""
+"""StatusRequest{verbose: true}: containerd's answer then has the configuration that it has loaded."""
+
+_PAUSE = 0.1
+"""Seconds between two calls."""
 
 
 class CriError(EvioError):
@@ -26,17 +32,20 @@ class CriError(EvioError):
 
 @dataclass(frozen=True)
 class NetworkStatus:
-    """The runtime's NetworkReady condition, and the sources of the networks it has loaded, as the files had them."""
+    """The state of the runtime's network."""
 
     ready: bool
+    """Its condition NetworkReady."""
     message: str
+    """Why it is not ready."""
     sources: tuple[Any, ...]
+    """The conflists that it has loaded, as the files had them."""
 
 
 def network_status(socket: str = CONTAINERD, *, timeout: float = 5.0) -> NetworkStatus:
-    """Ask once; timeout in seconds. Raises CriError if the runtime cannot be asked."""
+    """Return the runtime's status; ``timeout`` is in seconds. Raises CriError if it does not answer."""
     try:
-        import grpc
+        import grpc  # Rare, and 100 ms: only nodes with a container runtime ask.
     except ImportError as error:
         raise CriError("asking the container runtime needs grpc: install the package python3-grpcio") from error
     with grpc.insecure_channel(f"unix://{socket}") as channel:
@@ -49,7 +58,7 @@ def network_status(socket: str = CONTAINERD, *, timeout: float = 5.0) -> Network
 
 
 def await_network(conflist: dict[str, Any], socket: str = CONTAINERD, *, timeout: float = 10.0) -> None:
-    """Return once the runtime has loaded this very conflist and calls its network ready; timeout in seconds."""
+    """Wait until the runtime has loaded this conflist and its network is ready. Raises CriError after ``timeout`` s."""
     deadline = time.monotonic() + timeout
     while True:
         status = network_status(socket)
@@ -61,7 +70,7 @@ def await_network(conflist: dict[str, Any], socket: str = CONTAINERD, *, timeout
                 f"the container runtime at {socket} has not loaded the network {conflist['name']!r} "
                 f"after {timeout:g} s: {found}"
             )
-        time.sleep(0.1)
+        time.sleep(_PAUSE)
 
 
 def _parse_status(answer: bytes) -> NetworkStatus:
@@ -96,7 +105,10 @@ def _name(source: Any) -> str:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    """The fields of a protobuf message: numbers as int, everything with a length as bytes."""
+    """Yield number and value of each field of a protobuf message: an int, or bytes for types with a length.
+
+    Raises CriError for other types, which the messages of CRI do not have.
+    """
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)
@@ -109,10 +121,11 @@ def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
             yield number, message[at : at + length]
             at += length
         else:
-            raise CriError(f"the container runtime's answer has a field of unknown kind {wire_type}")
+            raise CriError(f"the container runtime's answer has a field of unknown type {wire_type}")
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
+    """Return the variable-length integer at this index, and the index after it."""
     value = shift = 0
     while True:
         byte = message[at]

@@ -1,8 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""etcd, as far as this product needs it: one transaction, with a deadline, against any of several members.
+"""etcd's transactions, with a deadline and against any of several members. This file hides the library etcd3.
 
-Hides the client library (etcd3, from the distribution) behind ``txn(compare, success, failure)``, and turns what goes
-wrong into one sentence. What is kept in etcd is the subject of claims and registry.
+``access`` has the members' addresses and TLS; what is stored in etcd is up to ``claims``.
 """
 
 from __future__ import annotations
@@ -10,54 +9,36 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import socket
-import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
 
 from ..errors import EvioError
+from .access import Access, EtcdError, Member, diagnose, parse_endpoint
 
 MAX_TXN_OPS = 128
-"""etcd's default --max-txn-ops: of the compares, and of the operations of each branch."""
+"""etcd's default of --max-txn-ops: the most compares, and the most operations of each branch."""
+
 _LARGEST_ANSWER = 64 << 20
-"""Bytes; gRPC's own default of 4 MiB is less than a pool of 65 536 claims."""
-_ABOUT_THE_USER = ("authentication failed", "user name is empty")
-"""In messages of etcd whose code is about something else."""
+"""Bytes. gRPC's own limit of 4 MiB is too low for a pool of 65 536 claims."""
 
-
-class EtcdError(EvioError):
-    """etcd refused, or could not be asked in time; nothing is known to have changed."""
-
-
-@dataclass(frozen=True)
-class Access:
-    """How etcd is reached: URLs of its members, and files (PEM) or a user's name for who we are."""
-
-    endpoints: tuple[str, ...]
-    ca_cert: str | None = None
-    client_cert: str | None = None
-    client_key: str | None = None
-    user: str | None = None
-    password: str | None = field(default=None, repr=False)
-    timeout: float = 5.0
-    """Seconds that one call to one member may take."""
+_MESSAGES_ABOUT_THE_USER = ("authentication failed", "user name is empty")
+"""Parts of messages about the user that etcd sends with another status code than UNAUTHENTICATED."""
 
 
 @dataclass(frozen=True)
 class Compare:
-    """Holds if the key's revision is this; ``create`` or ``mod`` 0 means that the key is not there."""
+    """The condition that a key has this revision; 0 means that the key does not exist."""
 
     key: str
     revision: int
     kind: str = "mod"
-    """``mod`` or ``create``."""
+    """Which revision of the key: ``mod`` or ``create``."""
 
 
 @dataclass(frozen=True)
 class UnchangedSince:
-    """Holds if no key that starts with this was written after this revision; that one was deleted is not noticed."""
+    """The condition that no key with this prefix was written after this revision. It does not notice deleted keys."""
 
     prefix: str
     revision: int
@@ -65,27 +46,33 @@ class UnchangedSince:
 
 @dataclass(frozen=True)
 class Put:
+    """Write a key."""
+
     key: str
     value: str
 
 
 @dataclass(frozen=True)
 class Delete:
+    """Delete a key, if it exists."""
+
     key: str
 
 
 @dataclass(frozen=True)
 class Get:
-    """One key; with ``prefix`` all that start with it, with ``end`` all from it to before that; ordered by bytes.
+    """Read a key, all keys that start with it (``prefix``), or all keys from it up to but without ``end``.
 
-    ``keys_only`` leaves the values empty, ``count_only`` asks for their number and nothing else.
+    Keys come in the order of their bytes.
     """
 
     key: str
     prefix: bool = False
     end: str | None = None
     keys_only: bool = False
+    """Leave the values empty."""
     count_only: bool = False
+    """Return only the number of keys."""
 
 
 Condition: TypeAlias = "Compare | UnchangedSince"
@@ -94,6 +81,8 @@ Operation: TypeAlias = "Put | Delete | Get"
 
 @dataclass(frozen=True)
 class KeyValue:
+    """A key that was read."""
+
     key: str
     value: str
     create_revision: int
@@ -102,19 +91,23 @@ class KeyValue:
 
 @dataclass(frozen=True)
 class TxnResult:
-    """``ranges`` has one list for each Get of the branch that was taken, in their order; ``counts`` their numbers."""
+    """The answer to a transaction."""
 
     succeeded: bool
+    """Whether all conditions held."""
     revision: int
+    """etcd's revision after the transaction."""
     ranges: tuple[tuple[KeyValue, ...], ...]
+    """The keys of each Get of the branch that was taken, in the order of the Gets."""
     counts: tuple[int, ...]
+    """The number of keys of each Get."""
 
 
 class Etcd:
-    """A connection to whichever member answers first; a context manager."""
+    """Connections to etcd's members, opened at the first call; a context manager."""
 
     def __init__(self, access: Access) -> None:
-        """Raises EtcdError for a URL or a file that cannot be used; connects only when it is asked."""
+        """Raises EtcdError for a URL or a file that cannot be used."""
         if not access.endpoints:
             raise EtcdError("etcd: no endpoint given")
         self._access = access
@@ -131,29 +124,28 @@ class Etcd:
     def txn(
         self, compare: Sequence[Condition], success: Sequence[Operation], failure: Sequence[Operation] = ()
     ) -> TxnResult:
-        """One transaction on the first member that answers.
+        """Do one transaction on the first member that answers.
 
-        A member that fails after it was asked may have committed: the next one is asked the same, so the compares must
-        make a second commit impossible. Raises EtcdError when no member answers in its time, or when one refuses.
+        A member that fails during the call may have committed all the same, and the next member is asked to do the
+        transaction again: the conditions must make a second commit impossible. Raises EtcdError if no member answers
+        in time, or if one refuses.
         """
         library = _load_library()
         request = library.etcdrpc.TxnRequest(
-            compare=[_encode_compare(library, one) for one in compare],
-            success=[_encode_operation(library, one) for one in success],
-            failure=[_encode_operation(library, one) for one in failure],
+            compare=[_encode_compare(library, condition) for condition in compare],
+            success=[_encode_operation(library, operation) for operation in success],
+            failure=[_encode_operation(library, operation) for operation in failure],
         )
         failures = []
         for member in self._members:
             try:
-                answer = self._call(library, member, request)
+                return _decode(self._call(library, member, request))
             except _UnreachableError as unreachable:
                 failures.append(f"{member.url} {unreachable}")
-                continue
-            return _decode(answer)
         raise EtcdError("etcd: " + "; ".join(failures))
 
     def _call(self, library: Any, member: Member, request: Any) -> Any:
-        import grpc
+        import grpc  # Not before _load_library: it reads the environment when it is imported.
 
         try:
             client = self._client(library, member)
@@ -165,9 +157,9 @@ class Etcd:
             )
         except grpc.RpcError as error:
             self._clients.pop(member.url, None)
-            raise self._judge(member, error.code(), str(error.details())) from None
+            raise self._error(member, error.code(), str(error.details())) from None
         except library.Etcd3Exception as error:
-            raise self._judge(member, None, str(error) or type(error).__name__) from None
+            raise self._error(member, None, str(error) or type(error).__name__) from None
 
     def _client(self, library: Any, member: Member) -> Any:
         if member.url not in self._clients:
@@ -189,18 +181,19 @@ class Etcd:
             self._clients[member.url] = client
         return self._clients[member.url]
 
-    def _judge(self, member: Member, code: Any, details: str) -> EvioError:
+    def _error(self, member: Member, code: Any, details: str) -> EvioError:
+        """Return the error that says what went wrong: _UnreachableError if another member may be able to answer."""
         name = code.name if code is not None else ""
         if name == "RESOURCE_EXHAUSTED" or "database space exceeded" in details:
             return EtcdError(
                 f"etcd: {member.url} takes no writes, its space is used up ({details}); compact and defragment it, "
                 "then clear the alarm with `etcdctl alarm disarm`"
             )
-        if name in ("UNAUTHENTICATED", "PERMISSION_DENIED") or any(words in details for words in _ABOUT_THE_USER):
-            who = (
-                f"refuses the user {self._access.user!r}" if self._access.user else "asks for a user, and none is given"
-            )
-            return EtcdError(f"etcd: {member.url} {who}: {details}")
+        is_about_the_user = any(words in details for words in _MESSAGES_ABOUT_THE_USER)
+        if name in ("UNAUTHENTICATED", "PERMISSION_DENIED") or is_about_the_user:
+            user = self._access.user
+            problem = f"refuses the user {user!r}" if user else "asks for a user, and none is given"
+            return EtcdError(f"etcd: {member.url} {problem}: {details}")
         if name == "INVALID_ARGUMENT":
             return EtcdError(f"etcd: {member.url} refuses the request: {details}")
         if name == "DEADLINE_EXCEEDED":
@@ -209,98 +202,19 @@ class Etcd:
 
 
 class _UnreachableError(EvioError):
-    """One member cannot be used now; another may."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """One member as it is reached."""
-
-    url: str
-    host: str
-    port: int
-    tls: bool
-
-
-def parse_endpoint(endpoint: str, access: Access) -> Member:
-    """A member's URL and the files it needs. Raises EtcdError for what cannot be used."""
-    parts = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
-    try:
-        port = parts.port or 2379
-    except ValueError:
-        port = 0
-    if parts.scheme not in ("http", "https") or not parts.hostname or not port:
-        raise EtcdError(f"etcd: {endpoint!r} is not the URL of a member; it looks like https://10.10.0.1:2379")
-    member = Member(endpoint, parts.hostname, port, parts.scheme == "https")
-    if member.tls:
-        if not access.ca_cert:
-            raise EtcdError(f"etcd: {endpoint} needs the CA's certificate, and none is given")
-        if bool(access.client_cert) != bool(access.client_key):
-            raise EtcdError(
-                "etcd: a client certificate needs its key, and a key its certificate; one of them is not given"
-            )
-        for path in filter(None, (access.ca_cert, access.client_cert, access.client_key)):
-            if not os.access(path, os.R_OK):
-                raise EtcdError(f"etcd: cannot read {path}; it is needed to talk to {endpoint}")
-    return member
-
-
-def diagnose(member: Member, access: Access) -> str | None:
-    """Why a member cannot be reached, in words: gRPC says of most causes only that it failed to connect."""
-    timeout = min(access.timeout, 2.0)
-    try:
-        with socket.create_connection((member.host, member.port), timeout=timeout) as plain:
-            if not member.tls:
-                return None
-            with tls_context(access).wrap_socket(plain, server_hostname=member.host) as secured:
-                return _refusal(secured, access)
-    except ssl.SSLCertVerificationError as error:
-        return f"shows a certificate that {access.ca_cert} does not vouch for: {error.verify_message}"
-    except ssl.SSLError as error:
-        return f"breaks off the TLS handshake: {error.reason or error}"
-    except TimeoutError:
-        return f"did not answer within {timeout:g} s"
-    except ConnectionRefusedError:
-        return "refuses connections: is etcd running there?"
-    except OSError as error:
-        return f"cannot be reached: {error.strerror or error}"
-
-
-def tls_context(access: Access) -> ssl.SSLContext:
-    """What both sides show each other. Raises OSError for files that hold no certificate."""
-    context = ssl.create_default_context(cafile=access.ca_cert)
-    # Python 3.13 asks for extensions that an older kubeadm's certificates do not have.
-    context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
-    if access.client_cert:
-        context.load_cert_chain(access.client_cert, access.client_key)
-    return context
-
-
-def _refusal(secured: ssl.SSLSocket, access: Access) -> str | None:
-    """TLS 1.3 tells of a refused client certificate only after the handshake, as an alert or by ending."""
-    try:
-        secured.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-        if secured.recv(1):
-            return None
-        reason = "it ends the connection after the handshake"
-    except TimeoutError:
-        raise
-    except OSError as error:
-        reason = str(getattr(error, "reason", "") or error.strerror or error).lower().replace("_", " ")
-    shown = f"the client certificate {access.client_cert}" if access.client_cert else "a client without a certificate"
-    return f"refuses {shown}: {reason}"
+    """One member did not answer; another may."""
 
 
 def _load_library() -> Any:
-    # etcd3's generated code works with protobuf 4 and later only in its Python implementation, the slow one.
+    # With protobuf 4 and later, etcd3's generated code works only with protobuf's Python implementation.
     with contextlib.suppress(Exception):
         if int(str(importlib.import_module("google.protobuf").__version__).partition(".")[0]) >= 4:
             os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
-        import etcd3
+        import etcd3  # Missing on most hosts: this file must be importable without it.
     except Exception as error:
-        # Not only ImportError: a protobuf that does not fit raises TypeError.
+        # Not only ImportError: a protobuf version that does not fit raises TypeError.
         raise EtcdError(f"talking to etcd needs the library etcd3: install python3-etcd3 ({error})") from error
     return etcd3
 
@@ -330,21 +244,22 @@ def _encode_operation(library: Any, operation: Operation) -> Any:
         return rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=operation.key.encode()))
     key = operation.key.encode()
     end = _prefix_end(key) if operation.prefix else (operation.end or "").encode()
-    asked = rpc.RangeRequest(key=key, range_end=end, keys_only=operation.keys_only, count_only=operation.count_only)
-    return rpc.RequestOp(request_range=asked)
+    get = rpc.RangeRequest(key=key, range_end=end, keys_only=operation.keys_only, count_only=operation.count_only)
+    return rpc.RequestOp(request_range=get)
 
 
 def _prefix_end(key: bytes) -> bytes:
+    """Return the end of the range of all keys that start with this one (etcd's API: the last byte plus one)."""
     return key[:-1] + bytes([key[-1] + 1])
 
 
 def _decode(answer: Any) -> TxnResult:
-    found = [r.response_range for r in answer.responses if r.WhichOneof("response") == "response_range"]
+    responses = [op.response_range for op in answer.responses if op.WhichOneof("response") == "response_range"]
     ranges = tuple(
         tuple(
             KeyValue(pair.key.decode(), pair.value.decode(), pair.create_revision, pair.mod_revision)
-            for pair in one.kvs
+            for pair in response.kvs
         )
-        for one in found
+        for response in responses
     )
-    return TxnResult(answer.succeeded, answer.header.revision, ranges, tuple(one.count for one in found))
+    return TxnResult(answer.succeeded, answer.header.revision, ranges, tuple(response.count for response in responses))

@@ -1,35 +1,37 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Whether etcd answers and takes us for whom we say we are: one look before anything is changed.
+"""Ask etcd's members for their health and version, before anything is changed on a node.
 
-By its own pages over HTTPS, with nothing but the standard library: on a host that nothing is installed on yet, too.
+Over HTTPS with the standard library alone: a host on which nothing is installed yet can ask, too.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
-import ssl
 import time
 from dataclasses import dataclass
 
-from .client import Access, EtcdError, Member, diagnose, parse_endpoint, tls_context
+from .access import Access, EtcdError, Member, diagnose, parse_endpoint, tls_context
 
 _PAUSE = 0.2
-"""Seconds between two looks at an etcd that does not answer yet."""
+"""Seconds between two tries while etcd does not answer yet."""
 
 
 @dataclass(frozen=True)
 class Health:
-    """What one member says of itself."""
+    """The state of one member."""
 
     endpoint: str
     version: str
     is_healthy: bool
-    """It has a leader and takes writes."""
+    """Whether it has a leader and takes writes."""
 
 
 def ask_health(access: Access) -> tuple[Health, ...]:
-    """Of every member that answers. Raises EtcdError if none does, in words for each."""
+    """Return the health of each member that answers.
+
+    Raises EtcdError if no member answers, with the reason for each, or if none of those that answer is healthy.
+    """
     found, failures = [], []
     for endpoint in access.endpoints:
         member = parse_endpoint(endpoint, access)
@@ -50,7 +52,7 @@ def ask_health(access: Access) -> tuple[Health, ...]:
 
 
 def await_health(access: Access, wait: float) -> tuple[Health, ...]:
-    """The same of an etcd that is about to start: asked again until it answers, for this many seconds at most."""
+    """Return what ask_health returns, but ask an etcd that is about to start again, for up to ``wait`` seconds."""
     deadline = time.monotonic() + wait
     while True:
         try:
@@ -64,8 +66,9 @@ def await_health(access: Access, wait: float) -> tuple[Health, ...]:
 def _get(member: Member, access: Access, path: str) -> dict[str, object]:
     connection: http.client.HTTPConnection
     if member.tls:
-        context: ssl.SSLContext = tls_context(access)
-        connection = http.client.HTTPSConnection(member.host, member.port, timeout=access.timeout, context=context)
+        connection = http.client.HTTPSConnection(
+            member.host, member.port, timeout=access.timeout, context=tls_context(access)
+        )
     else:
         connection = http.client.HTTPConnection(member.host, member.port, timeout=access.timeout)
     try:

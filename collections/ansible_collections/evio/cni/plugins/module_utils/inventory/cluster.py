@@ -1,52 +1,52 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""A cluster's description as the inventory gives it: checked as a whole before anything is changed anywhere.
+"""The cluster as the inventory describes it: checked as a whole before any node is changed.
 
-Pure. Subnet arithmetic is left to subnets; what a backend makes of the description to evio_config and overlay_config.
+Pure. Subnet arithmetic is subnets' subject; what a backend makes of the description is overlay's.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from ..errors import EvioError
-from ..mtu import LEAST_MTU_IPV6
+from ..mtu import LEAST_OVERLAY_MTU, MOST_OVERLAY_MTU
+from ..names import is_node_name
+from ..overlay.edgevpn.accounts import refuse_shared_accounts
 from ..overlay.edgevpn.config import check_node_ids, check_overlay_ids, node_id
 from ..overlay.endpoint import OverlayError, parse_endpoint
 from ..subnets import parse_pools, refuse_overlaps
 
 OVERLAYS = ("evio", "wireguard", "external")
-_CLUSTER_NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")
-_LOWEST_MTU = 576
-_HIGHEST_MTU = 9000
+_CLUSTER_NAME_LENGTH = 63
 
 
 class ClusterError(EvioError):
-    """The description cannot work; the message names the variable and the value."""
+    """The cluster cannot work as it is described; the message names the variable and the value."""
 
 
 @dataclass(frozen=True)
 class EdgeVpnMember:
-    """What EdgeVPN.io needs to know of one host. Empty is what the inventory does not give."""
+    """The settings of one host for EdgeVPN.io. A setting that the inventory does not give is empty."""
 
     host_account: str = ""
+    """Username of the host overlay on the signalling server."""
     pod_account: str = ""
-    """Usernames on the signalling server, one for each overlay."""
+    """Username of the pod overlay on the signalling server."""
     node_id: str = ""
-    """Made from the names where it is empty."""
+    """EdgeVPN.io's NodeId; if it is empty, it is made from the names of cluster and node."""
 
 
 @dataclass(frozen=True)
 class EdgeVpnSite:
-    """What all hosts have in common with EdgeVPN.io."""
+    """The settings of all hosts for EdgeVPN.io."""
 
     xmpp_host: str = ""
     overlay_ids: tuple[str, ...] = ()
-    """The host overlay's and the pod overlay's."""
+    """The ids of host overlay and pod overlay."""
     signalling: tuple[str, ...] = ()
-    """Hosts that the role xmpp makes signalling servers of."""
+    """Names of the hosts on which the role xmpp sets up a signalling server."""
 
 
 @dataclass(frozen=True)
@@ -56,36 +56,40 @@ class Node:
     name: str
     host_overlay_address: str | None
     public_endpoint: str | None = None
-    """Address or address:port under which anybody reaches the node; None behind a NAT."""
+    """Address or ``address:port`` at which every node reaches this one; None if it is behind a NAT."""
     evio: EdgeVpnMember = EdgeVpnMember()
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The inventory's variables that concern all nodes, as they were given."""
+    """The variables of the inventory that concern all nodes, as they were given."""
 
     name: str
     host_overlay_cidr: str
     pod_cidr: str
-    """One CIDR, or two with a comma between them (one a family)."""
+    """One CIDR, or one IPv4 and one IPv6 CIDR with a comma between them."""
     node_bits: str
-    """One number, or one for each CIDR of pod_cidr."""
+    """Bits that number the nodes' subnets: one value, or one value for each CIDR of pod_cidr."""
     nodes: tuple[Node, ...]
     overlay: str = "wireguard"
     mtu: int | None = None
-    """None: the backend finds it out."""
+    """Bytes; None if the backend measures it."""
     reserved_cidrs: tuple[str, ...] = ()
+    """CIDRs inside the pod overlay that no node's subnet may touch."""
     control_plane: tuple[str, ...] = ()
+    """Names of the nodes that hold etcd."""
     evio: EdgeVpnSite = EdgeVpnSite()
-    """Of no interest with another overlay."""
+    """Ignored unless ``overlay`` is evio."""
 
 
 def check_cluster(cluster: Cluster) -> None:
-    """Raise ClusterError or SubnetError for the first thing that cannot work; return if all of it can."""
+    """Raise an EvioError for the first value that cannot work."""
     _check_names(cluster)
     host_overlay = _network("evio_host_overlay_cidr", cluster.host_overlay_cidr)
     pools = parse_pools(cluster.pod_cidr, cluster.node_bits)
     refuse_overlaps(_networks(cluster))
+    for index, cidr in enumerate(cluster.reserved_cidrs):
+        _network(f"evio_reserved_cidrs[{index}]", cidr)
     _check_mtu(cluster, [host_overlay, *(ip_network(pool.pod_cidr) for pool in pools)])
     for pool in pools:
         if len(cluster.nodes) > pool.size:
@@ -100,56 +104,57 @@ def check_cluster(cluster: Cluster) -> None:
 
 
 def check_leaving(cluster: Cluster, leaving: Sequence[str]) -> None:
-    """Raise ClusterError if the cluster cannot do without these nodes, or does not have them."""
+    """Raise ClusterError if one of these nodes is not in the cluster, or the cluster cannot work without them."""
     if not leaving:
-        raise ClusterError("evio_node: no node is named; as in --extra-vars evio_node=node3, several with commas")
+        raise ClusterError(
+            "evio_leaving_nodes: no node is named; use --extra-vars evio_leaving_nodes=node3, several with commas"
+        )
     names = {node.name for node in cluster.nodes}
     for name in leaving:
         if name not in names:
-            raise ClusterError(f"evio_node: {name!r} is not in evio_nodes, which has {', '.join(sorted(names))}")
+            raise ClusterError(
+                f"evio_leaving_nodes: {name!r} is not in evio_nodes, which has {', '.join(sorted(names))}"
+            )
+    without = f"evio_leaving_nodes: without {', '.join(leaving)} there is no"
+    remaining = [node for node in cluster.nodes if node.name not in leaving]
     if not set(cluster.control_plane) - set(leaving):
+        raise ClusterError(f"{without} node left in evio_control_plane, and so no etcd")
+    if cluster.overlay == "wireguard" and not any(node.public_endpoint for node in remaining):
         raise ClusterError(
-            f"evio_node: {', '.join(leaving)} would take the last node out of evio_control_plane, and etcd with it"
-        )
-    if cluster.overlay == "wireguard" and not any(
-        node.public_endpoint for node in cluster.nodes if node.name not in leaving
-    ):
-        raise ClusterError(
-            f"evio_node: {', '.join(leaving)} would take the last relay, and the others would lose each other; "
-            "give another node an evio_public_endpoint and run bootstrap.yml first"
+            f"{without} relay left, through which the other nodes find each other; give another node an "
+            "evio_public_endpoint and run bootstrap.yml first"
         )
     signalling = cluster.evio.signalling
     if cluster.overlay == "evio" and signalling and not set(signalling) - set(leaving):
         raise ClusterError(
-            f"evio_node: {', '.join(leaving)} would take the last host out of evio_signalling, and others would not "
-            "find each other any more; have another signalling host and evio_xmpp_host, and run bootstrap.yml first"
+            f"{without} host left in evio_signalling, through which the other nodes find each other; add another host, "
+            "set evio_xmpp_host to it and run bootstrap.yml first"
         )
 
 
 def _check_names(cluster: Cluster) -> None:
-    if not _CLUSTER_NAME.match(cluster.name):
+    if not is_node_name(cluster.name) or len(cluster.name) > _CLUSTER_NAME_LENGTH:
         raise ClusterError(
-            f"evio_cluster: {cluster.name!r} cannot be a key in etcd; use letters, digits, '-', '_' and '.'"
+            f"evio_cluster: {cluster.name!r} cannot be a key in etcd; use letters, digits, '-', '_' and '.', at most "
+            f"{_CLUSTER_NAME_LENGTH}"
         )
     if cluster.overlay not in OVERLAYS:
-        raise ClusterError(f"evio_overlay: {cluster.overlay!r} is none of {', '.join(OVERLAYS)}")
+        raise ClusterError(f"evio_overlay: {cluster.overlay!r} is not one of {', '.join(OVERLAYS)}")
     if not cluster.nodes:
-        raise ClusterError("group evio_nodes: no node in it")
+        raise ClusterError("group evio_nodes: it has no node")
     if not cluster.control_plane:
-        raise ClusterError("group evio_control_plane: no node in it; etcd's certificate and claims live there")
+        raise ClusterError("group evio_control_plane: it has no node; etcd runs there")
     strangers = sorted(set(cluster.control_plane) - {node.name for node in cluster.nodes})
     if strangers:
         raise ClusterError(f"group evio_control_plane: {strangers[0]!r} is not in evio_nodes")
 
 
 def _networks(cluster: Cluster) -> Mapping[str, str]:
-    """Every network of the cluster by the name of the variable that gives it."""
+    """Return the CIDRs that must not overlap, by the name of their variable."""
     named = {"evio_host_overlay_cidr": cluster.host_overlay_cidr}
     pods = cluster.pod_cidr.split(",")
     for index, cidr in enumerate(pods):
         named["evio_pod_cidr" if len(pods) == 1 else f"evio_pod_cidr[{index}]"] = cidr.strip()
-    for index, cidr in enumerate(cluster.reserved_cidrs):
-        _network(f"evio_reserved_cidrs[{index}]", cidr)
     return named
 
 
@@ -161,9 +166,9 @@ def _network(variable: str, value: str) -> IPv4Network | IPv6Network:
 
 
 def _check_mtu(cluster: Cluster, networks: Sequence[IPv4Network | IPv6Network]) -> None:
-    lowest = LEAST_MTU_IPV6 if any(network.version == 6 for network in networks) else _LOWEST_MTU
-    if cluster.mtu is not None and not lowest <= cluster.mtu <= _HIGHEST_MTU:
-        raise ClusterError(f"evio_mtu: {cluster.mtu} is not between {lowest} and {_HIGHEST_MTU} bytes")
+    least = max(LEAST_OVERLAY_MTU[network.version] for network in networks)
+    if cluster.mtu is not None and not least <= cluster.mtu <= MOST_OVERLAY_MTU:
+        raise ClusterError(f"evio_mtu: {cluster.mtu} is not between {least} and {MOST_OVERLAY_MTU} bytes")
 
 
 def _check_addresses(nodes: Sequence[Node], host_overlay: IPv4Network | IPv6Network) -> None:
@@ -171,7 +176,7 @@ def _check_addresses(nodes: Sequence[Node], host_overlay: IPv4Network | IPv6Netw
     for node in nodes:
         if not node.host_overlay_address:
             raise ClusterError(
-                f"evio_host_overlay_address: {node.name} has none; give it an address of {host_overlay} of its own"
+                f"evio_host_overlay_address: {node.name} has none; give it an unused address of {host_overlay}"
             )
         try:
             address = ip_address(node.host_overlay_address)
@@ -201,30 +206,27 @@ def _check_relays(cluster: Cluster) -> None:
     needs_relay = cluster.overlay == "wireguard" and len(cluster.nodes) > 1
     if needs_relay and not any(node.public_endpoint for node in cluster.nodes):
         raise ClusterError(
-            "evio_public_endpoint: no node has one; nodes behind NATs find each other through at least one "
-            "node that all can reach"
+            "evio_public_endpoint: no node has one; nodes behind NATs find each other through at least one node that "
+            "every node can reach"
         )
 
 
 def _check_edgevpn(cluster: Cluster, host_overlay: IPv4Network | IPv6Network) -> None:
     if host_overlay.version != 4:
-        raise ClusterError(f"evio_host_overlay_cidr: {host_overlay}; EdgeVPN.io gives its bridges IPv4 addresses alone")
+        raise ClusterError(f"evio_host_overlay_cidr: {host_overlay}; EdgeVPN.io gives its bridges IPv4 addresses only")
     if not cluster.evio.xmpp_host:
-        raise ClusterError("evio_xmpp_host: not given; EdgeVPN.io's nodes meet on a signalling server")
+        raise ClusterError("evio_xmpp_host: not given; EdgeVPN.io's nodes find each other through a signalling server")
     check_overlay_ids(cluster.evio.overlay_ids)
-    owner: dict[str, str] = {}
-    for node in cluster.nodes:
-        accounts = {
-            "evio_xmpp_host_account": node.evio.host_account,
-            "evio_xmpp_pod_account": node.evio.pod_account,
-        }
-        for variable, account in accounts.items():
-            if not account:
-                raise ClusterError(f"{variable}: {node.name} has none; each node has one for each overlay")
-            # RFC 7622 section 3.3: the server takes names in any case for the same.
-            other = owner.setdefault(account.lower(), f"{variable} of {node.name}")
-            if other != f"{variable} of {node.name}":
-                raise ClusterError(
-                    f"{variable}: {account} of {node.name} is also the {other}; Evio would mix what is said to either"
-                )
+    usernames = [
+        (f"{variable} of {node.name}", account)
+        for node in cluster.nodes
+        for variable, account in (
+            ("evio_xmpp_host_account", node.evio.host_account),
+            ("evio_xmpp_pod_account", node.evio.pod_account),
+        )
+    ]
+    for holder, username in usernames:
+        if not username:
+            raise ClusterError(f"{holder}: not given; each node has one account for each overlay")
+    refuse_shared_accounts(usernames)
     check_node_ids({node.name: node.evio.node_id or node_id(cluster.name, node.name) for node in cluster.nodes})

@@ -8,6 +8,7 @@ import posix
 from _socket import if_nametoindex
 
 from ..errors import EvioError
+from .numbers import EINVAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,4 +92,4 @@ def setns(descriptor: int) -> None:
     import _ctypes
 
     if _ctypes.call_function(_ctypes.dlsym(_ctypes.dlopen(_OWN_PROCESS, 2), "setns"), (descriptor, _CLONE_NEWNET)) != 0:
-        raise OSError(22, "not a network namespace")
+        raise OSError(EINVAL, "not a network namespace")

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ..atomic_file import read_text, write_atomic
-from ..differences import Differences
+from ..atomic_file import read_text
 from ..errors import EvioError
+from ..managed_file import FileChange, ManagedFile
 
 _PROC_SYS = Path("/proc/sys")
 
@@ -22,7 +22,7 @@ _MODE = 0o644
 
 
 class SysctlError(EvioError):
-    """A setting, or the file that keeps settings, cannot be read or written."""
+    """A setting cannot be read or written."""
 
 
 def read_sysctls(names: Iterable[str]) -> dict[str, str]:
@@ -41,28 +41,12 @@ def write_sysctls(wanted: Mapping[str, str]) -> None:
                 raise SysctlError(f"cannot set {dotted(name)} to {value}: {error.strerror}") from error
 
 
-def compare_file(path: str, wanted: Mapping[str, str]) -> Differences:
-    """Return how a file of sysctl.d differs from a file that keeps these settings. Raises SysctlError.
+def settings_file_change(path: str, wanted: Mapping[str, str]) -> FileChange:
+    """Return the change that makes a file of sysctl.d keep these settings. Raises ManagedFileError.
 
     No settings wanted means no file wanted.
     """
-    differences = Differences()
-    differences.compare(path, _render(wanted) if wanted else None, _read_text(Path(path)))
-    return differences
-
-
-def ensure_file(path: str, wanted: Mapping[str, str]) -> Differences:
-    """Write the file, or remove it if no settings are wanted; return what differed before. Raises SysctlError."""
-    differences = compare_file(path, wanted)
-    if differences.changed:
-        try:
-            if wanted:
-                write_atomic(path, _render(wanted), mode=_MODE)
-            else:
-                Path(path).unlink(missing_ok=True)
-        except OSError as error:
-            raise SysctlError(f"cannot write {path}: {error.strerror}") from error
-    return differences
+    return ManagedFile(path, mode=_MODE).change_to(_render(wanted) if wanted else None)
 
 
 def dotted(name: str) -> str:

@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""From PodCIDR and NodeBits to a node's conflist without Ansible: claim in etcd, then write, as an init container does.
+"""Set up a node's CNI configuration without Ansible: claim its subnets in etcd, then write its conflist.
 
-Who gets which subnet is the registry's subject, the file's shape conflist's; flags and environment the program's.
+The program ``evio-config-gen`` reads the settings; ``claims.registry`` claims, and ``cni.conflist`` has the format.
 """
 
 from __future__ import annotations
@@ -15,68 +15,72 @@ from ..claims.model import LostClaimError, Request, subnets_of
 from ..claims.registry import Registry
 from ..cni.conf_dir import refuse_competitors, write_conflist
 from ..cni.conflist import CHAINED_PLUGINS, PodNetwork, build_conflist
-from ..errors import EvioError
-from ..etcd.client import Access, Etcd
+from ..etcd.access import Access
+from ..etcd.client import Etcd
 from ..state.fence import put_up_fence, take_down_fence
-from ..subnets import parse_pools, refuse_overlaps
-from .claim import MACHINE_ID, read_local_claim, read_machine_id
-
-PLUGIN_DIRS = (paths.CNI_BIN_DIR, "/usr/lib/cni")
+from ..subnets import check_network, parse_pools
+from .claim import read_local_claim, read_machine_id
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that one run needs to know. Networks are in CIDR notation, ``mtu`` in bytes."""
+    """The settings of one run. Networks are in CIDR notation."""
 
     pod_cidr: str
-    """One network, or one a family with a comma between them."""
+    """One network, or one of each family, separated by a comma."""
     node_bits: str
-    """One number, or one a network."""
+    """One number, or one for each network."""
     node: str
+    """The node's name."""
     access: Access
-    cluster: str = "kubernetes"
-    out_dir: str = paths.CNI_CONF_DIR
-    bridge: str = "br-evio"
-    mtu: int = 1420
-    cluster_cidrs: tuple[str, ...] = ("10.10.0.0/16",)
-    """Besides the pod network what is never masqueraded: the host overlay."""
-    reserved_cidrs: tuple[str, ...] = ()
-    """What no node is given: the service CIDR."""
-    subnet: str = ""
-    """The subnet that the node shall have and no other, as Kubernetes has it in ``node.spec.podCIDR``."""
-    replaced: bool = False
-    restore: bool = False
-    """Claim again what the conflist has: etcd has lost it."""
-    datapath_type: str = "system"
-    state_dir: str = paths.STATE_DIR
-    machine_id_file: str = MACHINE_ID
-    plugin_dirs: tuple[str, ...] = PLUGIN_DIRS
+    cluster: str
+    out_dir: str
+    """The directory of the conflist."""
+    bridge: str
+    mtu: int
+    """Bytes of an IP packet."""
+    cluster_cidrs: tuple[str, ...]
+    """Networks that are not masqueraded, besides the pod network: the host overlay."""
+    reserved_cidrs: tuple[str, ...]
+    """Networks from which no node gets a subnet, such as the service CIDR."""
+    pins: tuple[str, ...]
+    """The subnets that the node must get, such as Kubernetes' ``node.spec.podCIDRs``; empty for any."""
+    replaced: bool
+    """This machine has replaced the machine that made the node's claim."""
+    restore: bool
+    """Claim again the subnets in the conflist: etcd has lost them."""
+    datapath_type: str
+    state_dir: str
+    machine_id_file: str
+    plugin_dirs: tuple[str, ...]
+    """The directories in which to look for the chained plugins."""
 
 
 @dataclass(frozen=True)
 class Generated:
-    """What a run has done."""
+    """The result of a run."""
 
     path: str
+    """The conflist."""
     cidrs: tuple[str, ...]
     epoch: int
     changed: bool
-    """Whether the file was written; it is not where it had this very content."""
+    """Whether the conflist was written; it is left alone if it has the wanted content already."""
 
 
 def generate(settings: Settings) -> Generated:
-    """Claim the node's subnets and write its conflist; a second run finds both as they are.
+    """Claim the node's subnets and write its conflist. A second run finds both as they should be.
 
-    Raises EvioError before etcd is asked for what cannot be used, and before the file is touched for what etcd refuses.
+    Raises EvioError: before it asks etcd, if a setting cannot be used; before it writes the conflist, if etcd refuses.
     """
     pools = parse_pools(settings.pod_cidr, settings.node_bits, names=("pod-cidr", "node-bits"))
     for cidr in settings.cluster_cidrs:
-        refuse_overlaps({"cluster-cidr": cidr})
+        check_network("cluster-cidr", cidr)
     refuse_competitors(settings.out_dir)
     request = Request(
         settings.node,
         read_machine_id(settings.machine_id_file),
-        _pins(settings),
+        settings.pins,
         settings.replaced,
         read_local_claim(settings.out_dir),
         settings.restore,
@@ -101,21 +105,6 @@ def generate(settings: Settings) -> Generated:
     )
     changed = write_conflist(build_conflist(network), settings.out_dir)
     return Generated(str(Path(settings.out_dir) / paths.CONFLIST_NAME), claim.cidrs, claim.epoch, changed)
-
-
-def read_password(path: str) -> str:
-    """The first line of a file, so that a password is in no list of processes."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise EvioError(f"cannot read the password of etcd's user: {error}") from error
-    if not lines or not lines[0]:
-        raise EvioError(f"{path} holds no password on its first line")
-    return lines[0]
-
-
-def _pins(settings: Settings) -> tuple[str, ...]:
-    return tuple(cidr.strip() for cidr in settings.subnet.split(",") if cidr.strip())
 
 
 def _is_installed(plugin: str, directories: tuple[str, ...]) -> bool:

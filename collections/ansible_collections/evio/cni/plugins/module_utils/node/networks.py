@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The networks of this node, as the conflists of its runtime say: what operator's commands and repair work on.
+"""Read the configurations of this node's networks from the runtime's conflists, for the operator's commands.
 
-A runtime hands the plugin its configuration on standard input; a person does not, so it is looked up here.
+A runtime sends the plugin its configuration on standard input; a person who runs ``evio repair`` does not.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from ..errors import EvioError
 
 
 class NodeNetworksError(EvioError):
-    """There is no configuration of ours on this node, or it cannot be read."""
+    """No conflist of this node has a usable entry of our type."""
 
 
-def read_networks(directory: str, tell: Callable[[str], None]) -> list[NetConf]:
-    """Every entry of our type in every conflist; ``tell`` hears of files and entries that cannot be read.
+def read_networks(directory: str, warn: Callable[[str], None]) -> list[NetConf]:
+    """Return the configuration of every entry of our type in the conflists of ``directory``.
 
-    Raises NodeNetworksError where no entry can.
+    ``warn`` is called with one sentence for each file or entry that cannot be read. Raises NodeNetworksError where no
+    entry can.
     """
     networks, faults = [], []
     for path in sorted(Path(directory).glob("*.conflist")):
@@ -40,21 +41,21 @@ def read_networks(directory: str, tell: Callable[[str], None]) -> list[NetConf]:
     if not networks:
         raise NodeNetworksError(
             "; ".join(faults)
-            or f"no conflist in {directory} has an entry of type {PLUGIN}: this node has no pods' network yet"
+            or f"no conflist in {directory} has an entry of type {PLUGIN}: this node is not set up for pods yet"
         )
     for fault in faults:
-        tell(fault)
+        warn(fault)
     return networks
 
 
 def _entries(conflist: Any) -> list[dict[str, Any]]:
-    """Our entries as a runtime of the newest version would send them."""
+    """Return our entries as a runtime would send them: with the list's name, and the newest version that it names."""
     plugins = conflist.get("plugins") if isinstance(conflist, dict) else None
     if not isinstance(plugins, list):
         return []
     versions = conflist.get("cniVersions")
     listed = [conflist.get("cniVersion"), *(versions if isinstance(versions, list) else ())]
-    version = max((one for one in listed if isinstance(one, str)), default="")
+    version = max((name for name in listed if isinstance(name, str)), default="")
     return [
         {**entry, "name": conflist.get("name"), "cniVersion": version}
         for entry in plugins

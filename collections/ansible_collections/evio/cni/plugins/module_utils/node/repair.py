@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Bringing running pods back without starting them anew, from the journal alone.
+"""Repair what running pods have lost, without restarting them: bridge, ports, flows, and the node's rules.
 
-A bridge made again (an Evio that restarts does that), an OVSDB begun from nothing, rules flushed, a gateway address
-lost: whatever of an attachment is not there is put there again. Pods of before a boot are given up for good.
+The configuration and the journal say what there should be; plugin/findings says what a pod lacks. Attachments whose pod
+is gone since a reboot are removed.
 """
 
 from __future__ import annotations
@@ -12,154 +12,178 @@ from dataclasses import dataclass, field
 from ..cni.netconf import NetConf
 from ..errors import EvioError
 from ..firewall.network_rules import rules_of
-from ..ipam.host_local import HOST_LOCAL, Reservations
 from ..kernel.boot import boot_id
 from ..kernel.rtnetlink import Netlink
 from ..ovs.bridge import ensure_bridge
 from ..ovs.external_ids import address_ids, external_ids
-from ..ovs.flows import PortSecurity, clear_port_security, delete_stale_flows, ensure_normal_flow, has_port_security
+from ..ovs.flows import PortSecurity, clear_port_security, delete_stale_flows, ensure_normal_flow
 from ..ovs.jsonrpc import OvsdbClient
-from ..ovs.ports import NewPort, Port, forget_removed_ports, is_plugged, ports_of, unplug
+from ..ovs.ports import NewPort, Port, forget_removed_ports, ports_of, unplug
 from ..paths import DEFAULT_CNI_PATH
 from ..plugin.delete import delete_attachment
+from ..plugin.expected import Expected, expected_by_entry
+from ..plugin.findings import (
+    INSTALL_PORT_SECURITY,
+    LEAVE_ALONE,
+    PLUG_IN,
+    SET_UP,
+    Finding,
+    entry_findings,
+    host_end_findings,
+    port_findings,
+    reservation_findings,
+)
 from ..plugin.setup_bridge import bridge_of
 from ..state.attachments import JournalEntry, journal_entries
 from ..state.journal import Journal
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 class RepairError(EvioError):
-    """A pod cannot be brought back."""
+    """A pod cannot be repaired."""
 
 
 @dataclass
 class Repair:
-    """What was done for one network; nothing of it in a run that finds all in order."""
+    """What was done for one network. The fields are the keys of ``evio repair --json``.
+
+    Pods are named by container id and interface. All lists are empty where nothing was wrong.
+    """
 
     network: str
     bridge: list[str] = field(default_factory=list)
-    """Names of the properties that were put right; ``flow`` is the one that the bridge switches by."""
+    """Names of the bridge's properties that were corrected; ``flow`` is its NORMAL flow."""
     rules: bool = False
-    """Whether the node's rules for the network had to be put there."""
+    """Whether the node's nftables rules for the network were installed."""
     plugged: list[str] = field(default_factory=list)
-    """Pods that were plugged in again, as container id and interface."""
+    """Pods whose port was added to the bridge again."""
     raised: list[str] = field(default_factory=list)
-    """Pods whose end on the host was down."""
+    """Pods whose host end was down and was set up."""
     guarded: list[str] = field(default_factory=list)
-    """Pods whose port got its flows again: a vswitchd that is started anew has forgotten them."""
+    """Pods whose port got its port-security flows again; vswitchd loses flows when it is restarted."""
     removed: list[str] = field(default_factory=list)
-    """Attachments of which nothing lives any more."""
+    """Attachments that were removed because their pod is gone."""
     failures: list[str] = field(default_factory=list)
-
-    @property
-    def changed(self) -> bool:
-        return bool(self.bridge or self.rules or self.plugged or self.raised or self.guarded or self.removed)
+    """One sentence for each thing that could not be repaired."""
 
 
 def repair_network(conf: NetConf) -> Repair:
-    """Mend all of one network; what cannot be mended is among the failures, and the rest is mended all the same."""
+    """Repair one network. What cannot be repaired is told in ``failures``, and the rest is repaired all the same."""
     repair = Repair(conf.name)
-    for mend in (_remove_dead, _mend_switch, _put_rules):
+    for step in (_remove_dead_attachments, _repair_switch, _ensure_rules):
         try:
-            mend(conf, repair)
+            step(conf, repair)
         except EvioError as error:
             repair.failures.append(str(error))
     return repair
 
 
-def _remove_dead(conf: NetConf, repair: Repair) -> None:
-    """Attachments of before this boot, and DELs that an Open vSwitch that was down has left unfinished.
+def _remove_dead_attachments(conf: NetConf, repair: Repair) -> None:
+    """Remove attachments of an earlier boot, and those whose DEL could not finish while Open vSwitch was down.
 
-    One without a veth may be an ADD at work this very moment: it is left to DEL and GC, unless its boot is over.
+    An attachment of this boot that has no veth may belong to an ADD that is running: it is left to DEL and GC.
     """
     this_boot = boot_id()
-    for pod in _noted(conf):
-        if pod.is_alive or (pod.boot == this_boot and not pod.is_deleted):
+    for entry in _entries(conf):
+        if entry.is_alive or (entry.boot == this_boot and not entry.is_deleted):
             continue
         try:
-            delete_attachment(pod.attachment, conf, pod.path or DEFAULT_CNI_PATH)
-            repair.removed.append(str(pod.attachment))
+            delete_attachment(entry.attachment, conf, entry.path or DEFAULT_CNI_PATH)
+            repair.removed.append(str(entry.attachment))
         except EvioError as error:
-            repair.failures.append(f"{pod.attachment}: {error}")
+            repair.failures.append(f"{entry.attachment}: {error}")
 
 
-def _mend_switch(conf: NetConf, repair: Repair) -> None:
+def _repair_switch(conf: NetConf, repair: Repair) -> None:
     repair.bridge += [difference.name for difference in ensure_bridge(bridge_of(conf), ovsdb=conf.ovsdb)]
     with OvsdbClient(conf.ovsdb) as ovsdb:
         if ensure_normal_flow(conf, ovsdb):
             repair.bridge.append("flow")
-        _plug_in(conf, ovsdb, repair)
+        _repair_pods(conf, ovsdb, repair)
     delete_stale_flows(conf)
 
 
-def _plug_in(conf: NetConf, ovsdb: OvsdbClient, repair: Repair) -> None:
-    reservations = Reservations(conf) if conf.ipam_type == HOST_LOCAL else None
+def _repair_pods(conf: NetConf, ovsdb: OvsdbClient, repair: Repair) -> None:
     ports = {port.name: port for port in ports_of(ovsdb, conf.bridge)}
     with Netlink() as host:
-        for pod in _noted(conf):
-            if pod.is_begun or not pod.is_alive:
+        for entry in _entries(conf):
+            if entry.is_begun or not entry.is_alive:
                 continue
+            pod = _PodRepair(conf, host, ovsdb, expected_by_entry(conf, entry), ports.get(entry.host_end))
             try:
-                if not pod.is_whole:
-                    raise RepairError("its entry in the journal is damaged; start it anew")
-                if reservations is not None:
-                    _refuse_address_of_another(reservations, pod)
-                _bring_back(host, ovsdb, conf, pod, ports.get(pod.host_end), repair)
+                pod.run(repair)
             except EvioError as error:
-                repair.failures.append(f"{pod.attachment}: {error}")
+                repair.failures.append(f"{entry.attachment}: {error}")
 
 
-def _put_rules(conf: NetConf, repair: Repair) -> None:
-    """The network's own rules, or without a gateway those of its pods' subnets."""
+class _PodRepair:
+    """The repair of one running pod."""
+
+    def __init__(self, conf: NetConf, host: Netlink, ovsdb: OvsdbClient, expected: Expected, port: Port | None) -> None:
+        self._conf = conf
+        self._host = host
+        self._ovsdb = ovsdb
+        self._expected = expected
+        self._port = port
+        self._name = expected.interfaces.host.name
+
+    def run(self, repair: Repair) -> None:
+        """Mend each fault that has a mend. Raises EvioError where the pod must be left alone or cannot be looked at."""
+        pod = str(self._expected.attachment)
+        for finding in self._findings():
+            if finding.mend == LEAVE_ALONE:
+                raise RepairError(f"{finding.what}; {finding.remedy}")
+            if not finding.is_known:
+                raise RepairError(finding.what)
+            if finding.mend == SET_UP:
+                self._host.raise_link(self._name)
+                repair.raised.append(pod)
+            elif finding.mend == PLUG_IN:
+                self._plug_in()
+                repair.plugged.append(pod)
+            elif finding.mend == INSTALL_PORT_SECURITY and self._port is not None:
+                self._install_port_security(self._port.ofport, {})
+                repair.guarded.append(pod)
+
+    def _findings(self) -> Iterator[Finding]:
+        """Yield the findings of the links that have mends: first whatever forbids to mend the others."""
+        yield from entry_findings(self._conf, self._expected)
+        yield from reservation_findings(self._conf, self._expected)
+        yield from host_end_findings(self._expected, self._host.link(self._name))
+        yield from port_findings(self._conf, self._expected, self._port)
+
+    def _plug_in(self) -> None:
+        """Remove what is left of the port, then add it. In one transaction, vswitchd would not reopen the device."""
+        expected, addresses = self._expected, self._expected.addresses
+        unplug(self._ovsdb, self._name, port_security=self._conf.port_security)
+        ids = external_ids(expected.attachment, expected.interfaces.pod.mac) | address_ids(addresses)
+        with NewPort(self._ovsdb, self._conf.bridge, self._name, ids) as port:
+            flowless = self._install_port_security(port.wait_ofport(), port.switch.removed_ports)
+        if flowless:
+            # At once: a port that has got its old number again would lose its flows with the next ADD.
+            forget_removed_ports(self._ovsdb, self._conf.bridge, flowless)
+
+    def _install_port_security(self, ofport: int, removed_ports: dict[int, str]) -> list[int]:
+        """Install the port's flows and delete those of the removed ports; return which of these have none any more."""
+        if not self._conf.port_security:
+            clear_port_security(self._conf, self._name)
+            return []
+        mac, addresses = self._expected.interfaces.pod.mac, self._expected.addresses
+        with PortSecurity(self._conf) as port_security:
+            return port_security.install_port_security(ofport, self._name, mac, addresses, removed_ports)
+
+
+def _ensure_rules(conf: NetConf, repair: Repair) -> None:
+    """Install the network's rules: those of its gateways' subnets, or of each pod's where the bridge has no gateway."""
     subnets: list[list[str]] = (
-        [[]] if conf.gateways else [list(pod.ips) for pod in _noted(conf) if pod.is_alive and pod.ips]
+        [[]] if conf.gateways else [list(entry.ips) for entry in _entries(conf) if entry.is_alive and entry.ips]
     )
-    for ips in subnets:
-        repair.rules = rules_of(conf, ips).ensure() or repair.rules
+    for addresses in subnets:
+        repair.rules = rules_of(conf, addresses).ensure() or repair.rules
 
 
-def _noted(conf: NetConf) -> list[JournalEntry]:
+def _entries(conf: NetConf) -> list[JournalEntry]:
     return journal_entries(Journal(conf.state_dir), conf.name)
-
-
-def _bring_back(
-    host: Netlink, ovsdb: OvsdbClient, conf: NetConf, pod: JournalEntry, port: Port | None, repair: Repair
-) -> None:
-    link = host.link(pod.host_end)
-    if link is not None and not link.is_up:
-        host.raise_link(pod.host_end)
-        repair.raised.append(str(pod.attachment))
-    if port is None or not is_plugged(port):
-        _plug(ovsdb, conf, pod)
-        repair.plugged.append(str(pod.attachment))
-    elif not has_port_security(conf, pod.host_end, port.ofport, pod.mac, list(pod.ips)):
-        _guard(conf, pod, port.ofport, {})
-        repair.guarded.append(str(pod.attachment))
-
-
-def _refuse_address_of_another(reservations: Reservations, pod: JournalEntry) -> None:
-    """A DEL that was cut off has given the address back, and another pod may have it by now."""
-    for address in (ip.partition("/")[0] for ip in pod.ips):
-        holder = reservations.holder(address)
-        if holder is not None and holder.container_id != pod.attachment.container_id:
-            raise RepairError(f"its address {address} has been given to {holder.container_id}; remove this pod")
-
-
-def _plug(ovsdb: OvsdbClient, conf: NetConf, pod: JournalEntry) -> None:
-    """Away with what is left of the port, then anew: two transactions, or vswitchd does not open the device again."""
-    name, ips = pod.host_end, list(pod.ips)
-    unplug(ovsdb, name, guarded=conf.port_security)
-    ids = external_ids(pod.attachment, pod.mac) | address_ids(ips)
-    with NewPort(ovsdb, conf.bridge, name, ids) as port:
-        gone = _guard(conf, pod, port.wait_ofport(), port.switch.removed_ports)
-    if gone:
-        # Now, or the flows of a port that has its old number again would go with the next ADD.
-        forget_removed_ports(ovsdb, conf.bridge, gone)
-
-
-def _guard(conf: NetConf, pod: JournalEntry, ofport: int, removed_ports: dict[int, str]) -> list[int]:
-    """Which of the removed_ports ports may be forgotten."""
-    if not conf.port_security:
-        clear_port_security(conf, pod.host_end)
-        return []
-    with PortSecurity(conf) as guard:
-        return guard.install_port_security(ofport, pod.host_end, pod.mac, list(pod.ips), removed_ports)

@@ -1,5 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The state of a network on this node, for people: STATUS' verdict, and every pod with what is wrong with its port."""
+"""Report on a network for ``evio status``: the answer of STATUS, and each pod with the state of its port.
+
+Why one pod is not reachable: explain.
+"""
 
 from __future__ import annotations
 
@@ -19,33 +22,39 @@ from ..state.journal import Journal
 
 @dataclass(frozen=True)
 class PodStatus:
-    """One attachment of the journal."""
+    """One attachment of the journal. The fields are keys of ``evio status --json``, as those of NetworkStatus."""
 
     container_id: str
     ifname: str
     addresses: tuple[str, ...]
+    """In CIDR notation."""
     state: str
-    """``plugged in``, ``not plugged in`` (repair does it), ``not served`` (Open vSwitch does not run) or ``gone`` (gc
-    removes what is left)."""
+    """``plugged in``; ``not plugged in``: repair adds the port; ``not served``: Open vSwitch does not run; ``gone``:
+    the pod's namespace does not exist any more, and gc removes the rest."""
 
 
 @dataclass(frozen=True)
 class NetworkStatus:
-    """One network."""
+    """One network on this node."""
 
     network: str
     bridge: str
     gateways: tuple[str, ...]
+    """In CIDR notation."""
     epoch: int
+    """The fencing epoch of the node's claim; 0 where the configuration has none."""
     verdict: str | None
     """Why a new pod would not get its network; None if it would."""
     reserved: int
-    """Addresses that host-local has given out; 0 with another IPAM plugin."""
+    """How many addresses host-local has reserved; 0 with another IPAM plugin."""
     pods: tuple[PodStatus, ...]
 
 
 def network_status(conf: NetConf) -> NetworkStatus:
-    """Look at all of it; nothing is changed, and a switch that is down is part of the answer."""
+    """Look at one network; nothing is changed. An Open vSwitch that is down is part of the answer.
+
+    Raises EvioError where the journal cannot be read.
+    """
     verdict: str | None = None
     ports: dict[str, Port] | None = None
     try:
@@ -58,17 +67,18 @@ def network_status(conf: NetConf) -> NetworkStatus:
                 ports = {port.name: port for port in ports_of(ovsdb, conf.bridge)}
     except EvioError as error:
         verdict = verdict or str(error)
-    noted = journal_entries(Journal(conf.state_dir), conf.name)
     pods = tuple(
-        PodStatus(pod.attachment.container_id, pod.attachment.ifname, pod.ips, _state(pod, ports)) for pod in noted
+        PodStatus(entry.attachment.container_id, entry.attachment.ifname, entry.ips, _state(entry, ports))
+        for entry in journal_entries(Journal(conf.state_dir), conf.name)
     )
     reserved = Reservations(conf).count() if conf.ipam_type == HOST_LOCAL else 0
     return NetworkStatus(conf.name, conf.bridge, tuple(conf.gateways), conf.epoch, verdict, reserved, pods)
 
 
-def _state(pod: JournalEntry, ports: dict[str, Port] | None) -> str:
-    if not pod.is_alive:
+def _state(entry: JournalEntry, ports: dict[str, Port] | None) -> str:
+    """``ports`` are the network's ports by name; None where Open vSwitch does not run."""
+    if not entry.is_alive:
         return "gone"
     if ports is None:
         return "not served"
-    return "plugged in" if is_plugged(ports.get(pod.host_end)) else "not plugged in"
+    return "plugged in" if is_plugged(ports.get(entry.host_end)) else "not plugged in"

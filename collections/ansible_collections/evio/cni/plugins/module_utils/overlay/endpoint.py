@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Endpoints of tunnels, ``address:port``: parse them and write them. Pure."""
+"""Endpoints of tunnels, ``address:port``: parse and format them. Pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from ipaddress import ip_address
 from ..errors import EvioError
 
 LISTEN_PORT = 51820
+"""WireGuard's usual UDP port."""
 
 
 class OverlayError(EvioError):
-    """The overlay's description cannot work; the message names the file or variable and the value."""
+    """The overlay cannot work as it is described; the message names the file or variable and the value."""
 
 
 def parse_endpoint(text: str, default_port: int = LISTEN_PORT) -> str:
-    """``address:port`` in WireGuard's notation from an address with or without a port; else OverlayError."""
+    """Return ``address:port`` in WireGuard's notation, from an address with or without a port. Raises OverlayError."""
     host, port = text, str(default_port)
     bracketed = re.fullmatch(r"\[(.+)\](?::(\d+))?", text)
     if bracketed:
@@ -36,10 +37,10 @@ def parse_endpoint(text: str, default_port: int = LISTEN_PORT) -> str:
 
 
 def join_endpoint(address: str, port: int) -> str:
-    """``address:port``, with brackets around an IPv6 address."""
+    """Return ``address:port``, with brackets around an IPv6 address."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def endpoint_host(endpoint: str) -> str:
-    """The address of ``address:port``."""
+    """Return the address of ``address:port``, without brackets."""
     return endpoint.rpartition(":")[0].strip("[]")

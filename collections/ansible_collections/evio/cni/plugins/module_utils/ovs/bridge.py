@@ -103,7 +103,7 @@ def release_bridge(name: str, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0
         return True
 
 
-def unplug(
+def unplug_ports(
     names: Iterable[str], *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, dry_run: bool = False
 ) -> list[str]:
     """Remove ports of these names from all bridges, and return the names that were there. The devices stay.

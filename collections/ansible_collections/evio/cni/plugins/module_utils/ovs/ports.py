@@ -200,7 +200,7 @@ class NewPort:
             self.has_bridge()
             return self._read_ofport()
         except OvsdbError:
-            unplug(self._ovsdb, self.name, guarded=False)
+            unplug(self._ovsdb, self.name, port_security=False)
             raise
 
     def add_external_ids(self, external_ids: dict[str, str], removed_ports: Iterable[int]) -> None:
@@ -235,10 +235,10 @@ class NewPort:
         return int(row["ofport"])
 
 
-def unplug(ovsdb: OvsdbClient, name: str, *, guarded: bool) -> None:
+def unplug(ovsdb: OvsdbClient, name: str, *, port_security: bool) -> None:
     """Remove the port from its bridge if it is ours; do not wait for vswitchd. Raises OvsdbError.
 
-    A port with port security (``guarded``) stays noted on the bridge (REMOVED_PORT_ID) until its flows are deleted.
+    A port with port security stays noted on the bridge (REMOVED_PORT_ID) until its flows are deleted.
     """
     has_name = ["name", "==", name]
     interfaces, ports = ovsdb.transact(
@@ -249,7 +249,7 @@ def unplug(ovsdb: OvsdbClient, name: str, *, guarded: bool) -> None:
         return
     ofport, uuid = interfaces["rows"][0]["ofport"], ports["rows"][0]["_uuid"]
     mutations = [["ports", "delete", uuid]]
-    if guarded and isinstance(ofport, int) and ofport > 0:
+    if port_security and isinstance(ofport, int) and ofport > 0:
         mutations.append(["external_ids", "insert", ovsdb_map({f"{REMOVED_PORT_ID}{ofport}": name})])
     where = [["ports", "includes", uuid]]
     ovsdb.transact({"op": "mutate", "table": "Bridge", "where": where, "mutations": mutations})
@@ -259,7 +259,7 @@ def try_to_unplug(conf: NetConf, name: str) -> bool:
     """Remove the port from its bridge; return False if ovsdb-server cannot be reached or refuses."""
     try:
         with OvsdbClient(conf.ovsdb) as ovsdb:
-            unplug(ovsdb, name, guarded=conf.port_security)
+            unplug(ovsdb, name, port_security=conf.port_security)
     except OvsdbError:
         return False
     return True

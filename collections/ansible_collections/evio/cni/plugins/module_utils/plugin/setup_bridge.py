@@ -64,6 +64,7 @@ def repair_bridge(conf: NetConf) -> None:
 
     if conf.datapath_type == "system" and probe_datapath() != "system":
         raise CniError(FAILED, NO_MODULE)
+    # The launcher's option -S keeps them out of sys.path.
     sys.path.append(PYTHON_PACKAGES)
     from ..ovs.bridge import ensure_bridge
 

@@ -7,15 +7,12 @@ addresses, and what the overlay's agent reports. etcd is not asked.
 
 from __future__ import annotations
 
-import posix
-from time import time
-
 from .. import paths
 from ..cni.spec import LIMITED_CONNECTIVITY, NOT_AVAILABLE, Call, CniError
-from ..fast_json import loads
 from ..ipam.delegate import NO_ATTACHMENT, IpamCall, is_too_old
 from ..ipam.host_local import HOST_LOCAL, Reservations
 from ..kernel.netns import has_interface
+from ..overlay.wireguard.state import overlay_fault
 from ..ovs.jsonrpc import OvsdbClient, OvsdbError
 from ..ovs.ports import has_daemon
 from ..state.directory import is_writable
@@ -94,19 +91,6 @@ def _check_addresses(conf: NetConf) -> None:
 
 
 def _check_overlay() -> None:
-    try:
-        descriptor = posix.open(paths.OVERLAY_STATE, posix.O_RDONLY | posix.O_CLOEXEC)
-    except OSError:
-        return  # No agent of ours on this node: the overlay is somebody else's, or is not up yet for the first time.
-    try:
-        state = loads(posix.read(descriptor, 1 << 20).decode())
-        fault, updated = state.get("fault"), float(state["updated"])
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return  # Not of our agent's making, as overlay_state has it too.
-    finally:
-        posix.close(descriptor)
-    if fault:
-        raise CniError(LIMITED_CONNECTIVITY, f"the overlay is down: {fault}")
-    age = time() - updated
-    if age > paths.OVERLAY_STATE_SECONDS:
-        raise CniError(LIMITED_CONNECTIVITY, f"the overlay's agent has said nothing for {age:.0f} s; is it running?")
+    fault = overlay_fault(paths.OVERLAY_STATE)
+    if fault is not None:
+        raise CniError(LIMITED_CONNECTIVITY, fault)

@@ -1,8 +1,9 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""How the programs lie on a host: a directory a version, byte-compiled for the host's Python, and launchers to it.
+"""Install the programs on a host: their code in one directory for each version, byte-compiled, and their launchers.
 
-An archive holds the library as package ``evio_cni`` and a package for each program. A launcher names its version's
-directory, and is put in place by one rename when all the rest is: whatever was running keeps what it started with.
+An archive has the library as package ``evio_cni``, and a package for each program. A launcher contains the path of its
+version's directory. It is put in place last, by a rename, so that a running program keeps the version it started with.
+``stages`` makes the code of the CNI plugin quick to load.
 """
 
 from __future__ import annotations
@@ -16,20 +17,29 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..atomic_file import write_atomic
+from ..atomic_file import read_text, write_atomic
 from ..errors import EvioError
 from . import stages
 
 INTERPRETER = "/usr/bin/python3"
-"""The distribution's: others take longer to start, and none is sure to be there."""
+"""The distribution's Python. Others take longer to start, and are not on every host."""
+
 PROGRAMS = {"evio": "evio_program.main", "evio-config-gen": "evio_config_gen.main"}
-"""Each launcher's name, and the module whose ``main`` it calls."""
-_STAGED = "evio"
-"""The one that is run for every pod."""
+"""The launchers' names, and the modules whose ``main`` they call."""
+
 LIBRARY = "evio_cni"
+"""The library's package name on hosts."""
+
+_STAGED = "evio"
+"""The program that loads its code by stages: the CNI plugin, which runs for every pod."""
+
 _VERSION_PREFIX = "evio-"
 _DIGITS = 16
+"""Of a version's name: the start of its archive's SHA-256, in hexadecimal."""
+
 _KEPT_VERSIONS = 2
+"""The installed version, and the version before it, which programs may still run."""
+
 _COMPILE_SECONDS = 60
 _LAUNCHER = """\
 #!{interpreter} -ISE
@@ -45,24 +55,24 @@ _WRITE_STAGES = (
 
 
 class InstallationError(EvioError):
-    """The programs cannot be installed; what was installed before is still in place."""
+    """The programs cannot be installed; the version that was installed before is still in place."""
 
 
 def version_of(archive_digest: str) -> str:
-    """The name of a version, from the SHA-256 of its archive."""
+    """Return the name of a version; ``archive_digest`` is the SHA-256 of its archive, in hexadecimal."""
     return _VERSION_PREFIX + archive_digest[:_DIGITS]
 
 
 def is_installed(version: str, *, bin_dir: str, lib_dir: str, interpreter: str = INTERPRETER) -> bool:
-    """Whether every launcher is there and calls this version."""
+    """Return whether this version is installed, and all launchers start it."""
     directory = str(Path(lib_dir) / version)
     return os.path.isdir(directory) and all(
-        _read(Path(bin_dir) / name) == _launcher(directory, name, interpreter) for name in PROGRAMS
+        _has_text(Path(bin_dir) / name, _launcher(directory, name, interpreter)) for name in PROGRAMS
     )
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:
-    """An archive of these files (by their paths in it): the same bytes for the same files, wherever it is made."""
+    """Return a zip archive of these files, given by their paths in it; the same files always give the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(files):
@@ -74,9 +84,9 @@ def pack(files: Mapping[str, bytes]) -> bytes:
 
 
 def install(archive: bytes, *, bin_dir: str, lib_dir: str, interpreter: str = INTERPRETER) -> bool:
-    """Install the archive's programs and switch to them; False if they are installed already.
+    """Install the archive's programs and switch to them. Return False if they are installed already.
 
-    The version before stays too, for plugins that are running; older ones go. Raises InstallationError.
+    The previous version is kept, for programs that are running; older versions are removed. Raises InstallationError.
     """
     version = version_of(hashlib.sha256(archive).hexdigest())
     if is_installed(version, bin_dir=bin_dir, lib_dir=lib_dir, interpreter=interpreter):
@@ -91,8 +101,22 @@ def install(archive: bytes, *, bin_dir: str, lib_dir: str, interpreter: str = IN
     return True
 
 
+def _has_text(path: Path, text: str) -> bool:
+    try:
+        return read_text(path) == text
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _launcher(directory: str, name: str, interpreter: str) -> str:
+    preparation = stages.LAUNCH if name == _STAGED else ""
+    return _LAUNCHER.format(
+        interpreter=interpreter, directory=directory, module=PROGRAMS[name], preparation=preparation
+    )
+
+
 def _unpack(archive: bytes, version: str, lib_dir: Path, interpreter: str) -> Path:
-    """The version's directory, whole: it gets its name when all is in it."""
+    """Return the version's directory. It is made under a temporary name, and renamed when it is complete."""
     directory = lib_dir / version
     if directory.is_dir():
         os.utime(directory)
@@ -112,11 +136,14 @@ def _unpack(archive: bytes, version: str, lib_dir: Path, interpreter: str) -> Pa
 
 
 def _compile(directory: Path, final: Path, interpreter: str) -> None:
-    """Byte-compile for the interpreter that will run it; its code is trusted as it is, not compared with its source."""
+    """Byte-compile the code for the interpreter that will run it, and write the stages.
+
+    The interpreter never compares the byte code with its source: versions do not change.
+    """
     options = ["-q", "--invalidation-mode", "unchecked-hash", "-s", str(directory), "-p", str(final), str(directory)]
     _run([interpreter, "-ISE", "-m", "compileall", *options])
     if (directory / LIBRARY).is_dir():
-        # Without the columns of tracebacks, which every call would have to read.
+        # no_debug_ranges: without the columns of tracebacks, which every call would have to load.
         _run([interpreter, "-ISE", "-X", "no_debug_ranges", "-c", _WRITE_STAGES, str(directory), str(final)])
 
 
@@ -132,13 +159,6 @@ def _run(command: list[str]) -> None:
         raise InstallationError(f"{interpreter} cannot compile the programs: {(done.stdout + done.stderr).strip()}")
 
 
-def _launcher(directory: str, name: str, interpreter: str) -> str:
-    preparation = stages.LAUNCH if name == _STAGED else ""
-    return _LAUNCHER.format(
-        interpreter=interpreter, directory=directory, module=PROGRAMS[name], preparation=preparation
-    )
-
-
 def _remove_old_versions(lib_dir: Path, *, keep: str) -> None:
     versions = sorted(lib_dir.glob(f"{_VERSION_PREFIX}*"), key=lambda path: path.stat().st_mtime, reverse=True)
     others = [path for path in versions if path.name != keep]
@@ -146,10 +166,3 @@ def _remove_old_versions(lib_dir: Path, *, keep: str) -> None:
         shutil.rmtree(path, ignore_errors=True)
     for leftover in lib_dir.glob(f".{_VERSION_PREFIX}*"):
         shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None

@@ -61,10 +61,10 @@ def write_stages(directory: str, final: str) -> None:
             order = (name for entry in stage for name in code.import_order(entry))
             contents[stage[0]] = [name for name in dict.fromkeys(order) if name not in loaded]
             loaded.update(contents[stage[0]])
-    # All packages of all stages are in the first, because Python imports a module's package before the module.
-    used = sorted({package for names in contents.values() for name in names for package in _packages(name)})
     for entry, names in contents.items():
-        packages = used if entry == _PROGRAM else []
+        # The first stage also makes the packages of the others' entries: Python looks for a package before its module.
+        inside = [*names, *contents] if entry == _PROGRAM else names
+        packages = sorted({package for name in inside for package in _packages(name)})
         _write(stages / entry, (packages, [(name, code.compiled(name)) for name in names]))
     _write(stages / _IMPORTER, code.compiled(_IMPORTER))
 
@@ -78,7 +78,7 @@ class _Code:
         self._trees: dict[str, ast.Module] = {}
 
     def import_order(self, name: str, seen: set[str] | None = None) -> Iterator[str]:
-        """A module and all modules that it imports at its top level, directly or not; each after those it imports."""
+        """Yield a module and all modules that it imports at its top level, directly or not; imported modules first."""
         seen = set() if seen is None else seen
         seen.add(name)
         for imported in self._imports(name):
@@ -87,11 +87,11 @@ class _Code:
         yield name
 
     def compiled(self, name: str) -> Any:
-        """Return a module's code object, without what a call would load in vain.
+        """Return a module's code object, without docstrings, function annotations, and imports for type checkers.
 
-        That is: docstrings, annotations of functions, what is for type checkers alone, and the import of ``__future__``.
+        No call needs them, and each would have to load them.
         """
-        tree = ast.Module([one for one in self._tree(name).body if not _is_needless(one)], [])
+        tree = ast.Module([node for node in self._tree(name).body if not _is_needless(node)], [])
         for node in ast.walk(tree):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 node.returns = None
@@ -125,7 +125,7 @@ def _is_needless(statement: ast.stmt) -> bool:
 
 
 def _packages(name: str) -> Iterator[str]:
-    """The packages around a module, apart from the outermost, which ``stage_import`` makes itself."""
+    """Yield the packages around a module, apart from the outermost, which ``stage_import`` makes itself."""
     package = name.rpartition(".")[0]
     while "." in package:
         yield package

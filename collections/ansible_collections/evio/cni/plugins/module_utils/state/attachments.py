@@ -57,11 +57,6 @@ class JournalEntry:
         self.boot = _string(noted.get("boot"))
         """The boot id of its ADD."""
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether the port could be made again from the entry."""
-        return bool(self.mac and self.ips)
-
 
 def journal_entries(journal: Journal, network: str) -> list[JournalEntry]:
     """Return the entries of a network, sorted by container and interface. Raises StateError."""

@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Accounts of nodes on a prosody server: its files of hashed passwords, and the groups that make its rosters.
+"""Accounts of nodes on the XMPP server, and the files in which the server prosody keeps them.
 
-Pure. prosody reads an account's file at each sign-in (authentication = "internal_hashed", RFC 5802 with SHA-1); its own
-program would take the passwords as arguments, for everybody to read in the list of processes.
+Pure. prosody reads an account's file at each sign-in (authentication = "internal_hashed", RFC 5802 with SHA-1). The
+files are written directly because prosodyctl takes passwords as arguments, which every user sees in the process list.
 """
 
 from __future__ import annotations
@@ -11,25 +11,26 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ...errors import EvioError
 
 ITERATIONS = 10000
-"""prosody's own default."""
+"""Rounds of the password's hash: prosody's own default."""
+
 _LOCAL = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _DOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _FIELD = re.compile(r'\["(\w+)"\] = (?:"([^"\\]*)"|(\d+));')
 
 
 class XmppAccountError(EvioError):
-    """The accounts cannot be so; the message names the account."""
+    """The accounts cannot work; the message names the account."""
 
 
 @dataclass(frozen=True)
-class Account:
-    """One account, which one node has in one overlay."""
+class XmppAccount:
+    """The account of one node in one overlay."""
 
     username: str
     """With its domain: ``node3-pods@xmpp.example``."""
@@ -37,38 +38,52 @@ class Account:
 
     @property
     def local(self) -> str:
+        """The username without its domain."""
         return self.username.partition("@")[0]
 
 
-def check_accounts(domain: str, overlays: Mapping[str, Sequence[Account]]) -> None:
-    """Raise XmppAccountError for what prosody or Evio would misread; overlays are named by their ids."""
+def check_accounts(domain: str, overlays: Mapping[str, Sequence[XmppAccount]]) -> None:
+    """Raise XmppAccountError for the first account that prosody or EdgeVPN.io would misread.
+
+    ``overlays`` has the accounts by the id of the overlay.
+    """
     if not _DOMAIN.fullmatch(domain):
         raise XmppAccountError(f"evio_xmpp_domain: {domain!r} is not the name of a domain in lower case")
-    owner: dict[str, str] = {}
     for overlay, accounts in overlays.items():
         for account in accounts:
             local, _at, its_domain = account.username.partition("@")
             if its_domain != domain or not _LOCAL.fullmatch(local):
                 raise XmppAccountError(
-                    f"account {account.username!r} of overlay {overlay} is not a name in lower case with @{domain}"
+                    f"account {account.username!r} of overlay {overlay}: use a name in lower case with @{domain}"
                 )
             if not account.password:
                 raise XmppAccountError(f"account {account.username} of overlay {overlay} has no password")
-            if account.username in owner:
-                raise XmppAccountError(
-                    f"account {account.username} is used twice, in overlay {owner[account.username]} and in {overlay}; "
-                    "Evio would mix what is said to either"
-                )
-            owner[account.username] = overlay
+    refuse_shared_accounts(
+        (f"overlay {overlay}", account.username) for overlay, accounts in overlays.items() for account in accounts
+    )
+
+
+def refuse_shared_accounts(usernames: Iterable[tuple[str, str]]) -> None:
+    """Raise XmppAccountError if two of the usernames, each given with the name of its holder, are the same account."""
+    holders: dict[str, str] = {}
+    for holder, username in usernames:
+        # RFC 7622 section 3.3: for the server, names that differ in case only are the same.
+        account = username.lower()
+        if account in holders:
+            raise XmppAccountError(
+                f"account {username} is used twice, by {holders[account]} and by {holder}; EdgeVPN.io would deliver "
+                "the messages of both to the session that signed in first"
+            )
+        holders[account] = holder
 
 
 def file_name(name: str) -> str:
-    """A domain or a local part as prosody has it in a path: all but letters and digits as ``%xx``."""
+    """Return a domain or local part as prosody writes it in paths: other than letters and digits as ``%xx``."""
     return re.sub(r"[^A-Za-z0-9]", lambda found: f"%{ord(found[0]):02x}", name)
 
 
 def render_account(password: str, salt: str | None = None) -> str:
-    """The content of an account's file."""
+    """Return the content of an account's file; the salt is random unless it is given."""
     salt = salt or secrets.token_hex(16)
     stored_key, server_key = _keys(password, salt, ITERATIONS)
     fields = {"salt": f'"{salt}"', "stored_key": f'"{stored_key}"', "server_key": f'"{server_key}"'}
@@ -77,7 +92,7 @@ def render_account(password: str, salt: str | None = None) -> str:
 
 
 def has_password(content: str, password: str) -> bool:
-    """Whether an account's file, of ours or of prosody's own making, is for this password."""
+    """Return whether an account's file, written by us or by prosody itself, has this password."""
     fields = {name: text or number for name, text, number in _FIELD.findall(content)}
     try:
         wanted = _keys(password, fields["salt"], int(fields["iteration_count"]))
@@ -86,8 +101,8 @@ def has_password(content: str, password: str) -> bool:
     return (fields.get("stored_key"), fields.get("server_key")) == wanted
 
 
-def render_groups(overlays: Mapping[str, Sequence[Account]]) -> str:
-    """The file of prosody's mod_groups: an overlay's accounts are in each other's rosters, and in no others."""
+def render_groups(overlays: Mapping[str, Sequence[XmppAccount]]) -> str:
+    """Return the file of prosody's mod_groups: the accounts of an overlay are in each other's rosters only."""
     lines = []
     for overlay, accounts in overlays.items():
         lines.append(f"[{overlay}]")
@@ -97,7 +112,7 @@ def render_groups(overlays: Mapping[str, Sequence[Account]]) -> str:
 
 
 def _keys(password: str, salt: str, iterations: int) -> tuple[str, str]:
-    """StoredKey and ServerKey of RFC 5802, in hexadecimal digits."""
+    """Return StoredKey and ServerKey of RFC 5802, in hexadecimal digits."""
     salted = hashlib.pbkdf2_hmac("sha1", password.encode(), salt.encode(), iterations)
     client_key, server_key = (hmac.new(salted, what, "sha1").digest() for what in (b"Client Key", b"Server Key"))
     return hashlib.sha1(client_key).hexdigest(), server_key.hex()

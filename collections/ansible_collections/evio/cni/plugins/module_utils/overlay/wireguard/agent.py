@@ -1,161 +1,68 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""``evio overlay``: the loop on each node that keeps the WireGuard overlay as its two files say, and a look at it.
+"""The overlay's agent: the event loop on each node that keeps the WireGuard overlay as the node's files describe it.
 
-It only carries out: what to do about a peer is overlay_paths' decision, how it is done wireguard's and overlay_links'.
-The data plane outlives the agent: stopped or killed, it leaves the interface as it is, and the next one takes it over.
+It decides nothing: path_selection says what to do about a peer, managed_device and interface do it. Packets flow
+without the agent: when it stops or is killed, the interface stays as it is, and the next agent takes it over.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import json
 import logging
-import os
 import selectors
 import signal
-import site
 import socket
 import sys
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from ... import paths
+from ...atomic_file import write_atomic
 from ...errors import EvioError
 from ...firewall.forwarding import accept_forwarding
-from ..endpoint import OverlayError, endpoint_host, join_endpoint
-from .config import PROBE_PORT, OverlayConfig, PodRoutes, parse_overlay, parse_pod_routes, probe_address
-from .device import (
-    KERNEL,
-    USERSPACE,
-    DeviceState,
-    PeerChange,
-    change_peers,
-    create_device,
-    end_replaced_userspace,
-    read_device,
-    read_public_key,
-    set_device,
-    userspace_is_slow,
-    userspace_pid,
-)
-from .interface import ensure_link, link_exists, remove_link
+from .agent_files import AgentFiles, fingerprint
+from .device import USERSPACE
+from .interface import ensure_link, remove_link
+from .lan_endpoints import lan_endpoints
+from .managed_device import ManagedDevice
 from .messages import MessageError, decode, encode
-from .path_selection import Actions, OverlayPaths
-from .state import OverlayState, PeerPath, read_state, write_state
+from .path_selection import DIRECT, Actions, OverlayPaths
+from .probe_socket import ProbeSocket
+from .state import STATE_INTERVAL, OverlayState, PeerPath, render_state
+from .systemd import notify
 
 TICK = 0.5
-"""Seconds between two looks at the files and the clock."""
+"""Seconds between two rounds."""
+
 DEVICE_CHECK = 5.0
 RELAY_DEVICE_CHECK = 1.0
-"""Seconds between two looks at the device; a relay's tells where the peers are now."""
+"""Seconds between two looks at the device, on other nodes and on relays: other nodes wait for the endpoints that a
+relay's device sees."""
+
 LINK_CHECK = 10.0
-_IP_MTU_DISCOVER = 10
-_IP_PMTUDISC_DO = 2
-"""include/uapi/linux/in.h: set Don't Fragment."""
+"""Seconds between two looks at the interface, its routes and sysctls, and at the firewall."""
+
+_SIGNAL, _PROBE, _DEVICE = "signal", "probe", "device"
+"""What the selector reports."""
+
 _IP_AND_UDP_HEADERS = 28
+"""Bytes: probe addresses are IPv4."""
+
 _log = logging.getLogger("evio-overlay")
 
 
-@dataclass(frozen=True)
-class AgentFiles:
-    """Where the agent reads and writes."""
-
-    config: str = paths.OVERLAY_CONFIG
-    pod_routes: str = paths.POD_ROUTES_CONFIG
-    key: str = paths.WIREGUARD_KEY
-    state: str = paths.OVERLAY_STATE
-
-
-def main(argv: list[str]) -> int:
-    """The command line below ``evio overlay``; the exit status."""
-    arguments = _parser().parse_args(argv)
-    files = AgentFiles(arguments.config, arguments.pod_routes, arguments.key, arguments.state)
-    if sys.flags.no_site:
-        # The launcher leaves the distribution's packages out, for the plugin's speed; pyroute2 is one of them.
-        site.main()
-    try:
-        status: int = arguments.command(files, arguments)
-        return status
-    except EvioError as error:
-        sys.stderr.write(f"evio overlay: {error}\n")
-        return 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="evio overlay", description="This node's overlay: the WireGuard backend.")
-    parser.add_argument("--config", default=paths.OVERLAY_CONFIG, help="default: %(default)s")
-    parser.add_argument("--pod-routes", default=paths.POD_ROUTES_CONFIG, help="default: %(default)s")
-    parser.add_argument("--key", default=paths.WIREGUARD_KEY, help="default: %(default)s")
-    parser.add_argument("--state", default=paths.OVERLAY_STATE, help="default: %(default)s")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="keep the overlay up (what evio-overlay.service does)")
-    run.set_defaults(command=_run)
-    status = commands.add_parser("status", help="say which way leads to each node")
-    status.add_argument("--json", action="store_true", help="for machines")
-    status.set_defaults(command=_status)
-    down = commands.add_parser("down", help="remove the overlay's interface (stop the service first)")
-    down.set_defaults(command=_down)
-    return parser
-
-
-def _run(files: AgentFiles, _arguments: argparse.Namespace) -> int:
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
-    OverlayAgent(files).run()
-    return 0
-
-
-def _status(files: AgentFiles, arguments: argparse.Namespace) -> int:
-    """0: every node can be reached; 1: some cannot, or nobody knows."""
-    state = read_state(files.state)
-    if state is None or not state.is_fresh():
-        raise OverlayError(f"no agent stands behind {files.state}; look at: systemctl status evio-overlay")
-    if state.fault:
-        sys.stderr.write(f"evio overlay: {state.fault}\n")
-    if arguments.json:
-        sys.stdout.write(json.dumps(asdict(state), indent=2) + "\n")
-    else:
-        rows = [("NODE", "ADDRESS", "PATH", "RTT ms", "ENDPOINT")]
-        for peer in state.peers:
-            path = peer.path if peer.path in ("direct", None) else f"relay {peer.path}"
-            rtt = f"{peer.rtt_ms:.0f}" if peer.rtt_ms is not None else "-"
-            rows.append((peer.name, peer.address, path or "none", rtt, peer.endpoint or "-"))
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        for row in rows:
-            sys.stdout.write(
-                "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n"
-            )
-    return 0 if not state.fault and all(peer.path for peer in state.peers) else 1
-
-
-def _down(files: AgentFiles, _arguments: argparse.Namespace) -> int:
-    config = parse_overlay(_read(files.config), files.config)
-    remove_link(config.interface)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(files.state)
-    return 0
-
-
 class OverlayAgent:
-    """One node's overlay, kept up until a signal ends it. Times are of the monotonic clock, in seconds."""
+    """The overlay of one node. All times are seconds of the monotonic clock."""
 
     def __init__(self, files: AgentFiles) -> None:
+        """Read the files. Raises OverlayError and WireGuardError if they cannot work."""
         self._files = files
-        self._config, self._routes = self._load()
-        self._signature = self._files_signature()
-        self._program = _signature(sys.argv[0])
+        self._config, self._routes = files.load()
+        self._files_read = files.fingerprint()
+        self._program = fingerprint(sys.argv[0])
         self._paths = OverlayPaths(self._config, self._routes, time.monotonic())
-        self._device_kind = ""
-        self._applied: dict[str, frozenset[str]] = {}
-        self._applied_revision = -1
-        self._endpoints: dict[str, str | None] = {}
-        self._known_ways: dict[str, str | None] = {}
         self._selector = selectors.DefaultSelector()
-        self._socket: socket.socket | None = None
-        self._socket_key: tuple[tuple[str, int], int] | None = None
-        self._pidfd: int | None = None
+        self._device = ManagedDevice(self._config.interface, self._selector, _DEVICE)
+        self._probes = ProbeSocket(self._selector, _PROBE)
+        self._applied_revision = -1
+        self._logged_paths: dict[str, str | None] = {}
         self._next_device_check = 0.0
         self._next_link_check = 0.0
         self._next_state = 0.0
@@ -164,39 +71,42 @@ class OverlayAgent:
         self._warned: set[str] = set()
 
     def run(self) -> None:
-        """Until SIGTERM or SIGINT. SIGHUP looks at the files at once."""
-        wakeup_read, wakeup_write = socket.socketpair()
-        for end in (wakeup_read, wakeup_write):
+        """Keep the overlay until SIGTERM or SIGINT, or until the program's file is replaced. SIGHUP begins a round."""
+        wakeup, wakeup_write = socket.socketpair()
+        for end in (wakeup, wakeup_write):
             end.setblocking(False)
-        signal.set_wakeup_fd(wakeup_write.fileno())
+        self._selector.register(wakeup, selectors.EVENT_READ, _SIGNAL)
+        self._handle_signals(wakeup_write)
+        self._round()
+        notify("READY=1")
+        next_tick = time.monotonic() + TICK
+        while not self._is_stopping:
+            for key, _mask in self._selector.select(max(0.0, next_tick - time.monotonic())):
+                if key.data == _PROBE:
+                    self._receive()
+                elif key.data == _DEVICE:
+                    _log.warning("%s of %s ended: creating the interface again", USERSPACE, self._config.interface)
+                    self._device.release()
+                    next_tick = 0.0
+                else:
+                    wakeup.recv(64)
+                    next_tick = 0.0
+            if time.monotonic() >= next_tick:
+                self._round()
+                next_tick = time.monotonic() + TICK
+
+    def _handle_signals(self, wakeup: socket.socket) -> None:
+        """Let each signal end the wait of the loop by a byte into this socket."""
+        signal.set_wakeup_fd(wakeup.fileno())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         signal.signal(signal.SIGHUP, lambda *_: None)
-        self._selector.register(wakeup_read, selectors.EVENT_READ, "signal")
-        self._step()
-        _tell_systemd("READY=1")
-        next_tick = time.monotonic() + TICK
-        while not self._is_stopping:
-            events = self._selector.select(max(0.0, next_tick - time.monotonic()))
-            for key, _mask in events:
-                if key.data == "probe":
-                    self._receive()
-                elif key.data == "device":
-                    _log.warning("%s of %s ended: making the interface anew", USERSPACE, self._config.interface)
-                    self._unwatch_device()
-                    next_tick = 0.0
-                else:
-                    wakeup_read.recv(64)
-                    next_tick = 0.0
-            if time.monotonic() >= next_tick:
-                self._step()
-                next_tick = time.monotonic() + TICK
 
     def _stop(self, *_: object) -> None:
         self._is_stopping = True
 
-    def _step(self) -> None:
-        """One round: the files, the device, the link, the peers. What fails is said and tried again in the next."""
+    def _round(self) -> None:
+        """Check files, device, interface and peers in turn. An error is logged, and the next round tries again."""
         try:
             self._reload()
             now = time.monotonic()
@@ -209,108 +119,38 @@ class OverlayAgent:
         except EvioError as error:
             self._warn(str(error))
             self._publish(time.monotonic(), str(error))
-        _tell_systemd("WATCHDOG=1")
-
-    # The files
-
-    def _load(self) -> tuple[OverlayConfig, PodRoutes]:
-        config = parse_overlay(_read(self._files.config), self._files.config)
-        key = read_public_key(self._files.key)
-        if key != config.public_key:
-            raise OverlayError(
-                f"{self._files.key} is the key of {key}, but {self._files.config} has {config.public_key}, which the "
-                "other nodes know: run the playbook again"
-            )
-        if not Path(self._files.pod_routes).exists():
-            return config, PodRoutes()
-        return config, parse_pod_routes(_read(self._files.pod_routes), self._files.pod_routes)
+        notify("WATCHDOG=1")
 
     def _reload(self) -> None:
-        signature = self._files_signature()
-        if self._program != _signature(sys.argv[0]):
-            _log.info("the program was replaced: making way for the new one")
+        if self._program != fingerprint(sys.argv[0]):
+            _log.info("the program was replaced: stopping, so that the service starts the new one")
             self._is_stopping = True
-        if signature == self._signature:
+        files_now = self._files.fingerprint()
+        if files_now == self._files_read:
             return
-        self._signature = signature
+        self._files_read = files_now
         before = self._config
-        self._config, self._routes = self._load()
+        self._config, self._routes = self._files.load()
         if before.interface != self._config.interface:
-            self._unwatch_device()
+            self._device.release()
             remove_link(before.interface)
+            self._device = ManagedDevice(self._config.interface, self._selector, _DEVICE)
         self._paths.configure(self._config, self._routes)
         self._next_device_check = self._next_link_check = 0.0
-        self._device_kind = ""
+        self._device.kind = ""
         _log.info("read %s again: %d peers", self._files.config, len(self._config.peers))
 
-    def _files_signature(self) -> tuple[tuple[int, ...] | None, ...]:
-        return tuple(_signature(path) for path in (self._files.config, self._files.pod_routes, self._files.key))
-
-    # The device
-
     def _check_device(self, now: float) -> None:
-        """Take over the device that is there, or make it; afterwards its peers are known."""
-        is_watched = self._device_kind == KERNEL or self._pidfd is not None
-        if is_watched and now < self._next_device_check:
+        """Take over the device that exists, or create it; then tell path selection where the device sees the peers."""
+        if self._device.is_watched and now < self._next_device_check:
             return
-        if self._pidfd is not None and end_replaced_userspace(self._config.interface):
-            _log.info("%s was replaced: making way for the new one", USERSPACE)
-        device = read_device(self._config.interface)
-        if device is None:
-            device = self._make_device(now)
-        elif not self._device_kind:
-            self._take_device(device)
+        if not self._device.find(self._config, self._files.key):
+            self._device.create(self._config, self._files.key)
+            self._paths.restarted(now)
+            self._next_link_check = 0.0
+            self._device.read()
         self._next_device_check = now + (RELAY_DEVICE_CHECK if self._config.is_relay else DEVICE_CHECK)
-        self._applied = {key: peer.allowed_ips for key, peer in device.peers.items()}
-        self._endpoints = {key: peer.endpoint for key, peer in device.peers.items()}
-        self._paths.observe(self._endpoints)
-
-    def _make_device(self, now: float) -> DeviceState:
-        interface = self._config.interface
-        self._unwatch_device()
-        if link_exists(interface):
-            # Nobody answers for it: a wireguard-go without its control socket, or another daemon's leftover.
-            remove_link(interface)
-        self._device_kind = create_device(interface)
-        if self._device_kind == USERSPACE and (slow := userspace_is_slow()):
-            _log.warning("%s is 5 times slower than v0.0.20230223 and newer: see evio_wireguard_go_package", slow)
-        set_device(interface, self._files.key, self._config.listen_port)
-        self._paths.restarted(now)
-        self._next_link_check = 0.0
-        self._watch_device()
-        _log.info("made %s by %s", interface, self._device_kind)
-        return self._device()
-
-    def _take_device(self, device: DeviceState) -> None:
-        if (device.public_key, device.listen_port) != (self._config.public_key, self._config.listen_port):
-            set_device(self._config.interface, self._files.key, self._config.listen_port)
-        self._watch_device()
-        self._device_kind = USERSPACE if self._pidfd is not None else KERNEL
-
-    def _device(self) -> DeviceState:
-        device = read_device(self._config.interface)
-        if device is None:
-            raise OverlayError(f"{self._config.interface} is gone again")
-        return device
-
-    def _watch_device(self) -> None:
-        pid = userspace_pid(self._config.interface)
-        if pid is None or self._pidfd is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            self._pidfd = os.pidfd_open(pid)
-            self._selector.register(self._pidfd, selectors.EVENT_READ, "device")
-
-    def _unwatch_device(self) -> None:
-        self._device_kind = ""
-        if self._pidfd is not None:
-            with contextlib.suppress(ChildProcessError):
-                os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
-            self._selector.unregister(self._pidfd)
-            os.close(self._pidfd)
-            self._pidfd = None
-
-    # The link
+        self._paths.observe(self._device.endpoints)
 
     def _check_link(self, now: float) -> None:
         if now < self._next_link_check:
@@ -322,38 +162,11 @@ class OverlayAgent:
             )
         for chain in accept_forwarding(self._config.interface):
             self._warn(f"{chain} drops forwarded packets: pods and relayed nodes will not reach each other")
-        self._paths.announce_lan(_lan_endpoints(self._config))
-        self._open_socket()
-
-    def _open_socket(self) -> None:
-        """On the interface and its probe address only; anew when the interface is."""
-        address = (probe_address(self._config.address), PROBE_PORT)
-        index = socket.if_nametoindex(self._config.interface)
-        if self._socket is not None:
-            if self._socket_key == (address, index):
-                return
-            self._selector.unregister(self._socket)
-            self._socket.close()
-            self._socket = None
-        probes = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        try:
-            probes.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._config.interface.encode())
-            probes.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DO)
-            probes.bind(address)
-        except OSError as error:
-            probes.close()
-            raise OverlayError(f"cannot listen on {address[0]}:{address[1]}: {error.strerror}") from error
-        self._socket, self._socket_key = probes, (address, index)
-        self._selector.register(probes, selectors.EVENT_READ, "probe")
-
-    # The peers
+        self._paths.announce_lan(lan_endpoints(self._config))
+        self._probes.ensure_open(self._config)
 
     def _receive(self) -> None:
-        while self._socket is not None:
-            try:
-                datagram, (source, _port) = self._socket.recvfrom(65535)
-            except OSError:
-                return
+        for source, datagram in self._probes.receive():
             now = time.monotonic()
             try:
                 actions = self._paths.receive(source, decode(datagram), now)
@@ -368,125 +181,58 @@ class OverlayAgent:
 
     def _act(self, actions: Actions, now: float) -> None:
         if actions.attempts:
-            allowed = self._paths.allowed_ips(now)
-            changes = []
-            for attempt in actions.attempts:
-                key = attempt.peer.public_key
-                changes.append(PeerChange(key, is_removed=True))
-                changes.append(PeerChange(key, allowed[key], attempt.endpoint))
-                self._applied[key] = frozenset(allowed[key])
-                self._endpoints[key] = attempt.endpoint
-            change_peers(self._config.interface, changes)
+            self._device.try_endpoints(actions.attempts, self._paths.allowed_ips(now))
         for outgoing in actions.outgoing:
             size = self._config.mtu - _IP_AND_UDP_HEADERS if outgoing.padded else 0
-            if self._socket is not None:
-                # A peer without an endpoint, a full queue: the next probe comes in a second.
-                with contextlib.suppress(OSError):
-                    target = (probe_address(outgoing.peer.address), PROBE_PORT)
-                    self._socket.sendto(encode(outgoing.message, size), target)
+            self._probes.send(outgoing.peer.address, encode(outgoing.message, size))
 
     def _apply(self, now: float, always: bool = False) -> None:
-        """Give WireGuard the AllowedIPs that differ from what it has."""
+        """Give WireGuard the AllowedIPs of the paths now, if the paths may have changed."""
         if not always and self._paths.revision == self._applied_revision:
             return
         if self._config.is_relay and self._paths.revision != self._applied_revision:
-            # A peer is up: the others wait for the address at which the device sees it.
+            # A peer came up, and other nodes wait for the endpoint at which the device sees it.
             self._next_device_check = 0.0
         self._applied_revision = self._paths.revision
-        wanted = {key: frozenset(prefixes) for key, prefixes in self._paths.allowed_ips(now).items()}
-        changes = list(_changes(wanted, self._applied))
-        if changes:
-            change_peers(self._config.interface, changes)
-            self._applied = wanted
-        self._log_ways(now)
+        self._device.set_allowed_ips(self._paths.allowed_ips(now))
+        self._log_paths(now)
 
-    def _log_ways(self, now: float) -> None:
-        ways = {state.peer.name: state.path for state in self._paths.states(now)}
-        for name, way in ways.items():
-            if name not in self._known_ways or self._known_ways[name] != way:
-                words = {None: "no way", "direct": "direct"}.get(way, f"by relay {way}")
+    def _log_paths(self, now: float) -> None:
+        """Log each node whose path changed, and let the state file be written at once."""
+        current = {state.peer.name: state.path for state in self._paths.states(now)}
+        for name, path in current.items():
+            if name not in self._logged_paths or self._logged_paths[name] != path:
+                words = {None: "not reachable", DIRECT: "direct"}.get(path, f"through relay {path}")
                 _log.info("%s: %s", name, words)
                 self._next_state = 0.0
-        self._known_ways = ways
+        self._logged_paths = current
 
     def _publish(self, now: float, fault: str | None = None) -> None:
+        """Write the state file if it is due or the fault is another, and give systemd the status line."""
         if now < self._next_state and fault == self._published_fault:
             return
         self._published_fault = fault
-        self._next_state = now + DEVICE_CHECK
+        self._next_state = now + STATE_INTERVAL
         peers = tuple(
             PeerPath(
                 state.peer.name,
                 state.peer.address,
                 state.path,
                 state.rtt_ms,
-                self._endpoints.get(state.peer.public_key),
+                self._device.endpoints.get(state.peer.public_key),
             )
             for state in self._paths.states(now)
         )
         reached = sum(peer.path is not None for peer in peers)
-        _tell_systemd(f"STATUS={fault or f'reaches {reached} of {len(peers)} nodes'}")
-        state = OverlayState(self._config.node, self._config.interface, self._device_kind, time.time(), peers, fault)
+        notify(f"STATUS={fault or f'reaches {reached} of {len(peers)} nodes'}")
+        state = OverlayState(self._config.node, self._config.interface, self._device.kind, time.time(), peers, fault)
         try:
-            write_state(state, self._files.state)
+            write_atomic(self._files.state, render_state(state), mode=0o644)
         except OSError as error:
             self._warn(f"cannot write {self._files.state}: {error.strerror}")
 
-    def _warn(self, words: str) -> None:
-        """Once until all is well again: the loop meets the same fault twice a second."""
-        if words not in self._warned:
-            self._warned.add(words)
-            _log.warning("%s", words)
-
-
-def _changes(wanted: Mapping[str, frozenset[str]], found: Mapping[str, frozenset[str]]) -> Iterable[PeerChange]:
-    """What turns found into wanted. A peer that only loses prefixes to others needs no change of its own."""
-    for key in found.keys() - wanted.keys():
-        yield PeerChange(key, is_removed=True)
-    gained: set[str] = set()
-    for key, prefixes in wanted.items():
-        gained |= prefixes - found.get(key, frozenset())
-    for key, prefixes in wanted.items():
-        had = found.get(key)
-        if had is None or prefixes - had or (had - prefixes) - gained:
-            yield PeerChange(key, tuple(sorted(prefixes)))
-
-
-def _lan_endpoints(config: OverlayConfig) -> list[str]:
-    """Under which addresses the node's own network knows it: those from which it reaches the relays."""
-    if config.is_relay:
-        return []
-    found = []
-    for peer in config.peers:
-        if peer.endpoint is None:
-            continue
-        host = endpoint_host(peer.endpoint)
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
-            probe.connect((host, config.listen_port))
-            found.append(join_endpoint(probe.getsockname()[0], config.listen_port))
-    return list(dict.fromkeys(found))
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise OverlayError(f"cannot read {path}: {error}") from error
-
-
-def _signature(path: str) -> tuple[int, ...] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
-
-
-def _tell_systemd(words: str) -> None:
-    """sd_notify(3), where systemd started us."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if address:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, contextlib.suppress(OSError):
-            notify.connect(address.replace("@", "\0", 1))
-            notify.send(words.encode())
+    def _warn(self, text: str) -> None:
+        """Log a warning, once until a round succeeds: the same error comes back with each round."""
+        if text not in self._warned:
+            self._warned.add(text)
+            _log.warning("%s", text)

@@ -1,7 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a node is told about its overlay: the two files the role writes and the node's agent reads, and their rules.
+"""The two configuration files of a node's overlay, overlay.json and pod-routes.json: their shape and their rules.
 
-Pure. Which way a peer is reached at a given moment is overlay_paths' subject; what the kernel makes of it wireguard's.
+Pure. The module wireguard_overlay writes the files, the node's agent reads them. How a peer is reached at a given
+moment is path_selection's subject.
 """
 
 from __future__ import annotations
@@ -16,21 +17,27 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Any
 
-from ...mtu import LEAST_MTU_IPV6
+from ...defaults import OVERLAY_MTU
+from ...mtu import LEAST_OVERLAY_MTU, MOST_OVERLAY_MTU
+from ...names import is_node_name
 from ..endpoint import LISTEN_PORT, OverlayError, parse_endpoint
 
 SCHEMA = 1
+"""Version of both files' shape."""
+
 INTERFACE = "evio0"
+
 PROBE_PORT = 51821
-"""UDP port of the agents' talk, on the probe addresses of the overlay interface only."""
+"""UDP port of the agents' messages, bound to the probe address of the overlay interface only."""
+
 OVERHEAD = 80
 """Bytes that WireGuard adds to a packet on an IPv6 underlay: 40 IP + 8 UDP + 16 header + 16 tag. On IPv4, 20 less."""
-MTU = 1500 - OVERHEAD
-"""The most that the overlay has unless told otherwise: more than Ethernet's 1500 is nowhere to be counted on."""
-_NODE_NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$")
+
 _INTERFACE_NAME = re.compile(r"^[A-Za-z0-9_.-]{1,15}$")
+"""IFNAMSIZ of linux/if.h is 16 with the final zero."""
+
 _RESERVED_PROBE_NETWORKS = (ip_network("169.254.169.0/24"), ip_network("169.254.170.0/24"))
-"""Where clouds answer for metadata, time and credentials: a route there would take them from the node."""
+"""Clouds offer metadata, time and credentials there: a route to a probe address would cut the node off from them."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +48,13 @@ class OverlayPeer:
     public_key: str
     """WireGuard's: 32 bytes in base64."""
     address: str
-    """Its host overlay address."""
+    """The node's host overlay address."""
     endpoint: str | None = None
-    """``address:port`` under which anybody reaches it; None behind a NAT."""
+    """``address:port`` at which every node reaches it; None if it is behind a NAT."""
 
     @property
     def is_relay(self) -> bool:
-        """A node that everybody reaches forwards for those who do not reach each other."""
+        """Whether the node forwards packets of nodes that cannot reach each other: every node reaches it."""
         return self.endpoint is not None
 
 
@@ -56,34 +63,43 @@ class OverlayConfig:
     """The host overlay as one node sees it: ``overlay.json``."""
 
     node: str
+    """This node's name."""
     address: str
+    """This node's host overlay address."""
     host_cidr: str
+    """The network of all host overlay addresses."""
     public_key: str
     endpoint: str | None = None
+    """``address:port`` at which every node reaches this one; None if it is behind a NAT."""
     interface: str = INTERFACE
     listen_port: int = LISTEN_PORT
-    mtu: int = MTU
+    mtu: int = OVERLAY_MTU
     peers: tuple[OverlayPeer, ...] = ()
+    """All other nodes."""
 
     @property
     def prefix_length(self) -> int:
+        """Prefix length of host_cidr."""
         return ip_network(self.host_cidr).prefixlen
 
     @property
     def is_relay(self) -> bool:
+        """Whether this node forwards packets of nodes that cannot reach each other."""
         return self.endpoint is not None
 
 
 @dataclass(frozen=True)
 class PodRoutes:
-    """Which node holds which pod subnets: ``pod-routes.json``. Empty until the subnets are claimed."""
+    """The pod subnets of all nodes: ``pod-routes.json``. Empty until the subnets are claimed."""
 
     pod_cidrs: tuple[str, ...] = ()
+    """The networks that all pod subnets are part of."""
     subnets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """CIDRs by the name of the node."""
 
 
 def parse_overlay(text: str, source: str = "overlay.json") -> OverlayConfig:
-    """The host overlay from its file's text; OverlayError names the source and what is wrong in it."""
+    """Return the host overlay of a file's text. Raises OverlayError, which names the source and what is wrong."""
     data = _object(text, source)
     try:
         config = OverlayConfig(
@@ -107,7 +123,7 @@ def parse_overlay(text: str, source: str = "overlay.json") -> OverlayConfig:
 
 
 def render_overlay(config: OverlayConfig) -> str:
-    """The file's text: peers in the order of their addresses, so that equal overlays are equal bytes everywhere."""
+    """Return the file's text, with the peers in the order of their addresses: equal overlays give equal text."""
     return _text(
         {
             "schema": SCHEMA,
@@ -133,7 +149,7 @@ def render_overlay(config: OverlayConfig) -> str:
 
 
 def parse_pod_routes(text: str, source: str = "pod-routes.json") -> PodRoutes:
-    """The pod subnets from their file's text; OverlayError names the source and what is wrong in it."""
+    """Return the pod routes of a file's text. Raises OverlayError, which names the source and what is wrong."""
     data = _object(text, source)
     try:
         routes = PodRoutes(
@@ -147,7 +163,7 @@ def parse_pod_routes(text: str, source: str = "pod-routes.json") -> PodRoutes:
 
 
 def render_pod_routes(routes: PodRoutes) -> str:
-    """The file's text; nodes without a subnet are left out."""
+    """Return the file's text, without the nodes that have no subnet."""
     return _text(
         {
             "schema": SCHEMA,
@@ -160,14 +176,14 @@ def render_pod_routes(routes: PodRoutes) -> str:
 def keep_peers(
     wanted: Iterable[OverlayPeer], existing: Iterable[OverlayPeer], keep: Iterable[str]
 ) -> tuple[OverlayPeer, ...]:
-    """The wanted peers, and of the existing ones those that this run could not ask but that are still members."""
+    """Return the wanted peers, and those existing peers whose names are in ``keep``, sorted by address."""
     named = {peer.name: peer for peer in existing if peer.name in set(keep)}
     named.update({peer.name: peer for peer in wanted})
     return tuple(sorted(named.values(), key=_address_order))
 
 
 def keep_subnets(wanted: PodRoutes, existing: PodRoutes, keep: Iterable[str]) -> PodRoutes:
-    """The wanted subnets, and those of nodes this run could not ask about, unless another node holds them now."""
+    """Return the wanted subnets, and those that nodes in ``keep`` have already, unless another node has them now."""
     held = {cidr for cidrs in wanted.subnets.values() for cidr in cidrs}
     kept = {
         node: cidrs
@@ -178,33 +194,35 @@ def keep_subnets(wanted: PodRoutes, existing: PodRoutes, keep: Iterable[str]) ->
 
 
 def probe_address(address: str) -> str:
-    """The link-local IPv4 address on which a node's agent answers its direct peers (RFC 3927).
+    """Return the link-local IPv4 address (RFC 3927) to which the agents send their messages.
 
-    The last 16 bits of the host overlay address, so nobody has to hand them out. It belongs to one peer alone and
-    is never relayed: what arrives from it came the direct way.
+    Its last 16 bits are those of the host overlay address, so that no one has to assign it. It is an AllowedIP of its
+    own node alone and is never relayed: a message from this address came over the direct path.
     """
     return str(IPv4Address(0xA9FE0000 | (int(ip_address(address)) & 0xFFFF)))
 
 
 def host_prefix(address: str) -> str:
-    """The address as a prefix of its own: ``/32`` or ``/128``."""
+    """Return the address with the prefix length of a single address, ``/32`` or ``/128``."""
     parsed = ip_address(address)
     return f"{parsed}/{parsed.max_prefixlen}"
 
 
 def check_overlay(config: OverlayConfig, source: str = "overlay.json") -> None:
-    """Raise OverlayError for the first thing of the host overlay that cannot work."""
+    """Raise OverlayError for the first value that cannot work."""
     if not _INTERFACE_NAME.match(config.interface):
-        raise OverlayError(f"{source}: interface {config.interface!r}: not a name of at most 15 characters")
+        raise OverlayError(
+            f"{source}: interface {config.interface!r}: use letters, digits, '-', '_' and '.', at most 15 characters"
+        )
     if not 0 < config.listen_port < 65536:
         raise OverlayError(f"{source}: listen_port {config.listen_port} is not between 1 and 65535")
     try:
         network = ip_network(config.host_cidr)
     except ValueError as error:
         raise OverlayError(f"{source}: host_cidr {config.host_cidr!r}: {error}") from error
-    lowest = 576 if network.version == 4 else LEAST_MTU_IPV6
-    if not lowest <= config.mtu <= 9000:
-        raise OverlayError(f"{source}: mtu {config.mtu} is not between {lowest} and 9000 bytes")
+    least = LEAST_OVERLAY_MTU[network.version]
+    if not least <= config.mtu <= MOST_OVERLAY_MTU:
+        raise OverlayError(f"{source}: mtu {config.mtu} is not between {least} and {MOST_OVERLAY_MTU} bytes")
     own = OverlayPeer(config.node, config.public_key, config.address, config.endpoint)
     holders: dict[str, str] = {}
     for node in (own, *config.peers):
@@ -220,7 +238,7 @@ def check_overlay(config: OverlayConfig, source: str = "overlay.json") -> None:
 
 
 def check_pod_routes(routes: PodRoutes, source: str = "pod-routes.json") -> None:
-    """Raise OverlayError if a subnet is none, is outside the pod overlay or is held twice."""
+    """Raise OverlayError if a subnet is not a network, lies outside the pod overlay or overlaps another."""
     try:
         pools = [ip_network(cidr) for cidr in routes.pod_cidrs]
         held = [(ip_network(cidr), node) for node in sorted(routes.subnets) for cidr in routes.subnets[node]]
@@ -236,8 +254,10 @@ def check_pod_routes(routes: PodRoutes, source: str = "pod-routes.json") -> None
 
 
 def _check_peer(peer: OverlayPeer, source: str) -> None:
-    if not _NODE_NAME.match(peer.name):
-        raise OverlayError(f"{source}: {peer.name!r} is not a node's name")
+    if not is_node_name(peer.name):
+        raise OverlayError(
+            f"{source}: {peer.name!r} is not a node's name: use letters, digits, '-', '_' and '.', 253 at most"
+        )
     try:
         key = base64.b64decode(peer.public_key, validate=True)
     except (binascii.Error, ValueError):
@@ -251,8 +271,8 @@ def _check_peer(peer: OverlayPeer, source: str) -> None:
     probe = IPv4Address(probe_address(peer.address))
     if any(probe in network for network in _RESERVED_PROBE_NETWORKS):
         raise OverlayError(
-            f"{source}: {peer.name} has {peer.address}, whose probe address {probe} is where clouds answer for "
-            "metadata; give it another evio_host_overlay_address"
+            f"{source}: {peer.name} has {peer.address}; the probe address {probe} made of it is one at which clouds "
+            "offer metadata; give the node another evio_host_overlay_address"
         )
     if peer.endpoint is not None and parse_endpoint(peer.endpoint) != peer.endpoint:
         raise OverlayError(f"{source}: {peer.name} has endpoint {peer.endpoint!r}, not address:port")

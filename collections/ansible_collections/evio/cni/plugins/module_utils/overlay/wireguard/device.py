@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The WireGuard device: made by the kernel where it can, else by wireguard-go; its keys, peers and AllowedIPs.
+"""The WireGuard device: created by the kernel if it has WireGuard, else by wireguard-go; its key, peers and AllowedIPs.
 
-``wg`` (wireguard-tools) speaks to both kinds alike. Addresses and routes of the device are overlay_links' subject,
-which peer gets which AllowedIPs overlay_paths'.
+``wg`` (wireguard-tools) works with both kinds. Addresses and routes of the device are interface's subject, which peer
+gets which AllowedIPs is path_selection's.
 """
 
 from __future__ import annotations
@@ -29,44 +29,54 @@ from ...kernel.netlink import NetlinkError
 
 KERNEL = "kernel"
 USERSPACE = "wireguard-go"
+"""The two kinds of device."""
+
 KEEPALIVE = 25
-"""Seconds: holds a NAT's mapping open while no agent sends probes. WireGuard's own recommendation."""
+"""Seconds, as wg(8) recommends: keeps a NAT's mapping open while no agent sends probes."""
+
 FAST_USERSPACE = 20230223
-"""The date in the version of the first wireguard-go with segmentation offload."""
+"""Date in the version of the first wireguard-go with segmentation offload."""
+
 _TIMEOUT = 10.0
+"""Seconds for each program that is run, and for wireguard-go to answer."""
+
 _CONTROL_DIR = "/var/run/wireguard"
+"""wireguard-go's control sockets, one for each interface."""
 
 
 class WireGuardError(EvioError):
-    """The device, its tool or its key is not as it must be."""
+    """The WireGuard device or key cannot be used; the message names the interface, program or file."""
 
 
 @dataclass(frozen=True)
 class PeerState:
-    """A peer as the device has it."""
+    """A peer of the device."""
 
     public_key: str
     endpoint: str | None
+    """``address:port`` to which the device sends; None if it knows no endpoint."""
     allowed_ips: frozenset[str]
     latest_handshake: int
     """Seconds since 1970; 0 if there was none."""
     received: int
+    """Bytes."""
     sent: int
     """Bytes."""
 
 
 @dataclass(frozen=True)
 class DeviceState:
-    """The device as it is."""
+    """A device with its peers."""
 
     public_key: str | None
     listen_port: int
     peers: Mapping[str, PeerState]
+    """By public key."""
 
 
 @dataclass(frozen=True)
 class PeerChange:
-    """What to do to one peer; None leaves a property as it is."""
+    """A change of one peer; None leaves a property as it is."""
 
     public_key: str
     allowed_ips: tuple[str, ...] | None = None
@@ -75,7 +85,7 @@ class PeerChange:
 
 
 def create_key(path: str = paths.WIREGUARD_KEY) -> str:
-    """Make the node's private key, readable by root alone, if there is none; its public key, in base64."""
+    """Create the node's private key, readable by root alone, unless it exists; return the public key in base64."""
     if not Path(path).exists():
         key = _run(["wg", "genkey"])
         directory = Path(path).parent
@@ -87,7 +97,7 @@ def create_key(path: str = paths.WIREGUARD_KEY) -> str:
                 file.write(key)
                 file.flush()
                 os.fsync(file.fileno())
-            # Not rename: whoever was first keeps the name, so that two runs at once end with one key.
+            # Not rename: of two runs at once, the later must not replace the key of the earlier.
             with contextlib.suppress(FileExistsError):
                 os.link(temporary, path)
         except OSError as error:
@@ -100,7 +110,7 @@ def create_key(path: str = paths.WIREGUARD_KEY) -> str:
 
 
 def read_public_key(path: str = paths.WIREGUARD_KEY) -> str:
-    """The public key of the private key in the file; WireGuardError if the file is missing or no key."""
+    """Return the public key of the private key in the file. Raises WireGuardError if it is missing or not a key."""
     try:
         private = Path(path).read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
@@ -109,17 +119,19 @@ def read_public_key(path: str = paths.WIREGUARD_KEY) -> str:
 
 
 def create_device(interface: str) -> str:
-    """Make the interface and say by whom: KERNEL or USERSPACE. WireGuardError if neither can."""
+    """Create the interface and return its kind, KERNEL or USERSPACE. Raises WireGuardError if neither works."""
     if _create_in_kernel(interface):
         return KERNEL
     if shutil.which(USERSPACE) is None:
-        raise WireGuardError(f"the kernel has no WireGuard and {USERSPACE} is not installed (Debian: {USERSPACE})")
+        raise WireGuardError(
+            f"the kernel has no WireGuard and {USERSPACE} is not installed; install the package {USERSPACE}"
+        )
     _start_userspace(interface)
     return USERSPACE
 
 
 def userspace_pid(interface: str) -> int | None:
-    """The process of the wireguard-go that answers for the interface; None if none does, as with the kernel's."""
+    """Return the process id of the wireguard-go that serves the interface; None if the kernel does, or nothing."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
         control.settimeout(_TIMEOUT)
         try:
@@ -132,7 +144,7 @@ def userspace_pid(interface: str) -> int | None:
 
 
 def end_replaced_userspace(interface: str) -> bool:
-    """End the interface's wireguard-go if its file was replaced since it was started, as a new package does."""
+    """End the interface's wireguard-go if its file was replaced since it started; return whether it was ended."""
     pid = userspace_pid(interface)
     if pid is None:
         return False
@@ -150,8 +162,8 @@ def end_replaced_userspace(interface: str) -> bool:
     return True
 
 
-def userspace_is_slow() -> str | None:
-    """The version of the installed wireguard-go if it is one without segmentation offload (5 times slower)."""
+def slow_userspace_version() -> str | None:
+    """Return the version of the installed wireguard-go if it lacks segmentation offload (5 times slower), else None."""
     try:
         version = _run([USERSPACE, "--version"]).partition("\n")[0]
     except WireGuardError:
@@ -161,7 +173,7 @@ def userspace_is_slow() -> str | None:
 
 
 def read_device(interface: str) -> DeviceState | None:
-    """The device and its peers; None if there is no such device or nobody answers for it."""
+    """Return the device and its peers; None if there is no such device or its wireguard-go does not answer."""
     result = _wg(["show", interface, "dump"])
     if result.returncode != 0:
         return None
@@ -180,12 +192,12 @@ def read_device(interface: str) -> DeviceState | None:
 
 
 def set_device(interface: str, key_path: str, listen_port: int) -> None:
-    """Give the device its private key and UDP port."""
+    """Give the device its private key and UDP port. Raises WireGuardError."""
     _change(["set", interface, "listen-port", str(listen_port), "private-key", key_path])
 
 
 def change_peers(interface: str, changes: Iterable[PeerChange]) -> None:
-    """Apply the changes in their order, in one call: AllowedIPs given to one peer leave the one that had them."""
+    """Apply the changes in order, in one call. AllowedIPs given to a peer are taken from the peer that had them."""
     arguments: list[str] = []
     for change in changes:
         arguments += ["peer", change.public_key]
@@ -201,6 +213,7 @@ def change_peers(interface: str, changes: Iterable[PeerChange]) -> None:
 
 
 def _create_in_kernel(interface: str) -> bool:
+    """Create the interface in the kernel; return False if the kernel has no WireGuard."""
     try:
         with open_iproute(f"cannot create {interface}") as ipr:
             ipr.link("add", ifname=interface, kind="wireguard")
@@ -212,27 +225,27 @@ def _create_in_kernel(interface: str) -> bool:
 
 
 def _start_userspace(interface: str) -> None:
-    """In a session of its own: it outlives the agent, and the next agent takes the running device over."""
+    """Start wireguard-go in a session of its own: it outlives the agent, and the next agent takes the device over."""
     process = subprocess.Popen(
         [USERSPACE, interface],
         stdin=subprocess.DEVNULL,
         stdout=2,
         start_new_session=True,
-        # In the foreground it neither forks nor prints its advice to use the kernel's.
+        # In the foreground it neither forks nor prints its advice to use the kernel's WireGuard.
         env={**os.environ, "LOG_LEVEL": "error", "WG_PROCESS_FOREGROUND": "1"},
     )
     deadline = time.monotonic() + _TIMEOUT
     while userspace_pid(interface) is None:
         if process.poll() is not None:
             raise WireGuardError(
-                f"{USERSPACE} {interface} ended with status {process.returncode}; is there /dev/net/tun?"
+                f"{USERSPACE} {interface} ended with status {process.returncode}; does /dev/net/tun exist?"
             )
         if time.monotonic() > deadline:
             process.kill()
             process.wait()
             raise WireGuardError(f"{USERSPACE} did not answer for {interface} within {_TIMEOUT:.0f} s")
         time.sleep(0.01)
-    # Its end is seen and waited for by whoever watches userspace_pid(); Popen shall not warn that it still runs.
+    # The agent watches the process by userspace_pid() and collects its status; this keeps Popen from a warning.
     process.returncode = 0
 
 
@@ -257,6 +270,8 @@ def _execute(command: list[str], text: str = "") -> subprocess.CompletedProcess[
     try:
         return subprocess.run(command, input=text, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
     except FileNotFoundError as error:
-        raise WireGuardError(f"{command[0]} is not installed (Debian: wireguard-tools, wireguard-go)") from error
+        raise WireGuardError(
+            f"{command[0]} is not installed; install the packages wireguard-tools and wireguard-go"
+        ) from error
     except subprocess.TimeoutExpired as error:
         raise WireGuardError(f"{command[0]} did not answer within {_TIMEOUT:.0f} s") from error

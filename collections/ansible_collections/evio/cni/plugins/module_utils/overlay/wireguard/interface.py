@@ -1,34 +1,42 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The overlay interface in the kernel's eyes: MTU, addresses, routes and the sysctls it needs.
+"""The overlay interface in the kernel: its MTU, addresses and routes, and the sysctls that it needs.
 
-Whether the interface is WireGuard's, and by whom, is wireguard's subject; the pod bridge's own routes are bridge's.
+Creating the WireGuard device is device's subject.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import socket
-from ipaddress import ip_address, ip_interface, ip_network
-from pathlib import Path
+from ipaddress import ip_address
 from typing import Any
 
+from ...cidr import AF_INET, AF_INET6, family
 from ...differences import Differences
 from ...kernel.iproute import open_iproute
 from ...kernel.netlink import NetlinkError
+from ...kernel.sysctl import dotted, read_sysctls, write_sysctls
 from ..endpoint import OverlayError
 from .config import OverlayConfig, PodRoutes, host_prefix, probe_address
 
 ROUTE_PROTOCOL = 225
-"""Marks our routes (rtnetlink(7): values above RTPROT_STATIC are for whoever wants to tell theirs from others')."""
+"""Marks our routes: rtnetlink(7) leaves the values above RTPROT_STATIC to programs for this purpose."""
+
 _SCOPE_GLOBAL = 0
 _SCOPE_LINK = 253
-"""include/uapi/linux/rtnetlink.h: rt_scope_t."""
-_DISPOSABLE_KINDS = ("tun", "wireguard")
+"""rt_scope_t of linux/rtnetlink.h."""
+
+_IFF_UP = 1
+"""linux/if.h"""
+
+_REMOVABLE_KINDS = ("tun", "wireguard")
+"""Kinds of interfaces that wireguard-go and the kernel's WireGuard create."""
 
 
 def ensure_link(config: OverlayConfig, routes: PodRoutes) -> Differences:
-    """Make the interface be as the two files say; what it changed. OverlayError if it is not there or refuses."""
+    """Make the interface, its routes and sysctls as the files describe them; return what differed before.
+
+    Raises OverlayError if there is no such interface or the kernel refuses, and SysctlError.
+    """
     differences = Differences()
     try:
         with open_iproute(config.interface) as ipr:
@@ -45,21 +53,24 @@ def ensure_link(config: OverlayConfig, routes: PodRoutes) -> Differences:
 
 
 def link_exists(interface: str) -> bool:
-    """Whether there is an interface of that name."""
+    """Return whether there is an interface of that name."""
     return any(name == interface for _number, name in socket.if_nameindex())
 
 
 def remove_link(interface: str) -> bool:
-    """Remove the interface, and with it its wireguard-go; False if it was not there. Never one of another kind."""
+    """Remove the interface, which ends its wireguard-go; return whether it existed.
+
+    Raises OverlayError if it is of a kind that no overlay has, or the kernel refuses.
+    """
     try:
         with open_iproute(f"cannot remove {interface}") as ipr:
             index = _index(ipr, interface)
             if index is None:
                 return False
             kind = ipr.get_links(index)[0].get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND")
-            if kind not in _DISPOSABLE_KINDS:
+            if kind not in _REMOVABLE_KINDS:
                 raise OverlayError(
-                    f"{interface} is of kind {kind}: not an overlay's; give the overlay another interface name"
+                    f"{interface} is of kind {kind}, so it is not an overlay's; give the overlay another interface name"
                 )
             ipr.link("del", index=index)
     except NetlinkError as error:
@@ -74,7 +85,7 @@ def _index(ipr: Any, interface: str) -> int | None:
 
 def _ensure_up(ipr: Any, index: int, config: OverlayConfig, differences: Differences) -> None:
     link = ipr.get_links(index)[0]
-    mtu, is_up = link.get_attr("IFLA_MTU"), bool(link["flags"] & 1)
+    mtu, is_up = link.get_attr("IFLA_MTU"), bool(link["flags"] & _IFF_UP)
     differences.compare("mtu", config.mtu, mtu)
     differences.compare("up", True, is_up)
     if mtu != config.mtu or not is_up:
@@ -89,7 +100,8 @@ def _ensure_addresses(ipr: Any, index: int, config: OverlayConfig, differences: 
     found = set()
     for message in ipr.get_addr(index=index):
         address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-        if not (message["family"] == 10 and ip_address(address).is_link_local):
+        # The kernel gives IPv6 interfaces a link-local address by itself.
+        if not (message["family"] == AF_INET6 and ip_address(address).is_link_local):
             found.add(f"{address}/{message['prefixlen']}")
     differences.compare("addresses", sorted(wanted), sorted(found))
     for cidr in found - wanted.keys():
@@ -102,9 +114,9 @@ def _ensure_addresses(ipr: Any, index: int, config: OverlayConfig, differences: 
 
 def _ensure_routes(ipr: Any, index: int, config: OverlayConfig, routes: PodRoutes, differences: Differences) -> None:
     wanted = {host_prefix(probe_address(peer.address)): probe_address(config.address) for peer in config.peers}
-    own_family = ip_address(config.address).version
     for cidr in routes.pod_cidrs:
-        wanted[cidr] = config.address if ip_network(cidr).version == own_family else ""
+        # Packets from the node to pods get its host overlay address as source: all nodes have a route back to it.
+        wanted[cidr] = config.address if family(cidr) == family(config.address) else ""
     found: dict[str, str] = {}
     for message in ipr.get_routes():
         if message["proto"] == ROUTE_PROTOCOL and message.get_attr("RTA_OIF") == index:
@@ -115,42 +127,25 @@ def _ensure_routes(ipr: Any, index: int, config: OverlayConfig, routes: PodRoute
         ipr.route("del", dst=cidr, oif=index, proto=ROUTE_PROTOCOL)
     for cidr, source in wanted.items():
         if found.get(cidr) != source:
-            family = 10 if ip_network(cidr).version == 6 else 2
-            extra = {"prefsrc": source} if source else {}
-            scope = {"scope": _SCOPE_LINK} if family == 2 else {}
-            ipr.route("replace", family=family, dst=cidr, oif=index, proto=ROUTE_PROTOCOL, **scope, **extra)
+            extra: dict[str, Any] = {"prefsrc": source} if source else {}
+            if family(cidr) == AF_INET:
+                extra["scope"] = _SCOPE_LINK
+            ipr.route("replace", family=family(cidr), dst=cidr, oif=index, proto=ROUTE_PROTOCOL, **extra)
 
 
 def _ensure_sysctls(config: OverlayConfig, routes: PodRoutes, differences: Differences) -> None:
     wanted = {
-        # The kernel forwards between pods' bridge and overlay; a relay also from one peer to another.
+        # The kernel forwards between pod bridge and overlay; on a relay also from one peer to another.
         "net/ipv4/ip_forward": "1",
-        # A relay sends packets out by the interface they came in: no reason to tell the sender of a "better" way.
+        # A relay sends packets out through the interface they came in by, which the kernel would report as a detour.
         "net/ipv4/conf/all/send_redirects": "0",
         f"net/ipv4/conf/{config.interface}/send_redirects": "0",
-        # WireGuard proves sources by key; loose (2) wins over a strict "all" and never drops what came by a relay.
+        # WireGuard proves the source by its key. Loose (2) overrides a strict "all", which would drop relayed packets.
         f"net/ipv4/conf/{config.interface}/rp_filter": "2",
     }
-    cidrs = [config.host_cidr, *routes.pod_cidrs]
-    if any(ip_interface(cidr).version == 6 for cidr in cidrs):
+    if any(family(cidr) == AF_INET6 for cidr in (config.host_cidr, *routes.pod_cidrs)):
         wanted["net/ipv6/conf/all/forwarding"] = "1"
+    found = read_sysctls(wanted)
     for name, value in wanted.items():
-        found = _read_sysctl(name)
-        differences.compare(name.replace("/", "."), value, found)
-        if found != value:
-            _write_sysctl(name, value)
-
-
-def _read_sysctl(name: str) -> str | None:
-    with contextlib.suppress(OSError):
-        return Path("/proc/sys", name).read_text(encoding="ascii").strip()
-    return None
-
-
-def _write_sysctl(name: str, value: str) -> None:
-    try:
-        Path("/proc/sys", name).write_text(value, encoding="ascii")
-    except OSError as error:
-        raise OverlayError(
-            f"cannot set sysctl {name.replace('/', '.')}: {errno.errorcode.get(error.errno or 0)}"
-        ) from error
+        differences.compare(dotted(name), value, found.get(name))
+    write_sysctls(wanted)

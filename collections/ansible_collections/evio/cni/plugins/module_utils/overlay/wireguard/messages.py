@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What the overlay agents of two direct peers say to each other: one JSON object a UDP datagram.
+"""The messages between the overlay agents of two nodes: one JSON object in each UDP datagram.
 
-Pure. The messages carry no signature: they travel inside WireGuard, and the source address proves the sender's key.
-When they are sent, and what follows from them, is overlay_paths' subject.
+Pure. The messages carry no signature: they travel inside WireGuard, where the source address proves the sender's key.
+When they are sent, and what follows from them, is path_selection's subject.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, TypeAlias
 
+from ...mtu import MOST_OVERLAY_MTU
 from ..endpoint import OverlayError, parse_endpoint
 
-DOWN = "down"
-INIT = "init"
-UP = "up"
+DOWN, INIT, UP = "down", "init", "up"
 STATES = (DOWN, INIT, UP)
+"""States of a session, as in BFD (RFC 5880 section 6.2): the sender hears nothing, hears the receiver, and knows that
+the receiver hears the sender too."""
+
 ROWS_IN_A_TABLE = 8
-"""So that a table fits in the smallest overlay MTU: a row takes at most 120 bytes."""
+"""Sightings in one datagram: a row takes at most 120 bytes, so that a table fits into an overlay MTU of 1200 bytes."""
+
 _MOST_LAN_ENDPOINTS = 2
-_MOST_BYTES = 9000
 
 
 class MessageError(OverlayError):
@@ -31,37 +33,43 @@ class MessageError(OverlayError):
 
 @dataclass(frozen=True)
 class Probe:
-    """I am here, and this is what I hear of you."""
+    """A sign of life of the sender, with its view of the session."""
 
     state: str
+    """DOWN, INIT or UP."""
     sent: int
-    """The sender's clock in ms when it sent this."""
+    """The sender's clock in ms at sending."""
     echo: int | None = None
-    """``sent`` of the last probe that the sender had from the receiver, and for how many ms it kept it."""
+    """``sent`` of the last probe that the sender got from the receiver; None if it got none."""
     held: int = 0
+    """Time in ms between getting that probe and sending this one."""
     lan: tuple[str, ...] = ()
-    """``address:port`` of the sender in its own network."""
+    """The sender's endpoints, ``address:port``, in its own network."""
 
 
 @dataclass(frozen=True)
 class Sighting:
-    """What a relay knows of one node."""
+    """A relay's report of one node."""
 
     address: str
+    """The node's host overlay address."""
     endpoint: str | None
+    """``address:port`` at which the relay's WireGuard sees the node; None if it does not."""
     is_up: bool
+    """Whether the session between the relay and the node is up."""
     lan: tuple[str, ...] = ()
+    """The node's endpoints in its own network."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Some of a relay's sightings."""
+    """Sightings of a relay, as many as fit into a datagram."""
 
     sightings: tuple[Sighting, ...]
 
     @classmethod
     def split(cls, sightings: Sequence[Sighting]) -> list[Table]:
-        """As many tables as the sightings need to fit into datagrams."""
+        """Return the sightings as tables that fit into datagrams."""
         return [
             cls(tuple(sightings[first : first + ROWS_IN_A_TABLE]))
             for first in range(0, len(sightings), ROWS_IN_A_TABLE)
@@ -72,7 +80,7 @@ Message: TypeAlias = "Probe | Table"
 
 
 def encode(message: Message, size: int = 0) -> bytes:
-    """The datagram, filled with blanks up to ``size`` bytes."""
+    """Return the datagram, filled with blanks up to ``size`` bytes."""
     if isinstance(message, Probe):
         data: dict[str, Any] = {
             "probe": [message.state, message.sent, message.echo, message.held, message.lan[:_MOST_LAN_ENDPOINTS]]
@@ -83,9 +91,9 @@ def encode(message: Message, size: int = 0) -> bytes:
 
 
 def decode(datagram: bytes) -> Message:
-    """The message of a datagram; MessageError if it is none."""
-    if len(datagram) > _MOST_BYTES:
-        raise MessageError(f"{len(datagram)} bytes")
+    """Return the message of a datagram. Raises MessageError if it is none."""
+    if len(datagram) > MOST_OVERLAY_MTU:
+        raise MessageError(f"not a message of the overlay: {len(datagram)} bytes")
     try:
         data = json.loads(datagram)
         if "probe" in data:
@@ -104,7 +112,7 @@ def decode(datagram: bytes) -> Message:
 
 
 def _endpoint(value: Any) -> str | None:
-    """Only what needs no name server: WireGuard's tool would resolve anything else, and wait for it."""
+    """Accept addresses only: WireGuard's tool would look up a name, and wait for the answer."""
     return None if value is None else parse_endpoint(str(value))
 
 

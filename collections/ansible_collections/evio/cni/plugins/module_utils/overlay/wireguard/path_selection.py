@@ -1,10 +1,10 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Which way leads to each peer of the overlay now: directly, or through which relay; and what to try for a better one.
+"""Path selection: whether each peer of the overlay is reached directly or through a relay, and which endpoint to try.
 
-Pure: a state machine fed with messages and the time. Sockets, WireGuard and routes are overlay_agent's work. Each pair
-of nodes keeps a session over its direct path, after BFD (RFC 5880 section 6.2): it is up when both ends hear each
-other, so that both ends move their AllowedIPs within one round trip. WireGuard drops what comes from a peer that the
-sender's address does not belong to, so agreement matters more than speed.
+Pure: a state machine that is given messages and the time. Sockets, WireGuard and routes are the agent's work. Each pair
+of nodes keeps a session over its direct path, after BFD (RFC 5880 section 6.2): the session is up when both ends hear
+each other, so that both ends move their AllowedIPs within one round trip. WireGuard drops a packet if its source is not
+among the AllowedIPs of the peer that sent it, so it matters more that both ends agree than that they are quick.
 """
 
 from __future__ import annotations
@@ -18,25 +18,37 @@ from .messages import DOWN, INIT, UP, Message, Probe, Sighting, Table
 
 INTERVAL = 1.0
 """Seconds between two probes of one peer."""
+
 DETECTION = 3.5
-"""Seconds without a probe after which a direct path counts as dead: three probes lost, and some delay."""
+"""Seconds without a probe after which a direct path counts as dead: three lost probes and some delay."""
+
 ATTEMPT_SECONDS = (1.5,) * 4 + (5.0,) * 10 + (15.0,)
-"""How long one endpoint is tried: quickly first, then as WireGuard repeats a handshake (REKEY_TIMEOUT), after a minute
-for good at less than the 30 s for which a NAT keeps an unanswered UDP mapping."""
+"""Seconds for which an endpoint is tried, by the number of attempts before; the last value stays. Short at first, then
+WireGuard's own interval between handshakes (REKEY_TIMEOUT), after a minute 15 s: less than the 30 s for which a NAT
+keeps an unanswered UDP mapping."""
+
 TABLE_REFRESH = 10.0
-"""Seconds between two whole tables from a relay; changes are sent at once."""
+"""Seconds between two complete tables from a relay; changes are sent at once."""
+
 SIGHTING_LIFETIME = 3 * TABLE_REFRESH
+"""Seconds for which a relay's report of a node counts."""
+
 HOLD_SECONDS = (0.0, 2.0, 5.0, 15.0, 60.0)
-"""How long a path that died young is not taken again, by how often that happened in a row."""
-YOUNG = 30.0
+"""Seconds for which a path that failed early is not used again, by the number of early failures in a row."""
+
+EARLY = 30.0
+"""Seconds: a path that was up for less has failed early."""
+
 SETTLE = 5.0
-"""How long such a path waits at most once one end was seen to have moved: what died went to another place."""
+"""Seconds to which such a hold is cut once one end has moved: the path that failed led to another endpoint."""
+
 DIRECT = "direct"
+"""The path of a peer that is reached without a relay."""
 
 
 @dataclass(frozen=True)
 class Outgoing:
-    """A message for the agent of one direct peer; padded ones fill a packet of the overlay's MTU."""
+    """A message for the agent of one peer. A padded message fills a packet of the overlay's MTU."""
 
     peer: OverlayPeer
     message: Message
@@ -45,7 +57,7 @@ class Outgoing:
 
 @dataclass(frozen=True)
 class Attempt:
-    """Forget the peer's WireGuard session and open a new one at this endpoint."""
+    """The request to forget the peer's WireGuard session and to open a new session at this endpoint."""
 
     peer: OverlayPeer
     endpoint: str
@@ -53,24 +65,29 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Actions:
+    """What the agent has to do now: first the attempts, then the messages."""
+
     attempts: tuple[Attempt, ...] = ()
     outgoing: tuple[Outgoing, ...] = ()
 
 
 @dataclass(frozen=True)
 class PathState:
-    """For people: how one peer is reached."""
+    """How one peer is reached, for logs and the state file."""
 
     peer: OverlayPeer
     path: str | None
-    """DIRECT, the name of a relay, or None where nothing leads to the peer."""
+    """DIRECT, the name of a relay, or None if the peer cannot be reached."""
     rtt_ms: float | None
-    """Of the direct path, as its probes measure it."""
+    """Round trip of the direct path in ms, measured by its probes; None while the session is not up."""
     session: str
+    """DOWN, INIT or UP."""
 
 
 @dataclass
 class _Session:
+    """The session with one peer over the direct path. Times are the caller's clock in seconds."""
+
     peer: OverlayPeer
     state: str = DOWN
     heard_at: float | None = None
@@ -78,18 +95,20 @@ class _Session:
     remote_sent: int = 0
     rtt_ms: float | None = None
     up_since: float | None = None
-    young_deaths: int = 0
+    early_failures: int = 0
     hold_until: float = 0.0
     sent_at: float = float("-inf")
     attempts: int = 0
     next_attempt: float = 0.0
     endpoint: str | None = None
-    """Where WireGuard saw the peer; what a relay tells others."""
+    """Where WireGuard saw the peer last; a relay reports it to the other nodes."""
     lan: tuple[str, ...] = ()
+    """The peer's endpoints in its own network, as its last probe gave them."""
     sightings: dict[str, tuple[Sighting, float]] = field(default_factory=dict)
-    """What each relay says of this peer, and when it said so."""
+    """The last report of each relay about this peer and the time it came, by the relay's address."""
 
     def is_heard(self, now: float) -> bool:
+        """Return whether a probe came within the detection time."""
         return self.heard_at is not None and now - self.heard_at < DETECTION
 
 
@@ -103,11 +122,11 @@ class OverlayPaths:
         self._next_table = now
         self._lan: tuple[str, ...] = ()
         self.revision = 0
-        """Counts what may have changed a path: equal revisions, equal AllowedIPs."""
+        """Counts the events that may change a path: as long as it is equal, allowed_ips() is equal."""
         self.configure(config, routes)
 
     def configure(self, config: OverlayConfig, routes: PodRoutes) -> None:
-        """Take a new description; sessions of peers that stay as they were are not disturbed."""
+        """Use this configuration from now on; peers whose address and key are the same keep their sessions."""
         self.revision += 1
         self._config = config
         self._routes = routes
@@ -123,27 +142,29 @@ class OverlayPaths:
         self._relays = tuple(peer for peer in config.peers if peer.is_relay)
 
     def announce_lan(self, endpoints: Iterable[str]) -> None:
-        """Under which addresses of its own network this node can be tried by others behind the same NAT."""
+        """Set this node's endpoints in its own network, which nodes behind the same NAT try."""
         self._lan = tuple(endpoints)
 
     def observe(self, endpoints: Mapping[str, str | None]) -> None:
-        """Where WireGuard sees the peers now, by public key."""
+        """Set the endpoints at which WireGuard sees the peers now, by public key; None leaves the last endpoint."""
         for session in self._sessions.values():
             session.endpoint = endpoints.get(session.peer.public_key) or session.endpoint
 
     def restarted(self, now: float) -> None:
-        """The interface was made anew: no peer has a WireGuard session any more."""
+        """Forget all sessions: the interface was created again, and no peer has a WireGuard session any more."""
         for session in self._sessions.values():
             self._forget(session, now)
 
     def receive(self, source: str, message: Message, now: float) -> Actions:
-        """A message came from this probe address; unknown senders are left without an answer."""
+        """Process a message that came from this probe address; a message of an unknown sender is ignored."""
         address = self._by_probe.get(source)
         if address is None:
             return Actions()
         session = self._sessions[address]
         if isinstance(message, Table):
-            return self._learn(session.peer, message, now) if session.peer.is_relay else Actions()
+            if session.peer.is_relay:
+                self._learn(session.peer, message, now)
+            return Actions()
         before = session.state
         newly_heard = not session.is_heard(now)
         session.heard_at = now
@@ -160,7 +181,7 @@ class OverlayPaths:
         return Actions(outgoing=tuple(outgoing))
 
     def tick(self, now: float) -> Actions:
-        """What time brings: paths found dead, endpoints to try, what to send. Wanted about every half second."""
+        """Process the passing of time: dead paths, endpoints to try, messages that are due. Call it every 0.5 s."""
         attempts: list[Attempt] = []
         outgoing: list[Outgoing] = []
         for session in self._sessions.values():
@@ -170,14 +191,14 @@ class OverlayPaths:
             if attempt is not None:
                 attempts.append(attempt)
             is_due = session.is_heard(now) and now - session.sent_at >= INTERVAL * 0.9
-            # The other end moves its AllowedIPs when it hears of a change: until then packets are dropped.
+            # The other end moves its AllowedIPs once it hears of a change; until then WireGuard drops packets.
             if attempt is not None or session.state != before or is_due:
                 outgoing.append(self._probe(session, now))
         outgoing += self._announcements(now)
         return Actions(tuple(attempts), tuple(outgoing))
 
     def allowed_ips(self, now: float) -> dict[str, tuple[str, ...]]:
-        """The AllowedIPs of every peer by its public key; the probe address belongs to the direct peer always."""
+        """Return the AllowedIPs of every peer by its public key. A probe address always belongs to its own node."""
         allowed: dict[str, list[str]] = {
             session.peer.public_key: [host_prefix(probe_address(session.peer.address))]
             for session in self._sessions.values()
@@ -191,7 +212,7 @@ class OverlayPaths:
         return {key: tuple(prefixes) for key, prefixes in allowed.items()}
 
     def states(self, now: float) -> tuple[PathState, ...]:
-        """How each peer is reached, in the order of the configuration."""
+        """Return how each peer is reached, in the order of the configuration."""
         return tuple(self._path_state(session, now) for session in self._sessions.values())
 
     # Sessions
@@ -204,7 +225,7 @@ class OverlayPaths:
         else:
             state = INIT
         if session.state == UP and state != UP:
-            self._note_death(session, now)
+            self._record_failure(session, now)
         elif state == UP and session.state != UP:
             session.up_since = now
             session.attempts = 0
@@ -212,12 +233,12 @@ class OverlayPaths:
             self.revision += 1
         session.state = state
 
-    def _note_death(self, session: _Session, now: float) -> None:
-        """A path that fell silent again and again is left alone for a while, if there is a relay to go by."""
-        young = session.up_since is not None and now - session.up_since < YOUNG
-        if not session.is_heard(now) and not self._one_is_relay(session.peer):
-            session.young_deaths = min(session.young_deaths + 1, len(HOLD_SECONDS) - 1) if young else 0
-            session.hold_until = now + HOLD_SECONDS[session.young_deaths]
+    def _record_failure(self, session: _Session, now: float) -> None:
+        """Hold a direct path that failed early, longer each time; a pair with a relay in it has no other path."""
+        is_early = session.up_since is not None and now - session.up_since < EARLY
+        if not session.is_heard(now) and not self._has_relay(session.peer):
+            session.early_failures = min(session.early_failures + 1, len(HOLD_SECONDS) - 1) if is_early else 0
+            session.hold_until = now + HOLD_SECONDS[session.early_failures]
         session.up_since = None
         session.next_attempt = now
 
@@ -229,6 +250,7 @@ class OverlayPaths:
         session.next_attempt = now
 
     def _attempt(self, session: _Session, now: float) -> Attempt | None:
+        """Return the next attempt if it is due: the peer's possible endpoints are tried in turn."""
         if session.is_heard(now) or now < session.next_attempt:
             return None
         candidates = self._candidates(session, now)
@@ -240,6 +262,7 @@ class OverlayPaths:
         return Attempt(session.peer, endpoint)
 
     def _candidates(self, session: _Session, now: float) -> list[str]:
+        """Return the endpoints at which the peer may be reached, the most likely first."""
         if session.peer.endpoint is not None:
             return [session.peer.endpoint]
         fresh = [sighting for sighting, at in session.sightings.values() if now - at < SIGHTING_LIFETIME]
@@ -257,17 +280,19 @@ class OverlayPaths:
         echo = session.remote_sent if session.heard_at is not None else None
         held = _milliseconds(now - session.heard_at) if session.heard_at is not None else 0
         probe = Probe(session.state, _milliseconds(now), echo, held, self._lan)
-        return Outgoing(session.peer, probe, padded=session.state != UP and not self._one_is_relay(session.peer))
+        return Outgoing(session.peer, probe, padded=session.state != UP and not self._has_relay(session.peer))
 
-    def _one_is_relay(self, peer: OverlayPeer) -> bool:
+    def _has_relay(self, peer: OverlayPeer) -> bool:
+        """Return whether the peer or this node is a relay."""
         return peer.is_relay or self._config.is_relay
 
     # Relays' tables
 
     def _announcements(self, now: float, whole_for: _Session | None = None) -> list[Outgoing]:
-        """What this node, if it relays, tells its direct peers about each other: what changed, at times all.
+        """Return the tables for the peers of a relay: the changes, or all sightings when those are due.
 
-        Who has moved is told all: what was sent to where it was is lost.
+        The peer whose session ``whole_for`` is, and each peer that has moved, get all sightings: tables that were sent
+        to the endpoint before are lost.
         """
         if not self._config.is_relay:
             return []
@@ -294,19 +319,20 @@ class OverlayPaths:
         outgoing = []
         for session in self._sessions.values():
             if session.state == UP:
-                is_told_all = session is whole_for or session.peer.address in moved
-                rows = list(current.values()) if is_told_all else changed
+                gets_all = session is whole_for or session.peer.address in moved
+                rows = list(current.values()) if gets_all else changed
                 outgoing += [Outgoing(session.peer, table) for table in Table.split(rows)]
         return outgoing
 
-    def _learn(self, relay: OverlayPeer, table: Table, now: float) -> Actions:
+    def _learn(self, relay: OverlayPeer, table: Table, now: float) -> None:
+        """Take over a relay's sightings, and try at once what they make worth trying."""
         for sighting in table.sightings:
             if sighting.address == self._config.address:
                 own = self._own_sightings.get(relay.address)
                 self._own_sightings[relay.address] = (sighting, now)
                 if own is not None and _has_moved(own[0], sighting):
                     for other in self._sessions.values():
-                        self._try_anew(other, now)
+                        self._retry_now(other, now)
                 continue
             session = self._sessions.get(sighting.address)
             if session is None:
@@ -317,23 +343,25 @@ class OverlayPaths:
                 self.revision += 1
             session.sightings[relay.address] = (sighting, now)
             if known is not None and _has_moved(known[0], sighting):
-                self._try_anew(session, now)
+                self._retry_now(session, now)
             elif not session.is_heard(now) and set(self._candidates(session, now)) - set(before):
                 session.attempts = 0
                 session.next_attempt = now
-        return Actions()
 
-    def _try_anew(self, session: _Session, now: float) -> None:
-        """One end of this pair is elsewhere, or its NAT is another: both ends are told, and both try at once."""
+    def _retry_now(self, session: _Session, now: float) -> None:
+        """Try the direct path again: one end has moved. The relay tells both ends, so that both try at once."""
         session.hold_until = min(session.hold_until, now + SETTLE)
         if not session.is_heard(now):
             session.attempts = 0
             session.next_attempt = now
 
-    # The choice
+    # Next hops
 
     def _next_hop(self, session: _Session, now: float) -> OverlayPeer:
-        """The peer that gets the destination's packets: both ends of a pair come to the same relay by the same rule."""
+        """Return the peer that gets the packets for this session's peer: itself, or a relay.
+
+        All nodes have the relays in the same order, that of their addresses, so both ends of a pair choose the same.
+        """
         if session.state == UP:
             return session.peer
         usable = [relay for relay in self._relays if relay is not session.peer and self._is_up(relay)]
@@ -341,7 +369,7 @@ class OverlayPaths:
             sighting = session.sightings.get(relay.address)
             if sighting is not None and sighting[0].is_up and now - sighting[1] < SIGHTING_LIFETIME:
                 return relay
-        if session.peer.is_relay or self._config.is_relay:
+        if self._has_relay(session.peer):
             return session.peer
         others = usable or [relay for relay in self._relays if relay is not session.peer]
         return others[0] if others else session.peer
@@ -360,7 +388,7 @@ class OverlayPaths:
 
 
 def _has_moved(before: Sighting, now: Sighting) -> bool:
-    """Whether a relay sees a node at another endpoint than before."""
+    """Return whether a relay sees a node at another endpoint than before."""
     return now.endpoint is not None and before.endpoint not in (None, now.endpoint)
 
 

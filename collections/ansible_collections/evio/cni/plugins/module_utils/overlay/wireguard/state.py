@@ -1,67 +1,145 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What the overlay's agent tells the rest of the node: one small file, replaced whole, gone with the next boot.
+"""The state file of the overlay's agent: how this node reaches the other nodes, and what the agent cannot do.
 
-Written by overlay_agent; read by the plugin's STATUS, by ``evio overlay status`` and by the module overlay_ready.
+The agent replaces the file every few seconds, and a reboot removes it. The plugin's STATUS reads it within a call of
+the container runtime: nothing that is slow to import may be imported here.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
+import posix
+from time import time
 
-from ... import paths
+from ...fast_json import dumps, loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+STATE_INTERVAL = 5.0
+"""Seconds after which the agent writes the file again, if nothing makes it write earlier."""
+
+STATE_LIFETIME = 20.0
+"""Seconds after which a file that was not written again counts as left by an agent that does not run any more."""
 
 
-@dataclass(frozen=True)
 class PeerPath:
-    """How one peer is reached."""
+    """How this node reaches another node."""
 
-    name: str
-    address: str
-    path: str | None
-    """``direct``, the name of a relay, or None where nothing leads to the peer."""
-    rtt_ms: float | None
-    endpoint: str | None
-    """Where WireGuard sends to, or would."""
+    __slots__ = ("address", "endpoint", "name", "path", "rtt_ms")
+
+    def __init__(self, name: str, address: str, path: str | None, rtt_ms: float | None, endpoint: str | None) -> None:
+        self.name = name
+        self.address = address
+        """The node's host overlay address."""
+        self.path = path
+        """``direct``, the name of a relay, or None if the node cannot be reached."""
+        self.rtt_ms = rtt_ms
+        """Round trip of the direct path in ms; None if there is no direct path."""
+        self.endpoint = endpoint
+        """``address:port`` to which WireGuard sends on the direct path; None if no endpoint is known."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the peer as the file has it."""
+        return {
+            "name": self.name,
+            "address": self.address,
+            "path": self.path,
+            "rtt_ms": self.rtt_ms,
+            "endpoint": self.endpoint,
+        }
 
 
-@dataclass(frozen=True)
 class OverlayState:
-    """The overlay as its agent sees it."""
+    """The overlay as the agent of this node sees it."""
 
-    node: str
-    interface: str
-    device: str
-    """``kernel`` or ``wireguard-go``."""
-    updated: float
-    """Seconds since 1970."""
-    peers: tuple[PeerPath, ...]
-    fault: str | None = None
-    """What keeps the agent from doing its work, in its words."""
+    __slots__ = ("device", "fault", "interface", "node", "peers", "updated")
+
+    def __init__(
+        self,
+        node: str,
+        interface: str,
+        device: str,
+        updated: float,
+        peers: tuple[PeerPath, ...],
+        fault: str | None = None,
+    ) -> None:
+        self.node = node
+        self.interface = interface
+        self.device = device
+        """``kernel`` or ``wireguard-go``."""
+        self.updated = updated
+        """When the agent wrote this, in seconds since 1970."""
+        self.peers = peers
+        self.fault = fault
+        """The error that the agent met in its last round; None if there was none."""
 
     def is_fresh(self, now: float | None = None) -> bool:
-        """Whether an agent stands behind it."""
-        return 0 <= (time.time() if now is None else now) - self.updated < paths.OVERLAY_STATE_SECONDS
+        """Return whether the agent wrote this within STATE_LIFETIME. ``now`` is in seconds since 1970."""
+        return _age(self.updated, now) < STATE_LIFETIME
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the state as the file has it."""
+        return {
+            "node": self.node,
+            "interface": self.interface,
+            "device": self.device,
+            "updated": self.updated,
+            "peers": [peer.to_json() for peer in self.peers],
+            "fault": self.fault,
+        }
 
 
-def write_state(state: OverlayState, path: str = paths.OVERLAY_STATE) -> None:
-    """Replace the file; on a file system in memory, so nothing is flushed."""
-    target = Path(path)
-    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    temporary = target.parent / f".{target.name}.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps(asdict(state)) + "\n", encoding="utf-8")
-    os.rename(temporary, target)
+def overlay_fault(path: str, now: float | None = None) -> str | None:
+    """Return what is wrong with the overlay according to the state file at ``path``; None if nothing is known.
 
-
-def read_state(path: str = paths.OVERLAY_STATE) -> OverlayState | None:
-    """The last state written, fresh or not; None if there is none that can be read."""
+    A file that is missing or not the agent's is no fault: the overlay may be another program's, or has not been up
+    since the boot. ``now`` is in seconds since 1970.
+    """
+    data = _read(path)
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-        peers = tuple(PeerPath(**peer) for peer in data.pop("peers"))
-        data["updated"] = float(data["updated"])
-        return OverlayState(**data, peers=peers)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        fault, updated = data.get("fault"), float(data["updated"])
+    except (ValueError, TypeError, KeyError):
         return None
+    if fault:
+        return f"the overlay is down: {fault}"
+    age = _age(updated, now)
+    if age >= STATE_LIFETIME:
+        return f"the overlay's agent has said nothing for {age:.0f} s; is it running?"
+    return None
+
+
+def read_state(path: str) -> OverlayState | None:
+    """Return the last state that was written, fresh or not; None if the file is missing or not the agent's."""
+    data = dict(_read(path))
+    try:
+        peers = tuple(PeerPath(**peer) for peer in data.pop("peers"))
+        updated = float(data.pop("updated"))
+        return OverlayState(**data, updated=updated, peers=peers)
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def render_state(state: OverlayState) -> str:
+    """Return the text of the file."""
+    return dumps(state.to_json()) + "\n"
+
+
+def _age(updated: float, now: float | None) -> float:
+    return (time() if now is None else now) - updated
+
+
+def _read(path: str) -> Mapping[str, Any]:
+    """Return the file's JSON object; an empty one if the file cannot be read or has something else."""
+    try:
+        descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return {}
+    try:
+        data = loads(posix.read(descriptor, 1 << 20).decode())
+    except (OSError, ValueError):
+        return {}
+    finally:
+        posix.close(descriptor)
+    return data if isinstance(data, dict) else {}

@@ -3,22 +3,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from .cni_runtime import CNI_PLUGINS, Node, PluginFailedError, Pod, library, own_ipam
-from .ovs_daemons import OpenVSwitch, in_namespace, network_namespace
+from .cni_runtime import CNI_PLUGINS, NewPod, Node, PluginFailedError, library, own_ipam
+from .ovs_daemons import in_namespace
 
 pytestmark = pytest.mark.root
 
-NewPod = Callable[[], Pod]
 
 _MAKE_ROOM = """
 import sys
@@ -31,16 +29,15 @@ print(reclaim_addresses(NetConf(decode(sys.stdin.buffer.read())), CniError(100, 
 
 
 @pytest.fixture
-def node(ovs: OpenVSwitch, tmp_path: Path) -> Node:
-    node = Node(ovs, tmp_path, cniVersion="1.1.0")
-    node.conf["ipam"]["ranges"] = [[{"subnet": "10.244.3.0/24", "rangeStart": "10.244.3.2", "rangeEnd": "10.244.3.4"}]]
-    return node
+def conf_changes() -> dict[str, Any]:
+    return {"cniVersion": "1.1.0"}
 
 
 @pytest.fixture
-def new_pod() -> Iterator[NewPod]:
-    with contextlib.ExitStack() as stack:
-        yield lambda: Pod(stack.enter_context(network_namespace("evp-")))
+def node(node: Node) -> Node:
+    """The node, with three addresses for pods."""
+    node.conf["ipam"]["ranges"] = [[{"subnet": "10.244.3.0/24", "rangeStart": "10.244.3.2", "rangeEnd": "10.244.3.4"}]]
+    return node
 
 
 _REFUSAL = (
@@ -67,7 +64,7 @@ def reserve(node: Node, address: str, container_id: str) -> None:
     (node.directory / "ipam/evio" / address).write_text(f"{container_id}\r\neth0")
 
 
-def test_addresses_of_pods_whose_namespace_is_gone_are_given_back(node: Node, new_pod: NewPod) -> None:
+def test_addresses_of_pods_without_a_namespace_are_reclaimed(node: Node, new_pod: NewPod) -> None:
     living = node.add(new_pod())
     before = node.leftovers()
     node.add_and_lose()
@@ -79,7 +76,7 @@ def test_addresses_of_pods_whose_namespace_is_gone_are_given_back(node: Node, ne
     node.add(new_pod())
 
 
-def test_add_finds_room_where_only_the_dead_are(node: Node, new_pod: NewPod) -> None:
+def test_add_reclaims_addresses_of_dead_attachments(node: Node, new_pod: NewPod) -> None:
     living = node.add(new_pod())
     node.add_and_lose()
     node.add_and_lose()
@@ -88,7 +85,7 @@ def test_add_finds_room_where_only_the_dead_are(node: Node, new_pod: NewPod) -> 
     assert pod.pings(living.address)
 
 
-def test_adds_at_once_find_room_for_all(node: Node, new_pod: NewPod) -> None:
+def test_concurrent_adds_reclaim_enough_addresses_for_all(node: Node, new_pod: NewPod) -> None:
     for _place in range(3):
         node.add_and_lose()
     pods = [new_pod() for _place in range(3)]
@@ -98,14 +95,14 @@ def test_adds_at_once_find_room_for_all(node: Node, new_pod: NewPod) -> None:
     assert len(set(node.reservations())) == 3
 
 
-def test_nothing_is_taken_while_there_is_room(node: Node) -> None:
+def test_nothing_is_reclaimed_while_addresses_are_free(node: Node) -> None:
     node.add_and_lose()
     before = node.leftovers()
     assert reclaim_addresses(node)
     assert node.leftovers() == before
 
 
-def test_nothing_is_taken_for_another_refusal(node: Node) -> None:
+def test_other_ipam_refusals_reclaim_nothing(node: Node) -> None:
     for _place in range(3):
         node.add_and_lose()
     before = node.leftovers()
@@ -113,7 +110,7 @@ def test_nothing_is_taken_for_another_refusal(node: Node) -> None:
     assert node.leftovers() == before
 
 
-def test_refusal_is_known_by_the_words_of_this_host_local(node: Node, new_pod: NewPod) -> None:
+def test_host_local_refusal_has_the_expected_words(node: Node, new_pod: NewPod) -> None:
     for _place in range(3):
         node.add(new_pod())
     with pytest.raises(PluginFailedError) as raised:
@@ -121,7 +118,7 @@ def test_refusal_is_known_by_the_words_of_this_host_local(node: Node, new_pod: N
     assert raised.value.answer["msg"] == _REFUSAL
 
 
-def test_range_that_the_living_fill_stays_full(node: Node, new_pod: NewPod) -> None:
+def test_range_full_of_running_pods_stays_full(node: Node, new_pod: NewPod) -> None:
     pods = [node.add(new_pod()) for _place in range(3)]
     before = node.leftovers()
     assert not reclaim_addresses(node)
@@ -129,7 +126,7 @@ def test_range_that_the_living_fill_stays_full(node: Node, new_pod: NewPod) -> N
     assert pods[0].pings(pods[2].address)
 
 
-def test_addresses_that_nobody_knows_of_are_given_back(node: Node, new_pod: NewPod) -> None:
+def test_reservations_without_an_attachment_are_reclaimed(node: Node, new_pod: NewPod) -> None:
     node.add(new_pod())
     reserve(node, "10.244.3.3", "lost-one")
     reserve(node, "10.244.3.4", "lost-two")
@@ -147,7 +144,7 @@ def test_pod_of_this_boot_whose_namespace_is_there_keeps_its_address(node: Node,
     assert node.reservations() == [pod.address]
 
 
-def test_living_pods_that_the_journal_has_forgotten_keep_theirs(node: Node, new_pod: NewPod) -> None:
+def test_running_pods_without_a_journal_entry_keep_their_addresses(node: Node, new_pod: NewPod) -> None:
     pods = [node.add(new_pod()) for _place in range(3)]
     for name in node.journal():
         (node.directory / "state/evio" / name).unlink()
@@ -156,7 +153,7 @@ def test_living_pods_that_the_journal_has_forgotten_keep_theirs(node: Node, new_
     assert pods[0].pings(pods[2].address)
 
 
-def test_pods_of_before_a_reboot_give_theirs_back(node: Node, new_pod: NewPod) -> None:
+def test_addresses_of_pods_from_before_a_reboot_are_reclaimed(node: Node, new_pod: NewPod) -> None:
     lost = [node.add_and_lose() for _place in range(3)]
     for pod in lost:
         # The namespace's path may be another pod's by now.
@@ -165,7 +162,7 @@ def test_pods_of_before_a_reboot_give_theirs_back(node: Node, new_pod: NewPod) -
     assert node.leftovers() == {}
 
 
-def test_one_that_another_call_is_at_work_on_is_left_to_it(node: Node, new_pod: NewPod) -> None:
+def test_attachment_locked_by_another_call_is_not_reclaimed(node: Node, new_pod: NewPod) -> None:
     """An ADD has its address from IPAM before its journal says a word of it."""
     node.add(new_pod())
     reserve(node, "10.244.3.3", "at-work")
@@ -205,14 +202,14 @@ def test_reservation_that_names_no_container_is_no_path(node: Node, tmp_path: Pa
     assert node.reservations() == ["10.244.3.3", "10.244.3.4"]
 
 
-def test_other_ipam_plugins_keep_their_own_house(node: Node) -> None:
+def test_addresses_of_other_ipam_plugins_are_not_reclaimed(node: Node) -> None:
     with own_ipam(node, "", status=0) as calls:
         assert not reclaim_addresses(node, str(calls.parent))
         assert not calls.exists()
 
 
 @pytest.mark.parametrize("ranges", ["10.244.3.0/24", [["10.244.3.0/24"]], [[{"rangeStart": "10.244.3.2"}]], [[{}]]])
-def test_ranges_that_are_none_are_left_to_host_local_and_named_by_status(node: Node, ranges: object) -> None:
+def test_status_names_invalid_ranges(node: Node, ranges: object) -> None:
     node.conf["ipam"]["ranges"] = ranges
     assert not reclaim_addresses(node)
     with pytest.raises(PluginFailedError, match=r"ipam\.ranges: .* are no ranges of host-local") as raised:

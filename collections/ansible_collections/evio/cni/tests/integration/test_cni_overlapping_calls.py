@@ -3,21 +3,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from .cni_runtime import CNI_PLUGINS, PLUGIN, Node, PluginFailedError, Pod
-from .ovs_daemons import OpenVSwitch, network_namespace
+from .cni_runtime import CNI_PLUGINS, PLUGIN, NewPod, Node, PluginFailedError, Pod
+from .ovs_daemons import OpenVSwitch
 
 pytestmark = pytest.mark.root
-
-NewPod = Callable[[], Pod]
 
 
 class SlowNode(Node):
@@ -42,12 +38,6 @@ class SlowNode(Node):
 @pytest.fixture
 def slow_node(ovs: OpenVSwitch, tmp_path: Path) -> SlowNode:
     return SlowNode(ovs, tmp_path)
-
-
-@pytest.fixture
-def new_pod() -> Iterator[NewPod]:
-    with contextlib.ExitStack() as stack:
-        yield lambda: Pod(stack.enter_context(network_namespace("evt-")))
 
 
 def test_delete_waits_for_an_add_that_is_at_work(slow_node: SlowNode, new_pod: NewPod) -> None:

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""EdgeVPN.io's configuration, against a written-down model of its controller; the package itself cannot be had here."""
+"""EdgeVPN.io's config.json, compared with a model of its controller: the real package is not available to tests."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ipaddress import ip_interface
 from typing import Any
 
 import pytest
+from ansible_collections.evio.cni.plugins.module_utils.overlay.edgevpn.accounts import XmppAccount, XmppAccountError
 from ansible_collections.evio.cni.plugins.module_utils.overlay.edgevpn.config import (
     EdgeVpnConfigError,
     EdgeVpnNode,
     EdgeVpnOverlay,
     TurnServer,
-    XmppAccount,
     app_bridge_address,
     build_edgevpn_config,
     check_edgevpn_config,
@@ -44,7 +44,7 @@ def pod_device(settings: dict[str, Any]) -> dict[str, Any]:
     return {"BridgeController": {"Overlays": {"PODOVL": {"NetDevice": settings}}}}
 
 
-def test_controller_makes_both_overlays_whole() -> None:
+def test_controller_sets_up_both_overlays_with_all_bridges() -> None:
     model = ControllerModel(build_edgevpn_config(NODE))
     assert model.managed == ["HOSTOVL", "PODOVL"]
     assert set(model.bridges) == {"eviHOSTOVL", "appHOSTOVL", "eviPODOVL", "appPODOVL"}
@@ -61,7 +61,7 @@ def test_pods_survive_a_restart_of_the_controller() -> None:
     assert all(bridge.survives_restart for bridge in model.bridges.values())
 
 
-def test_each_overlay_has_its_own_session_and_nothing_reports_home() -> None:
+def test_each_overlay_has_its_own_session_and_no_report_is_sent() -> None:
     model = ControllerModel(build_edgevpn_config(NODE))
     assert model.sessions() == {"node3-host@xmpp.example": "HOSTOVL", "node3-pods@xmpp.example": "PODOVL"}
     assert [model.waits_for(), *model.waits_for_others()] == ["xmpp.example"] * 3
@@ -75,7 +75,7 @@ def test_every_switch_protocol_forwards(protocol: str | None) -> None:
     assert model.forwarding_bridges() == {"eviHOSTOVL", "eviPODOVL"}
 
 
-def test_node_without_a_claim_has_a_bridge_without_an_address() -> None:
+def test_node_without_claim_has_a_bridge_without_address() -> None:
     config = build_edgevpn_config(replace(NODE, pod_overlay=replace(NODE.pod_overlay, address=None)))
     assert ControllerModel(config).bridges["appPODOVL"].address is None
     assert app_bridge_address(config, "PODOVL") is None
@@ -99,7 +99,7 @@ def test_overrides_are_merged_key_by_key_and_checked() -> None:
         (pod_device({"AppBridge": {"NamePrefix": "pod"}}), "the roles look for appPODOVL"),
     ],
 )
-def test_overrides_do_not_move_what_others_were_told(overrides: dict[str, Any], words: str) -> None:
+def test_overrides_of_what_other_nodes_rely_on_are_refused(overrides: dict[str, Any], words: str) -> None:
     with pytest.raises(EdgeVpnConfigError, match=words):
         build_edgevpn_config(replace(NODE, overrides=overrides))
 
@@ -137,7 +137,7 @@ def signal(**settings: Any) -> Callable[[dict[str, Any]], None]:
 
 
 def is_whole(config: dict[str, Any]) -> bool:
-    """Whether the controller makes of the file what a file of ours promises."""
+    """Return whether the controller sets up from the file all that our files promise."""
     try:
         model = ControllerModel(config)
         return (
@@ -156,6 +156,16 @@ def is_whole(config: dict[str, Any]) -> bool:
         return False
 
 
+def broken_by(change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Return the configuration after a change with which the controller does not set up both overlays."""
+    config = build_edgevpn_config(NODE)
+    assert is_whole(config)
+    broken = copy.deepcopy(config)
+    change(broken)
+    assert not is_whole(broken)
+    return broken
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -169,8 +179,6 @@ def is_whole(config: dict[str, Any]) -> bool:
         (device(BridgeProvider="LXBR"), "BridgeProvider: 'LXBR'"),
         (app_bridge(BridgeProvider="VNIC"), "AppBridge.BridgeProvider: 'VNIC'"),
         (app_bridge(IP4="fd00::1", PrefixLen=64), "IP4: fd00::1/64 is no IPv4 address"),
-        (signal(Username="node3-host@xmpp.example"), "also the account"),
-        (signal(Username="Node3-Host@XMPP.example"), "also the account"),
         (lambda config: config["Signal"].pop("NetCheckHostName"), "NetCheckHostName: not given"),
         (lambda config: config["UsageReport"].update(Enabled=True), "UsageReport.Enabled: not false"),
         (lambda config: config["UsageReport"].clear(), "UsageReport.Enabled: not false"),
@@ -180,14 +188,31 @@ def is_whole(config: dict[str, Any]) -> bool:
         (lambda config: config["Broker"].pop("Overlays"), "Broker.Overlays"),
     ],
 )
-def test_what_the_controller_would_misread_is_refused(change: Callable[[dict[str, Any]], None], words: str) -> None:
-    config = build_edgevpn_config(NODE)
-    assert is_whole(config)
-    broken = copy.deepcopy(config)
-    change(broken)
-    assert not is_whole(broken)
+def test_config_that_would_be_misread_is_refused(change: Callable[[dict[str, Any]], None], words: str) -> None:
     with pytest.raises(EdgeVpnConfigError, match=words):
-        check_edgevpn_config(broken)
+        check_edgevpn_config(broken_by(change))
+
+
+@pytest.mark.parametrize("username", ["node3-host@xmpp.example", "Node3-Host@XMPP.example"])
+def test_one_account_for_both_overlays_is_refused(username: str) -> None:
+    with pytest.raises(
+        XmppAccountError, match=r"used twice, by Signal\.Overlays\.HOSTOVL and by Signal\.Overlays\.PODOVL"
+    ):
+        check_edgevpn_config(broken_by(signal(Username=username)))
+
+
+def test_one_certificate_for_both_overlays_is_refused() -> None:
+    config = build_edgevpn_config(NODE)
+    x509 = {
+        "AuthenticationMethod": "x509",
+        "CertDirectory": "/etc/opt/evio",
+        "CertFile": "node.pem",
+        "KeyFile": "node.key",
+    }
+    for overlay in config["Signal"]["Overlays"].values():
+        overlay.update(x509)
+    with pytest.raises(EdgeVpnConfigError, match=r"CertFile node\.pem is used by more than one overlay"):
+        check_edgevpn_config(config)
 
 
 @pytest.mark.parametrize(
@@ -198,14 +223,14 @@ def test_what_the_controller_would_misread_is_refused(change: Callable[[dict[str
         (("HOST", "a b"), "letters"),
     ],
 )
-def test_ids_that_would_collide_or_be_cut_are_refused(ids: tuple[str, str], words: str) -> None:
+def test_overlay_ids_that_collide_or_are_too_long_are_refused(ids: tuple[str, str], words: str) -> None:
     host_overlay, pod_overlay = replace(NODE.host_overlay, id=ids[0]), replace(NODE.pod_overlay, id=ids[1])
     node = replace(NODE, host_overlay=host_overlay, pod_overlay=pod_overlay)
     with pytest.raises(EdgeVpnConfigError, match=words):
         build_edgevpn_config(node)
 
 
-def test_node_ids_with_one_beginning_are_refused() -> None:
+def test_node_ids_with_the_same_beginning_are_refused() -> None:
     with pytest.raises(EdgeVpnConfigError, match="a and b begin with the same 10 characters"):
         check_node_ids({"a": "0" * 31 + "1", "b": "0" * 31 + "2"})
     with pytest.raises(EdgeVpnConfigError, match="32 hexadecimal"):
@@ -213,7 +238,7 @@ def test_node_ids_with_one_beginning_are_refused() -> None:
 
 
 @given(st.sets(st.text(min_size=1, max_size=30), min_size=2, max_size=50))
-def test_made_node_ids_never_share_a_tunnels_name(names: set[str]) -> None:
+def test_generated_node_ids_give_different_tunnel_names(names: set[str]) -> None:
     identities = {name: node_id("kubernetes", name) for name in names}
     check_node_ids(identities)
     model = ControllerModel(build_edgevpn_config(NODE))

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What the underlay carries, measured through a real router with a narrow uplink; and what the module makes of it."""
+"""Path MTUs measured through a real router with a narrow uplink, and the MTU that wireguard_mtu_info makes of them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pytest
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config import OverlayConfig, render_overlay
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.device import create_key
 
+from .ansible_module import run_module
 from .overlay_lab import COLLECTIONS, Namespace
-from .test_overlay_modules import run_module
 
 pytestmark = pytest.mark.root
 
 NEAR = {4: ("192.168.1.10/24", "192.168.1.1/24"), 6: ("2001:db8:22::10/64", "2001:db8:22::1/64")}
 FAR = {4: ("198.51.100.22/24", "198.51.100.11/24"), 6: ("2001:db8::22/64", "2001:db8::11/64")}
-"""The node and the router on a LAN; the router and the relay beyond it."""
+"""Addresses by IP version: of node and router on the LAN, of relay and router on the uplink."""
 RELAY = {4: "198.51.100.11:51820", 6: "[2001:db8::11]:51820"}
 MEASURE = (
     "import json, sys; from ansible_collections.evio.cni.plugins.module_utils.overlay.path_mtu import path_mtus; "
@@ -29,7 +29,7 @@ MEASURE = (
 
 
 class Site:
-    """A node on a LAN of Ethernet's MTU, a router, and a relay behind the router's uplink."""
+    """A node on a LAN with an MTU of 1500, a router, and a relay behind the router's uplink."""
 
     def __init__(self, uplink_mtu: int) -> None:
         self.node, self.router, self.relay = Namespace(), Namespace(), Namespace()
@@ -77,13 +77,13 @@ def narrow() -> Iterator[Site]:
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_narrow_uplink_behind_a_router_is_found(narrow: Site, version: int) -> None:
+def test_mtu_of_a_narrow_uplink_is_found(narrow: Site, version: int) -> None:
     assert narrow.measure(RELAY[version]) == {RELAY[version]: 1280}
-    # And again, from what the kernel remembers.
+    # The second time the kernel remembers it.
     assert narrow.measure(RELAY[version]) == {RELAY[version]: 1280}
 
 
-def test_wide_way_is_as_wide_as_the_node_s_own_link() -> None:
+def test_path_without_narrow_link_has_the_mtu_of_the_nodes_link() -> None:
     site = Site(1500)
     try:
         assert site.measure(*RELAY.values()) == dict.fromkeys(RELAY.values(), 1500)
@@ -91,22 +91,22 @@ def test_wide_way_is_as_wide_as_the_node_s_own_link() -> None:
         site.close()
 
 
-def test_relay_to_which_no_way_leads_is_left_out(narrow: Site) -> None:
+def test_relay_without_a_route_is_left_out(narrow: Site) -> None:
     narrow.node.run("ip", "-6", "route", "del", "default")
     assert narrow.measure(*RELAY.values()) == {RELAY[4]: 1280}
 
 
-def test_narrow_uplink_leaves_the_overlay_less(narrow: Site, tmp_path: Path) -> None:
+def test_overlay_behind_a_narrow_uplink_gets_a_smaller_mtu(narrow: Site, tmp_path: Path) -> None:
     done = overlay_mtu(narrow.node, tmp_path, relays=["198.51.100.11"])
     assert (done["changed"], done["mtu"], done["underlay"]) == (False, 1200, {RELAY[4]: 1280})
     assert "warnings" not in done
 
 
-def test_relay_alone_looks_at_its_default_route(narrow: Site, tmp_path: Path) -> None:
+def test_first_relay_uses_the_mtu_of_its_default_route(narrow: Site, tmp_path: Path) -> None:
     assert overlay_mtu(narrow.relay, tmp_path, endpoint="2001:db8::11")["mtu"] == 1200
 
 
-def test_wide_underlay_leaves_the_overlay_1420(tmp_path: Path) -> None:
+def test_overlay_on_ethernet_gets_an_mtu_of_1420(tmp_path: Path) -> None:
     site = Site(1500)
     try:
         assert overlay_mtu(site.node, tmp_path, relays=list(RELAY.values()))["mtu"] == 1420
@@ -114,17 +114,17 @@ def test_wide_underlay_leaves_the_overlay_1420(tmp_path: Path) -> None:
         site.close()
 
 
-def test_overlay_that_is_there_gets_less_with_a_warning_and_never_more(narrow: Site, tmp_path: Path) -> None:
+def test_mtu_of_an_existing_overlay_shrinks_with_a_warning_and_never_grows(narrow: Site, tmp_path: Path) -> None:
     write_overlay(tmp_path, 1420)
     less = overlay_mtu(narrow.node, tmp_path, relays=[RELAY[4]])
     assert less["mtu"] == 1200
-    assert "goes from 1420 to 1200: the way to 198.51.100.11:51820 carries 1280 bytes" in json.dumps(less["warnings"])
+    assert "goes from 1420 to 1200: the path to 198.51.100.11:51820 carries 1280 bytes" in json.dumps(less["warnings"])
     write_overlay(tmp_path, 1100)
     same = overlay_mtu(narrow.node, tmp_path, relays=[RELAY[4]])
     assert (same["mtu"], "warnings" in same) == (1100, False)
 
 
-def test_wanted_mtu_is_taken_and_one_that_does_not_fit_is_warned_of(narrow: Site, tmp_path: Path) -> None:
+def test_mtu_of_the_user_is_used_with_a_warning_if_it_does_not_fit(narrow: Site, tmp_path: Path) -> None:
     fitting = overlay_mtu(narrow.node, tmp_path, relays=[RELAY[4]], mtu=1100)
     assert (fitting["mtu"], "warnings" in fitting) == (1100, False)
     too_much = overlay_mtu(narrow.node, tmp_path, relays=[RELAY[4]], mtu=1420)
@@ -140,11 +140,11 @@ def test_ipv6_inside_a_narrow_overlay_is_refused(narrow: Site, tmp_path: Path) -
 
 
 def overlay_mtu(namespace: Namespace, directory: Path, **arguments: Any) -> dict[str, Any]:
-    return run_module("wireguard_mtu_info", namespace, config=str(directory / "overlay.json"), **arguments)
+    return run_module("wireguard_mtu_info", namespace=namespace, config=str(directory / "overlay.json"), **arguments)
 
 
 def write_overlay(directory: Path, mtu: int) -> None:
-    """What the module overlay has written before."""
+    """Write the file of an existing overlay, as wireguard_overlay does."""
     key = create_key(str(directory / "wireguard.key"))
     config = OverlayConfig("node2", "10.10.0.2", "10.10.0.0/16", key, mtu=mtu)
     (directory / "overlay.json").write_text(render_overlay(config))

@@ -1,6 +1,6 @@
-"""ssh into the lab's nodes as into real hosts: one key, host keys that are checked, and no management network.
+"""ssh into the lab's nodes as into real hosts, with one key and checked host keys, for people and for Ansible.
 
-ssh reaches a node by a proxy command that enters the node's network namespace and connects to its loopback.
+Nodes have no management network: a proxy command enters the node's network namespace and connects to its loopback.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from commands import NETNS_DIR, attempt, in_netns, run
-from places import Lab, write_file
+from state import Lab, write_file
 from topology import Node
 
 _CONFIGURATION = """\
-# Made by lab/lab up: `ssh -F {path} node1`.
+# Written by lab/lab up: `ssh -F {path} node1`.
 Host {names}
     User root
     IdentityFile "{key}"
@@ -26,20 +26,20 @@ Host {names}
 
 
 def make_key(lab: Lab) -> None:
-    """Make the key that the nodes let in."""
+    """Generate the key that may log into every node."""
     lab.ssh.mkdir(parents=True, exist_ok=True)
     _generate(_key(lab), "lab")
 
 
 def install(lab: Lab, node: Node, root: Path) -> None:
-    """Give a node a host key of its own, and the lab's key; root is the node's root directory."""
+    """Generate a node's host key, and let the lab's key log in; `root` is the node's root directory."""
     _generate(root / "etc/ssh/ssh_host_ed25519_key", node.name)
     (root / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
     write_file(root / "root/.ssh/authorized_keys", _key(lab).with_suffix(".pub").read_text(), mode=0o600)
 
 
 def write_configuration(lab: Lab, nodes: Iterable[Node]) -> None:
-    """Write known_hosts and the configuration for ssh, for Ansible's ssh too."""
+    """Write known_hosts and the ssh configuration with these nodes."""
     nodes = tuple(nodes)
     known = [f"{node.name} {_public_host_key(lab, node)}\n" for node in nodes]
     write_file(lab.ssh / "known_hosts", "".join(known))
@@ -57,12 +57,12 @@ def write_configuration(lab: Lab, nodes: Iterable[Node]) -> None:
 
 
 def configuration(lab: Lab) -> Path:
-    """The file for `ssh -F`."""
+    """Return the path of the configuration for `ssh -F`."""
     return lab.ssh / "config"
 
 
 def answers(lab: Lab, node: Node) -> bool:
-    """Whether the node's sshd greets."""
+    """Whether the node's sshd sends its greeting, within 2 s."""
     greeting = attempt(*in_netns(lab.netns(node.name), ["nc", "-N", "-w", "2", "127.0.0.1", "22"]), stdin="")
     return greeting.stdout.startswith("SSH-2.0")
 

@@ -1,7 +1,6 @@
-"""What the pods are asked, from inside: whom they reach, whole bodies and not only pings, and how long a packet may be.
+"""Probes from inside pods and nodes: pings, bodies of 1 MiB over TCP, and packets that must not be fragmented.
 
-Pods have IPv4 addresses: where the internet is one of IPv6, nodes are asked about it in their place. What the answers
-should be is proof.py's to know.
+Pods have IPv4 addresses only; if the internet has IPv6, nodes probe it instead. proof.py says what the answers must be.
 """
 
 from __future__ import annotations
@@ -17,24 +16,24 @@ import nodes
 import pods
 from commands import LabError, attempt
 from cri import ExecResult
-from places import Lab
 from pods import Pod
+from state import Lab
 from topology import Node, Topology
 
 _BODY_TIMEOUT = 20
-"""Seconds that one body of 1 MiB may take while all the others are under way."""
+"""Seconds for one body of 1 MiB, while all others are transferred at the same time."""
 _IP_AND_ICMP_HEADERS = 28
 
 _INTERNET_BODY_SHA256 = hashlib.sha256(internet.body(internet.MARKER)).hexdigest()
 
-# Each prints a line a target: its name, and the mean round trip in ms, or the SHA-256 of the body it serves; - where
-# nothing came. Bodies are fetched when all pings are done: a round trip beside them would tell of queues.
+# Each prints a line for each target: its name, then the mean round trip in ms or the SHA-256 of the body, or - if there
+# was no answer. Bodies are fetched after all pings, because transfers would lengthen the round trips.
 _PING_SCRIPT = """\
 ask() {{
     rtt=$(ping -c 3 -i 0.2 -W 2 -q "$2" | sed -n 's,^round-trip.*= [0-9.]*/\\([0-9.]*\\)/.*,\\1,p')
     echo "$1 ${{rtt:--}}"
 }}
-{questions}
+{ask_lines}
 ask gateway "$(ip route | sed -n 's/^default via \\([0-9.]*\\) .*/\\1/p')" &
 wait
 echo "mtu $(cat /sys/class/net/eth0/mtu)"
@@ -44,7 +43,7 @@ ask() {{
     body=$(timeout {timeout} wget -q -O - "$2" | sha256sum | cut -c 1-64)
     echo "$1 ${{body:--}}"
 }}
-{questions}
+{ask_lines}
 wait
 """
 
@@ -57,7 +56,7 @@ with urllib.request.urlopen(sys.argv[1], timeout=float(sys.argv[2])) as answer:
 
 @dataclass(frozen=True)
 class Answer:
-    """What somebody got of one target: the round trip in ms (None: no answer), and whether its 1 MiB came unharmed.
+    """What one target answered: a ping's round trip in ms (None: no answer), and whether its 1 MiB came unharmed.
 
     A gateway serves no body.
     """
@@ -69,7 +68,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class View:
-    """The network as one pod sees it; `mtu` in bytes is what its eth0 has; `internet` is None if it was not asked."""
+    """The answers that one pod got, and the MTU of its eth0 in bytes; `internet` is None if it was not probed."""
 
     pod: Pod
     peers: tuple[Answer, ...]
@@ -80,7 +79,7 @@ class View:
 
 @dataclass(frozen=True)
 class MtuCheck:
-    """Whether packets that nobody may fragment pass between two pods: of `mtu` bytes, and of one byte more."""
+    """Whether unfragmented packets pass between two pods: packets of `mtu` bytes, and of one byte more."""
 
     source: str
     target: str
@@ -90,7 +89,7 @@ class MtuCheck:
 
 
 def ask_all(lab: Lab, running: Sequence[Pod]) -> tuple[View, ...]:
-    """Ask every pod about every other, its gateway and an internet of its own protocol, all at the same time."""
+    """Probe from every pod every other pod, the gateway, and an IPv4 internet; all pods do so at the same time."""
     topology = lab.topology()
     internet_address = topology.internet_address if topology.version == 4 else None
     with ThreadPoolExecutor(max_workers=32) as workers:
@@ -100,14 +99,17 @@ def ask_all(lab: Lab, running: Sequence[Pod]) -> tuple[View, ...]:
 
 
 def ask_nodes(lab: Lab, topology: Topology) -> dict[str, Answer]:
-    """What each node itself gets of the internet, by the nodes' names."""
+    """Probe the internet from every node; return the answers by the nodes' names."""
     with ThreadPoolExecutor(max_workers=16) as workers:
         answers = workers.map(lambda node: _ask_node(lab, node, topology.internet_address), topology.nodes)
         return {node.name: answer for node, answer in zip(topology.nodes, answers, strict=True)}
 
 
 def check_mtu(lab: Lab, source: Pod, target: Pod, mtu: int) -> MtuCheck:
-    """Ping from one pod to another with the don't-fragment bit (RFC 791); the pod's own busybox cannot set it."""
+    """Ping from one pod to another with the don't-fragment bit (RFC 791).
+
+    The node's ping is used, because the pod's busybox cannot set the bit.
+    """
     node = lab.topology().node(source.node)
 
     def passes(size: int) -> bool:
@@ -119,7 +121,7 @@ def check_mtu(lab: Lab, source: Pod, target: Pod, mtu: int) -> MtuCheck:
 
 
 def path_for(name: str) -> str:
-    """What a pod or a node asks the internet for: the internet's log then tells whose request it was."""
+    """Return the path that a pod or node requests from the internet, whose log then shows who requested it."""
     return f"/body?{name}"
 
 
@@ -135,19 +137,19 @@ def _ping(lab: Lab, pod: Pod, running: Sequence[Pod], internet_address: str | No
     targets = {peer.name: peer.address for peer in running if peer != pod}
     if internet_address:
         targets["internet"] = internet_address
-    heard = _ask(lab, pod, _PING_SCRIPT.format(questions=_questions(targets)))
-    return _complete(pod, heard, {*targets, "gateway", "mtu"})
+    done = _ask(lab, pod, _PING_SCRIPT.format(ask_lines=_ask_lines(targets)))
+    return _parse(pod, done, {*targets, "gateway", "mtu"})
 
 
 def _fetch(lab: Lab, pod: Pod, running: Sequence[Pod], internet_address: str | None) -> dict[str, str]:
     targets = {peer.name: f"http://{peer.address}:{pods.PORT}/body" for peer in running if peer != pod}
     if internet_address:
         targets["internet"] = f"http://{internet_address}{path_for(pod.name)}"
-    heard = _ask(lab, pod, _BODY_SCRIPT.format(questions=_questions(targets), timeout=_BODY_TIMEOUT))
-    return _complete(pod, heard, {*targets})
+    done = _ask(lab, pod, _BODY_SCRIPT.format(ask_lines=_ask_lines(targets), timeout=_BODY_TIMEOUT))
+    return _parse(pod, done, {*targets})
 
 
-def _questions(targets: dict[str, str]) -> str:
+def _ask_lines(targets: dict[str, str]) -> str:
     return "\n".join(f"ask {name} '{target}' &" for name, target in targets.items())
 
 
@@ -156,12 +158,12 @@ def _ask(lab: Lab, pod: Pod, script: str) -> ExecResult:
         return runtime.execute(pod.container_id, ["/bin/sh", "-c", script], timeout=2 * _BODY_TIMEOUT)
 
 
-def _complete(pod: Pod, said: ExecResult, wanted: set[str]) -> dict[str, str]:
-    """What a pod said of each target. Raises LabError if it left one out."""
-    heard = dict(line.split(maxsplit=1) for line in said.stdout.splitlines())
-    if heard.keys() != wanted:
-        raise LabError(f"{pod.name} did not answer (exit {said.exit_code}): {said.stderr.strip()}")
-    return heard
+def _parse(pod: Pod, done: ExecResult, targets: set[str]) -> dict[str, str]:
+    """Return the answer of each target as the pod printed it. Raises LabError if one is missing."""
+    answers = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    if answers.keys() != targets:
+        raise LabError(f"{pod.name}: the probe in the pod failed (exit {done.exit_code}): {done.stderr.strip()}")
+    return answers
 
 
 def _view(pod: Pod, pinged: dict[str, str], fetched: dict[str, str], running: Sequence[Pod]) -> View:

@@ -1,6 +1,6 @@
-"""Where the lab keeps things: names of its files, of its namespaces and of its control group; what it is made of.
+"""The lab's state on this machine: paths of its files, names of its namespaces, its description and its lock.
 
-`lab down` removes all of it but the cached root file system and images.
+`lab/lab down` removes all of it except the cached root file system and images.
 """
 
 from __future__ import annotations
@@ -22,76 +22,76 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Lab:
-    """One lab: the prefix of everything the kernel knows by name, and its directory."""
+    """One lab: the prefix of its names in the kernel, and the directory of its files."""
 
     prefix: str = "evl"
     state: Path = REPOSITORY / "lab" / ".state"
 
     @property
     def cache(self) -> Path:
-        """What is kept from one lab to the next."""
+        """Directory of what stays when the lab goes: root file system and images."""
         return self.state / "cache"
 
     @property
     def ssh(self) -> Path:
-        """The key, the known hosts and the configuration for ssh."""
+        """Directory of the key, the known hosts and the configuration for ssh."""
         return self.state / "ssh"
 
     @property
     def podman(self) -> Path:
-        """Podman's own storage, apart from the machine's."""
+        """Directory of the storage of the lab's podman, apart from the machine's own."""
         return self.state / "podman"
 
     @property
     def run(self) -> Path:
-        """What podman keeps for as long as nodes run; it takes no path longer than 50 characters for that."""
+        """Directory of podman's files of running nodes; podman takes at most 50 characters for its path."""
         return Path(f"/run/{self.prefix}-lab")
 
     @property
     def images(self) -> Path:
-        """Archives of the container images that nodes import."""
+        """Directory of the archives of the container images that nodes import."""
         return self.cache / "images"
 
     @property
     def inventory(self) -> Path:
-        """The inventory of the lab that is up, for numbers of nodes that inventories/lab does not describe."""
+        """Directory of the Ansible inventory of the lab that is up, whatever its number of nodes."""
         return self.state / "inventory"
 
     @property
     def internet_log(self) -> Path:
-        """What the host on the internet was asked, and by which address: a JSON object a line."""
+        """Log of the internet host: a line of JSON for each request, with the client's address."""
         return self.state / "internet.log"
 
     @property
     def capture(self) -> Path:
-        """What crossed the public segment during the last proof."""
+        """Capture of the public segment during the last proof (pcap)."""
         return self.state / "prove.pcap"
 
     @property
     def description(self) -> Path:
-        """What the lab is made of; there as long as anything of it is."""
+        """File that describes the lab's topology; it exists for as long as any part of the lab does."""
         return self.state / "lab.json"
 
     @property
     def cgroup(self) -> str:
-        """The control group that holds every process of every node."""
+        """Name of the control group that holds every process of every node."""
         return f"/{self.prefix}"
 
     def node(self, name: str) -> Path:
-        """One node's files: overlay, machine-id, volumes."""
+        """Directory of one node's files: overlay, volumes, pid file."""
         return self.state / "nodes" / name
 
     def netns(self, host: str) -> str:
-        """Name of the network namespace of a node, a router or a segment."""
+        """Return the name of the network namespace of a node, a router or a segment."""
         return f"{self.prefix}-{host}"
 
     def write(self, topology: Topology, *, is_complete: bool) -> None:
-        """Note what the lab is made of, before it is made (not complete) and after."""
+        """Write the description; it is complete once the whole lab is built."""
         content = {"complete": is_complete, **topology.as_dict()}
         write_file(self.description, json.dumps(content, indent=1) + "\n")
 
     def read(self) -> Description | None:
-        """What the lab is made of, or None where none was begun."""
+        """Return the description, or None if no lab was begun."""
         try:
             content: dict[str, Any] = json.loads(self.description.read_text())
         except FileNotFoundError:
@@ -99,21 +99,21 @@ class Lab:
         return Description(from_dict(content), bool(content["complete"]))
 
     def topology(self) -> Topology:
-        """The topology of the lab that is up. Raises LabError if none is."""
+        """Return the topology of the lab that is up. Raises LabError if no lab is up."""
         described = self.read()
         if described is None or not described.is_complete:
             raise LabError("the lab is not up: run lab/lab up")
         return described.topology
 
     @contextmanager
-    def changed_by_one(self) -> Iterator[None]:
-        """Hold the lab's lock: two that build or break it would meet halfway. Raises LabError if it is held."""
+    def lock(self) -> Iterator[None]:
+        """Hold the lab's lock while changing it. Raises LabError if another process holds it."""
         self.state.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise LabError("another lab/lab is building or changing the lab") from error
+            raise LabError("another lab/lab is building or changing the lab: wait until it has ended") from error
         else:
             yield
         finally:
@@ -122,14 +122,14 @@ class Lab:
 
 @dataclass(frozen=True)
 class Description:
-    """What lab.json says."""
+    """The content of lab.json: the topology, and whether all of it was built."""
 
     topology: Topology
     is_complete: bool
 
 
 def write_file(path: Path, content: str, *, mode: int = 0o644) -> None:
-    """Write a whole file: under another name, flushed, then renamed."""
+    """Write a file atomically: under a temporary name, flushed, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as file:

@@ -9,29 +9,19 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .cni_runtime import CNI_PLUGINS, PLUGIN, Node, PluginFailedError, Pod
-from .ovs_daemons import OpenVSwitch, network_namespace
+from .cni_runtime import CNI_PLUGINS, PLUGIN, NewPod, Node, PluginFailedError, Pod
 
 pytestmark = pytest.mark.root
 
-NewPod = Callable[[], Pod]
-
 
 @pytest.fixture
-def node(ovs: OpenVSwitch, tmp_path: Path) -> Node:
-    return Node(ovs, tmp_path, cniVersion="1.1.0")
-
-
-@pytest.fixture
-def new_pod() -> Iterator[NewPod]:
-    with contextlib.ExitStack() as stack:
-        yield lambda: Pod(stack.enter_context(network_namespace("evt-")))
+def conf_changes() -> dict[str, Any]:
+    return {"cniVersion": "1.1.0"}
 
 
 def is_whole(node: Node, pod: Pod) -> bool:
@@ -54,7 +44,7 @@ def ipam_plugin(node: Node, script: str) -> str:
 
 
 @pytest.mark.parametrize("path", ["/run/netns/evt-gone", None])
-def test_ipam_plugin_is_told_nothing_of_an_add_that_is_refused(node: Node, new_pod: NewPod, path: str | None) -> None:
+def test_refused_add_sends_nothing_to_the_ipam_plugin(node: Node, new_pod: NewPod, path: str | None) -> None:
     """It is started first, and does nothing before it has its configuration."""
     node.add(new_pod())
     before = node.leftovers()
@@ -107,7 +97,7 @@ def test_second_add_is_refused_though_the_journal_has_forgotten_the_first(
     assert node.reservations() == [pod.address]
 
 
-def test_networks_that_share_a_bridge_keep_their_gateways(node: Node, new_pod: NewPod) -> None:
+def test_network_cannot_take_another_networks_gateway(node: Node, new_pod: NewPod) -> None:
     pod = node.add(new_pod())
     ipam = {**node.conf["ipam"], "ranges": [[{"subnet": "10.245.7.0/24"}]]}
     with contextlib.suppress(PluginFailedError):
@@ -171,7 +161,7 @@ def test_pod_whose_namespace_was_without_ipv6_gets_its_address(node: Node, new_p
         ({"CNI_ARGS": "IgnoreUnknown=1;IP=10.244.3.50"}, {"runtimeConfig": {"ips": ["10.244.3.52"]}}),
     ],
 )
-def test_address_is_asked_for_in_the_place_that_ranks_highest(
+def test_requested_address_is_taken_from_the_source_of_highest_precedence(
     node: Node, new_pod: NewPod, places: tuple[dict[str, Any], dict[str, Any]]
 ) -> None:
     asked = {**places[0], **places[1]}
@@ -204,7 +194,7 @@ def test_errors_of_the_environment_are_told_in_the_version_of_the_configuration(
     assert (raised.value.code, raised.value.answer["cniVersion"]) == (4, version)
 
 
-def test_runtime_that_names_no_verb_is_told_so(node: Node, new_pod: NewPod) -> None:
+def test_call_without_a_command_is_an_error(node: Node, new_pod: NewPod) -> None:
     with pytest.raises(PluginFailedError, match="CNI_COMMAND") as raised:
         node.call("", new_pod(), CNI_COMMAND=None)
     assert raised.value.code == 4
@@ -267,7 +257,7 @@ def test_version_needs_nothing_on_standard_input(stdin: str) -> None:
         '{"ips": [{"address": "10.244.3.9/24"}], "routes": 5}',
     ],
 )
-def test_answer_of_ipam_that_makes_no_sense_is_said_to_be_ipams(node: Node, new_pod: NewPod, answer: str) -> None:
+def test_invalid_ipam_result_is_named_as_ipams_fault(node: Node, new_pod: NewPod, answer: str) -> None:
     path = ipam_plugin(node, f"cat > /dev/null; [ $CNI_COMMAND != ADD ] || echo '{answer}'")
     with pytest.raises(PluginFailedError, match="IPAM"):
         node.add(new_pod(), CNI_PATH=path)
@@ -275,7 +265,7 @@ def test_answer_of_ipam_that_makes_no_sense_is_said_to_be_ipams(node: Node, new_
 
 
 @pytest.mark.parametrize("table", [100, 1000])
-def test_all_that_ipam_says_of_a_route_is_in_the_kernel(node: Node, new_pod: NewPod, table: int) -> None:
+def test_every_field_of_an_ipam_route_reaches_the_kernel(node: Node, new_pod: NewPod, table: int) -> None:
     routes = [
         {"dst": "198.18.0.0/15", "gw": "10.244.3.1", "mtu": 1300, "advmss": 1200, "priority": 7, "table": table},
         {"dst": "198.51.100.0/24", "gw": "10.244.3.1", "mtu": 1280},
@@ -337,7 +327,7 @@ def test_delete_goes_on_where_the_state_directory_cannot_be_written(node: Node, 
         {"args": 5},
     ],
 )
-def test_delete_needs_no_more_of_the_configuration_than_it_uses(
+def test_delete_ignores_configuration_keys_that_it_does_not_use(
     node: Node, new_pod: NewPod, changes: dict[str, Any]
 ) -> None:
     node.call("DEL", node.add(new_pod()), **changes)

@@ -1,4 +1,4 @@
-"""The search through a capture finds what is readable, and counts what is not, in captures made by hand."""
+"""The search through a capture finds what is readable and counts what is encrypted, in captures made by hand."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from capture import Capture, Secret, inner_header
 from commands import LabError
-from places import Lab
-from wire import Capture, Secret, inner_header
+from state import Lab
 
 NODE, ROUTER = "198.51.100.11", "198.51.100.22"
 
@@ -31,13 +31,13 @@ def _ipv6(source: str, destination: str, protocol: int, payload: bytes) -> bytes
 
 
 def _data(counter: int, size: int) -> bytes:
-    """A WireGuard data message of this size."""
+    """Return a WireGuard data message of this many bytes."""
     return b"\x04\0\0\0\0\0\0\7" + counter.to_bytes(8, "little") + b"x" * (size - 16)
 
 
 @pytest.fixture
 def capture_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Capture]:
-    """Makes a capture of given frames, as tcpdump leaves it."""
+    """Return a function that makes a capture of given frames, as tcpdump leaves it."""
 
     def make(*frames: bytes) -> Capture:
         lab = Lab(state=tmp_path)
@@ -46,22 +46,24 @@ def capture_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
             content += struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame
         lab.capture.write_bytes(content)
         capture = Capture(lab)
-        monkeypatch.setattr(capture, "_said", "7 packets dropped by kernel\n", raising=False)
+        monkeypatch.setattr(capture, "_stderr", "7 packets dropped by kernel\n", raising=False)
         return capture
 
     return make
 
 
 @pytest.mark.parametrize(("one", "other"), [(NODE, ROUTER), ("2001:db8:22::10", "2001:db8:23::10")])
-def test_encrypted_bytes_are_counted_for_each_way(capture_of: Callable[..., Capture], one: str, other: str) -> None:
+def test_encrypted_bytes_are_counted_for_each_direction(
+    capture_of: Callable[..., Capture], one: str, other: str
+) -> None:
     handshake = _udp(one, other, b"\x01\0\0\0" + b"x" * 144)
     messages = [_udp(one, other, _data(1, 100)), _udp(one, other, _data(2, 100)), _udp(other, one, _data(1, 200))]
-    sighting = capture_of(*messages, handshake).search([], control=b"x")
-    assert sighting.encrypted_bytes == {(one, other): 200, (other, one): 200}
-    assert (sighting.frames, sighting.dropped, sighting.strangers) == (4, 7, ())
+    findings = capture_of(*messages, handshake).search([], control=b"x")
+    assert findings.encrypted_bytes == {(one, other): 200, (other, one): 200}
+    assert (findings.frames, findings.dropped, findings.foreign_addresses) == (4, 7, ())
 
 
-def test_a_message_that_a_router_passes_on_over_the_same_segment_counts_once(
+def test_message_that_a_router_forwards_over_the_same_segment_counts_once(
     capture_of: Callable[..., Capture],
 ) -> None:
     message = _udp("2001:db8:22::10", "2001:db8:23::10", _data(1, 100))
@@ -70,50 +72,50 @@ def test_a_message_that_a_router_passes_on_over_the_same_segment_counts_once(
     }
 
 
-def test_what_had_to_be_taken_apart_is_counted(capture_of: Callable[..., Capture]) -> None:
+def test_fragments_are_counted(capture_of: Callable[..., Capture]) -> None:
     whole = _ipv4(NODE, ROUTER, 17, b"")
-    not_to_be_taken_apart, first, last = (
+    do_not_fragment, first, last = (
         whole[:20] + struct.pack(">H", flags_and_offset) + whole[22:] for flags_and_offset in (0x4000, 0x2000, 0x00A0)
     )
     sixth = _ipv6("2001:db8:22::10", "2001:db8::11", 44, b"")
-    assert capture_of(whole, not_to_be_taken_apart).search([], control=b"").fragments == 0
+    assert capture_of(whole, do_not_fragment).search([], control=b"").fragments == 0
     assert capture_of(first, last, sixth).search([], control=b"").fragments == 3
 
 
-def test_neighbours_that_look_for_each_other_are_no_strangers(capture_of: Callable[..., Capture]) -> None:
+def test_neighbour_discovery_is_not_foreign(capture_of: Callable[..., Capture]) -> None:
     asking = _ipv6("fe80::1", "ff02::1:ff00:11", 58, b"")
     private = _ipv6("fd00::1", "2001:db8::11", 58, b"")
-    assert capture_of(asking, private).search([], control=b"").strangers == ("fd00::1",)
+    assert capture_of(asking, private).search([], control=b"").foreign_addresses == ("fd00::1",)
 
 
-def test_a_pod_address_outside_a_tunnel_is_a_stranger(capture_of: Callable[..., Capture]) -> None:
+def test_pod_address_outside_a_tunnel_is_foreign(capture_of: Callable[..., Capture]) -> None:
     capture = capture_of(_ipv4("10.244.1.2", NODE, 6, b""))
-    assert capture.search([], control=b"").strangers == ("10.244.1.2",)
+    assert capture.search([], control=b"").foreign_addresses == ("10.244.1.2",)
 
 
 @pytest.mark.parametrize(
     "leak",
     [
         _udp(NODE, ROUTER, b"GET / evio-lab-node2-a-1234 HTTP/1.0"),
-        # Encapsulated and not encrypted: VXLAN and the like.
+        # Encapsulated but not encrypted, as VXLAN does.
         _udp(NODE, ROUTER, b"\x08\0\0\0" + b"\0" * 4 + _ipv4("10.244.1.2", "10.244.2.2", 6, b"")),
     ],
 )
-def test_what_is_readable_is_read(capture_of: Callable[..., Capture], leak: bytes) -> None:
+def test_unencrypted_secrets_are_found(capture_of: Callable[..., Capture], leak: bytes) -> None:
     secrets = [
         Secret("marker", b"evio-lab-node2-a-1234"),
         Secret("header", inner_header("10.244.1.2", "10.244.2.2")),
     ]
-    assert len(capture_of(leak).search(secrets, control=b"\0").read) == 1
-    assert capture_of(_udp(NODE, ROUTER, b"\x04\0\0\0secret")).search(secrets, control=b"\0").read == ()
+    assert len(capture_of(leak).search(secrets, control=b"\0").readable) == 1
+    assert capture_of(_udp(NODE, ROUTER, b"\x04\0\0\0secret")).search(secrets, control=b"\0").readable == ()
 
 
-def test_a_capture_in_which_nothing_can_be_read_shows_it(capture_of: Callable[..., Capture]) -> None:
-    assert not capture_of(_udp(NODE, ROUTER, b"")).search([], control=b"evio-lab-internet").control_read
+def test_capture_without_the_control_bytes_says_so(capture_of: Callable[..., Capture]) -> None:
+    assert not capture_of(_udp(NODE, ROUTER, b"")).search([], control=b"evio-lab-internet").is_control_found
 
 
-def test_what_is_no_capture_is_refused(tmp_path: Path) -> None:
+def test_file_that_is_not_a_capture_is_refused(tmp_path: Path) -> None:
     lab = Lab(state=tmp_path)
     lab.capture.write_bytes(b"no pcap file, but long enough to be one")
-    with pytest.raises(LabError, match="no pcap"):
+    with pytest.raises(LabError, match="not a pcap"):
         Capture(lab).search([], control=b"")

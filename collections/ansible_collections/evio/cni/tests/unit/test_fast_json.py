@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The quick JSON is JSON: whatever document there is, it agrees with the standard library."""
+"""fast_json reads and writes every document as the standard library's json does."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def _interpreter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 
 @given(VALUES)
-def test_what_is_written_is_read_back(value: Any) -> None:
+def test_dumps_writes_as_json_does_and_loads_reads_it_back(value: Any) -> None:
     text = dumps(value)
     assert text == json.dumps(value, separators=(",", ":"))
     assert loads(text) == value
 
 
 @given(VALUES, st.sampled_from([None, 1, "\t"]), st.booleans())
-def test_every_document_is_read_as_json_reads_it(value: Any, indent: Any, ascii_only: bool) -> None:
+def test_document_is_read_as_json_reads_it(value: Any, indent: Any, ascii_only: bool) -> None:
     text = "\r\n " + json.dumps(value, indent=indent, ensure_ascii=ascii_only) + "\t\n"
     assert loads(text) == json.loads(text)
 
 
 @given(ALMOST)
-def test_what_json_refuses_is_refused(text: str) -> None:
+def test_text_that_json_refuses_is_refused(text: str) -> None:
     try:
         expected = json.loads(text)
     except ValueError:
@@ -49,7 +49,7 @@ def test_what_json_refuses_is_refused(text: str) -> None:
 
 @pytest.mark.usefixtures("_interpreter")
 @pytest.mark.parametrize("text", ["NaN", "-Infinity", "[Infinity]", '{"a": NaN}'])
-def test_numbers_that_are_no_json_are_refused(text: str) -> None:
+def test_nan_and_infinity_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no JSON"):
         loads(text)
 
@@ -69,13 +69,13 @@ def test_document_that_is_nested_too_deeply_is_refused() -> None:
 
 @pytest.mark.usefixtures("_interpreter")
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), b"bytes", {"a": {1}}])
-def test_values_that_are_no_json_are_not_written(value: Any) -> None:
+def test_values_that_json_cannot_express_are_not_written(value: Any) -> None:
     with pytest.raises(ValueError, match=r"JSON"):
         dumps(value)
 
 
 @pytest.mark.usefixtures("_interpreter")
-def test_both_ways_write_the_same() -> None:
+def test_output_is_the_same_with_and_without_the_c_encoder() -> None:
     value = {"a": [1, 2.5, None, True, "\u00e9\n"], "": {}}
     assert dumps(value) == '{"a":[1,2.5,null,true,"\\u00e9\\n"],"":{}}'
     assert loads(dumps(value)) == value

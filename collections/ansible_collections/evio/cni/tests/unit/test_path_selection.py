@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Which way leads to each peer: state machines of several nodes on a simulated network, second by second."""
+"""Path selection: the state machines of several nodes on a simulated network, in steps of half a second."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def peer(index: int, is_public: bool = False) -> OverlayPeer:
 
 
 class Network:
-    """Stands for WireGuard and the wires: a pair talks once both, or one to a public one, have tried an endpoint."""
+    """Simulates WireGuard and NATs: a pair communicates once both nodes, or the one behind a NAT, sent to the other."""
 
     def __init__(self, public: int, nated: int) -> None:
         self.peers = [peer(index + 1, index < public) for index in range(public + nated)]
@@ -53,26 +53,26 @@ class Network:
             for p in self.peers
         }
         self.endpoints = {p.address: p.endpoint or f"203.0.113.{p.name[1:]}:51820" for p in self.peers}
-        """Under which address and port the internet sees each node."""
+        """The ``address:port`` at which the internet sees each node."""
         self.devices: dict[tuple[str, str], str] = {}
-        """Where the WireGuard of the first sends what is for the second."""
+        """The endpoint to which the WireGuard of the first node sends packets for the second."""
         self.opened: set[tuple[str, str]] = set()
-        """Pairs of which the first has sent something to where the second is: answers get in."""
+        """Pairs of which the first node has sent to the second's endpoint, so that its NAT lets answers in."""
         self.cut: set[tuple[str, str]] = set()
-        """Pairs (from, to) between which nothing passes; one way, if only that way is in it."""
+        """Pairs (from, to): no packet passes from the first node to the second."""
 
     def cut_pair(self, first: int, second: int) -> None:
         a, b = self.peers[first].address, self.peers[second].address
         self.cut |= {(a, b), (b, a)}
 
     def move(self, index: int, endpoint: str) -> None:
-        """The internet sees a node elsewhere from now on, and its NAT has forgotten whom it had sent to."""
+        """Let the internet see a node at another endpoint, with a NAT that has no mappings."""
         address = self.peers[index].address
         self.endpoints[address] = endpoint
         self.opened = {(source, target) for source, target in self.opened if source != address}
 
     def seconds_until(self, source: int, target: int, way: list[str], at_most: float) -> float:
-        """Until both ends have it so."""
+        """Return the seconds until packets take this route in both directions."""
         start = self.now
         ways = {(source, target): way, (target, source): [*way[:-1][::-1], f"n{source + 1}"]}
         while any(self.route(*ends) != wanted for ends, wanted in ways.items()):
@@ -95,7 +95,7 @@ class Network:
         return next(p.name for p in self.peers if p.public_key == holders[0])
 
     def route(self, source: int, target: int) -> list[str]:
-        """The way of a packet, as WireGuard would take it; empty where a hop would drop it for its sender's address."""
+        """Return the nodes that a packet passes; nothing if WireGuard would drop it at a hop for its source address."""
         way, at = [], source
         while at != target:
             hop = int(self.hop(at, target)[1:]) - 1
@@ -149,7 +149,7 @@ def test_pair_that_cannot_be_punched_stays_on_the_relay() -> None:
     assert network.route(1, 2) == ["n1", "n3"]
 
 
-def test_direct_path_is_left_within_seconds_of_its_death_and_taken_again() -> None:
+def test_dead_direct_path_is_left_within_seconds_and_used_again() -> None:
     network = Network(public=1, nated=2)
     network.run(60)
     network.cut_pair(1, 2)
@@ -161,7 +161,7 @@ def test_direct_path_is_left_within_seconds_of_its_death_and_taken_again() -> No
     assert network.route(1, 2) == ["n3"]
 
 
-def test_path_that_dies_in_one_direction_is_left_by_both() -> None:
+def test_path_that_fails_in_one_direction_is_left_by_both_ends() -> None:
     network = Network(public=1, nated=2)
     network.run(60)
     network.cut.add(("10.10.0.2", "10.10.0.3"))
@@ -170,7 +170,7 @@ def test_path_that_dies_in_one_direction_is_left_by_both() -> None:
     assert network.route(2, 1) == ["n1", "n2"]
 
 
-def test_path_that_keeps_dying_young_is_left_alone_for_longer_and_longer() -> None:
+def test_path_that_keeps_failing_early_is_held_longer_each_time() -> None:
     network = Network(public=1, nated=2)
     network.run(10)
     waits = []
@@ -186,7 +186,7 @@ def test_path_that_keeps_dying_young_is_left_alone_for_longer_and_longer() -> No
 
 
 @pytest.mark.parametrize("seconds", [5, 8, 13, 20, 200])
-def test_pair_goes_direct_as_soon_as_relays_see_it_where_it_was_before(seconds: float) -> None:
+def test_pair_goes_direct_as_soon_as_the_relay_sees_its_former_endpoints(seconds: float) -> None:
     network = Network(public=1, nated=2)
     network.run(60)
     # Symmetric from now on: a relay sees them at other ports, and they reach each other at none.
@@ -201,7 +201,7 @@ def test_pair_goes_direct_as_soon_as_relays_see_it_where_it_was_before(seconds: 
     assert network.seconds_until(1, 2, ["n3"], at_most=3) <= 3
 
 
-def test_pair_of_which_one_end_moved_is_tried_by_both_at_once() -> None:
+def test_both_ends_try_at_once_after_one_of_them_moved() -> None:
     network = Network(public=1, nated=2)
     network.cut_pair(1, 2)
     network.run(200)
@@ -212,19 +212,19 @@ def test_pair_of_which_one_end_moved_is_tried_by_both_at_once() -> None:
 
 @pytest.mark.parametrize("offset", [0.0, 0.5, 1.0, 1.5])
 @pytest.mark.parametrize("first", [1, 2])
-def test_node_that_moved_hears_what_it_missed_meanwhile(first: int, offset: float) -> None:
+def test_node_that_moved_gets_the_tables_it_missed(first: int, offset: float) -> None:
     network = Network(public=1, nated=2)
     network.cut_pair(1, 2)
     network.run(200)
     network.cut.clear()
-    # What the relay says of the first is sent to where the second was, if that has moved by then.
+    # The relay sends its report of the first node to the second's former endpoint, if the second has moved by then.
     network.move(first, "203.0.113.77:51820")
     network.run(offset)
     network.move(3 - first, "203.0.113.78:51820")
     assert network.seconds_until(1, 2, ["n3"], at_most=3) <= 3
 
 
-def test_path_that_kept_dying_young_is_taken_again_soon_after_one_end_moved() -> None:
+def test_held_path_is_used_again_soon_after_one_end_moved() -> None:
     network = Network(public=1, nated=2)
     for _round in range(6):
         network.cut.clear()
@@ -239,7 +239,7 @@ def test_path_that_kept_dying_young_is_taken_again_soon_after_one_end_moved() ->
 
 
 @pytest.mark.parametrize("moves", [False, True])
-def test_both_ends_leave_the_relay_together_when_a_held_path_is_taken_again(moves: bool) -> None:
+def test_both_ends_leave_the_relay_together_when_a_hold_ends(moves: bool) -> None:
     network = Network(public=1, nated=2)
     network.run(10)
     for _round in range(2):
@@ -263,7 +263,7 @@ def test_both_ends_leave_the_relay_together_when_a_held_path_is_taken_again(move
     assert network.route(2, 1) == ["n2"]
 
 
-def test_second_relay_is_taken_by_both_ends_and_left_when_the_first_is_back() -> None:
+def test_both_ends_use_the_second_relay_while_the_first_is_down() -> None:
     network = Network(public=2, nated=2)
     network.cut_pair(2, 3)
     network.run(10)
@@ -279,7 +279,7 @@ def test_second_relay_is_taken_by_both_ends_and_left_when_the_first_is_back() ->
     assert network.route(2, 3) == ["n1", "n4"]
 
 
-def test_nodes_of_different_relays_meet_over_both() -> None:
+def test_nodes_that_reach_different_relays_use_both() -> None:
     network = Network(public=2, nated=2)
     network.cut_pair(2, 3)
     network.cut_pair(0, 3)
@@ -298,13 +298,13 @@ def test_pod_subnets_follow_their_node() -> None:
         assert {int(host.split(".")[3].split("/")[0]) - 1 for host in hosts} == {int(pod.split(".")[2]) for pod in pods}
 
 
-def test_unknown_sender_is_left_without_an_answer() -> None:
+def test_message_of_an_unknown_sender_is_ignored() -> None:
     network = Network(public=1, nated=1)
     message = network.nodes["10.10.0.2"].tick(network.now).outgoing[0].message
     assert network.nodes["10.10.0.1"].receive("169.254.9.9", message, network.now) == Actions()
 
 
-def test_peers_that_stay_keep_their_sessions_over_a_new_description() -> None:
+def test_peers_that_stay_keep_their_sessions_over_a_new_configuration() -> None:
     network = Network(public=1, nated=2)
     network.run(10)
     node = network.nodes["10.10.0.2"]
@@ -321,7 +321,7 @@ def test_peers_that_stay_keep_their_sessions_over_a_new_description() -> None:
     nated=st.integers(1, 4),
     cuts=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.booleans()), max_size=8),
 )
-def test_whatever_is_cut_every_pair_with_a_common_relay_talks(
+def test_every_pair_with_a_common_relay_communicates_whatever_is_cut(
     public: int, nated: int, cuts: Iterable[tuple[int, int, bool]]
 ) -> None:
     network = Network(public, nated)

@@ -1,0 +1,22 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The option of every module that needs Open vSwitch's database."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Documentation of where the OVSDB server listens."""
+
+    DOCUMENTATION = r"""
+options:
+  ovsdb:
+    description: Socket of the OVSDB server.
+    type: str
+    default: unix:/var/run/openvswitch/db.sock
+attributes:
+  action_group:
+    description: Use C(group/evio.cni.ovs) in C(module_defaults) to set defaults for this module.
+    support: full
+    membership:
+      - evio.cni.ovs
+"""

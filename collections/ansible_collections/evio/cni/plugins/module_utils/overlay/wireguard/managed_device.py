@@ -1,0 +1,148 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The WireGuard device that the overlay's agent keeps: created or taken over, watched, and given its peers.
+
+How the device is asked and changed is device's subject; its addresses and routes are interface's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+from collections.abc import Iterable, Iterator, Mapping
+
+from ..endpoint import OverlayError
+from .config import OverlayConfig
+from .device import (
+    KERNEL,
+    USERSPACE,
+    DeviceState,
+    PeerChange,
+    change_peers,
+    create_device,
+    end_replaced_userspace,
+    read_device,
+    set_device,
+    slow_userspace_version,
+    userspace_pid,
+)
+from .interface import link_exists, remove_link
+from .path_selection import Attempt
+
+_log = logging.getLogger("evio-overlay")
+
+
+class ManagedDevice:
+    """One WireGuard device and what it is known to have."""
+
+    def __init__(self, interface: str, selector: selectors.BaseSelector, data: object) -> None:
+        """Touch nothing yet; ``data`` is what the selector reports when the device's wireguard-go ended."""
+        self.interface = interface
+        self.kind = ""
+        """KERNEL or USERSPACE; empty until the device is known to have its key and port."""
+        self.endpoints: dict[str, str | None] = {}
+        """The ``address:port`` to which the device sends, by the peer's public key."""
+        self._allowed_ips: dict[str, frozenset[str]] = {}
+        self._selector = selector
+        self._data = data
+        self._pidfd: int | None = None
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether the end of the device would be noticed: the kernel's has none, wireguard-go's is reported."""
+        return self.kind == KERNEL or self._pidfd is not None
+
+    def find(self, config: OverlayConfig, key_path: str) -> bool:
+        """Return whether the device exists; give it the key and port of the configuration if they were not checked.
+
+        A wireguard-go that runs from a replaced file is ended, so that create() starts the new one. Raises
+        WireGuardError.
+        """
+        if self._pidfd is not None and end_replaced_userspace(self.interface):
+            _log.info("the program file of %s was replaced: ended the process that ran from it", USERSPACE)
+        device = read_device(self.interface)
+        if device is None:
+            return False
+        if not self.kind:
+            if (device.public_key, device.listen_port) != (config.public_key, config.listen_port):
+                set_device(self.interface, key_path, config.listen_port)
+            self._watch()
+            self.kind = USERSPACE if self._pidfd is not None else KERNEL
+        self._remember(device)
+        return True
+
+    def create(self, config: OverlayConfig, key_path: str) -> None:
+        """Create the device, with its key and port but without peers. Raises OverlayError and WireGuardError."""
+        self.release()
+        if link_exists(self.interface):
+            # WireGuard's tool gets no answer for it: its wireguard-go ended, or it is another program's leftover.
+            remove_link(self.interface)
+        self.kind = create_device(self.interface)
+        if self.kind == USERSPACE and (slow := slow_userspace_version()):
+            _log.warning("%s is 5 times slower than v0.0.20230223 and newer: see evio_wireguard_go_package", slow)
+        set_device(self.interface, key_path, config.listen_port)
+        self._watch()
+        _log.info("created %s (%s)", self.interface, self.kind)
+
+    def read(self) -> None:
+        """Read what a device that was just created has. Raises OverlayError if it is gone."""
+        device = read_device(self.interface)
+        if device is None:
+            raise OverlayError(f"{self.interface} is gone again right after it was created")
+        self._remember(device)
+
+    def release(self) -> None:
+        """Stop watching the device's wireguard-go, and collect its exit status if it ended."""
+        self.kind = ""
+        if self._pidfd is not None:
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+            self._selector.unregister(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
+
+    def try_endpoints(self, attempts: Iterable[Attempt], allowed_ips: Mapping[str, tuple[str, ...]]) -> None:
+        """Give each peer a new WireGuard session at the endpoint of its attempt. Raises WireGuardError."""
+        changes = []
+        for attempt in attempts:
+            key = attempt.peer.public_key
+            # Only a peer that is removed first forgets its session and sends a new handshake at once.
+            changes.append(PeerChange(key, is_removed=True))
+            changes.append(PeerChange(key, allowed_ips[key], attempt.endpoint))
+            self._allowed_ips[key] = frozenset(allowed_ips[key])
+            self.endpoints[key] = attempt.endpoint
+        change_peers(self.interface, changes)
+
+    def set_allowed_ips(self, allowed_ips: Mapping[str, tuple[str, ...]]) -> None:
+        """Give the device exactly these peers with these AllowedIPs, by public key. Raises WireGuardError."""
+        wanted = {key: frozenset(prefixes) for key, prefixes in allowed_ips.items()}
+        changes = list(_changes(wanted, self._allowed_ips))
+        if changes:
+            change_peers(self.interface, changes)
+            self._allowed_ips = wanted
+
+    def _watch(self) -> None:
+        pid = userspace_pid(self.interface)
+        if pid is None or self._pidfd is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self._pidfd = os.pidfd_open(pid)
+            self._selector.register(self._pidfd, selectors.EVENT_READ, self._data)
+
+    def _remember(self, device: DeviceState) -> None:
+        self._allowed_ips = {key: peer.allowed_ips for key, peer in device.peers.items()}
+        self.endpoints = {key: peer.endpoint for key, peer in device.peers.items()}
+
+
+def _changes(wanted: Mapping[str, frozenset[str]], found: Mapping[str, frozenset[str]]) -> Iterator[PeerChange]:
+    """Yield the changes that turn found into wanted. A peer that only loses prefixes to other peers needs none."""
+    for key in found.keys() - wanted.keys():
+        yield PeerChange(key, is_removed=True)
+    gained: set[str] = set()
+    for key, prefixes in wanted.items():
+        gained |= prefixes - found.get(key, frozenset())
+    for key, prefixes in wanted.items():
+        had = found.get(key)
+        if had is None or prefixes - had or (had - prefixes) - gained:
+            yield PeerChange(key, tuple(sorted(prefixes)))

@@ -1,0 +1,65 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The UDP socket with which the overlay's agents exchange messages, on the overlay interface only.
+
+The content of the messages is messages' subject; when they are sent is path_selection's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+from collections.abc import Iterator
+
+from ..endpoint import OverlayError
+from ..path_mtu import forbid_fragmentation
+from .config import PROBE_PORT, OverlayConfig, probe_address
+
+
+class ProbeSocket:
+    """A socket bound to the overlay interface and the node's probe address, registered with a selector."""
+
+    def __init__(self, selector: selectors.BaseSelector, data: object) -> None:
+        """Open nothing yet; ``data`` is what the selector reports when a datagram is there."""
+        self._selector = selector
+        self._data = data
+        self._socket: socket.socket | None = None
+        self._bound_to: tuple[tuple[str, int], int] | None = None
+
+    def ensure_open(self, config: OverlayConfig) -> None:
+        """Open the socket, again if the interface or the address is another. Raises OverlayError."""
+        address = (probe_address(config.address), PROBE_PORT)
+        bound_to = (address, socket.if_nametoindex(config.interface))
+        if self._socket is not None:
+            if self._bound_to == bound_to:
+                return
+            self._selector.unregister(self._socket)
+            self._socket.close()
+            self._socket = None
+        opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, config.interface.encode())
+            # A padded probe that had to be fragmented would not show that the path carries the overlay's MTU.
+            forbid_fragmentation(opened)
+            opened.bind(address)
+        except OSError as error:
+            opened.close()
+            raise OverlayError(f"cannot listen on {address[0]}:{address[1]}: {error.strerror}") from error
+        self._socket, self._bound_to = opened, bound_to
+        self._selector.register(opened, selectors.EVENT_READ, self._data)
+
+    def receive(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the sender's probe address and the datagram, for each datagram that is there."""
+        while self._socket is not None:
+            try:
+                datagram, (source, _port) = self._socket.recvfrom(65535)
+            except OSError:
+                return
+            yield source, datagram
+
+    def send(self, peer_address: str, datagram: bytes) -> None:
+        """Send to the agent of the peer with this host overlay address; a datagram that cannot be sent is dropped."""
+        if self._socket is not None:
+            # The peer has no endpoint yet, or the queue is full: the next probe follows in a second.
+            with contextlib.suppress(OSError):
+                self._socket.sendto(datagram, (probe_address(peer_address), PROBE_PORT))

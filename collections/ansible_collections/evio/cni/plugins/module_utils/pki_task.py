@@ -1,0 +1,49 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The work that the modules etcd_pki and xmpp_pki share: issue the certificates of a layout that are missing or old.
+
+Which files there are and when one is issued anew is left to pki.
+"""
+
+from __future__ import annotations
+
+import grp
+from collections.abc import Sequence
+from typing import Any
+
+from .differences import Differences
+from .module_runner import Module
+from .pki import Layout, PkiError, issue, outdated
+
+
+class PkiTask:
+    """One run: find the certificates that have to be issued, and issue them unless in check mode."""
+
+    def __init__(self, module: Module, layout: Layout, name: str, alternative_names: Sequence[str]) -> None:
+        """``name`` is the server's own; it can also be reached under the alternative names, addresses among them."""
+        self.module = module
+        self.layout = layout
+        self.name = name
+        self.alternative_names = alternative_names
+        self.directory: str = module.params["directory"]
+
+    def run(self) -> dict[str, Any]:
+        """Return ``issued``, the paths below the directory without suffix, with ``changed`` and ``diff``."""
+        certificate = (self.directory, self.name, self.alternative_names, self.layout)
+        stale = outdated(*certificate)
+        differences = Differences()
+        for path in stale:
+            differences.compare(path, "issued", None)
+        if stale and not self.module.check_mode:
+            issue(*certificate, key_group=_group_id(self.module.params["group"]))
+        return {**differences.result(), "issued": stale}
+
+
+def _group_id(name: str | None) -> int | None:
+    if name is None:
+        return None
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise PkiError(
+            f"group: {name!r} is no group of this host; install the package of the server first, which makes the group"
+        ) from None

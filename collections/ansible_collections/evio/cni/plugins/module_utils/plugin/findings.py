@@ -1,0 +1,332 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Compare an attachment with what it should be, link by link, in the order in which a frame of the pod passes them.
+
+CHECK raises the first fault, ``evio explain`` prints every finding, ``evio repair`` mends the faults that have a mend.
+Nothing is changed here. What an attachment should be: expected.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from .. import paths
+from ..cidr import AF_INET, AF_INET6, family, is_in, packed, split_cidr
+from ..errors import EvioError
+from ..firewall.network_rules import FAMILY, HOST_ENDS, TABLE, rules_of
+from ..ipam.host_local import HOST_LOCAL, Reservations
+from ..kernel.ethtool import has_tx_checksum
+from ..kernel.netlink import NetlinkError
+from ..kernel.netns import open_netns
+from ..kernel.rtnetlink import Netlink, PodNetlink
+from ..overlay.wireguard.state import overlay_fault, read_state
+from ..ovs.flows import has_port_security, lacks_normal_flow
+from ..ovs.jsonrpc import OvsdbClient, OvsdbError
+from ..ovs.openflow import OpenFlowError
+from ..ovs.ports import has_daemon, port_of, switch_of
+from ..state.fence import read_fence
+from .setup_bridge import bridge_of, is_as_wanted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..cni.interfaces import Interface
+    from ..cni.netconf import NetConf
+    from ..kernel.links import Link
+    from ..ovs.ports import Port
+    from .expected import Expected, ExpectedRoute
+
+LEAVE_ALONE, SET_UP, PLUG_IN, INSTALL_PORT_SECURITY = "leave alone", "set up", "plug in", "install port security"
+"""Mends: what ``evio repair`` does about a fault of one pod; LEAVE_ALONE forbids to mend the pod's other faults.
+
+The bridge and the node's rules need none: repair makes them as configured, once for all pods.
+"""
+
+_REPAIR = "evio repair"
+_RECREATE = "recreate the pod"
+_START_SWITCH = "start Open vSwitch, then evio repair"
+_SHOW_AGENT = "systemctl status evio-overlay"
+_ANY_MAC = "02:00:00:00:00:00"
+
+
+class Finding:
+    """One statement about one link of the chain: that the link holds, or one fault of it."""
+
+    __slots__ = ("is_known", "link", "mend", "remedy", "what")
+
+    def __init__(self, link: str, what: str, remedy: str = "", *, mend: str = "", is_known: bool = True) -> None:
+        self.link = link
+        """The link's name."""
+        self.what = what
+        """One sentence for people."""
+        self.remedy = remedy
+        """The command or the step that mends the fault; empty where the link holds."""
+        self.mend = mend
+        """What ``evio repair`` does about it; empty where it does nothing for this pod alone."""
+        self.is_known = is_known
+        """False where nothing could be found out, as while Open vSwitch does not answer."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the link is as it should be."""
+        return not self.remedy
+
+
+def findings(conf: NetConf, expected: Expected, *, thorough: bool = False) -> Iterator[Finding]:
+    """Yield the findings of all links: for each its faults, or one finding that it holds.
+
+    ``thorough`` is for people: it adds links beside the attachment itself (journal, claim, tunnel) and compares every
+    property of the bridge, for which the libraries ``ovs`` and ``pyroute2`` are imported. Raises NetlinkError.
+    """
+    if thorough:
+        yield from entry_findings(conf, expected)
+    yield from reservation_findings(conf, expected)
+    with Netlink() as host:
+        host_end, bridge = host.link(expected.interfaces.host.name), host.link(conf.bridge)
+        yield from _pod_findings(conf, expected, host_end)
+        yield from host_end_findings(expected, host_end, bridge if thorough else None)
+        yield from _port_findings(conf, expected, thorough)
+        yield from _bridge_findings(conf, expected, host, bridge, thorough)
+    yield from _rules_findings(conf, expected)
+    if thorough:
+        yield from _tunnel_findings()
+
+
+def entry_findings(conf: NetConf, expected: Expected) -> list[Finding]:
+    """Return the findings of the journal entry, and of the node's claim on its pod subnet."""
+    faults = []
+    if not expected.is_complete:
+        faults.append(
+            Finding(
+                "attachment",
+                "the journal entry is damaged: the pod's MAC or addresses are missing",
+                _RECREATE,
+                mend=LEAVE_ALONE,
+            )
+        )
+    lost = read_fence(conf.state_dir)
+    if lost is not None:
+        what = f"this node's claim on its pod subnet is lost: {lost}"
+        faults.append(Finding("attachment", what, "run bootstrap.yml, which says what to do"))
+    what = f"{expected.attachment} of network {conf.name}, {', '.join(expected.addresses)}"
+    return faults or [Finding("attachment", what)]
+
+
+def reservation_findings(conf: NetConf, expected: Expected) -> list[Finding]:
+    """Return the findings of host-local's reservations, address by address: its CHECK is content with one of them."""
+    if conf.ipam_type != HOST_LOCAL or not expected.addresses:
+        return []
+    reservations, attachment, faults = Reservations(conf), expected.attachment, []
+    for address in (cidr.partition("/")[0] for cidr in expected.addresses):
+        holder = reservations.holder(address)
+        if holder is None:
+            what = f"host-local: {address} is reserved for nobody, so another pod may get it"
+            faults.append(Finding("reservation", what, _RECREATE))
+        elif holder.container_id != attachment.container_id or holder.ifname not in ("", attachment.ifname):
+            what = f"host-local: {address} is reserved for {str(holder).rstrip()}"
+            faults.append(Finding("reservation", what, _RECREATE, mend=LEAVE_ALONE))
+    return faults or [Finding("reservation", "host-local has the pod's addresses reserved for it")]
+
+
+def host_end_findings(expected: Expected, link: Link | None, bridge: Link | None = None) -> list[Finding]:
+    """Return the findings of the veth's end on the host; its MTU is compared with that of ``bridge``, where given."""
+    name = expected.interfaces.host.name
+    if link is None:
+        return [Finding("host's end", f"the host end {name} of the pod's interface is gone", _RECREATE)]
+    faults = []
+    if not link.is_up:
+        what = f"the host end {name} of the pod's interface is down"
+        faults.append(Finding("host's end", what, _REPAIR, mend=SET_UP))
+    faults += _interface_faults("host's end", "the host end", link, expected.interfaces.host, _RECREATE)
+    if bridge is not None and link.mtu > bridge.mtu:
+        what = f"the host end {name} has an MTU of {link.mtu} bytes, more than the bridge's {bridge.mtu}"
+        faults.append(Finding("host's end", what, _RECREATE))
+    return faults or [Finding("host's end", f"{name} is up, MTU {link.mtu}")]
+
+
+def port_findings(conf: NetConf, expected: Expected, port: Port | None) -> list[Finding]:
+    """Return the findings of the Open vSwitch port and its port-security flows."""
+    name = expected.interfaces.host.name
+    if port is None or not port.bridged:
+        return [Finding("port", f"{name} is not a port of the bridge {conf.bridge}", _REPAIR, mend=PLUG_IN)]
+    if port.ofport <= 0 or port.error:
+        what = f"Open vSwitch cannot use the port {name}: {port.error or 'it has no OpenFlow number'}"
+        return [Finding("port", what, _REPAIR, mend=PLUG_IN)]
+    if port.tag is not None:
+        return [Finding("port", f"{name} has been put into VLAN {port.tag}", _REPAIR, mend=PLUG_IN)]
+    # The flows are counted, and every MAC has the same number of flows.
+    mac = expected.interfaces.pod.mac or _ANY_MAC
+    try:
+        is_secure = has_port_security(conf, name, port.ofport, mac, expected.addresses)
+    except OpenFlowError as error:
+        return [Finding("port", str(error), _START_SWITCH, is_known=False)]
+    if not is_secure and conf.port_security:
+        what = f"port-security flows of the port {name} are missing"
+        return [Finding("port", what, _REPAIR, mend=INSTALL_PORT_SECURITY)]
+    if not is_secure:
+        what = f"the port {name} still has port-security flows, and portSecurity is false"
+        return [Finding("port", what, _REPAIR, mend=INSTALL_PORT_SECURITY)]
+    state = "on" if conf.port_security else "off"
+    return [Finding("port", f"OpenFlow port {port.ofport} of {conf.bridge}, port security {state}")]
+
+
+def _pod_findings(conf: NetConf, expected: Expected, host_end: Link | None) -> list[Finding]:
+    pod = expected.interfaces.pod
+    try:
+        netns = open_netns(pod.sandbox)
+    except EvioError as error:
+        return [Finding("pod", f"the pod's network namespace {error}", "evio gc, unless the runtime removes the pod")]
+    try:
+        with PodNetlink(netns) as netlink:
+            link = netlink.link(pod.name)
+            if link is None:
+                return [Finding("pod", f"{pod.name} is not in the pod any more", _RECREATE)]
+            faults = [
+                *_pod_link_faults(expected, link, host_end),
+                *_pod_address_faults(expected, netlink, link),
+                *_checksum_faults(conf, expected, netlink),
+            ]
+            return faults or [Finding("pod", f"{link.name} is up, MAC {link.mac}, MTU {link.mtu}")]
+    except (NetlinkError, OSError) as error:
+        return [Finding("pod", f"cannot look into the pod: {error}", "run evio explain again", is_known=False)]
+    finally:
+        posix.close(netns)
+
+
+def _pod_link_faults(expected: Expected, link: Link, host_end: Link | None) -> Iterator[Finding]:
+    pod = expected.interfaces.pod
+    if not link.is_up:
+        yield Finding("pod", f"{pod.name} of the pod is down", _RECREATE)
+    yield from _interface_faults("pod", "the pod's", link, pod, _RECREATE)
+    if not pod.mtu and host_end is not None and link.mtu != host_end.mtu:
+        what = f"the pod's {pod.name} has an MTU of {link.mtu} bytes, its host end has {host_end.mtu}"
+        yield Finding("pod", what, _RECREATE)
+
+
+def _pod_address_faults(expected: Expected, netlink: PodNetlink, link: Link) -> Iterator[Finding]:
+    addresses = netlink.addresses(link.index)
+    for address in expected.addresses:
+        if split_cidr(address) not in addresses:
+            yield Finding("pod", f"the pod's {link.name} has lost its address {address}", _RECREATE)
+    ours = [split_cidr(address) for address in expected.addresses]
+    routes = {number: netlink.routes(number) for number in (AF_INET, AF_INET6)}
+    for route in expected.routes:
+        if not _has_route(routes[family(route.destination)], route, link.index, ours):
+            gateway = f" via {route.gateway}" if route.gateway else ""
+            yield Finding("pod", f"the pod has lost its route to {route.destination}{gateway}", _RECREATE)
+
+
+def _has_route(
+    routes: set[tuple[bytes, int, bytes, int]], route: ExpectedRoute, index: int, ours: list[tuple[bytes, int]]
+) -> bool:
+    """Whether the pod has the route: by our interface, or by any where its gateway is in none of our subnets."""
+    network, length = split_cidr(route.destination)
+    destination = (network if length else b"", length)
+    if route.gateway is None:
+        return any(found[:2] == destination and found[3] == index for found in routes)
+    gateway = packed(route.gateway) if route.gateway else b""
+    is_ours = any(is_in(gateway, *address) for address in ours)
+    return any(found[:3] == (*destination, gateway) and (found[3] == index or not is_ours) for found in routes)
+
+
+def _checksum_faults(conf: NetConf, expected: Expected, netlink: PodNetlink) -> Iterator[Finding]:
+    """vswitchd's own datapath passes frames on as they are, unless its userspace TSO is on."""
+    pod = expected.interfaces.pod
+    if conf.datapath_type != "netdev" or not has_tx_checksum(netlink, pod.name):
+        return
+    try:
+        with OvsdbClient(conf.ovsdb) as ovsdb:
+            if switch_of(ovsdb, conf.bridge).has_userspace_tso:
+                return
+    except OvsdbError:
+        return  # The finding of the port says that the OVSDB does not answer.
+    what = f"the pod's {pod.name} leaves its checksums to a datapath that does not fill them in (tx offload is on)"
+    yield Finding("pod", what, f"nsenter --net={pod.sandbox} ethtool -K {pod.name} tx off")
+
+
+def _interface_faults(link: str, what: str, found: Link, wanted: Interface, remedy: str) -> Iterator[Finding]:
+    if wanted.mac and found.mac != wanted.mac:
+        yield Finding(link, f"{what} {found.name} has the MAC {found.mac}, ADD gave it {wanted.mac}", remedy)
+    if wanted.mtu and found.mtu != wanted.mtu:
+        yield Finding(link, f"{what} {found.name} has an MTU of {found.mtu} bytes, ADD gave it {wanted.mtu}", remedy)
+
+
+def _port_findings(conf: NetConf, expected: Expected, thorough: bool) -> list[Finding]:
+    try:
+        with OvsdbClient(conf.ovsdb) as ovsdb:
+            if thorough and not has_daemon(ovsdb):
+                return [Finding("port", "no ovs-vswitchd serves the OVSDB", _START_SWITCH, is_known=False)]
+            port = port_of(ovsdb, conf.bridge, expected.interfaces.host.name)
+    except OvsdbError as error:
+        return [Finding("port", str(error), _START_SWITCH, is_known=False)]
+    return port_findings(conf, expected, port)
+
+
+def _bridge_findings(
+    conf: NetConf, expected: Expected, host: Netlink, device: Link | None, thorough: bool
+) -> list[Finding]:
+    if device is None:
+        return [Finding("bridge", f"the bridge {conf.bridge} does not exist", _REPAIR)]
+    gateways = ", ".join(conf.gateways) or "no gateway"
+    as_configured = f"up, {gateways}, MTU {conf.mtu or 'not fixed'}"
+    faults = []
+    try:
+        if thorough:
+            faults += [Finding("bridge", what, _REPAIR) for what in _bridge_differences(conf)]
+        elif not is_as_wanted(conf, host, device):
+            faults.append(
+                Finding("bridge", f"the bridge {conf.bridge} is not as configured ({as_configured})", _REPAIR)
+            )
+        elif conf.gateways and expected.interfaces.bridge.mac not in ("", device.mac):
+            what = f"the bridge {conf.bridge} has the MAC {device.mac}, ADD found {expected.interfaces.bridge.mac}"
+            faults.append(Finding("bridge", what, _RECREATE))
+        with OvsdbClient(conf.ovsdb) as ovsdb:
+            if lacks_normal_flow(conf, ovsdb):
+                what = f"the bridge {conf.bridge} has lost its NORMAL flow and forwards nothing"
+                faults.append(Finding("bridge", what, _REPAIR))
+    except (OvsdbError, OpenFlowError) as error:
+        faults.append(Finding("bridge", str(error), _START_SWITCH, is_known=False))
+    return faults or [Finding("bridge", f"{conf.bridge} is {as_configured}")]
+
+
+def _bridge_differences(conf: NetConf) -> list[str]:
+    """Return one sentence for each property that is not as configured. Raises OvsdbError."""
+    # Not for CHECK: importing these libraries takes ten times as long as a whole call.
+    from ..ovs.bridge import compare_bridge
+
+    try:
+        differences = compare_bridge(bridge_of(conf), ovsdb=conf.ovsdb)
+    except OvsdbError:
+        raise
+    except EvioError as error:
+        return [str(error)]
+    return [f"{conf.bridge}: {one.name} is {one.found!r}, should be {one.wanted!r}" for one in differences]
+
+
+def _rules_findings(conf: NetConf, expected: Expected) -> list[Finding]:
+    """Return the finding of each nftables chain that the network has."""
+    rules = rules_of(conf, expected.addresses)
+    missing = rules.missing()
+    found = []
+    for chain in rules.chains:
+        link, what = "host ends" if chain == HOST_ENDS else "masquerade", f"chain {chain} of table {FAMILY} {TABLE}"
+        if chain in missing:
+            found.append(Finding(link, f"nftables: {what} is missing or incomplete", _REPAIR))
+        else:
+            found.append(Finding(link, f"nftables: {what}"))
+    return found
+
+
+def _tunnel_findings() -> list[Finding]:
+    """Return the finding of the tunnels to other nodes, if this node has our agent."""
+    state = read_state(paths.OVERLAY_STATE)
+    if state is None:
+        if not posix.access(paths.OVERLAY_CONFIG, posix.F_OK):
+            return []
+        return [Finding("tunnel", "the overlay's agent has not come up since the boot", _SHOW_AGENT)]
+    fault = overlay_fault(paths.OVERLAY_STATE)
+    if fault is not None:
+        return [Finding("tunnel", fault, _SHOW_AGENT)]
+    lost = [peer.name for peer in state.peers if not peer.path]
+    what = f"{state.interface} reaches {len(state.peers) - len(lost)} of {len(state.peers)} nodes"
+    return [Finding("tunnel", what + (f", not {', '.join(lost)}" if lost else ""))]

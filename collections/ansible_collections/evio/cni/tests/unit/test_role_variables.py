@@ -1,0 +1,100 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Names of the roles' variables: people set evio_..., roles set __evio_..., and each input is described."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+ROLE_NAMES = sorted(role.name for role in ROLES.iterdir())
+GROUPS = {"evio_nodes", "evio_control_plane", "evio_pod_nodes", "evio_signalling"}
+TASK_FILES = {"evio_config"}
+"""Names in import_tasks that look like variables."""
+
+
+@cache
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text()) if path.exists() else None
+
+
+def inputs(role: str) -> set[str]:
+    """The options that the role's argument_specs describe, without the facts of other roles."""
+    specs = load(ROLES / role / "meta/argument_specs.yml")["argument_specs"]
+    return {name for spec in specs.values() for name in spec["options"] if not name.startswith("__")}
+
+
+def all_inputs() -> set[str]:
+    return {name for role in ROLE_NAMES for name in inputs(role)}
+
+
+def tasks(role: str) -> Iterator[dict[str, Any]]:
+    """All tasks of the role, those in blocks too."""
+    for path in sorted((ROLES / role / "tasks").glob("*.yml")):
+        yield from _flat(load(path))
+
+
+def _flat(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for entry in entries:
+        yield entry
+        for part in ("block", "rescue", "always"):
+            yield from _flat(entry.get(part, []))
+
+
+def variables_set_by(role: str) -> set[str]:
+    names = set(load(ROLES / role / "vars/main.yml") or {})
+    for task in tasks(role):
+        names |= set(task.get("vars", {})) | set(task.get("ansible.builtin.set_fact", {}))
+        names |= {task["register"]} if "register" in task else set()
+        names |= {task["loop_control"]["loop_var"]} if "loop_control" in task else set()
+    return names
+
+
+def text(role: str) -> str:
+    """The role's files that read variables, without their comments."""
+    paths = [path for part in ("tasks", "vars", "defaults", "templates") for path in (ROLES / role / part).glob("*")]
+    return "\n".join(re.sub(r"(?m)^\s*#.*$", "", path.read_text()) for path in paths)
+
+
+@pytest.mark.parametrize("role", ROLE_NAMES)
+def test_every_default_is_described_in_the_argument_specs(role: str) -> None:
+    assert set(load(ROLES / role / "defaults/main.yml") or {}) <= inputs(role)
+
+
+@pytest.mark.parametrize("role", ROLE_NAMES)
+def test_variables_that_a_role_sets_begin_with_two_underscores(role: str) -> None:
+    assert {name for name in variables_set_by(role) if not name.startswith("__evio_")} == set()
+
+
+@pytest.mark.parametrize("role", ROLE_NAMES)
+def test_variables_that_a_role_reads_are_inputs(role: str) -> None:
+    read = set(re.findall(r"(?<![\w.])evio_\w+", text(role)))
+    assert read - all_inputs() - GROUPS - TASK_FILES == set()
+
+
+def test_no_variable_of_a_role_is_an_input_with_underscores() -> None:
+    facts = {name.removeprefix("__") for role in ROLE_NAMES for name in variables_set_by(role)}
+    assert facts & all_inputs() == set()
+
+
+def test_each_input_is_described_with_one_type() -> None:
+    types: dict[str, set[str]] = {}
+    for role in ROLE_NAMES:
+        for spec in load(ROLES / role / "meta/argument_specs.yml")["argument_specs"].values():
+            for name, option in spec["options"].items():
+                types.setdefault(name, set()).add(option["type"])
+    assert {name: found for name, found in types.items() if len(found) > 1} == {}
+
+
+@pytest.mark.parametrize("role", ROLE_NAMES)
+def test_facts_that_other_roles_read_are_listed_in_one_place(role: str) -> None:
+    listed = (ROLES / "cluster/vars/main.yml").read_text()
+    foreign = {name for other in ROLE_NAMES if other not in (role, "cluster") for name in variables_set_by(other)}
+    read = set(re.findall(r"__evio_\w+", text(role))) & foreign - variables_set_by(role)
+    assert {name for name in read if name not in listed} == set()

@@ -1,0 +1,96 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""``evio overlay``: the command line of the WireGuard overlay's agent, which runs it, asks for its state, or undoes it.
+
+The agent itself is the library's (overlay/wireguard/agent).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from evio_cni import paths
+from evio_cni.errors import EvioError
+from evio_cni.overlay.endpoint import OverlayError
+from evio_cni.overlay.wireguard.agent import OverlayAgent
+from evio_cni.overlay.wireguard.agent_files import AgentFiles
+from evio_cni.overlay.wireguard.interface import remove_link
+from evio_cni.overlay.wireguard.path_selection import DIRECT
+from evio_cni.overlay.wireguard.state import OverlayState, PeerPath, read_state
+
+
+def run_overlay(argv: Sequence[str]) -> int:
+    """Run one subcommand of ``evio overlay`` and return its exit status."""
+    arguments = _parser().parse_args(argv)
+    files = AgentFiles(arguments.config, arguments.pod_routes, arguments.key, arguments.state)
+    try:
+        status: int = arguments.command(files, arguments)
+    except EvioError as error:
+        sys.stderr.write(f"evio overlay: {error}\n")
+        return 1
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="evio overlay", description="The WireGuard overlay of this node.")
+    for option, default, content in (
+        ("--config", paths.OVERLAY_CONFIG, "the host overlay: this node and its peers"),
+        ("--pod-routes", paths.POD_ROUTES_CONFIG, "the pod subnets of all nodes"),
+        ("--key", paths.WIREGUARD_KEY, "this node's private key"),
+        ("--state", paths.OVERLAY_STATE, "how the agent reaches each node, written by the agent"),
+    ):
+        parser.add_argument(option, default=default, metavar="FILE", help=f"{content} (default: %(default)s)")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="run the agent, which keeps the overlay up (evio-overlay.service does this)")
+    run.set_defaults(command=_run)
+    status = commands.add_parser(
+        "status", help="show the path to each node; exit status 0 if every node can be reached, else 1"
+    )
+    status.add_argument("--json", action="store_true", help="print the agent's state as JSON")
+    status.set_defaults(command=_status)
+    down = commands.add_parser("down", help="remove the overlay's interface (stop evio-overlay.service first)")
+    down.set_defaults(command=_down)
+    return parser
+
+
+def _run(files: AgentFiles, _arguments: argparse.Namespace) -> int:
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    OverlayAgent(files).run()
+    return 0
+
+
+def _status(files: AgentFiles, arguments: argparse.Namespace) -> int:
+    state = read_state(files.state)
+    if state is None or not state.is_fresh():
+        raise OverlayError(
+            f"the overlay's agent has not written {files.state} lately; look at: systemctl status evio-overlay"
+        )
+    if state.fault:
+        sys.stderr.write(f"evio overlay: {state.fault}\n")
+    sys.stdout.write(json.dumps(state.to_json(), indent=2) + "\n" if arguments.json else _table(state))
+    return 0 if not state.fault and all(peer.path for peer in state.peers) else 1
+
+
+def _table(state: OverlayState) -> str:
+    rows = [("NODE", "ADDRESS", "PATH", "RTT ms", "ENDPOINT"), *(_row(peer) for peer in state.peers)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "".join(line.rstrip() + "\n" for line in lines)
+
+
+def _row(peer: PeerPath) -> tuple[str, ...]:
+    path = peer.path if peer.path in (DIRECT, None) else f"relay {peer.path}"
+    rtt = f"{peer.rtt_ms:.0f}" if peer.rtt_ms is not None else "-"
+    return (peer.name, peer.address, path or "none", rtt, peer.endpoint or "-")
+
+
+def _down(files: AgentFiles, _arguments: argparse.Namespace) -> int:
+    remove_link(files.load_config().interface)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(files.state)
+    return 0
