@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Launches the built plugin as its own launcher does, but has one of its steps fail: which, and how, say the arguments.
+"""Run the built plugin with a fault in one of its steps.
 
-A step is all that leaves the process: a file changed, a process started or awaited, a message to the kernel, to OVSDB
-or to the bridge. Run as a program of its own: python3 -ISE fault_launcher.py LIBRARY KIND STEP LOG.
+A step is anything that has an effect outside the process: a file is changed, a process is started or waited for, a
+message is sent to the kernel, the OVSDB or the bridge. Usage: python3 -ISE fault_launcher.py LIBRARY KIND STEP LOG.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from collections.abc import Callable
 from typing import Any
 
 KINDS = ("refusal", "lost answer", "exception", "outage", "kill")
-"""The step is not done; done, but its answer lost; done, then something unforeseen; neither it nor any later; SIGKILL.
-"""
+"""refusal: the step is not done and raises an error. lost answer: it is done and raises an error. exception: it is done
+and raises an exception that nobody expects. outage: neither this step nor a later one is done, each raises an error.
+kill: it is done, and the process is killed."""
+
+_MODULES = ("cni.spec", "ipam.delegate", "kernel.netlink", "ovs.jsonrpc", "ovs.openflow")
 
 
 class Faults:
-    """Counts the steps, writes their names to the log, and fails at the one that was asked for (from 1; 0: none)."""
+    """Counts the steps from 1 on, writes their names to a log, and puts the fault into the given step (0: none)."""
 
     def __init__(self, kind: str, step: int, log: str) -> None:
         self._kind = kind
@@ -31,8 +34,12 @@ class Faults:
         self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._count = 0
 
-    def wrap(self, owner: Any, name: str, error: Callable[[], Exception], *, handle: bool = False) -> None:
-        """``handle``: the answer is needed to undo the step, so that it cannot be lost but with the whole process."""
+    def wrap(self, owner: Any, name: str, error: Callable[[], Exception], *, returns_handle: bool = False) -> None:
+        """Make a function of a module or class a step; ``error`` makes the error of its fault.
+
+        ``returns_handle``: the plugin needs the returned value to undo the step, so the answer can only be lost with
+        the whole process.
+        """
         done = getattr(owner, name)
 
         def step(*arguments: Any, **options: Any) -> Any:
@@ -42,7 +49,7 @@ class Faults:
             os.write(self._log, f"{getattr(owner, '__name__', owner)}.{name}\n".encode())
             if self._count != self._step and not (self._kind == "outage" and self._count > self._step > 0):
                 return done(*arguments, **options)
-            if self._kind in ("refusal", "outage") or (handle and self._kind != "kill"):
+            if self._kind in ("refusal", "outage") or (returns_handle and self._kind != "kill"):
                 raise error()
             done(*arguments, **options)
             if self._kind == "kill":
@@ -53,16 +60,16 @@ class Faults:
 
 
 def main() -> None:
-    """Never returns."""
+    """Run the plugin. Never returns."""
     library, kind, step, log = sys.argv[1:]
     sys.path.insert(0, library)
     faults = Faults(kind, int(step), log)
-    # One step after another: which is the n-th must not be left to chance.
+    # Without threads, the steps have the same order in every run.
     _thread.start_new_thread = lambda function, arguments: function(*arguments)
     spec, delegate, netlink, jsonrpc, openflow = (importlib.import_module(f"evio_cni.{name}") for name in _MODULES)
     for name in ("mkdir", "write", "unlink"):
         faults.wrap(posix, name, lambda: OSError(28, "No space left on device"))
-    faults.wrap(posix, "posix_spawn", lambda: OSError(11, "Resource temporarily unavailable"), handle=True)
+    faults.wrap(posix, "posix_spawn", lambda: OSError(11, "Resource temporarily unavailable"), returns_handle=True)
     faults.wrap(delegate.IpamCall, "result", lambda: spec.CniError(spec.FAILED, "IPAM has failed"))
     faults.wrap(netlink, "_open", lambda: OSError(24, "Too many open files"))
     for name in ("change", "ask", "dump", "ioctl"):
@@ -72,8 +79,6 @@ def main() -> None:
     faults.wrap(openflow.OpenFlow, "_request", lambda: openflow.OpenFlowError("the bridge has gone"))
     importlib.import_module("evio_program.main").main()
 
-
-_MODULES = ("cni.spec", "ipam.delegate", "kernel.netlink", "ovs.jsonrpc", "ovs.openflow")
 
 if __name__ == "__main__":
     main()

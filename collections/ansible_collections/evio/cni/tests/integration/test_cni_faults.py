@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""ADD and DEL fail at every single step, in every way: the next DEL or GC leaves nothing, and nobody else feels it.
+"""ADD and DEL that fail at any of their steps: the next DEL or GC leaves nothing behind, and other pods lose no packet.
 
-Faults are put in by fault_launcher; the switch, host-local and the kernel are the real ones.
+fault_launcher puts the faults into the plugin; Open vSwitch, host-local and the kernel are real.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Remedy = Callable[[Node, Pod], None]
 
 
 class FaultyNode(Node):
-    """A node whose plugin can be had to fail at a step."""
+    """A node whose plugin fails at a given step."""
 
     def fail(self, command: str, pod: Pod, kind: str = "none", step: int = 0) -> tuple[int, list[str]]:
-        """The exit status, and the steps that were begun."""
+        """Call the plugin with a fault; return its exit status and the names of the steps that it began."""
         log = self.directory / "steps"
         log.unlink(missing_ok=True)
         self.program = ["/usr/bin/python3", "-ISE", fault_launcher.__file__, library(), kind, str(step), str(log)]
@@ -49,9 +49,9 @@ def node(ovs: OpenVSwitch, tmp_path: Path) -> FaultyNode:
 
 @contextlib.contextmanager
 def undisturbed(node: Node) -> Iterator[None]:
-    """Two other pods, of whose packets not one is lost meanwhile."""
-    with network_namespace("evf-") as one, network_namespace("evf-") as other:
-        sender, receiver = node.add(Pod(one)), node.add(Pod(other))
+    """Assert that two other pods lose no packet between them meanwhile."""
+    with network_namespace("evf-") as first, network_namespace("evf-") as second:
+        sender, receiver = node.add(Pod(first)), node.add(Pod(second))
         assert sender.pings(receiver.address)
         command = ["nsenter", f"--net={sender.path}", "ping", "-q", "-n", "-i", "0.02", receiver.address]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ping:
@@ -63,7 +63,7 @@ def undisturbed(node: Node) -> Iterator[None]:
         counted = re.search(r"(\d+) packets transmitted, (\d+) received", output)
         assert counted is not None, output
         assert int(counted[1]) > 10
-        # The last may still have been under way when ping was ended.
+        # The last reply may have been on its way when ping was interrupted.
         assert int(counted[2]) >= int(counted[1]) - 1, output
 
 
@@ -72,7 +72,7 @@ def leftovers(node: Node) -> dict[str, Sequence[str]]:
 
 
 def delete(node: Node, pod: Pod) -> None:
-    """containerd's second DEL: nothing of ADD's result is known, nor the namespace."""
+    """DEL as containerd repeats it: with neither the result of ADD nor the namespace."""
     node.call("DEL", pod, CNI_NETNS="")
     remembered = node.switch.vsctl("get", "Bridge", "br-evio", "external_ids")
     for flow in node.dead_flows():
@@ -81,7 +81,7 @@ def delete(node: Node, pod: Pod) -> None:
 
 
 def collect(node: Node, pod: Pod) -> None:
-    """GC with a list that has every pod but this one."""
+    """GC with a list of all pods but this one."""
     others = {name.partition(":")[0] for name in node.journal()} - {pod.container_id}
     valid = [{"containerID": container_id, "ifname": "eth0"} for container_id in sorted(others)]
     node.call("GC", **{"cni.dev/valid-attachments": valid})
@@ -94,7 +94,7 @@ def test_add_that_fails_at_any_step_leaves_nothing(node: FaultyNode, kind: str, 
     with undisturbed(node):
         before = leftovers(node)
         if remedy is delete:
-            # A DEL leaves flows to the next ADD, a GC does not: from here on each ADD has such a step more.
+            # A DEL leaves its flows to the next ADD. After this DEL every ADD has a step more, which deletes them.
             _steps(node, "DEL")
         steps = _steps(node, "ADD")
         for number, name in enumerate(steps, start=1):
@@ -109,7 +109,7 @@ def test_add_that_fails_at_any_step_leaves_nothing(node: FaultyNode, kind: str, 
                     remedy(node, pod)
                     assert leftovers(node) == before, f"step {number}, {name}"
             if number == len(steps) and kind == "kill":
-                # All was done but the answer: GC takes such a pod for alive until its namespace goes.
+                # Killed after the last step: for GC the pod is alive until its namespace is gone.
                 node.await_loss(pod)
                 remedy(node, pod)
                 assert leftovers(node) == before, f"step {number}, {name}"
@@ -117,7 +117,9 @@ def test_add_that_fails_at_any_step_leaves_nothing(node: FaultyNode, kind: str, 
 
 @pytest.mark.parametrize("remedy", [delete, collect])
 @pytest.mark.parametrize("kind", fault_launcher.KINDS)
-def test_delete_that_fails_at_any_step_is_finished(node: FaultyNode, kind: str, remedy: Remedy) -> None:
+def test_del_that_fails_at_any_step_is_finished_by_the_next_del_or_gc(
+    node: FaultyNode, kind: str, remedy: Remedy
+) -> None:
     with undisturbed(node):
         before = leftovers(node)
         steps = _steps(node, "DEL")
@@ -126,15 +128,15 @@ def test_delete_that_fails_at_any_step_is_finished(node: FaultyNode, kind: str, 
                 pod = node.add(Pod(netns))
                 _status, begun = node.fail("DEL", pod, kind, number)
                 assert begun[number - 1] == name
-            # GC takes a pod for alive until the kernel has taken its namespace apart.
+            # For GC the pod is alive until the kernel has removed its namespace.
             node.await_loss(pod)
             remedy(node, pod)
             assert leftovers(node) == before, f"step {number}, {name}"
 
 
 @pytest.mark.parametrize("step", ["evio_cni.kernel.netlink._open", "NetlinkSocket.change"])
-def test_delete_gives_back_what_it_can_when_the_kernel_cannot_be_asked(node: FaultyNode, step: str) -> None:
-    """The rest is for the next one: an address that stayed meanwhile would be nobody's."""
+def test_del_releases_port_and_address_when_the_kernel_refuses(node: FaultyNode, step: str) -> None:
+    """The veth pair is left to the next DEL."""
     steps = _steps(node, "DEL")
     number = next(at for at, name in enumerate(steps, start=1) if name.endswith(step))
     with network_namespace("evf-") as netns:
@@ -147,7 +149,7 @@ def test_delete_gives_back_what_it_can_when_the_kernel_cannot_be_asked(node: Fau
 
 
 def _steps(node: FaultyNode, command: str) -> list[str]:
-    """The names of a call's steps, from one that meets no fault."""
+    """Return the names of the steps of a call without a fault."""
     with network_namespace("evf-") as netns:
         pod = Pod(netns)
         added, steps = node.fail("ADD", pod)

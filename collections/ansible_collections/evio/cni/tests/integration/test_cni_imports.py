@@ -1,7 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a call imports is what it costs: a guard on ADD and DEL, which nothing may join unnoticed.
+"""ADD and DEL import no module but those that are listed here.
 
-The interpreter alone takes half of an ADD; ``json`` would add half as much again, ``pyroute2`` ten times as much.
+Half of the time of an ADD is the interpreter's start; importing ``json`` would add a quarter of the whole, importing
+``pyroute2`` ten times the whole.
 """
 
 from __future__ import annotations
@@ -21,12 +22,9 @@ pytestmark = pytest.mark.root
 
 INTERPRETER = "/usr/bin/python3"
 BUILT_IN = {"_ctypes", "_json", "_sha1", "_socket", "_struct", "_thread", "fcntl", "gc", "marshal", "select", "time"}
-"""Modules of the interpreter in C: those that are imported cost nothing but _json and _ctypes, which are files."""
-PACKAGES = {
-    f"evio_cni.{name}"
-    for name in ("cni", "firewall", "ipam", "kernel", "overlay", "overlay.wireguard", "ovs", "plugin", "state")
-}
-"""The packages of all verbs; they are empty, and the first stage creates them all."""
+"""Modules in C. All but _json and _ctypes, which are files, are part of the interpreter."""
+PACKAGES = {f"evio_cni.{name}" for name in ("cni", "ipam", "kernel", "ovs", "plugin", "state")}
+"""Empty. The stages make the packages of their modules."""
 EVERY_CALL = {
     "evio_cni",
     "evio_cni.cidr",
@@ -58,6 +56,7 @@ OF = {
     "ADD": {
         "evio_cni.cni.interfaces",
         "evio_cni.cni.result",
+        "evio_cni.firewall",
         "evio_cni.firewall.network_rules",
         "evio_cni.kernel.boot",
         "evio_cni.kernel.ethtool",
@@ -82,7 +81,7 @@ def leave(status, leave=posix._exit):
     leave(status)
 posix._exit = leave
 """
-"""Put before the launcher's own lines: what is imported at the end of a call."""
+"""Lines to run before the launcher's own: they write the names of all imported modules to a file at the end."""
 
 
 @pytest.fixture
@@ -91,22 +90,22 @@ def pod() -> Iterator[Pod]:
         yield Pod(stack.enter_context(network_namespace("evt-")))
 
 
-def test_add_and_delete_import_what_they_need_and_no_more(node: Node, pod: Pod, tmp_path: Path) -> None:
+def test_add_and_del_import_the_listed_modules_and_no_others(node: Node, pod: Pod, tmp_path: Path) -> None:
     log = tmp_path / "imported"
     with network_namespace("evt-") as other:
-        node.add(Pod(other))  # Makes the bridge, with libraries that a usual ADD has no need of.
+        node.add(Pod(other))  # The first ADD makes the bridge, with libraries that the others do not need.
         listing = [INTERPRETER, "-ISE", "-c", "import sys; print(*sys.modules)"]
         bare = subprocess.run(listing, capture_output=True, text=True, timeout=30, check=True)
         node.program = [str(launcher(tmp_path, library(), _RECORD.format(log=str(log))))]
-        for command, rooms in OF.items():
+        for command, modules in OF.items():
             node.call(command, pod)
             found = set(log.read_text().splitlines()) - set(bare.stdout.split())
-            assert found <= EVERY_CALL | rooms | BUILT_IN, f"{command} imports more than it did"
-            assert found >= EVERY_CALL | rooms
+            assert found <= EVERY_CALL | modules | BUILT_IN, f"{command} imports more than it did"
+            assert found >= EVERY_CALL | modules
 
 
-def test_calls_read_their_code_by_stages(node: Node, pod: Pod, tmp_path: Path) -> None:
-    """The stages are at work: a usual call finds all that it needs there, and none of its modules' own files."""
+def test_calls_need_no_file_but_the_stages(node: Node, pod: Pod, tmp_path: Path) -> None:
+    """Of the installed code only the stages are kept: ADD and DEL find all their modules in them."""
     with network_namespace("evt-") as other:
         node.add(Pod(other))
         copy = tmp_path / "code"
@@ -119,7 +118,7 @@ def test_calls_read_their_code_by_stages(node: Node, pod: Pod, tmp_path: Path) -
 
 
 def test_calls_work_without_stages(node: Node, pod: Pod, tmp_path: Path) -> None:
-    """As after an upgrade of the host's Python, until the programs are installed anew."""
+    """As after an upgrade of the host's Python, for which there are no stages yet."""
     copy = tmp_path / "code"
     shutil.copytree(library(), copy)
     for stages in copy.glob("*.stages"):
@@ -130,7 +129,7 @@ def test_calls_work_without_stages(node: Node, pod: Pod, tmp_path: Path) -> None
 
 
 def launcher(directory: Path, code: str, preparation: str = "") -> Path:
-    """The plugin's own, which runs the code of another directory, after some lines of ours."""
+    """Return a copy of the plugin's launcher that runs some lines first, and then the code of another directory."""
     head, _newline, lines = PLUGIN.read_text().replace(library(), code).partition("\n")
     path = directory / "evio"
     path.write_text(f"{head}\n{preparation}{lines}")

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The journal keeps whole entries or none, tells every attachment that may have left something, and is private."""
+"""The journal: entries are read as they were written, survive cut-off lines, and can be read by root alone."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_entry_is_read_back_as_it_was_written(journal: Journal) -> None:
     assert journal.read(POD) == {"at": 1}
 
 
-def test_nothing_is_added_to_an_entry_that_is_gone(journal: Journal, state: Path) -> None:
+def test_add_does_not_create_an_entry(journal: Journal, state: Path) -> None:
     journal.begin(POD, ENTRY)
     journal.remove(POD)
     with pytest.raises(StateError, match="cannot write the journal"):
@@ -49,7 +49,7 @@ def test_nothing_is_added_to_an_entry_that_is_gone(journal: Journal, state: Path
 
 
 @pytest.mark.parametrize("rest", [b'{"deleted": tr', b'{"deleted": true', b"7\n", b"\xff\n", b"\0\0\0"])
-def test_line_that_was_cut_off_was_not_said(journal: Journal, state: Path, rest: bytes) -> None:
+def test_line_that_was_cut_off_is_passed_over(journal: Journal, state: Path, rest: bytes) -> None:
     journal.begin(POD, ENTRY)
     with (state / "evio/a:eth0").open("ab") as stream:
         stream.write(rest)
@@ -58,7 +58,7 @@ def test_line_that_was_cut_off_was_not_said(journal: Journal, state: Path, rest:
     assert journal.read(POD) == {**ENTRY, "deleted": True}
 
 
-def test_entry_of_before_there_were_lines_is_read_and_added_to(journal: Journal, state: Path) -> None:
+def test_entry_without_a_final_newline_is_read_and_added_to(journal: Journal, state: Path) -> None:
     journal.begin(POD, ENTRY)
     (state / "evio/a:eth0").write_text('{"host":"evio0","ips":["10.244.3.2/24"]}')
     assert journal.read(POD) == {"host": "evio0", "ips": ["10.244.3.2/24"]}
@@ -66,7 +66,7 @@ def test_entry_of_before_there_were_lines_is_read_and_added_to(journal: Journal,
     assert journal.read(POD) == {"host": "evio0", "ips": ["10.244.3.2/24"], "deleted": True}
 
 
-def test_entry_is_written_whole_however_little_the_kernel_takes(
+def test_entry_is_written_completely_when_the_kernel_writes_in_parts(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = posix.write
@@ -75,7 +75,7 @@ def test_entry_is_written_whole_however_little_the_kernel_takes(
     assert journal.read(POD) == ENTRY
 
 
-def test_nobody_else_reads_it(journal: Journal, state: Path) -> None:
+def test_entries_and_directories_can_be_read_by_root_alone(journal: Journal, state: Path) -> None:
     before = os.umask(0)
     try:
         journal.begin(POD, ENTRY)
@@ -88,12 +88,12 @@ def test_nobody_else_reads_it(journal: Journal, state: Path) -> None:
     ]
 
 
-def test_nothing_is_known_of_what_was_not_written(journal: Journal) -> None:
+def test_empty_journal_has_no_entry_and_no_attachment(journal: Journal) -> None:
     assert (journal.read(POD), journal.attachments("evio"), journal.younger_than("evio", 60)) == (None, [], set())
     journal.remove(POD)
 
 
-def test_interfaces_of_one_container_are_apart(journal: Journal) -> None:
+def test_interfaces_of_one_container_have_separate_entries(journal: Journal) -> None:
     journal.begin(POD, {"at": 0})
     journal.begin(Attachment("evio", "a", "net1"), {"at": 1})
     journal.remove(POD)
@@ -101,26 +101,26 @@ def test_interfaces_of_one_container_are_apart(journal: Journal) -> None:
     assert journal.attachments("evio") == [Attachment("evio", "a", "net1")]
 
 
-def test_networks_are_apart(journal: Journal) -> None:
+def test_networks_have_separate_entries(journal: Journal) -> None:
     journal.begin(POD, ENTRY)
     assert journal.attachments("other") == []
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b"7", b"\0" * 100])
-def test_entry_that_a_crash_of_the_host_has_emptied_is_still_one(journal: Journal, state: Path, content: bytes) -> None:
+def test_entry_with_unreadable_content_is_empty_and_still_listed(journal: Journal, state: Path, content: bytes) -> None:
     journal.begin(POD, ENTRY)
     (state / "evio/a:eth0").write_bytes(content)
     assert journal.read(POD) == {}
     assert journal.attachments("evio") == [POD]
 
 
-def test_foreign_files_are_no_attachments(journal: Journal, state: Path) -> None:
+def test_other_files_are_not_attachments(journal: Journal, state: Path) -> None:
     journal.begin(POD, ENTRY)
     (state / "evio/lost+found").mkdir()
     assert journal.attachments("evio") == [POD]
 
 
-def test_only_young_entries_are_young(journal: Journal, state: Path) -> None:
+def test_younger_than_returns_only_young_entries(journal: Journal, state: Path) -> None:
     journal.begin(Attachment("evio", "old", "eth0"), ENTRY)
     journal.begin(Attachment("evio", "new", "eth0"), ENTRY)
     path = state / "evio/old:eth0"
@@ -128,7 +128,7 @@ def test_only_young_entries_are_young(journal: Journal, state: Path) -> None:
     assert journal.younger_than("evio", 60) == {Attachment("evio", "new", "eth0")}
 
 
-def test_link_in_the_entrys_place_is_not_followed(journal: Journal, state: Path, tmp_path: Path) -> None:
+def test_symbolic_link_in_place_of_an_entry_is_not_followed(journal: Journal, state: Path, tmp_path: Path) -> None:
     journal.begin(POD, ENTRY)
     victim = tmp_path / "victim"
     victim.write_text("precious")
@@ -148,7 +148,7 @@ def test_link_in_the_entrys_place_is_not_followed(journal: Journal, state: Path,
         lambda journal: journal.attachments("evio"),
     ],
 )
-def test_state_directory_that_is_a_file_is_an_error_in_words(
+def test_state_directory_that_is_a_file_is_a_state_error(
     journal: Journal, state: Path, call: Callable[[Journal], Any]
 ) -> None:
     state.parent.mkdir()
@@ -158,8 +158,8 @@ def test_state_directory_that_is_a_file_is_an_error_in_words(
     assert cni_error(raised.value).code == IO_FAILURE
 
 
-def test_hosts_end_is_the_one_that_was_noted(tmp_path: Path) -> None:
-    """An older version of the plugin may have named it otherwise."""
+def test_host_end_is_the_noted_name_if_it_can_be_ours(tmp_path: Path) -> None:
+    """An older version of the plugin may have chosen another name."""
     journal, ours = Journal(str(tmp_path)), host_ifname("evio", "0a1b", "eth0")
     assert journal.host_end(Attachment("evio", "0a1b", "eth0")) == ours
     for noted, name in (("evpod05ee4e8ba7", "evpod05ee4e8ba7"), ("eth0", ours), ("evpod/../../x", ours), (7, ours)):
@@ -167,7 +167,7 @@ def test_hosts_end_is_the_one_that_was_noted(tmp_path: Path) -> None:
         assert journal.host_end(Attachment("evio", "0a1b", "eth0")) == name
 
 
-def test_hosts_end_is_known_though_the_entry_cannot_be_read(tmp_path: Path) -> None:
+def test_host_end_is_derived_when_the_entry_cannot_be_read(tmp_path: Path) -> None:
     journal = Journal(str(tmp_path))
     (tmp_path / "evio/0a1b:eth0").mkdir(parents=True)
     assert journal.host_end(Attachment("evio", "0a1b", "eth0")) == host_ifname("evio", "0a1b", "eth0")

@@ -61,10 +61,10 @@ def write_stages(directory: str, final: str) -> None:
             order = (name for entry in stage for name in code.import_order(entry))
             contents[stage[0]] = [name for name in dict.fromkeys(order) if name not in loaded]
             loaded.update(contents[stage[0]])
-    # All packages of all stages are in the first, because Python imports a module's package before the module.
-    used = sorted({package for names in contents.values() for name in names for package in _packages(name)})
     for entry, names in contents.items():
-        packages = used if entry == _PROGRAM else []
+        # The first stage also makes the packages of the others' entries: Python looks for a package before its module.
+        inside = [*names, *contents] if entry == _PROGRAM else names
+        packages = sorted({package for name in inside for package in _packages(name)})
         _write(stages / entry, (packages, [(name, code.compiled(name)) for name in names]))
     _write(stages / _IMPORTER, code.compiled(_IMPORTER))
 
@@ -87,8 +87,16 @@ class _Code:
         yield name
 
     def compiled(self, name: str) -> Any:
-        """Return a module's code object, without docstrings and without the import of ``__future__``."""
-        tree = ast.Module([node for node in self._tree(name).body if not _is_future_import(node)], [])
+        """Return a module's code object, without docstrings, function annotations, and imports for type checkers.
+
+        No call needs them, and each would have to load them.
+        """
+        tree = ast.Module([node for node in self._tree(name).body if not _is_needless(node)], [])
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                node.returns = None
+            elif isinstance(node, ast.arg):
+                node.annotation = None
         flags = __future__.annotations.compiler_flag
         return compile(tree, str(self._final / _path(name)), "exec", flags=flags, dont_inherit=True, optimize=2)
 
@@ -109,12 +117,15 @@ class _Code:
         return self._trees[name]
 
 
-def _is_future_import(statement: ast.stmt) -> bool:
+def _is_needless(statement: ast.stmt) -> bool:
+    """Return whether a statement at a module's top level is for the compiler or for type checkers alone."""
+    if isinstance(statement, ast.If):
+        return isinstance(statement.test, ast.Name) and statement.test.id == "TYPE_CHECKING"
     return isinstance(statement, ast.ImportFrom) and statement.module == "__future__"
 
 
 def _packages(name: str) -> Iterator[str]:
-    """The packages around a module, apart from the outermost, which ``stage_import`` makes itself."""
+    """Yield the packages around a module, apart from the outermost, which ``stage_import`` makes itself."""
     package = name.rpartition(".")[0]
     while "." in package:
         yield package
