@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Veth pairs, addresses and routes by raw rtnetlink, for the CNI verbs: in the host's namespace and in pods'.
 
-``links`` finds and deletes devices. The rest of the library uses pyroute2 (``iproute``), whose import takes ten times as
-long as a whole ADD. Numbers are those of linux/rtnetlink.h, if_link.h, if_addr.h, if_arp.h and veth.h.
+``links`` finds and deletes devices. The rest of the library uses pyroute2 (``iproute``), whose import takes ten times
+as long as a whole ADD. Numbers are those of linux/rtnetlink.h, if_link.h, if_addr.h, if_arp.h and veth.h.
 """
 
 from __future__ import annotations
