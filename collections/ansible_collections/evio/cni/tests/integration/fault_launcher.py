@@ -65,11 +65,11 @@ def main() -> None:
     faults.wrap(posix, "posix_spawn", lambda: OSError(11, "Resource temporarily unavailable"), handle=True)
     faults.wrap(delegate.IpamCall, "result", lambda: spec.CniError(spec.FAILED, "IPAM has failed"))
     faults.wrap(netlink, "_open", lambda: OSError(24, "Too many open files"))
-    for name in ("change", "ask", "dump", "control"):
+    for name in ("change", "ask", "dump", "ioctl"):
         faults.wrap(netlink.NetlinkSocket, name, lambda: netlink.NetlinkError("the kernel", 105))
     for name in ("_send", "_result"):
         faults.wrap(jsonrpc.OvsdbClient, name, lambda: jsonrpc.OvsdbError("the OVSDB has gone"))
-    faults.wrap(openflow.OpenFlow, "talk", lambda: openflow.OpenFlowError("the bridge has gone"))
+    faults.wrap(openflow.OpenFlow, "_request", lambda: openflow.OpenFlowError("the bridge has gone"))
     importlib.import_module("evio_program.main").main()
 
 
