@@ -22,7 +22,10 @@ pytestmark = pytest.mark.root
 INTERPRETER = "/usr/bin/python3"
 BUILT_IN = {"_ctypes", "_json", "_sha1", "_socket", "_struct", "_thread", "fcntl", "gc", "marshal", "select", "time"}
 """Modules of the interpreter in C: those that are imported cost nothing but _json and _ctypes, which are files."""
-PACKAGES = {f"evio_cni.{name}" for name in ("cni", "firewall", "ipam", "kernel", "ovs", "plugin", "state")}
+PACKAGES = {
+    f"evio_cni.{name}"
+    for name in ("cni", "firewall", "ipam", "kernel", "overlay", "overlay.wireguard", "ovs", "plugin", "state")
+}
 """Those that a call can need; they are empty, and the first stage creates them all."""
 EVERY_CALL = {
     "evio_cni",
