@@ -33,6 +33,9 @@ PROBE_PORT = 51821
 OVERHEAD = 80
 """Bytes that WireGuard adds to a packet on an IPv6 underlay: 40 IP + 8 UDP + 16 header + 16 tag. On IPv4, 20 less."""
 
+UDP_HEADERS = 28
+"""Bytes of the IPv4 and UDP headers of the agents' messages: probe addresses are IPv4."""
+
 _INTERFACE_NAME = re.compile(r"^[A-Za-z0-9_.-]{1,15}$")
 """IFNAMSIZ of linux/if.h is 16 with the final zero."""
 

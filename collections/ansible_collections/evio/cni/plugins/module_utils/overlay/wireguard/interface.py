@@ -57,6 +57,27 @@ def link_exists(interface: str) -> bool:
     return any(name == interface for _number, name in socket.if_nameindex())
 
 
+def is_link_up(interface: str) -> bool:
+    """Return whether the interface exists and is set up. Raises OverlayError."""
+    try:
+        with open_iproute(interface) as ipr:
+            index = _index(ipr, interface)
+            return index is not None and bool(ipr.get_links(index)[0]["flags"] & _IFF_UP)
+    except NetlinkError as error:
+        raise OverlayError(str(error)) from error
+
+
+def set_link_down(interface: str) -> None:
+    """Set the interface down, which removes its routes. Raises OverlayError."""
+    try:
+        with open_iproute(f"cannot set {interface} down") as ipr:
+            index = _index(ipr, interface)
+            if index is not None:
+                ipr.link("set", index=index, state="down")
+    except NetlinkError as error:
+        raise OverlayError(str(error)) from error
+
+
 def remove_link(interface: str) -> bool:
     """Remove the interface, which ends its wireguard-go; return whether it existed.
 

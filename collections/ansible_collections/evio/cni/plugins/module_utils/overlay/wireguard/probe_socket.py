@@ -11,9 +11,16 @@ import selectors
 import socket
 from collections.abc import Iterator
 
+from ...mtu import MOST_OVERLAY_MTU
 from ..endpoint import OverlayError
 from ..path_mtu import forbid_fragmentation
 from .config import PROBE_PORT, OverlayConfig, probe_address
+
+_SO_RCVBUFFORCE = 33
+"""asm-generic/socket.h"""
+
+_RECEIVE_BUFFER = 1 << 20
+"""Bytes: more than a thousand messages, as the kernel counts them."""
 
 
 class ProbeSocket:
@@ -41,6 +48,9 @@ class ProbeSocket:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, config.interface.encode())
             # A padded probe that had to be fragmented would not show that the path carries the overlay's MTU.
             forbid_fragmentation(opened)
+            # Room for the messages of the other peers while one peer floods this node.
+            with contextlib.suppress(PermissionError):
+                opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
             opened.bind(address)
         except OSError as error:
             opened.close()
@@ -48,14 +58,16 @@ class ProbeSocket:
         self._socket, self._bound_to = opened, bound_to
         self._selector.register(opened, selectors.EVENT_READ, self._data)
 
-    def receive(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the sender's probe address and the datagram, for each datagram that is there."""
-        while self._socket is not None:
+    def receive(self, most: int) -> Iterator[tuple[str, int, bytes]]:
+        """Yield the sender's probe address, its UDP port and the datagram, for at most so many that are there."""
+        for _number in range(most):
+            if self._socket is None:
+                return
             try:
-                datagram, (source, _port) = self._socket.recvfrom(65535)
+                datagram, (source, port) = self._socket.recvfrom(MOST_OVERLAY_MTU + 1)
             except OSError:
                 return
-            yield source, datagram
+            yield source, port, datagram
 
     def send(self, peer_address: str, datagram: bytes) -> None:
         """Send to the agent of the peer with this host overlay address; a datagram that cannot be sent is dropped."""
