@@ -19,6 +19,7 @@ from ...errors import EvioError
 from ...firewall.forwarding import accept_forwarding
 from .agent_files import AgentFiles, fingerprint
 from .device import USERSPACE
+from .firewall import overlay_rules_of
 from .interface import ensure_link, remove_link
 from .lan_endpoints import lan_endpoints
 from .managed_device import ManagedDevice
@@ -61,8 +62,10 @@ class OverlayAgent:
         self._selector = selectors.DefaultSelector()
         self._device = ManagedDevice(self._config.interface, self._selector, _DEVICE)
         self._probes = ProbeSocket(self._selector, _PROBE)
+        self._rules = overlay_rules_of(self._config, self._routes)
         self._applied_revision = -1
         self._logged_paths: dict[str, str | None] = {}
+        self._next_rules_check = 0.0
         self._next_device_check = 0.0
         self._next_link_check = 0.0
         self._next_state = 0.0
@@ -110,6 +113,7 @@ class OverlayAgent:
         try:
             self._reload()
             now = time.monotonic()
+            self._check_rules(now)
             self._check_device(now)
             self._check_link(now)
             self._act(self._paths.tick(now), now)
@@ -136,9 +140,21 @@ class OverlayAgent:
             remove_link(before.interface)
             self._device = ManagedDevice(self._config.interface, self._selector, _DEVICE)
         self._paths.configure(self._config, self._routes)
-        self._next_device_check = self._next_link_check = 0.0
+        self._rules = overlay_rules_of(self._config, self._routes)
+        self._next_rules_check = self._next_device_check = self._next_link_check = 0.0
         self._device.kind = ""
         _log.info("read %s again: %d peers", self._files.config, len(self._config.peers))
+
+    def _check_rules(self, now: float) -> None:
+        """Keep our nftables rules. Without them the overlay works, but pods reach more of it than they should."""
+        if now < self._next_rules_check:
+            return
+        try:
+            if self._rules.ensure():
+                _log.info("installed the nftables rules of %s", self._config.interface)
+        except EvioError as error:
+            self._next_rules_check = now + LINK_CHECK
+            self._warn(f"pods are not kept from the probe addresses, nor other nodes from this node's LAN: {error}")
 
     def _check_device(self, now: float) -> None:
         """Take over the device that exists, or create it; then tell path selection where the device sees the peers."""
