@@ -153,6 +153,8 @@ from ..module_utils import paths
 from ..module_utils.defaults import OVERLAY_MTU
 from ..module_utils.differences import Differences
 from ..module_utils.firewall.forwarding import withdraw_forwarding
+from ..module_utils.firewall.overlay_rules import remove_overlay_rules
+from ..module_utils.kernel.nft import NftError
 from ..module_utils.managed_file import FileChange, ManagedFile, result_of
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.overlay.endpoint import LISTEN_PORT, OverlayError, parse_endpoint
@@ -212,6 +214,9 @@ class WireguardOverlay:
             if interface.changed:
                 remove_link(name)
             withdraw_forwarding(name)
+            # Without nft there are no rules.
+            with contextlib.suppress(NftError):
+                remove_overlay_rules()
         # The state file goes too: the agent has ended, and a file without an agent means that the overlay is down.
         return self._apply([file.change_to(None) for file in (self.state, self.pod_routes, self.config)], interface)
 

@@ -23,6 +23,7 @@ from ...firewall.forwarding import accept_forwarding
 from .agent_files import AgentFiles, fingerprint
 from .config import PROBE_PORT, UDP_HEADERS
 from .device import USERSPACE
+from .firewall import overlay_rules_of
 from .interface import ensure_link, remove_link
 from .lan_endpoints import lan_endpoints
 from .limits import LogLimit, MessageLimit
@@ -84,12 +85,14 @@ class OverlayAgent:
         self._selector = selectors.DefaultSelector()
         self._device = ManagedDevice(self._config.interface, self._selector, _DEVICE)
         self._probes = ProbeSocket(self._selector, _PROBE)
+        self._rules = overlay_rules_of(self._config, self._routes)
         self._limit = MessageLimit()
         self._applied_revision = -1
         self._applied_at = 0.0
         self._next_apply = math.inf
         self._logged_paths: dict[str, str | None] = {}
         self._next_files_check = 0.0
+        self._next_rules_check = 0.0
         self._next_device_check = 0.0
         self._next_link_check = 0.0
         self._next_state = 0.0
@@ -146,6 +149,8 @@ class OverlayAgent:
         now = time.monotonic()
         if now >= self._next_files_check and not self._step("files", self._reload):
             self._next_files_check = now + RETRY_INTERVAL
+        if now >= self._next_rules_check:
+            self._step("rules", lambda: self._check_rules(now))
         is_device_due = not self._device.is_watched or now >= self._next_device_check
         if is_device_due and not self._step("device", lambda: self._check_device(now)):
             self._next_device_check = now + RETRY_INTERVAL
@@ -184,13 +189,27 @@ class OverlayAgent:
         self._config, self._routes = self._files.load()
         self._files_read = files_now
         self._paths.configure(self._config, self._routes)
+        self._rules = overlay_rules_of(self._config, self._routes)
         self._limit.forget_all()
-        self._next_device_check = self._next_link_check = 0.0
+        self._next_rules_check = self._next_device_check = self._next_link_check = 0.0
         _log.info("read %s again: %d peers", self._files.config, len(self._config.peers))
         if before.interface != self._config.interface:
             self._device.release()
             self._device = ManagedDevice(self._config.interface, self._selector, _DEVICE)
             remove_link(before.interface)
+
+    def _check_rules(self, now: float) -> None:
+        """Keep our nftables rules. Without them the overlay works, but pods reach more of it than they should."""
+        try:
+            if self._rules.ensure():
+                _log.info("installed the nftables rules of %s", self._config.interface)
+        except EvioError as error:
+            self._next_rules_check = now + LINK_CHECK
+            self._warn(
+                "rules",
+                "%s",
+                f"pods are not kept from the probe addresses, nor other nodes from this node's LAN: {error}",
+            )
 
     def _check_device(self, now: float) -> None:
         """Take over the device that exists, or create it; then tell path selection where the device sees the peers."""
