@@ -162,3 +162,68 @@ def test_bad_file_is_a_fault_until_it_is_mended_and_paths_stay(lab: OverlayLab) 
         (other.directory / "overlay.json").write_bytes(good)
         wait_until(lambda: other.state()["fault"] is None, 5, "no fault", lab)
     assert other.paths() == {"relay": DIRECT}
+
+
+FORMER_VERSION = """
+import re, sys
+sys.path.insert(0, re.search("sys.path.insert\\(0, '([^']*)'", open(sys.argv.pop(1)).read()).group(1))
+from evio_cni.overlay.wireguard import config, interface, path_selection, probe_socket
+for module in (config, interface, path_selection):
+    module.probe_address = config.former_probe_address
+probe_socket.ProbeSocket.__init__.__defaults__ = (config.former_probe_address,)
+from evio_program.overlay_commands import run_overlay
+sys.exit(run_overlay(sys.argv[2:]))
+"""
+"""The agent with the probe addresses of former versions."""
+
+
+def test_nodes_of_a_former_version_and_of_this_one_reach_each_other_during_an_upgrade(lab: OverlayLab) -> None:
+    nodes = relay, first, second = (
+        lab.public_node("relay"),
+        lab.node("first", lab.router()),
+        lab.node("second", lab.router()),
+    )
+    present = relay.program
+    for node in nodes:
+        node.program = ("/usr/bin/python3", "-c", FORMER_VERSION, *present)
+    lab.start()
+
+    def wait_all_direct() -> None:
+        for source, target in lab.pairs():
+            lab.wait_path(source, target, DIRECT, 25)
+
+    def former_addresses(node: Node) -> bool:
+        shown = node.namespace.run("ip", "-4", "address", "show", "dev", "evio0").stdout
+        return "169.254." in shown + node.namespace.run("ip", "-4", "route", "show", "dev", "evio0").stdout
+
+    wait_all_direct()
+    for node in (relay, first):
+        node.stop()
+        node.program = present
+        node.start()
+    time.sleep(6)
+    wait_all_direct()
+    time.sleep(6)
+    assert second.paths() == {"relay": DIRECT, "first": DIRECT}
+    assert first.paths() == {"relay": DIRECT, "second": DIRECT}
+    assert former_addresses(first)
+    second.stop()
+    second.program = present
+    second.start()
+    time.sleep(6)
+    wait_all_direct()
+    for node in nodes:
+        wait_until(lambda: not former_addresses(node), 15, f"no former address on {node.name}", lab)  # noqa: B023
+    wait_all_direct()
+    lab.wait_reachable()
+    shown = first.namespace.run("wg", "show", "evio0", "allowed-ips").stdout
+    assert "169.254." not in shown
+    assert f"{probe_address(second.address)}/32" in shown
+
+
+def test_new_node_never_takes_link_local_addresses(lab: OverlayLab) -> None:
+    relay, other = lab.public_node("relay"), lab.public_node("other")
+    lab.start()
+    lab.wait_path(relay, other, DIRECT)
+    for table in (["address"], ["route", "show", "table", "all"]):
+        assert "169.254." not in other.namespace.run("ip", "-4", *table).stdout

@@ -14,6 +14,7 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config 
     OverlayConfig,
     OverlayPeer,
     PodRoutes,
+    former_probe_address,
     keep_peers,
     keep_subnets,
     parse_overlay,
@@ -105,9 +106,17 @@ def test_text_that_is_no_endpoint_is_refused(text: str) -> None:
         parse_endpoint(text)
 
 
-def test_probe_addresses_are_link_local_and_follow_the_host_overlay() -> None:
-    assert probe_address("10.10.3.4") == "169.254.3.4"
-    assert probe_address("fd00::3:4") == "169.254.0.4"
+def test_probe_addresses_are_where_hosts_have_no_services_and_follow_the_host_overlay() -> None:
+    assert probe_address("10.10.3.4") == "247.10.3.4"
+    assert probe_address("fd00::3:4") == "247.3.0.4"
+    assert former_probe_address("10.10.3.4") == "169.254.3.4"
+
+
+def test_every_address_may_be_a_nodes_whatever_services_are_in_the_link_local_network() -> None:
+    # 169.254.169.254 is a cloud's metadata, 169.254.0.2 a boot volume, 169.254.20.10 node-local DNS.
+    for address in ("10.10.169.254", "10.10.0.2", "10.10.20.10"):
+        config = parse_overlay(render_overlay(replace(CONFIG, peers=(replace(peer(2), address=address),))))
+        assert probe_address(config.peers[0].address).startswith("247.")
 
 
 @pytest.mark.parametrize(
@@ -120,7 +129,8 @@ def test_probe_addresses_are_link_local_and_follow_the_host_overlay() -> None:
         ({"listen_port": 0}, "listen_port"),
         ({"peers": (peer(2), replace(peer(3), address="10.10.0.2"))}, "belongs to both n2 and n3"),
         ({"peers": (replace(peer(2), public_key=key(1)),)}, "belongs to both n1 and n2"),
-        ({"peers": (replace(peer(2), address="10.10.169.254"),)}, "metadata"),
+        ({"peers": (replace(peer(2), endpoint=7),)}, "endpoint"),
+        ({"listen_port": float("inf")}, "not an overlay"),
         ({"peers": (replace(peer(2), name="../x"),)}, "not a node's name"),
     ],
 )

@@ -21,10 +21,10 @@ from ...atomic_file import write_atomic
 from ...errors import EvioError
 from ...firewall.forwarding import accept_forwarding
 from .agent_files import AgentFiles, fingerprint
-from .config import PROBE_PORT, UDP_HEADERS
+from .config import PROBE_PORT, UDP_HEADERS, former_probe_address
 from .device import USERSPACE
 from .firewall import overlay_rules_of
-from .interface import ensure_link, remove_link
+from .interface import ensure_link, has_address, remove_link
 from .lan_endpoints import lan_endpoints
 from .limits import LogLimit, MessageLimit
 from .managed_device import ManagedDevice
@@ -63,7 +63,7 @@ PATH_LINES = 6
 LINK_CHECK = 10.0
 """Seconds between two looks at the interface, its routes and sysctls, and at the firewall."""
 
-_SIGNAL, _PROBE, _DEVICE = "signal", "probe", "device"
+_SIGNAL, _PROBE, _FORMER_PROBE, _DEVICE = "signal", "probe", "former probe", "device"
 """What the selector reports."""
 
 _LONGEST_KIND = 200
@@ -85,6 +85,9 @@ class OverlayAgent:
         self._selector = selectors.DefaultSelector()
         self._device = ManagedDevice(self._config.interface, self._selector, _DEVICE)
         self._probes = ProbeSocket(self._selector, _PROBE)
+        self._former_probes = ProbeSocket(self._selector, _FORMER_PROBE, former_probe_address)
+        # Only a node that a former version has set up has this address, and keeps it until all nodes have this version.
+        self._keeps_former = has_address(self._config.interface, former_probe_address(self._config.address))
         self._rules = overlay_rules_of(self._config, self._routes)
         self._limit = MessageLimit()
         self._applied_revision = -1
@@ -118,7 +121,9 @@ class OverlayAgent:
             next_event = min(next_tick, self._next_apply)
             for key, _mask in self._selector.select(max(0.0, next_event - time.monotonic())):
                 if key.data == _PROBE:
-                    self._receive()
+                    self._receive(self._probes)
+                elif key.data == _FORMER_PROBE:
+                    self._receive(self._former_probes)
                 elif key.data == _DEVICE:
                     _log.warning("%s of %s ended: creating the interface again", USERSPACE, self._config.interface)
                     self._device.release()
@@ -217,6 +222,7 @@ class OverlayAgent:
             self._device_created_at = now
             self._device.create(self._config, self._files.key)
             self._paths.restarted(now)
+            self._keeps_former = False
             self._next_link_check = 0.0
             self._device.read()
         self._paths.observe(self._device.endpoints)
@@ -226,7 +232,10 @@ class OverlayAgent:
         self._next_device_check = now + (RELAY_DEVICE_CHECK if self._config.is_relay or is_new else DEVICE_CHECK)
 
     def _check_link(self, now: float) -> None:
-        for difference in ensure_link(self._config, self._routes):
+        self._keeps_former = self._keeps_former and self._paths.has_former_peers
+        if not self._keeps_former:
+            self._former_probes.close()
+        for difference in ensure_link(self._config, self._routes, self._keeps_former):
             _log.info(
                 "%s: %s: %s, was %s", self._config.interface, difference.name, difference.wanted, difference.found
             )
@@ -241,16 +250,19 @@ class OverlayAgent:
             )
         self._paths.announce_lan(lan_endpoints(self._config))
         self._probes.ensure_open(self._config)
+        if self._keeps_former:
+            self._former_probes.ensure_open(self._config)
+        self._paths.use_former_probe_addresses(self._keeps_former)
         self._next_link_check = now + LINK_CHECK
 
     def _tick(self, now: float) -> None:
         self._act(self._paths.tick(now), now)
         self._apply(now, always=True)
 
-    def _receive(self) -> None:
+    def _receive(self, probes: ProbeSocket) -> None:
         """Process the messages that are there. The sender is checked and counted before its message is parsed."""
         is_flood = False
-        for source, port, datagram in self._probes.receive(MESSAGES_IN_A_READ):
+        for source, port, datagram in probes.receive(MESSAGES_IN_A_READ):
             now = time.monotonic()
             peer = self._paths.sender(source)
             if peer is None or port != PROBE_PORT:
@@ -281,7 +293,10 @@ class OverlayAgent:
             self._warn_of_peers(failed)
         for outgoing in actions.outgoing:
             size = self._config.mtu - UDP_HEADERS if outgoing.padded else 0
-            self._probes.send(outgoing.peer.address, encode(outgoing.message, size))
+            datagram = encode(outgoing.message, size)
+            self._probes.send(outgoing.peer.address, datagram)
+            if self._paths.is_former(outgoing.peer):
+                self._former_probes.send(outgoing.peer.address, datagram)
 
     def _apply(self, now: float, always: bool = False) -> None:
         """Give WireGuard the AllowedIPs of the paths now, if the paths may have changed."""

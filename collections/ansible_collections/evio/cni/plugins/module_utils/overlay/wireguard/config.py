@@ -39,8 +39,13 @@ UDP_HEADERS = 28
 _INTERFACE_NAME = re.compile(r"^[A-Za-z0-9_.-]{1,15}$")
 """IFNAMSIZ of linux/if.h is 16 with the final zero."""
 
-_RESERVED_PROBE_NETWORKS = (ip_network("169.254.169.0/24"), ip_network("169.254.170.0/24"))
-"""Clouds offer metadata, time and credentials there: a route to a probe address would cut the node off from them."""
+PROBE_NETWORK = "247.0.0.0/8"
+"""The network of the probe addresses, a part of 240.0.0.0/4, which RFC 1112 section 4 reserves and which Linux routes
+like any other. Packets with these addresses never leave the tunnel. No host has services there, unlike in
+169.254.0.0/16 (clouds' metadata and boot volumes, node-local DNS), 100.64.0.0/10 (networks of providers and VPNs) and
+198.18.0.0/15 (proxies)."""
+
+_FIRST_PROBE_ADDRESS = int(ip_network(PROBE_NETWORK).network_address)
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ def parse_overlay(text: str, source: str = "overlay.json") -> OverlayConfig:
                 for peer in data["peers"]
             ),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise OverlayError(f"{source}: {error!r}: not an overlay of schema {SCHEMA}; run the playbook again") from error
     check_overlay(config, source)
     return config
@@ -197,10 +202,19 @@ def keep_subnets(wanted: PodRoutes, existing: PodRoutes, keep: Iterable[str]) ->
 
 
 def probe_address(address: str) -> str:
-    """Return the link-local IPv4 address (RFC 3927) to which the agents send their messages.
+    """Return the IPv4 address of PROBE_NETWORK to which the agents send their messages.
 
-    Its last 16 bits are those of the host overlay address, so that no one has to assign it. It is an AllowedIP of its
+    Its last 24 bits are those of the host overlay address, so that no one has to assign it. It is an AllowedIP of its
     own node alone and is never relayed: a message from this address came over the direct path.
+    """
+    return str(IPv4Address(_FIRST_PROBE_ADDRESS | (int(ip_address(address)) & 0xFFFFFF)))
+
+
+def former_probe_address(address: str) -> str:
+    """Return the probe address that former versions use: 169.254.0.0 with the last 16 bits of the address.
+
+    Hosts have services in that network. So a node that was set up by such a version keeps the former addresses that it
+    has until it has heard all nodes at their present addresses, and no node gets others.
     """
     return str(IPv4Address(0xA9FE0000 | (int(ip_address(address)) & 0xFFFF)))
 
@@ -271,13 +285,8 @@ def _check_peer(peer: OverlayPeer, source: str) -> None:
         ip_address(peer.address)
     except ValueError as error:
         raise OverlayError(f"{source}: {peer.name} has address {peer.address!r}: {error}") from error
-    probe = IPv4Address(probe_address(peer.address))
-    if any(probe in network for network in _RESERVED_PROBE_NETWORKS):
-        raise OverlayError(
-            f"{source}: {peer.name} has {peer.address}; the probe address {probe} made of it is one at which clouds "
-            "offer metadata; give the node another evio_host_overlay_address"
-        )
-    if peer.endpoint is not None and parse_endpoint(peer.endpoint) != peer.endpoint:
+    is_text = peer.endpoint is None or isinstance(peer.endpoint, str)
+    if not is_text or (peer.endpoint is not None and parse_endpoint(peer.endpoint) != peer.endpoint):
         raise OverlayError(f"{source}: {peer.name} has endpoint {peer.endpoint!r}, not address:port")
 
 

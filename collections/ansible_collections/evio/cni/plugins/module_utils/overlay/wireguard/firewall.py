@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ...firewall.network_rules import NetworkRules
 from ...firewall.overlay_rules import OverlayNetworks, overlay_rules
-from .config import PROBE_PORT, OverlayConfig, PodRoutes, probe_address
+from .config import PROBE_PORT, OverlayConfig, PodRoutes, former_probe_address, probe_address
 
 
 def overlay_rules_of(config: OverlayConfig, routes: PodRoutes) -> NetworkRules:
@@ -15,7 +15,7 @@ def overlay_rules_of(config: OverlayConfig, routes: PodRoutes) -> NetworkRules:
             interface=config.interface,
             networks=(config.host_cidr, *routes.pod_cidrs),
             own_subnets=tuple(routes.subnets.get(config.node, ())),
-            probe_addresses=(probe_address(config.address),),
+            probe_addresses=(probe_address(config.address), former_probe_address(config.address)),
             probe_port=PROBE_PORT,
         )
     )

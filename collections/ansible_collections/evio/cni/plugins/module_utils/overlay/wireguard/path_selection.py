@@ -9,12 +9,21 @@ among the AllowedIPs of the peer that sent it, so it matters more that both ends
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 
 from ..endpoint import endpoint_host, usable_endpoint
-from .config import UDP_HEADERS, OverlayConfig, OverlayPeer, PodRoutes, host_prefix, probe_address
+from .config import (
+    UDP_HEADERS,
+    OverlayConfig,
+    OverlayPeer,
+    PodRoutes,
+    former_probe_address,
+    host_prefix,
+    probe_address,
+)
 from .messages import DOWN, INIT, UP, Message, Probe, Sighting, Table
 
 INTERVAL = 1.0
@@ -123,6 +132,8 @@ class _Session:
     damped_until: float = 0.0
     """Until then the path is not used. Unlike hold_until, it does not end when the peer moves."""
     announced_at: float = float("-inf")
+    is_current: bool = False
+    """Whether a message came from the peer's present probe address: its version is not a former one."""
     sent_at: float = float("-inf")
     attempts: int = 0
     next_attempt: float = 0.0
@@ -148,6 +159,7 @@ class OverlayPaths:
         self._announced: dict[str, Sighting] = {}
         self._next_table = now
         self._lan: tuple[str, ...] = ()
+        self._has_former = False
         self.revision = 0
         """Counts the events that may change a path: as long as it is equal, allowed_ips() is equal."""
         self.configure(config, routes)
@@ -165,13 +177,36 @@ class OverlayPaths:
                 session = _Session(peer)
             session.peer = peer
             self._sessions[peer.address] = session
-        self._by_probe = {probe_address(peer.address): peer.address for peer in config.peers}
+        former = Counter(former_probe_address(address) for address in (config.address, *self._sessions))
+        self._former = {
+            peer.address: former_probe_address(peer.address)
+            for peer in config.peers
+            # In a host overlay of more than 65536 addresses, two nodes may have the same.
+            if former[former_probe_address(peer.address)] == 1
+        }
+        self._by_probe = {probe: address for address, probe in self._former.items()}
+        self._by_probe.update({probe_address(peer.address): peer.address for peer in config.peers})
         self._relays = tuple(peer for peer in config.peers if peer.is_relay)
         self._networks = [ip_network(cidr) for cidr in (config.host_cidr, *routes.pod_cidrs)]
         relays = {relay.address for relay in self._relays}
         for known in (self._own_sightings, *(session.sightings for session in self._sessions.values())):
             for address in known.keys() - relays:
                 del known[address]
+
+    def use_former_probe_addresses(self, is_used: bool) -> None:
+        """Set whether this node has its former probe address, and so hears nodes of former versions."""
+        if is_used != self._has_former:
+            self.revision += 1
+        self._has_former = is_used
+
+    @property
+    def has_former_peers(self) -> bool:
+        """Whether a peer was not yet heard at its present probe address."""
+        return not all(session.is_current for session in self._sessions.values())
+
+    def is_former(self, peer: OverlayPeer) -> bool:
+        """Return whether messages for the peer are sent to its former probe address as well."""
+        return self._has_former and not self._sessions[peer.address].is_current
 
     def announce_lan(self, endpoints: Iterable[str]) -> None:
         """Set this node's endpoints in its own network, which nodes behind the same NAT try."""
@@ -206,6 +241,8 @@ class OverlayPaths:
         if address is None:
             return Actions()
         session = self._sessions[address]
+        if source == probe_address(address):
+            session.is_current = True
         if isinstance(message, Table):
             if session.peer.is_relay:
                 self._learn(session.peer, message, now)
@@ -251,6 +288,9 @@ class OverlayPaths:
             session.peer.public_key: [host_prefix(probe_address(session.peer.address))]
             for session in self._sessions.values()
         }
+        if self._has_former:
+            for address, probe in self._former.items():
+                allowed[self._sessions[address].peer.public_key].append(host_prefix(probe))
         for session in self._sessions.values():
             hop = self._next_hop(session, now)
             allowed[hop.public_key] += [
