@@ -227,3 +227,42 @@ def test_new_node_never_takes_link_local_addresses(lab: OverlayLab) -> None:
     lab.wait_path(relay, other, DIRECT)
     for table in (["address"], ["route", "show", "table", "all"]):
         assert "169.254." not in other.namespace.run("ip", "-4", *table).stdout
+
+
+def test_relay_with_a_dns_name_is_found_again_at_its_new_address(lab: OverlayLab) -> None:
+    relay, first, second = (
+        lab.public_node("relay"),
+        lab.node("first", lab.router()),
+        lab.node("second", lab.router()),
+    )
+    relay.endpoint = "relay.example.org:51820"
+    hosts = lab.directory / "hosts"
+
+    def set_address(address: str) -> None:
+        hosts.write_text(f"127.0.0.1 localhost\n{address} relay.example.org\n")
+
+    # Nothing has the name at first: the agents start all the same.
+    set_address("127.0.0.1")
+    for node in (first, second):
+        node.namespace.run("mount", "--bind", str(hosts), "/etc/hosts")
+    lab.start()
+    wait_until(lambda: "relay.example.org:51820 has no address" in first.log.read_text(), 10, "a warning", lab)
+    set_address("198.51.100.11")
+    lab.wait_path(first, second, DIRECT, 30)
+    lab.wait_path(first, relay, DIRECT)
+    relay.namespace.run("ip", "address", "flush", "dev", "eth0")
+    relay.namespace.run("ip", "address", "add", "198.51.100.77/24", "dev", "eth0")
+    relay.namespace.run("ip", "route", "add", "default", "via", "198.51.100.254")
+    # The relay has no endpoint to begin with: both agents must ask for the name again.
+    relay.stop()
+    relay.namespace.run("ip", "link", "delete", "evio0")
+    set_address("198.51.100.77")
+    relay.start()
+    for node in (first, second):
+        wait_until(
+            lambda: "198.51.100.77:51820" in node.namespace.run("wg", "show", "evio0", "endpoints").stdout,  # noqa: B023
+            30,
+            "the new address",
+            lab,
+        )
+        lab.wait_path(node, relay, DIRECT, 30)

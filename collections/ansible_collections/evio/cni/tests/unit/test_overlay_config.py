@@ -8,7 +8,11 @@ from dataclasses import replace
 
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.defaults import OVERLAY_MTU
-from ansible_collections.evio.cni.plugins.module_utils.overlay.endpoint import OverlayError, parse_endpoint
+from ansible_collections.evio.cni.plugins.module_utils.overlay.endpoint import (
+    OverlayError,
+    parse_endpoint,
+    parse_public_endpoint,
+)
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config import (
     OVERHEAD,
     OverlayConfig,
@@ -98,6 +102,32 @@ NO_ENDPOINTS = [
     *("198.51.100.11:+1", "198.51.100.11: 1", "198.51.100.11:1_0", "198.51.100.11:\u0661", "198.51.100.11:000001"),
     "[fe80::1%" + "a" * 1300 + "]:1",
 ]
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("relay.example.org", "relay.example.org:51820"),
+        ("Relay-1.example.org:1194", "relay-1.example.org:1194"),
+        ("198.51.100.11", "198.51.100.11:51820"),
+        ("[2001:db8::1]:1194", "[2001:db8::1]:1194"),
+    ],
+)
+def test_public_endpoint_may_have_a_dns_name(text: str, endpoint: str) -> None:
+    assert parse_public_endpoint(text) == parse_public_endpoint(endpoint) == endpoint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("relay", "-relay.example.org", "relay..org", "relay.example.org:0", "relay.example.org:", "a b.example.org"),
+        *("relay_1.example.org", "1.2.3", "10.0.0.256", "x" * 64 + ".org", "x." * 130 + "org", "relay.example.org/x"),
+        *("relay.example.org\n", "[relay.example.org]:1", "--help.example.org"),
+    ],
+)
+def test_text_that_is_neither_address_nor_dns_name_is_refused(text: str) -> None:
+    with pytest.raises(OverlayError, match="evio_public_endpoint"):
+        parse_public_endpoint(text)
 
 
 @pytest.mark.parametrize("text", NO_ENDPOINTS)

@@ -20,8 +20,9 @@ from collections.abc import Callable, Hashable, Mapping
 from ...atomic_file import write_atomic
 from ...errors import EvioError
 from ...firewall.forwarding import accept_forwarding
+from ..name_lookup import NameLookups
 from .agent_files import AgentFiles, fingerprint
-from .config import PROBE_PORT, UDP_HEADERS, former_probe_address
+from .config import PROBE_PORT, UDP_HEADERS, OverlayConfig, former_probe_address
 from .device import USERSPACE
 from .firewall import overlay_rules_of
 from .interface import ensure_link, has_address, remove_link
@@ -89,6 +90,8 @@ class OverlayAgent:
         # Only a node that a former version has set up has this address, and keeps it until all nodes have this version.
         self._keeps_former = has_address(self._config.interface, former_probe_address(self._config.address))
         self._rules = overlay_rules_of(self._config, self._routes)
+        self._names = NameLookups()
+        self._names.watch(_endpoints(self._config))
         self._limit = MessageLimit()
         self._applied_revision = -1
         self._applied_at = 0.0
@@ -162,6 +165,7 @@ class OverlayAgent:
         if self._device.is_watched:
             if now >= self._next_link_check and not self._step("interface", lambda: self._check_link(now)):
                 self._next_link_check = now + RETRY_INTERVAL
+            self._step("names", lambda: self._check_names(now))
             self._step("peers", lambda: self._tick(now))
         self._publish(now)
         notify("WATCHDOG=1")
@@ -195,6 +199,7 @@ class OverlayAgent:
         self._files_read = files_now
         self._paths.configure(self._config, self._routes)
         self._rules = overlay_rules_of(self._config, self._routes)
+        self._names.watch(_endpoints(self._config))
         self._limit.forget_all()
         self._next_rules_check = self._next_device_check = self._next_link_check = 0.0
         _log.info("read %s again: %d peers", self._files.config, len(self._config.peers))
@@ -248,12 +253,22 @@ class OverlayAgent:
                 "%s",
                 f"{chain} drops forwarded packets: pods and relayed nodes will not reach each other",
             )
-        self._paths.announce_lan(lan_endpoints(self._config))
+        self._paths.announce_lan(lan_endpoints(self._config, self._paths.relay_endpoints()))
         self._probes.ensure_open(self._config)
         if self._keeps_former:
             self._former_probes.ensure_open(self._config)
         self._paths.use_former_probe_addresses(self._keeps_former)
         self._next_link_check = now + LINK_CHECK
+
+    def _check_names(self, now: float) -> None:
+        """Take the addresses of relays' names over, as far as they were looked up meanwhile."""
+        for endpoint, found in self._names.poll(now, self._paths.unreached_endpoints(now)).items():
+            if found:
+                self._paths.set_addresses(endpoint, found, now)
+                self._next_link_check = min(self._next_link_check, now + TICK)
+            else:
+                # The addresses that were found before stay in use.
+                self._warn((endpoint, "name"), "%s has no address: does the DNS of this node know it?", endpoint)
 
     def _tick(self, now: float) -> None:
         self._act(self._paths.tick(now), now)
@@ -360,6 +375,10 @@ class OverlayAgent:
         suppressed = self._warnings.suppressed_before(kind, time.monotonic())
         if suppressed is not None:
             _log.warning(text + "%s", *values, _not_logged(suppressed))
+
+
+def _endpoints(config: OverlayConfig) -> list[str]:
+    return [peer.endpoint for peer in config.peers if peer.endpoint is not None]
 
 
 def _not_logged(count: int) -> str:

@@ -14,13 +14,13 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 from ...defaults import OVERLAY_MTU
 from ...mtu import LEAST_OVERLAY_MTU, MOST_OVERLAY_MTU
 from ...names import is_node_name
-from ..endpoint import LISTEN_PORT, OverlayError, parse_endpoint
+from ..endpoint import LISTEN_PORT, OverlayError, endpoint_host, is_named, parse_public_endpoint
 
 SCHEMA = 1
 """Version of both files' shape."""
@@ -58,7 +58,7 @@ class OverlayPeer:
     address: str
     """The node's host overlay address."""
     endpoint: str | None = None
-    """``address:port`` at which every node reaches it; None if it is behind a NAT."""
+    """``address:port`` or ``name:port`` at which every node reaches it; None if it is behind a NAT."""
 
     @property
     def is_relay(self) -> bool:
@@ -78,7 +78,7 @@ class OverlayConfig:
     """The network of all host overlay addresses."""
     public_key: str
     endpoint: str | None = None
-    """``address:port`` at which every node reaches this one; None if it is behind a NAT."""
+    """``address:port`` or ``name:port`` at which every node reaches this one; None if it is behind a NAT."""
     interface: str = INTERFACE
     listen_port: int = LISTEN_PORT
     mtu: int = OVERLAY_MTU
@@ -246,6 +246,11 @@ def check_overlay(config: OverlayConfig, source: str = "overlay.json") -> None:
         _check_peer(node, source)
         if ip_address(node.address) not in network:
             raise OverlayError(f"{source}: {node.name} has {node.address}, outside the host overlay {network}")
+        if node.endpoint is not None and not is_named(node.endpoint) and _host(node.endpoint) in network:
+            raise OverlayError(
+                f"{source}: {node.name} has endpoint {node.endpoint}, inside the host overlay {network}: WireGuard's "
+                "packets would enter their own tunnel; give the address that the node has outside the overlay"
+            )
         for value in (node.name, node.public_key, node.address, probe_address(node.address)):
             if value in holders:
                 raise OverlayError(f"{source}: {value} belongs to both {holders[value]} and {node.name}")
@@ -286,8 +291,12 @@ def _check_peer(peer: OverlayPeer, source: str) -> None:
     except ValueError as error:
         raise OverlayError(f"{source}: {peer.name} has address {peer.address!r}: {error}") from error
     is_text = peer.endpoint is None or isinstance(peer.endpoint, str)
-    if not is_text or (peer.endpoint is not None and parse_endpoint(peer.endpoint) != peer.endpoint):
-        raise OverlayError(f"{source}: {peer.name} has endpoint {peer.endpoint!r}, not address:port")
+    if not is_text or (peer.endpoint is not None and parse_public_endpoint(peer.endpoint) != peer.endpoint):
+        raise OverlayError(f"{source}: {peer.name} has endpoint {peer.endpoint!r}, not address:port or name:port")
+
+
+def _host(endpoint: str) -> IPv4Address | IPv6Address:
+    return ip_address(endpoint_host(endpoint))
 
 
 def _address_order(peer: OverlayPeer) -> tuple[int, int]:

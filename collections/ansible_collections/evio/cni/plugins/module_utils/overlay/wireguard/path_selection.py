@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 
-from ..endpoint import endpoint_host, usable_endpoint
+from ..endpoint import endpoint_host, is_named, usable_endpoint
 from .config import (
     UDP_HEADERS,
     OverlayConfig,
@@ -160,6 +160,7 @@ class OverlayPaths:
         self._next_table = now
         self._lan: tuple[str, ...] = ()
         self._has_former = False
+        self._resolved: dict[str, tuple[str, ...]] = {}
         self.revision = 0
         """Counts the events that may change a path: as long as it is equal, allowed_ips() is equal."""
         self.configure(config, routes)
@@ -177,6 +178,8 @@ class OverlayPaths:
                 session = _Session(peer)
             session.peer = peer
             self._sessions[peer.address] = session
+        named = {peer.endpoint for peer in config.peers if peer.endpoint is not None and is_named(peer.endpoint)}
+        self._resolved = {endpoint: found for endpoint, found in self._resolved.items() if endpoint in named}
         former = Counter(former_probe_address(address) for address in (config.address, *self._sessions))
         self._former = {
             peer.address: former_probe_address(peer.address)
@@ -207,6 +210,28 @@ class OverlayPaths:
     def is_former(self, peer: OverlayPeer) -> bool:
         """Return whether messages for the peer are sent to its former probe address as well."""
         return self._has_former and not self._sessions[peer.address].is_current
+
+    def set_addresses(self, endpoint: str, found: Iterable[str], now: float) -> None:
+        """Set ``address:port`` of each address that a relay's ``name:port`` has. A relay that is not heard is tried."""
+        usable = tuple(address for address in found if self._is_outside(address))
+        is_new = set(usable) != set(self._resolved.get(endpoint, ()))
+        self._resolved[endpoint] = usable
+        for session in self._sessions.values():
+            if is_new and session.peer.endpoint == endpoint and not session.is_heard(now):
+                session.attempts = 0
+                session.next_attempt = now
+
+    def unreached_endpoints(self, now: float) -> set[str]:
+        """Return the endpoints of the relays that are not heard: their names may have other addresses by now."""
+        return {
+            session.peer.endpoint
+            for session in self._sessions.values()
+            if session.peer.endpoint is not None and not session.is_heard(now)
+        }
+
+    def relay_endpoints(self) -> list[str]:
+        """Return ``address:port`` of every relay, as far as their names have addresses."""
+        return [endpoint for relay in self._relays for endpoint in self._fixed_endpoints(relay)]
 
     def announce_lan(self, endpoints: Iterable[str]) -> None:
         """Set this node's endpoints in its own network, which nodes behind the same NAT try."""
@@ -362,8 +387,8 @@ class OverlayPaths:
 
     def _candidates(self, session: _Session, now: float) -> list[str]:
         """Return the endpoints at which the peer may be reached, the most likely first."""
-        if session.peer.endpoint is not None:
-            return [session.peer.endpoint]
+        if fixed := self._fixed_endpoints(session.peer):
+            return fixed
         fresh = [sighting for sighting, at in session.sightings.values() if now - at < SIGHTING_LIFETIME]
         seen = [sighting.endpoint for sighting in fresh if sighting.endpoint and self._is_outside(sighting.endpoint)]
         lan = [
@@ -378,6 +403,12 @@ class OverlayPaths:
         same_nat = any(endpoint_host(endpoint) in own_hosts for endpoint in seen)
         last = [session.endpoint] if session.endpoint else []
         return list(dict.fromkeys([*lan, *seen, *last] if same_nat else [*seen, *lan, *last]))
+
+    def _fixed_endpoints(self, peer: OverlayPeer) -> list[str]:
+        """Return ``address:port`` of a relay's endpoint; nothing for another peer or a name without an address."""
+        if peer.endpoint is None:
+            return []
+        return list(self._resolved.get(peer.endpoint, ())) if is_named(peer.endpoint) else [peer.endpoint]
 
     def _is_outside(self, endpoint: str) -> bool:
         """Return whether the endpoint is outside the overlay: WireGuard's packets must not enter their own tunnel."""
