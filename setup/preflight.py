@@ -120,8 +120,8 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Check what the lab needs of this machine.")
     parser.add_argument("nodes", nargs="?", type=int, default=3, help="nodes of the lab (default: %(default)s)")
     nodes = parser.parse_args(argv).nodes
-    # A lab that is up has what it needs.
-    to_come = 0 if Path("/run/netns/evl-pub").exists() else nodes
+    # The nodes of this checkout's lab, if it is up, have what they need.
+    to_come = 0 if (REPOSITORY / "lab/.state/lab.json").exists() else nodes
     lacking = missing(read_facts(to_come), to_come)
     if not lacking:
         print(f"== this machine can carry the lab: {nodes} nodes")

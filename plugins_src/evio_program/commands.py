@@ -156,7 +156,7 @@ def _repair(options: argparse.Namespace) -> int:
 def _collect(options: argparse.Namespace) -> int:
     collections = [collect_network(conf) for conf in _networks(options)]
     if options.json:
-        _print_json([asdict(collection) for collection in collections])
+        _print_json([collection.to_json() for collection in collections])
     for collection in collections if not options.json else ():
         removed = "; ".join(f"removed {pod}" for pod in collection.removed)
         _print(f"network {collection.network}: {removed or 'nothing was removed'}")

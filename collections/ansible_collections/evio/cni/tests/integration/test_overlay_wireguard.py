@@ -174,7 +174,8 @@ def test_invalid_configuration_is_reported_and_not_applied(lab: OverlayLab) -> N
     wait_until(lambda: "not of schema 1" in first.log.read_text(), 3, "the error is logged", lab)
     assert first.pings(second.address, wait="1")
     lab.write(first)
-    wait_until(lambda: "read" in first.log.read_text().splitlines()[-1], 3, "the valid file is read", lab)
+    again = f"read {first.directory / 'overlay.json'} again: 2 peers"
+    wait_until(lambda: again in first.log.read_text(), 3, "the valid file is read", lab)
 
 
 def test_overlay_recovers_from_a_nat_that_loses_its_mappings(lab: OverlayLab) -> None:

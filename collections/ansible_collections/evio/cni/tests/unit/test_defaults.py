@@ -34,7 +34,7 @@ def load(path: Path) -> dict[str, Any]:
         ("cluster", "evio_cni_conf_dir", paths.CNI_CONF_DIR),
         ("cluster", "evio_cni_state_dir", paths.STATE_DIR),
         ("cluster", "evio_ovsdb", paths.OVSDB),
-        ("programs", "evio_cni_plugins_dir", paths.DISTRIBUTION_CNI_DIR),
+        ("cluster", "evio_cni_plugins_dir", paths.DISTRIBUTION_CNI_DIR),
         ("node_subnet", "evio_etcd_endpoints", ETCD_OPTIONS["endpoints"]["default"]),
         ("node_subnet", "evio_etcd_ca_cert", ETCD_OPTIONS["ca_cert"]["default"]),
         ("node_subnet", "evio_etcd_client_cert", ETCD_OPTIONS["client_cert"]["default"]),
@@ -49,9 +49,13 @@ def test_cni_role_asks_containerd_at_the_librarys_socket() -> None:
     assert cri.CONTAINERD in (ROLES / "cni/defaults/main.yml").read_text(encoding="utf-8")
 
 
-def test_overlay_role_has_the_librarys_bridge_and_mtu_for_wireguard() -> None:
+def test_roles_have_the_librarys_bridge_for_wireguard() -> None:
+    variables = load(ROLES / "cluster/vars/main.yml").values()
+    assert defaults.BRIDGE in [value.get("wireguard") for value in variables if isinstance(value, dict)]
+
+
+def test_overlay_role_has_the_librarys_mtu() -> None:
     variables = load(ROLES / "overlay/vars/main.yml").values()
-    assert defaults.BRIDGE in [value["wireguard"] for value in variables if isinstance(value, dict)]
     assert any(f"else {defaults.OVERLAY_MTU}" in value for value in variables if isinstance(value, str))
 
 

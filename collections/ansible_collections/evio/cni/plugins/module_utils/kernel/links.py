@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Network devices by raw rtnetlink: find a device, delete a device. All that DEL asks of the kernel.
+"""Network devices by raw rtnetlink: find a device, delete a device. DEL needs nothing else of the kernel.
 
-How devices are made and get addresses and routes: rtnetlink. Numbers are those of linux/rtnetlink.h and if_link.h.
+``rtnetlink`` creates devices and sets their addresses and routes. Numbers are those of linux/rtnetlink.h and if_link.h.
 """
 
 from __future__ import annotations
@@ -37,10 +37,7 @@ class Link:
 
 
 class LinkSocket(NetlinkSocket):
-    """Devices by name: find and delete them. All that DEL needs.
-
-    Its namespace is that of the thread that opens it.
-    """
+    """An rtnetlink socket in the network namespace of the thread that opens it: finds and deletes devices by name."""
 
     def __init__(self) -> None:
         """Open the socket. Raises NetlinkError."""
@@ -86,5 +83,5 @@ def ifinfo(index: int, flags_to_set: int = 0) -> bytes:
 
 
 def ifinfo_by_name(name: str) -> bytes:
-    """Return the same for the device of this name."""
+    """Return a struct ifinfomsg with the attribute that names the device."""
     return ifinfo(0) + attr_string(IFLA_IFNAME, name)

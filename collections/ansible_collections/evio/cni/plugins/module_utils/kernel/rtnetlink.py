@@ -1,9 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Veth pairs, addresses and routes by raw rtnetlink, for the CNI verbs: in the host's namespace and in pods'.
 
-``links`` finds and deletes devices. ``iproute`` does all of it by pyroute2 for the rest of the library; its import
-takes ten times as long as a whole ADD.
-Numbers are those of linux/rtnetlink.h, if_link.h, if_addr.h, if_arp.h and veth.h.
+``links`` finds and deletes devices. The rest of the library uses pyroute2 (``iproute``), whose import takes ten times
+as long as a whole ADD. Numbers are those of linux/rtnetlink.h, if_link.h, if_addr.h, if_arp.h and veth.h.
 """
 
 from __future__ import annotations
@@ -71,8 +70,8 @@ _FIRST_INDEX = 2
 class Route:
     """A route of a pod's interface, destination and gateway packed.
 
-    ``more`` takes the further keys of a route in a CNI 1.1 result: mtu, advmss, priority, table and scope. A missing
-    one or None leaves the value to the kernel.
+    ``more`` takes the further keys of a route in a CNI 1.1 result: mtu, advmss, priority, table and scope. The kernel
+    chooses the value of a key that is missing or None.
     """
 
     __slots__ = ("advmss", "destination", "gateway", "length", "mtu", "priority", "scope", "table")
@@ -88,7 +87,7 @@ class Route:
 
 
 class Netlink(LinkSocket):
-    """The same, and what ADD and CHECK need on the host's side: veth pairs, and the addresses of the bridge."""
+    """A socket for the host's side of ADD and CHECK: also creates veth pairs, and reads the addresses of the bridge."""
 
     def addresses(self, index: int) -> set[tuple[bytes, int]]:
         """Return all addresses of a device, link-local ones too: packed, with prefix lengths. Raises NetlinkError."""
@@ -127,13 +126,13 @@ class Netlink(LinkSocket):
             ],
         )
 
-    def raise_link(self, name: str) -> None:
+    def set_link_up(self, name: str) -> None:
         """Set a device up. Raises NetlinkError."""
         self.change("link " + name, [(_RTM_NEWLINK, 0, ifinfo(0, IFF_UP) + attr_string(IFLA_IFNAME, name))])
 
 
 class PodNetlink(Netlink):
-    """The same inside a pod's network namespace, and what ADD and CHECK need there: addresses and routes."""
+    """A socket in a pod's network namespace, for ADD and CHECK: also adds addresses, and adds and reads routes."""
 
     def __init__(self, netns: int) -> None:
         """Open the socket in the namespace that a descriptor refers to. Raises NetlinkError."""
@@ -142,7 +141,7 @@ class PodNetlink(Netlink):
         except OSError as error:
             raise NetlinkError("netlink", error.errno or 0) from None
 
-    def give_addresses(self, index: int, addresses: list[tuple[bytes, int]]) -> None:
+    def add_addresses(self, index: int, addresses: list[tuple[bytes, int]]) -> None:
         """Add addresses (packed, prefix length) to a device that is down. Raises NetlinkError.
 
         The kernel announces them to the neighbours when the device is set up (arp_notify). Sending that frame from
@@ -153,7 +152,7 @@ class PodNetlink(Netlink):
         batch += [(_RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, _address(index, *address)) for address in addresses]
         self.change("addresses of the pod", batch)
 
-    def open_link(self, index: int, routes: list[Route]) -> None:
+    def set_up_with_routes(self, index: int, routes: list[Route]) -> None:
         """Set the device up and then add its routes, in one write. Raises NetlinkError."""
         batch = [(_RTM_NEWLINK, 0, ifinfo(index, IFF_UP))]
         # Appended: a route of another interface to the same destination, which the pod had before, keeps precedence.

@@ -139,7 +139,7 @@ class _PodRepair:
             if not finding.is_known:
                 raise RepairError(finding.what)
             if finding.mend == SET_UP:
-                self._host.raise_link(self._name)
+                self._host.set_link_up(self._name)
                 repair.raised.append(pod)
             elif finding.mend == PLUG_IN:
                 self._plug_in()

@@ -99,7 +99,7 @@ def _give_addresses(pod: PodNetlink, netns: int, ifname: str, index: int, cidrs:
     addresses = [split_cidr(cidr) for cidr in cidrs]
     try:
         try:
-            pod.give_addresses(index, addresses)
+            pod.add_addresses(index, addresses)
         except NetlinkError as error:
             if error.errno != EACCES:
                 raise
@@ -107,7 +107,7 @@ def _give_addresses(pod: PodNetlink, netns: int, ifname: str, index: int, cidrs:
             from ..kernel.sysctl import write_sysctls
 
             in_netns(netns, lambda: write_sysctls({f"net/ipv6/conf/{ifname}/disable_ipv6": "0"}))
-            pod.give_addresses(index, [address for address in addresses if len(address[0]) == 16])
+            pod.add_addresses(index, [address for address in addresses if len(address[0]) == 16])
     except (NetlinkError, OSError) as error:
         raise _failure(ifname, error) from None
 
@@ -115,7 +115,7 @@ def _give_addresses(pod: PodNetlink, netns: int, ifname: str, index: int, cidrs:
 def _open_interface(pod: PodNetlink, ifname: str, index: int, routes: list[dict[str, Any]]) -> None:
     """Set the interface up, and then add its routes."""
     try:
-        pod.open_link(index, [_route(route) for route in routes])
+        pod.set_up_with_routes(index, [_route(route) for route in routes])
     except (NetlinkError, OSError) as error:
         raise _failure(ifname, error) from None
 
