@@ -266,3 +266,19 @@ def test_relay_with_a_dns_name_is_found_again_at_its_new_address(lab: OverlayLab
             lab,
         )
         lab.wait_path(node, relay, DIRECT, 30)
+
+
+def test_lan_inside_the_overlay_is_a_fault_until_it_is_gone(lab: OverlayLab) -> None:
+    relay, other = lab.public_node("relay"), lab.public_node("other")
+    other.namespace.run("ip", "link", "add", "lan", "type", "veth", "peer", "name", "far")
+    other.namespace.run("ip", "link", "set", "lan", "up")
+    lab.start()
+    lab.wait_path(relay, other, DIRECT)
+    for found in ("address 10.10.7.1/24", "route to 10.244.77.0/24", "route to 247.1.0.0/16"):
+        kind, _to, cidr = found.rpartition(" ")
+        command = ("address", "add", cidr, "dev", "lan") if kind == "address" else ("route", "add", cidr, "dev", "lan")
+        other.namespace.run("ip", *command)
+        words = f"the interface lan has the {found}"
+        wait_until(lambda: words in (other.state()["fault"] or ""), 12, words, lab)  # noqa: B023
+        other.namespace.run("ip", command[0], "del", *command[2:])
+        wait_until(lambda: other.state()["fault"] is None, 12, "no fault", lab)

@@ -18,11 +18,15 @@ import traceback
 from collections.abc import Callable, Hashable, Mapping
 
 from ...atomic_file import write_atomic
+from ...defaults import BRIDGE
 from ...errors import EvioError
 from ...firewall.forwarding import accept_forwarding
+from ...kernel.networks_in_use import networks_in_use
+from ..conflicts import find_conflict
+from ..endpoint import OverlayError
 from ..name_lookup import NameLookups
 from .agent_files import AgentFiles, fingerprint
-from .config import PROBE_PORT, UDP_HEADERS, OverlayConfig, former_probe_address
+from .config import PROBE_PORT, UDP_HEADERS, OverlayConfig, former_probe_address, overlay_networks
 from .device import USERSPACE
 from .firewall import overlay_rules_of
 from .interface import ensure_link, has_address, remove_link
@@ -101,6 +105,7 @@ class OverlayAgent:
         self._next_rules_check = 0.0
         self._next_device_check = 0.0
         self._next_link_check = 0.0
+        self._next_conflict_check = 0.0
         self._next_state = 0.0
         self._device_created_at = -math.inf
         self._faults: dict[str, str] = {}
@@ -165,6 +170,8 @@ class OverlayAgent:
         if self._device.is_watched:
             if now >= self._next_link_check and not self._step("interface", lambda: self._check_link(now)):
                 self._next_link_check = now + RETRY_INTERVAL
+            if now >= self._next_conflict_check:
+                self._step("networks", lambda: self._check_networks(now))
             self._step("names", lambda: self._check_names(now))
             self._step("peers", lambda: self._tick(now))
         self._publish(now)
@@ -259,6 +266,18 @@ class OverlayAgent:
             self._former_probes.ensure_open(self._config)
         self._paths.use_former_probe_addresses(self._keeps_former)
         self._next_link_check = now + LINK_CHECK
+
+    def _check_networks(self, now: float) -> None:
+        """Raise OverlayError if another interface of the host has a network inside the overlay's."""
+        self._next_conflict_check = now + LINK_CHECK
+        conflict = find_conflict(
+            networks_in_use(),
+            overlay_networks(self._config.host_cidr, self._routes.pod_cidrs),
+            (self._config.interface, BRIDGE),
+            self._routes.subnets.get(self._config.node, ()),
+        )
+        if conflict is not None:
+            raise OverlayError(conflict)
 
     def _check_names(self, now: float) -> None:
         """Take the addresses of relays' names over, as far as they were looked up meanwhile."""

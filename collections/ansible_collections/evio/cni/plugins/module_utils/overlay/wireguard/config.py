@@ -219,6 +219,14 @@ def former_probe_address(address: str) -> str:
     return str(IPv4Address(0xA9FE0000 | (int(ip_address(address)) & 0xFFFF)))
 
 
+def overlay_networks(host_cidr: str, pod_cidrs: Iterable[str]) -> dict[str, str]:
+    """Return the networks in CIDR notation that only the overlay may use on a node, by what they are called."""
+    networks = {"the host overlay": host_cidr, "the overlay's probe network": PROBE_NETWORK}
+    for number, cidr in enumerate(pod_cidrs):
+        networks["the pod overlay" if number == 0 else "the pod overlay's second network"] = cidr
+    return networks
+
+
 def host_prefix(address: str) -> str:
     """Return the address with the prefix length of a single address, ``/32`` or ``/128``."""
     parsed = ip_address(address)
