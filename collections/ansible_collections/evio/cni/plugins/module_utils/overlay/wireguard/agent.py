@@ -171,7 +171,8 @@ class OverlayAgent:
             if now >= self._next_link_check and not self._step("interface", lambda: self._check_link(now)):
                 self._next_link_check = now + RETRY_INTERVAL
             if now >= self._next_conflict_check:
-                self._step("networks", lambda: self._check_networks(now))
+                self._next_conflict_check = now + LINK_CHECK
+                self._step("networks", lambda: self._check_networks(time.monotonic()))
             self._step("names", lambda: self._check_names(now))
             self._step("peers", lambda: self._tick(now))
         self._publish(now)
@@ -269,13 +270,14 @@ class OverlayAgent:
 
     def _check_networks(self, now: float) -> None:
         """Raise OverlayError if another interface of the host has a network inside the overlay's."""
-        self._next_conflict_check = now + LINK_CHECK
         conflict = find_conflict(
             networks_in_use(),
             overlay_networks(self._config.host_cidr, self._routes.pod_cidrs),
             (self._config.interface, BRIDGE),
             self._routes.subnets.get(self._config.node, ()),
         )
+        # A host with very many routes is asked less often.
+        self._next_conflict_check = now + max(LINK_CHECK, 50 * (time.monotonic() - now))
         if conflict is not None:
             raise OverlayError(conflict)
 
