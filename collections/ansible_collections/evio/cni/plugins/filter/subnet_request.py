@@ -25,7 +25,8 @@ subnet_requests: "{{ ansible_play_hosts | map('extract', hostvars) | map('evio.c
 RETURN = r"""
 _value:
   description: >-
-    The host's name, machine-id and pinned subnet, whether it was replaced, and the claim that it is configured with.
+    The host's name, machine-id and pinned subnet, whether it was replaced, the claim that it is configured with, and
+    its former name.
   type: dict
 """
 
@@ -42,6 +43,7 @@ def subnet_request(variables: Mapping[str, Any]) -> dict[str, Any]:
         "subnet": str(variables.get("evio_node_subnet_pin") or ""),
         "replaced": variables.get("evio_node_replaced") in (True, "true", "True", "yes"),
         "configured": found.get("configured") or None,
+        "renamed_from": str((variables.get("evio_renamed_nodes") or {}).get(variables["inventory_hostname"]) or ""),
     }
 
 
