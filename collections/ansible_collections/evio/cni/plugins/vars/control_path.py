@@ -10,8 +10,8 @@ version_added: 0.1.0
 author:
   - The evio.cni authors (@evio-cni)
 description:
-  - Ansible names ssh's control socket by address, port and user. Two hosts can have the same, as behind two jump hosts, or
-    in two inventories; then a task for one host runs on the other.
+  - Ansible names ssh's control socket by address, port and user. Two hosts can have the same, as behind two jump hosts,
+    or in two inventories; then a task for one host runs on the other.
   - This plugin sets C(ansible_control_path) of every host, from the directory of its inventory and its name. A variable
     with a template cannot do that, because in a delegated task it is evaluated for the delegating host.
   - Enable it in C(ansible.cfg) with C(vars_plugins_enabled = host_group_vars, evio.cni.control_path). Variables of the
