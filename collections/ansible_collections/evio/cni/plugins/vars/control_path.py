@@ -26,8 +26,8 @@ from typing import Any
 from ansible.inventory.host import Host
 from ansible.plugins.vars import BaseVarsPlugin
 
-_DIGITS = 16
-"""ssh adds 17 characters of its own to the socket's path, which may have 108 bytes in all (unix(7))."""
+_DIGITS = 8
+"""Short, because the socket's path may have 108 bytes in all (unix(7)): ssh's C(%C) takes 40, its temporary suffix 17."""
 
 
 class VarsModule(BaseVarsPlugin):
@@ -43,6 +43,10 @@ class VarsModule(BaseVarsPlugin):
 
 
 def control_path(inventory_dir: str, host: str) -> str:
-    """Return the socket's path below Ansible's control_path_dir, which replaces C(%(directory)s)."""
+    """Return the socket's path below Ansible's control_path_dir, which replaces C(%(directory)s).
+
+    ssh replaces C(%C) by a hash of address, port and user (ssh_config(5)): a host that gets another address does not
+    keep the connection to the old one.
+    """
     name = f"{os.path.realpath(inventory_dir)}/{host}"
-    return f"%(directory)s/evio-{hashlib.sha256(name.encode()).hexdigest()[:_DIGITS]}"
+    return f"%(directory)s/{hashlib.sha256(name.encode()).hexdigest()[:_DIGITS]}-%%C"
