@@ -27,7 +27,7 @@ from ansible.inventory.host import Host
 from ansible.plugins.vars import BaseVarsPlugin
 
 _DIGITS = 8
-"""Short, because the socket's path may have 108 bytes in all (unix(7)): ssh's C(%C) takes 40, its temporary suffix 17."""
+"""Few, because a socket's path may have 108 bytes (unix(7)): ssh's C(%C) takes 40, its temporary suffix 17."""
 
 
 class VarsModule(BaseVarsPlugin):
