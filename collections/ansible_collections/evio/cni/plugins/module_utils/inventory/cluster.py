@@ -15,7 +15,7 @@ from ..mtu import LEAST_OVERLAY_MTU, MOST_OVERLAY_MTU
 from ..names import is_node_name
 from ..overlay.edgevpn.accounts import refuse_shared_accounts
 from ..overlay.edgevpn.config import check_node_ids, check_overlay_ids, node_id
-from ..overlay.endpoint import OverlayError, parse_endpoint
+from ..overlay.endpoint import OverlayError, endpoint_host, is_named, parse_public_endpoint
 from ..subnets import parse_pools, refuse_overlaps
 
 OVERLAYS = ("evio", "wireguard", "external")
@@ -56,7 +56,7 @@ class Node:
     name: str
     host_overlay_address: str | None
     public_endpoint: str | None = None
-    """Address or ``address:port`` at which every node reaches this one; None if it is behind a NAT."""
+    """Address or DNS name, with or without a port, at which every node reaches this one; None if it is behind a NAT."""
     evio: EdgeVpnMember = EdgeVpnMember()
 
 
@@ -200,15 +200,27 @@ def _check_relays(cluster: Cluster) -> None:
     for node in cluster.nodes:
         if node.public_endpoint is not None:
             try:
-                parse_endpoint(node.public_endpoint)
+                endpoint = parse_public_endpoint(node.public_endpoint)
             except OverlayError as error:
                 raise ClusterError(f"{node.name}: {error}") from error
+            _check_outside(node, endpoint, _networks(cluster))
     needs_relay = cluster.overlay == "wireguard" and len(cluster.nodes) > 1
     if needs_relay and not any(node.public_endpoint for node in cluster.nodes):
         raise ClusterError(
             "evio_public_endpoint: no node has one; nodes behind NATs find each other through at least one node that "
             "every node can reach"
         )
+
+
+def _check_outside(node: Node, endpoint: str, networks: Mapping[str, str]) -> None:
+    if is_named(endpoint):
+        return
+    for variable, cidr in networks.items():
+        if ip_address(endpoint_host(endpoint)) in ip_network(cidr):
+            raise ClusterError(
+                f"{node.name}: evio_public_endpoint: {node.public_endpoint!r} is inside {variable} {cidr}: the "
+                "overlay's packets would enter their own tunnel; give the address that the host has outside the overlay"
+            )
 
 
 def _check_edgevpn(cluster: Cluster, host_overlay: IPv4Network | IPv6Network) -> None:
