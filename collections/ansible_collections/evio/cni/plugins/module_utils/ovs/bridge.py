@@ -8,7 +8,7 @@ says what the bridge must be.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_interface
 from typing import Any
 
@@ -114,7 +114,7 @@ def release_bridge(name: str, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0
             borrowed = row.external_ids.get(BORROWED_ID)
             ours = None if borrowed is None else borrowed.split(",")
             clear_addresses(name, ours, set_down=row.external_ids.get(RAISED_ID) == "true")
-            database.commit(lambda _transaction: _clear_marks(_bridge_row(database, name)))
+            database.commit(lambda _transaction: _give_back(_bridge_row(database, name)))
             withdraw_forwarding(name)
         return True
 
@@ -215,9 +215,7 @@ def _lend(database: Database, spec: BridgeSpec, state: BridgeState) -> None:
     def fill(_transaction: Any) -> None:
         row = _bridge_row(database, spec.name)
         if row is not None:
-            marks = (OWNER_ID, EPOCH_ID, BORROWED_ID, RAISED_ID)
-            others = {key: value for key, value in row.external_ids.items() if key not in marks}
-            assign(row, "external_ids", others | notes)
+            assign(row, "external_ids", _without_marks(row.external_ids) | notes)
 
     # The note comes first: a run that is killed leaves no address of which nobody knows.
     database.commit(fill)
@@ -266,10 +264,17 @@ def _is_ours(row: Any) -> bool:
     return bool(row.external_ids.get(OWNER_ID) == OWNER)
 
 
-def _clear_marks(row: Any) -> None:
+def _give_back(row: Any) -> None:
+    """Clear our marks; a bridge that was ours forwards by itself again, because nobody installs its flows any more."""
     if row is not None:
-        marks = (OWNER_ID, EPOCH_ID, BORROWED_ID, RAISED_ID)
-        assign(row, "external_ids", {key: value for key, value in row.external_ids.items() if key not in marks})
+        if _is_ours(row):
+            assign(row, "fail_mode", "standalone")
+        assign(row, "external_ids", _without_marks(row.external_ids))
+
+
+def _without_marks(external_ids: Mapping[str, str]) -> dict[str, str]:
+    marks = (OWNER_ID, EPOCH_ID, BORROWED_ID, RAISED_ID)
+    return {key: value for key, value in external_ids.items() if key not in marks}
 
 
 def _bridge_row(database: Database, name: str) -> Any:

@@ -125,7 +125,8 @@ def guard_ports(conf: NetConf, ovsdb: OvsdbClient, wanted: Callable[[Port], list
     Returns the ports that got flows, and whether the NORMAL flow was missing. Does nothing where the bridge does not
     exist. Raises OpenFlowError and OvsdbError.
     """
-    if switch_of(ovsdb, conf.bridge).external_ids is None:
+    switch = switch_of(ovsdb, conf.bridge)
+    if switch.external_ids is None:
         return [], False
     guarded = []
     with OpenFlow(conf.ovsdb, conf.bridge) as bridge:
@@ -139,7 +140,8 @@ def guard_ports(conf: NetConf, ovsdb: OvsdbClient, wanted: Callable[[Port], list
             if len(flows) > number:
                 bridge.replace([Selection(cookie)], cookie, flows, closed_port(port.name, port.ofport))
                 guarded.append(port)
-        lacks_normal = lacks_normal_flow(conf, ovsdb)
+        # What somebody else's bridge forwards is for its owner to say.
+        lacks_normal = not switch.is_borrowed and lacks_normal_flow(conf, ovsdb)
         if lacks_normal:
             bridge.change([], 0, [Flow(0, [], may_pass=True)])
     return guarded, lacks_normal
