@@ -293,6 +293,9 @@ def test_our_bridge_has_the_fail_mode_secure_and_forwards(ovs: OpenVSwitch) -> N
     target = f"unix:{ovs.directory}/br-evio.mgmt"
     flows = in_namespace(ovs.netns, "ovs-ofctl", "-OOpenFlow13", "--no-stats", "dump-flows", target).stdout
     assert flows.strip() == "priority=0 actions=NORMAL"
+    in_namespace(ovs.netns, "ovs-ofctl", "-OOpenFlow13", "del-flows", target)
+    assert [difference.name for difference in ensure_bridge(SPEC, ovsdb=ovs.ovsdb)] == ["flow"]
+    assert not compare_bridge(SPEC, ovsdb=ovs.ovsdb).changed
 
 
 @pytest.mark.usefixtures("inside")

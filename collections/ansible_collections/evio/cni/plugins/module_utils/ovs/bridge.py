@@ -20,7 +20,7 @@ from ..kernel.sysctl import read_sysctls, write_sysctls
 from .bridge_device import clear_addresses, read_link, set_up_link
 from .bridge_spec import FAIL_MODE, BridgeError, BridgeSpec, BridgeState, check_spec, compare
 from .external_ids import BORROWED_ID, EPOCH_ID, OWNER, OWNER_ID, RAISED_ID
-from .flows import add_normal_flow, read_flows, restore_flows
+from .flows import add_normal_flow, has_no_flows, read_flows, restore_flows
 from .idl import Database, assign, connect
 from .jsonrpc import OvsdbError
 
@@ -60,11 +60,11 @@ def ensure_bridge(
         is_created_here = _write_rows(database, spec)
         try:
             database.await_switch()
-            if is_created_here:
-                add_normal_flow(ovsdb, spec.name)
-            elif flows:
+            if flows:
                 restore_flows(ovsdb, spec.name, flows)
             _await_device(database, spec)
+            if is_created_here or (state is not None and not state.forwards):
+                add_normal_flow(ovsdb, spec.name)
             set_up_link(spec.name, spec.gateways)
             write_sysctls({**spec.node_sysctls, **_existing_link_sysctls(spec)})
             if spec.gateways:
@@ -163,6 +163,8 @@ def _read_state(database: Database, spec: BridgeSpec, must_exist: bool) -> Bridg
         # A setting that the kernel does not have for the device counts as wanted: see _existing_link_sysctls.
         sysctls={**spec.link_sysctls, **read_sysctls(spec.sysctls)} if link else {},
         is_forwarded=is_accepted(spec.name),
+        # Where there are pods' ports, repair installs their flows first.
+        forwards=len(row.ports) > 1 or not has_no_flows(database.ovsdb, spec.name),
     )
 
 

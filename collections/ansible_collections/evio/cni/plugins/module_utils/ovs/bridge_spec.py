@@ -100,6 +100,9 @@ class BridgeState:
     is_forwarded: bool = True
     """Whether iptables lets packets from and to pods through. Other firewalls do not count."""
 
+    forwards: bool = True
+    """False for a bridge without pods' ports and without flows: its creation was interrupted."""
+
     @property
     def borrowed(self) -> frozenset[str]:
         """The addresses that we have added to somebody else's bridge, in CIDR notation."""
@@ -178,7 +181,7 @@ def _properties_wanted(spec: BridgeSpec) -> dict[str, Any]:
         wanted["mac"] = spec.fixed_mac
     if spec.mtu is not None:
         wanted["mtu"] = spec.mtu
-    wanted.update({"fail_mode": FAIL_MODE, "spanning_tree": False, "up": True})
+    wanted.update({"fail_mode": FAIL_MODE, "spanning_tree": False, "up": True, "flow": "NORMAL"})
     if spec.gateways:
         wanted["gateways"] = _canonical(spec.gateways)
         wanted["forwarding"] = "accepted"
@@ -193,6 +196,7 @@ def _properties_found(state: BridgeState) -> dict[str, Any]:
         "fail_mode": state.fail_mode,
         "spanning_tree": state.spanning_tree,
         "up": state.is_up,
+        "flow": "NORMAL" if state.forwards else None,
         "gateways": sorted(state.addresses),
         "forwarding": "accepted" if state.is_forwarded else "dropped",
         **_prefixed("external_ids", state.external_ids),

@@ -103,6 +103,15 @@ def add_normal_flow(ovsdb: str, bridge: str) -> None:
         connection.change([], 0, [Flow(0, [], may_pass=True)])
 
 
+def has_no_flows(ovsdb: str, bridge: str) -> bool:
+    """Return whether a bridge has no flow at all; False where no vswitchd serves it."""
+    try:
+        with OpenFlow(ovsdb, bridge) as connection:
+            return connection.count(_ALL_FLOWS) == 0
+    except OpenFlowError:
+        return False
+
+
 def read_flows(ovsdb: str, bridge: str) -> list[bytes]:
     """Return all flows of a bridge for ``restore_flows``; none where no vswitchd serves it."""
     try:
