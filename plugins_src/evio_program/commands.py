@@ -133,9 +133,9 @@ def _check_claim(options: argparse.Namespace, state_dirs: set[str]) -> None:
 
 def _repair(options: argparse.Namespace) -> int:
     # Importing ovs and pyroute2 takes longer than the other commands need.
-    from evio_cni.node.repair import repair_network
+    from evio_cni.node.repair import repair_networks
 
-    repairs = [repair_network(conf) for conf in _networks(options)]
+    repairs = repair_networks(_networks(options))
     if options.json:
         _print_json([asdict(repair) for repair in repairs])
     for repair in repairs if not options.json else ():

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .atomic_file import write_atomic
+from .atomic_file import make_directories, read_file, write_atomic
 from .errors import EvioError
 
 try:
@@ -116,7 +116,7 @@ def issue(
     if not stale:
         return []
     base = Path(directory)
-    (base / layout.ca).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    make_directories((base / layout.ca).parent)
     if layout.ca in stale:
         ca_key: Any = ec.generate_private_key(ec.SECP256R1())
         ca = _sign(_ca_builder(layout.ca_name), ca_key, ca_key, _subject(layout.ca_name, None), days=_CA_DAYS)
@@ -230,9 +230,8 @@ def _general_name(name: str) -> Any:
 
 def _load(path: Path) -> Any:
     try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
-    except FileNotFoundError:
-        return None
+        found = read_file(path)
+        return x509.load_pem_x509_certificate(found[0]) if found is not None else None
     except (OSError, ValueError) as error:
         raise PkiError(f"cannot read the certificate {path}: {error}") from error
 

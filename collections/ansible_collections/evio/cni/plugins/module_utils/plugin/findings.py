@@ -45,6 +45,7 @@ The bridge and the node's rules need none: repair makes them as configured, once
 _REPAIR = "evio repair"
 _RECREATE = "recreate the pod"
 _START_SWITCH = "start Open vSwitch, then evio repair"
+_ASK_OWNER = "ask the owner of the bridge, which is not evio.cni's, for its flows"
 _SHOW_AGENT = "systemctl status evio-overlay"
 _ANY_MAC = "02:00:00:00:00:00"
 
@@ -283,7 +284,8 @@ def _bridge_findings(
         with OvsdbClient(conf.ovsdb) as ovsdb:
             if lacks_normal_flow(conf, ovsdb):
                 what = f"the bridge {conf.bridge} has lost its NORMAL flow and forwards nothing"
-                faults.append(Finding("bridge", what, _REPAIR))
+                remedy = _ASK_OWNER if switch_of(ovsdb, conf.bridge).is_borrowed else _REPAIR
+                faults.append(Finding("bridge", what, remedy))
     except (OvsdbError, OpenFlowError) as error:
         faults.append(Finding("bridge", str(error), _START_SWITCH, is_known=False))
     return faults or [Finding("bridge", f"{conf.bridge} is {as_configured}")]
