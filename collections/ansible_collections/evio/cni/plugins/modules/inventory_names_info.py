@@ -9,8 +9,8 @@ short_description: Refuse misspelt variables and groups
 version_added: 0.1.0
 description:
   - Fails if a host of the playbooks' groups has a variable that begins with C(evio_) and that no role of this
-    collection reads, and proposes the nearest name. Looks at group variables, host variables, variables of the play and extra
-    variables.
+    collection reads, and proposes the nearest name. Looks at group variables, host variables, variables of the play and
+    extra variables.
   - Fails if a group resembles a group that the playbooks read, for example C(evio_nodse), or if C(evio_nodes) or
     C(evio_control_plane) has no host.
   - The names that roles read are the options in the C(argument_specs) of this collection's roles.

@@ -155,10 +155,11 @@ def _check_names(cluster: Cluster) -> None:
             raise ClusterError(f"group {group}: {strangers[0]!r} is not in evio_nodes")
     if cluster.etcd_managed and len(cluster.control_plane) > 1:
         raise ClusterError(
-            f"group evio_control_plane: it has {len(cluster.control_plane)} hosts ({', '.join(cluster.control_plane)}), "
-            "but evio_etcd_managed runs an etcd of one member; each host would get an etcd of its own. Leave only the host "
-            "in the group whose etcd has the claims, or set up an etcd of several members (as kubeadm's documentation "
-            "does), set evio_etcd_managed: false and give its members in evio_etcd_endpoints"
+            f"group evio_control_plane: it has {len(cluster.control_plane)} hosts "
+            f"({', '.join(cluster.control_plane)}), but evio_etcd_managed runs an etcd of one member; each host would get an "
+            "etcd of its own. Leave only the host in the group whose etcd has the claims, or set up an etcd of several "
+            "members (as kubeadm's documentation does), set evio_etcd_managed: false and give its members in "
+            "evio_etcd_endpoints"
         )
 
 

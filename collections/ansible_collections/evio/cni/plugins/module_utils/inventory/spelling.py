@@ -41,8 +41,8 @@ def check_groups(groups: Mapping[str, Iterable[str]], extra: Iterable[str] = (),
         if nearest:
             kind = "group" if group in groups else "group_vars of"
             raise SpellingError(
-                f"{kind} {group}: nothing reads it; is it {nearest}? Rename it, or add its name to evio_extra_names if it "
-                "is the site's own"
+                f"{kind} {group}: nothing reads it; is it {nearest}? Rename it, or add its name to "
+                "evio_extra_names if it is the site's own"
             )
     for group in REQUIRED_GROUPS:
         if not list(groups.get(group, ())):
