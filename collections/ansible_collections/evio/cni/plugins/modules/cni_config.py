@@ -128,6 +128,10 @@ conflist:
   description: Content of the file.
   returned: O(state=present)
   type: dict
+lacks_cri:
+  description: Whether the runtime answers, but does not serve CRI. A restart may help.
+  returned: failure for this reason
+  type: bool
 loaded:
   description: Whether the runtime was asked and has loaded the file.
   returned: O(state=present)
@@ -145,7 +149,7 @@ from ..module_utils.cni.conflist import CHAINED_PLUGINS, PodNetwork, build_confl
 from ..module_utils.defaults import DATAPATH_TYPE
 from ..module_utils.differences import Differences
 from ..module_utils.managed_file import ManagedFile, result_of
-from ..module_utils.module_runner import Module, run_module
+from ..module_utils.module_runner import Module, ModuleError, run_module
 from ..module_utils.names import DATAPATH_TYPES
 from ..module_utils.state.fence import read_fence, take_down_fence
 from ..module_utils.subnets import NodeSubnet
@@ -213,7 +217,10 @@ class CniConfig:
         socket = self.params["cri_socket"]
         if not socket or self.check_mode:
             return False
-        cri.await_network(conflist, socket, timeout=self.params["timeout"])
+        try:
+            cri.await_network(conflist, socket, timeout=self.params["timeout"])
+        except cri.NoCriServiceError as error:
+            raise ModuleError(str(error), lacks_cri=True) from error
         return True
 
 

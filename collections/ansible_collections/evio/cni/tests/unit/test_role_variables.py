@@ -102,7 +102,7 @@ def test_boolean_inputs_are_read_as_booleans() -> None:
         if name in names
         and "--extra-vars" not in line
         and not re.search(rf"(?<!\w){name} \| bool\b", line)
-        and not re.fullmatch(rf'    \w+: "\{{\{{ {name} \}}\}}"', line)
+        and not re.fullmatch(rf'\s+\w+: "\{{\{{ {name} \}}\}}"', line)
         and not re.match(rf"{name}:", line)
     ]
     assert unread == []

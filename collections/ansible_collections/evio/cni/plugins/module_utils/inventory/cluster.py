@@ -156,9 +156,9 @@ def _check_names(cluster: Cluster) -> None:
     if cluster.etcd_managed and len(cluster.control_plane) > 1:
         raise ClusterError(
             f"group evio_control_plane: it has {len(cluster.control_plane)} hosts "
-            f"({', '.join(cluster.control_plane)}), but evio_etcd_managed runs an etcd of one member; each host would get an "
-            "etcd of its own. Leave only the host in the group whose etcd has the claims, or set up an etcd of several "
-            "members (as kubeadm's documentation does), set evio_etcd_managed: false and give its members in "
+            f"({', '.join(cluster.control_plane)}), but evio_etcd_managed runs an etcd of one member; each host would "
+            "get an etcd of its own. Leave only the host in the group whose etcd has the claims, or set up an etcd of "
+            "several members (as kubeadm's documentation does), set evio_etcd_managed: false and give its members in "
             "evio_etcd_endpoints"
         )
 
