@@ -131,6 +131,46 @@ def issue(
     return stale
 
 
+def adoptable(source: str, directory: str, layout: Layout = ETCD) -> list[str]:
+    """Return the paths of the certificates that ``adopt`` would copy: none if ``directory`` has a CA."""
+    if source == directory or (Path(directory) / f"{layout.ca}.crt").exists():
+        return []
+    if not (Path(source) / f"{layout.ca}.crt").exists():
+        return []
+    paths = [layout.ca, *(leaf.path for leaf in layout.leaves)]
+    return [path for path in paths if (Path(source) / f"{path}.crt").exists()]
+
+
+def adopt(source: str, directory: str, layout: Layout = ETCD, *, key_group: int | None = None) -> None:
+    """Copy CA, certificates and keys of ``source``, which stay there. Modes are those that ``issue`` gives."""
+    servers = {leaf.path for leaf in layout.leaves if leaf.server}
+    # The CA's certificate is the last file: a run that was killed before it copies everything again.
+    for path in reversed(adoptable(source, directory, layout)):
+        (Path(directory) / path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        group = key_group if path in servers else None
+        key = _read(Path(source) / f"{path}.key")
+        if key is not None:
+            write_atomic(Path(directory) / f"{path}.key", key, mode=0o600 if group is None else 0o640, gid=group)
+        certificate = _read(Path(source) / f"{path}.crt")
+        if certificate is not None:
+            write_atomic(Path(directory) / f"{path}.crt", certificate, mode=0o644)
+
+
+def have_same_ca(one: str, other: str, layout: Layout = ETCD) -> bool:
+    """Return whether both directories have the same CA, and the first has the CA's key."""
+    first, second = (_read(Path(directory) / f"{layout.ca}.crt") for directory in (one, other))
+    return first is not None and first == second and (Path(one) / f"{layout.ca}.key").exists()
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise PkiError(f"cannot read {path}: {error}") from error
+
+
 def _is_good(base: Path, leaf: Leaf, ca: Any, names: set[str]) -> bool:
     certificate = _load(base / f"{leaf.path}.crt")
     if certificate is None or not (base / f"{leaf.path}.key").exists() or certificate.issuer != ca.subject:
