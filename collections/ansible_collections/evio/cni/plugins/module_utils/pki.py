@@ -89,14 +89,12 @@ def outdated(directory: str, name: str, addresses: Sequence[str], layout: Layout
     A certificate must be issued if it is missing, is about to expire, is of another CA, does not fit its key, or lacks
     one of the member's names. Raises PkiError if the CA's key is needed and is not there: the site keeps it elsewhere.
     """
-    if _MISSING_LIBRARY is not None:
-        raise PkiError(
-            "certificates need the library cryptography: install the package python3-cryptography"
-        ) from _MISSING_LIBRARY
     base = Path(directory)
-    ca = _load(base / f"{layout.ca}.crt")
-    if ca is None:
+    if not (base / f"{layout.ca}.crt").exists():
+        # Known without the library, which a host does not have yet when a run in check mode asks.
         return [layout.ca, *(leaf.path for leaf in layout.leaves)]
+    _need_library()
+    ca = _load(base / f"{layout.ca}.crt")
     stale = [leaf.path for leaf in layout.leaves if not _is_good(base, leaf, ca, _names(leaf, name, addresses))]
     if stale and not (base / f"{layout.ca}.key").exists():
         raise PkiError(
@@ -115,6 +113,7 @@ def issue(
     stale = outdated(directory, name, addresses, layout)
     if not stale:
         return []
+    _need_library()
     base = Path(directory)
     (base / layout.ca).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     if layout.ca in stale:
@@ -160,6 +159,13 @@ def have_same_ca(one: str, other: str, layout: Layout = ETCD) -> bool:
     """Return whether both directories have the same CA, and the first has the CA's key."""
     first, second = (_read(Path(directory) / f"{layout.ca}.crt") for directory in (one, other))
     return first is not None and first == second and (Path(one) / f"{layout.ca}.key").exists()
+
+
+def _need_library() -> None:
+    if _MISSING_LIBRARY is not None:
+        raise PkiError(
+            "certificates need the library cryptography: install the package python3-cryptography"
+        ) from _MISSING_LIBRARY
 
 
 def _read(path: Path) -> bytes | None:

@@ -181,3 +181,13 @@ def test_other_ca_in_the_directory_of_kubeadm_is_left_alone(tmp_path: Path) -> N
     before = {path: path.read_bytes() for path in kubeadm.rglob("*.*")}
     assert not run_module("etcd_pki", directory=str(own), adopted_directory=str(kubeadm), **MEMBER)["changed"]
     assert {path: path.read_bytes() for path in kubeadm.rglob("*.*")} == before
+
+
+def test_host_without_the_library_is_told_in_check_mode_what_would_be_issued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pki, "_MISSING_LIBRARY", ImportError("cryptography"))
+    assert pki.outdated(str(tmp_path), "node1", []) == ["etcd/ca", *LEAVES]
+    with pytest.raises(pki.PkiError, match="install the package python3-cryptography"):
+        pki.issue(str(tmp_path), "node1", [])
+    assert list(tmp_path.iterdir()) == []

@@ -101,7 +101,8 @@ def test_boolean_inputs_are_read_as_booleans() -> None:
         for name in re.findall(r"(?<![\w.])evio_\w+", line)
         if name in names
         and "--extra-vars" not in line
-        and not re.search(rf"(?<!\w){name} \| bool\b", line)
+        and not re.search(rf"(?<!\w){name}\)? \| bool\b", line)
+        and f"['{name}']" not in line
         and not re.fullmatch(rf'\s+\w+: "\{{\{{ {name} \}}\}}"', line)
         and not re.match(rf"{name}:", line)
     ]
