@@ -117,6 +117,8 @@ def _status(options: argparse.Namespace) -> int:
             _print(
                 f"  pod        {pod.container_id[:13]:<13} {pod.ifname:<8} {', '.join(pod.addresses):<20} {pod.state}"
             )
+        if report.mtu_warning is not None:
+            _print(f"  MTU        {report.mtu_warning}")
     return 0 if all(report.verdict is None for report in reports) else 1
 
 

@@ -33,6 +33,8 @@ _value:
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
+
 
 def subnet_request(variables: Mapping[str, Any]) -> dict[str, Any]:
     """Return name, machine-id, pinned subnet and replacement of one host, and its configured claim or None."""
@@ -41,7 +43,7 @@ def subnet_request(variables: Mapping[str, Any]) -> dict[str, Any]:
         "name": str(variables["inventory_hostname"]),
         "machine_id": str(found.get("machine_id") or ""),
         "subnet": str(variables.get("evio_node_subnet_pin") or ""),
-        "replaced": variables.get("evio_node_replaced") in (True, "true", "True", "yes"),
+        "replaced": boolean(variables.get("evio_node_replaced"), strict=False),
         "configured": found.get("configured") or None,
         "renamed_from": str((variables.get("evio_renamed_nodes") or {}).get(variables["inventory_hostname"]) or ""),
     }

@@ -142,7 +142,8 @@ def host_end_findings(expected: Expected, link: Link | None, bridge: Link | None
     if bridge is not None and link.mtu > bridge.mtu:
         what = f"the host end {name} has an MTU of {link.mtu} bytes, more than the bridge's {bridge.mtu}"
         faults.append(Finding("host's end", what, _RECREATE))
-    return faults or [Finding("host's end", f"{name} is up, MTU {link.mtu}")]
+    news = f", new pods get up to {bridge.mtu}" if bridge is not None and link.mtu < bridge.mtu else ""
+    return faults or [Finding("host's end", f"{name} is up, MTU {link.mtu}{news}")]
 
 
 def port_findings(conf: NetConf, expected: Expected, port: Port | None) -> list[Finding]:
