@@ -78,6 +78,10 @@ class Cluster:
     """CIDRs inside the pod overlay that no node's subnet may touch."""
     control_plane: tuple[str, ...] = ()
     """Names of the nodes that hold etcd."""
+    pod_nodes: tuple[str, ...] = ()
+    """Names of the nodes that run pods."""
+    etcd_managed: bool = False
+    """Whether the playbooks run the role etcd on the nodes of ``control_plane``."""
     evio: EdgeVpnSite = EdgeVpnSite()
     """Ignored unless ``overlay`` is evio."""
 
@@ -144,9 +148,19 @@ def _check_names(cluster: Cluster) -> None:
         raise ClusterError("group evio_nodes: it has no node")
     if not cluster.control_plane:
         raise ClusterError("group evio_control_plane: it has no node; etcd runs there")
-    strangers = sorted(set(cluster.control_plane) - {node.name for node in cluster.nodes})
-    if strangers:
-        raise ClusterError(f"group evio_control_plane: {strangers[0]!r} is not in evio_nodes")
+    names = {node.name for node in cluster.nodes}
+    for group, members in (("evio_control_plane", cluster.control_plane), ("evio_pod_nodes", cluster.pod_nodes)):
+        strangers = sorted(set(members) - names)
+        if strangers:
+            raise ClusterError(f"group {group}: {strangers[0]!r} is not in evio_nodes")
+    if cluster.etcd_managed and len(cluster.control_plane) > 1:
+        raise ClusterError(
+            f"group evio_control_plane: it has {len(cluster.control_plane)} hosts "
+            f"({', '.join(cluster.control_plane)}), but evio_etcd_managed runs an etcd of one member; each host would "
+            "get an etcd of its own. Leave only the host in the group whose etcd has the claims, or set up an etcd of "
+            "several members (as kubeadm's documentation does), set evio_etcd_managed: false and give its members in "
+            "evio_etcd_endpoints"
+        )
 
 
 def _networks(cluster: Cluster) -> Mapping[str, str]:
