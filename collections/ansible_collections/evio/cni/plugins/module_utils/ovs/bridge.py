@@ -14,7 +14,7 @@ from typing import Any
 from .. import paths
 from ..differences import Differences
 from ..errors import EvioError
-from ..firewall.forwarding import accept_forwarding, is_accepted, withdraw_forwarding
+from ..firewall import forwarding
 from ..kernel.sysctl import read_sysctls, write_sysctls
 from .bridge_device import clear_addresses, read_link, set_up_link
 from .bridge_spec import BridgeError, BridgeSpec, BridgeState, check_spec, compare
@@ -55,7 +55,7 @@ def ensure_bridge(
             set_up_link(spec.name, spec.gateways)
             write_sysctls({**spec.node_sysctls, **_existing_link_sysctls(spec)})
             if spec.gateways:
-                accept_forwarding(spec.name)
+                forwarding.accept(_forwarding_needs(spec))
         except EvioError:
             if is_created_here:
                 database.extend_deadline()
@@ -83,7 +83,7 @@ def remove_bridge(
         if not dry_run:
             _delete(database, name)
             database.await_switch()
-            withdraw_forwarding(name)
+            forwarding.withdraw(name)
         return True
 
 
@@ -99,8 +99,13 @@ def release_bridge(name: str, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0
         if not dry_run:
             clear_addresses(name)
             database.commit(lambda _transaction: _clear_marks(_bridge_row(database, name)))
-            withdraw_forwarding(name)
+            forwarding.withdraw(name)
         return True
+
+
+def blocking_chains(spec: BridgeSpec) -> list[forwarding.Blocked]:
+    """Return the chains of the node's firewalls that drop packets of the bridge's pods, each with its remedy."""
+    return forwarding.blocked(_forwarding_needs(spec))
 
 
 def unplug_ports(
@@ -126,6 +131,10 @@ def unplug_ports(
         return found
 
 
+def _forwarding_needs(spec: BridgeSpec) -> list[forwarding.Need]:
+    return forwarding.pod_needs(spec.name, spec.gateways)
+
+
 def _read_state(database: Database, spec: BridgeSpec, must_exist: bool) -> BridgeState | None:
     row = _bridge_row(database, spec.name)
     if row is None and must_exist:
@@ -146,7 +155,7 @@ def _read_state(database: Database, spec: BridgeSpec, must_exist: bool) -> Bridg
         is_up=bool(link and link.is_up),
         # A setting that the kernel does not have for the device counts as wanted: see _existing_link_sysctls.
         sysctls={**spec.link_sysctls, **read_sysctls(spec.sysctls)} if link else {},
-        is_forwarded=is_accepted(spec.name),
+        is_forwarded=not forwarding.lacks_rules(_forwarding_needs(spec)),
     )
 
 

@@ -16,10 +16,9 @@ import time
 
 from ...atomic_file import write_atomic
 from ...errors import EvioError
-from ...firewall.forwarding import accept_forwarding
 from .agent_files import AgentFiles, fingerprint
 from .device import USERSPACE
-from .firewall import overlay_rules_of
+from .firewall import FirewallWatch, overlay_rules_of
 from .interface import ensure_link, remove_link
 from .lan_endpoints import lan_endpoints
 from .managed_device import ManagedDevice
@@ -63,6 +62,8 @@ class OverlayAgent:
         self._device = ManagedDevice(self._config.interface, self._selector, _DEVICE)
         self._probes = ProbeSocket(self._selector, _PROBE)
         self._rules = overlay_rules_of(self._config, self._routes)
+        self._firewall = FirewallWatch()
+        self._logged_blocked: tuple[object, ...] = ()
         self._applied_revision = -1
         self._logged_paths: dict[str, str | None] = {}
         self._next_rules_check = 0.0
@@ -116,6 +117,7 @@ class OverlayAgent:
             self._check_rules(now)
             self._check_device(now)
             self._check_link(now)
+            self._log_blocked()
             self._act(self._paths.tick(now), now)
             self._apply(now, always=True)
             self._publish(now)
@@ -176,10 +178,21 @@ class OverlayAgent:
             _log.info(
                 "%s: %s: %s, was %s", self._config.interface, difference.name, difference.wanted, difference.found
             )
-        for chain in accept_forwarding(self._config.interface):
-            self._warn(f"{chain} drops forwarded packets: pods and relayed nodes will not reach each other")
+        self._firewall.look(self._config, self._routes)
         self._paths.announce_lan(lan_endpoints(self._config))
         self._probes.ensure_open(self._config)
+
+    def _log_blocked(self) -> None:
+        """Log the chains of other firewalls that drop packets, once until they are others; publish them at once."""
+        blocked = self._firewall.blocked
+        if blocked == self._logged_blocked:
+            return
+        for chain in blocked:
+            _log.warning("%s", chain)
+        if not blocked:
+            _log.info("no firewall of this node drops packets of pods and of the overlay any more")
+        self._logged_blocked = blocked
+        self._next_state = 0.0
 
     def _receive(self) -> None:
         for source, datagram in self._probes.receive():
@@ -241,7 +254,10 @@ class OverlayAgent:
         )
         reached = sum(peer.path is not None for peer in peers)
         notify(f"STATUS={fault or f'reaches {reached} of {len(peers)} nodes'}")
-        state = OverlayState(self._config.node, self._config.interface, self._device.kind, time.time(), peers, fault)
+        blocked = [str(chain) for chain in self._firewall.blocked if chain.is_forwarding]
+        state = OverlayState(
+            self._config.node, self._config.interface, self._device.kind, time.time(), peers, fault, blocked
+        )
         try:
             write_atomic(self._files.state, render_state(state), mode=0o644)
         except OSError as error:

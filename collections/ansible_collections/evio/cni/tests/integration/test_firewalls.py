@@ -1,0 +1,275 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A node's own firewalls as people have them: pods pass, or the chain that drops is named. Real packets decide."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import pytest
+from ansible_collections.evio.cni.plugins.module_utils.firewall import forwarding
+from ansible_collections.evio.cni.plugins.module_utils.firewall.forwarding import Blocked, Need
+from ansible_collections.evio.cni.plugins.module_utils.firewall.verdict import Packet
+from ansible_collections.evio.cni.plugins.module_utils.kernel.netns import in_netns
+
+from .overlay_lab import Namespace, wait_until
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+BRIDGE, OVERLAY, UPLINK = "br-evio", "evio0", "eth0"
+POD, REMOTE_POD, INTERNET = "10.244.1.2", "10.244.2.2", "8.8.8.8"
+T = TypeVar("T")
+
+
+class Firewall:
+    """A node between a pod, another node's pod and the internet; each is a namespace."""
+
+    def __init__(self) -> None:
+        self.node = Namespace()
+        self.namespaces = [self.node]
+        self.node.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+        self.pod = self._neighbour(BRIDGE, "10.244.1.1", POD)
+        self.remote_pod = self._neighbour(OVERLAY, "10.244.2.1", REMOTE_POD)
+        self.internet = self._neighbour(UPLINK, "8.8.8.1", INTERNET)
+        self.node.run("ip", "route", "add", "default", "via", INTERNET)
+        for namespace in (self.pod, self.remote_pod, self.internet):
+            # Ends with its namespace.
+            subprocess.Popen(namespace.command("nc", "-l", "-k", "8080"), stdin=subprocess.DEVNULL)
+        wait_until(self._are_listening, 10, "all listen")
+
+    def close(self) -> None:
+        for namespace in self.namespaces:
+            namespace.close()
+
+    def rules(self, text: str) -> None:
+        """Run each line as a command of the node."""
+        for line in text.strip().splitlines():
+            self.node.run("sh", "-c", line.strip())
+
+    def passes(self) -> bool:
+        """Return whether new connections pass: from pod to pod in both directions, and from the pod to the internet."""
+        return all(
+            self.connects(source, address)
+            for source, address in ((self.pod, REMOTE_POD), (self.remote_pod, POD), (self.pod, INTERNET))
+        )
+
+    def inside(self, function: Callable[[], T]) -> T:
+        netns = os.open(f"/proc/{self.node.pid}/ns/net", os.O_RDONLY)
+        try:
+            return in_netns(netns, function)
+        finally:
+            os.close(netns)
+
+    def accept(self) -> list[Blocked]:
+        return self.inside(lambda: forwarding.accept(needs()))
+
+    def blocked(self) -> list[Blocked]:
+        return self.inside(lambda: forwarding.blocked(needs()))
+
+    def saved(self) -> str:
+        """Return all rules, without their counters."""
+        lines = self.node.run("nft", "--stateless", "list", "ruleset").stdout.splitlines()
+        for program in ("iptables-legacy-save", "ip6tables-legacy-save"):
+            lines += self.node.run(program).stdout.splitlines()
+        # Of iptables-legacy the rules alone: reading a table makes it.
+        kept = [line for line in lines if not line.startswith(("#", ":", "*", "COMMIT"))]
+        return "\n".join(line for line in kept if line.strip() and not line.startswith("# Warning"))
+
+    def connects(self, source: Namespace, address: str) -> bool:
+        return source.run("nc", "-z", "-w", "1", address, "8080", check=False).returncode == 0
+
+    def _are_listening(self) -> bool:
+        others = (self.pod, self.remote_pod, self.internet)
+        return all(":8080" in namespace.run("ss", "-Hltn").stdout for namespace in others)
+
+    def _neighbour(self, device: str, own: str, address: str) -> Namespace:
+        namespace = Namespace()
+        self.namespaces.append(namespace)
+        self.node.run(
+            *("ip", "link", "add", device, "type", "veth", "peer", "name", "eth0", "netns", str(namespace.pid))
+        )
+        for host, name, cidr in ((self.node, device, f"{own}/24"), (namespace, "eth0", f"{address}/24")):
+            host.run("ip", "address", "add", cidr, "dev", name)
+            host.run("ip", "link", "set", name, "up")
+        namespace.run("ip", "route", "add", "default", "via", own)
+        return namespace
+
+
+def needs() -> list[Need]:
+    packets = [Packet(POD, REMOTE_POD, BRIDGE, OVERLAY), Packet(REMOTE_POD, POD, OVERLAY, BRIDGE)]
+    return [
+        *forwarding.forwarding_needs(OVERLAY, packets),
+        *forwarding.forwarding_needs(BRIDGE, packets),
+        *forwarding.pod_needs(BRIDGE, ["10.244.1.1/24"]),
+    ]
+
+
+@pytest.fixture
+def firewall() -> Iterator[Firewall]:
+    firewall = Firewall()
+    try:
+        yield firewall
+    finally:
+        firewall.close()
+
+
+IPTABLES = {
+    "policy drop": "{0} -P FORWARD DROP",
+    "accept that ends in reject": """
+        {0} -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+        {0} -A FORWARD -j REJECT --reject-with icmp-host-prohibited""",
+    "reject behind a jump": """
+        {0} -N SITE
+        {0} -A SITE -p tcp --dport 22 -j ACCEPT
+        {0} -A SITE -m comment --comment "all else" -j DROP
+        {0} -A FORWARD -i lo -j ACCEPT
+        {0} -A FORWARD -j SITE""",
+    "drop of all tcp": "{0} -A FORWARD -p tcp -j DROP",
+    "drop of the pods' network": "{0} -A FORWARD -s 10.244.0.0/16 -j DROP",
+    "drop by interface": "{0} -A FORWARD -i evio+ -j DROP; {0} -A FORWARD -i br-+ -j DROP",
+    "ufw": """
+        {0} -N ufw-before-forward
+        {0} -N ufw-reject-forward
+        {0} -A ufw-before-forward -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+        {0} -A ufw-before-forward -p icmp -m icmp --icmp-type 8 -j ACCEPT
+        {0} -A ufw-reject-forward -j REJECT --reject-with icmp-port-unreachable
+        {0} -A FORWARD -j ufw-before-forward
+        {0} -A FORWARD -j ufw-reject-forward
+        {0} -P FORWARD DROP""",
+}
+
+
+@pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
+@pytest.mark.parametrize("rules", IPTABLES.values(), ids=IPTABLES.keys())
+def test_iptables_is_given_accepting_rules_and_gives_them_back(firewall: Firewall, program: str, rules: str) -> None:
+    assert firewall.passes()
+    firewall.rules(rules.format(program))
+    before = firewall.saved()
+    assert not firewall.passes()
+    assert firewall.inside(lambda: forwarding.lacks_rules(needs()))
+    assert firewall.accept() == []
+    assert firewall.passes()
+    after = firewall.saved()
+    assert firewall.accept() == []
+    assert firewall.saved() == after, "the second look changes nothing"
+    for interface in (BRIDGE, OVERLAY):
+        firewall.inside(lambda interface=interface: forwarding.withdraw(interface))  # type: ignore[misc]
+    assert firewall.saved() == before
+
+
+@pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
+def test_what_the_site_drops_before_its_last_rule_stays_dropped(firewall: Firewall, program: str) -> None:
+    firewall.rules(
+        f"""
+        {program} -A FORWARD -d {REMOTE_POD} -p icmp -j DROP
+        {program} -A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT
+        {program} -A FORWARD -j DROP"""
+    )
+    firewall.accept()
+    assert firewall.passes()
+    pings = [
+        firewall.pod.run("ping", "-c1", "-W1", address, check=False).returncode for address in (INTERNET, REMOTE_POD)
+    ]
+    assert pings == [0, 1]
+
+
+def test_drop_that_is_inserted_later_is_seen(firewall: Firewall) -> None:
+    firewall.rules("iptables-nft -P FORWARD DROP")
+    firewall.accept()
+    firewall.rules("iptables-nft -I FORWARD -j REJECT")
+    assert not firewall.passes()
+    assert firewall.accept() == []
+    assert firewall.passes()
+    rules = firewall.node.run("iptables-nft", "-S", "FORWARD").stdout
+    assert len(rules.splitlines()) == 6, rules
+
+
+NFT = {
+    "policy drop": "policy drop;",
+    "reject at the end": "policy accept; ct state established,related accept; tcp dport 22 accept; reject",
+    "a map of interfaces": 'policy drop; iifname vmap { "lo" : accept, "eth1" : accept }',
+    "a map with a prefix": 'policy accept; iifname vmap { "br-*" : drop, "eth0" : accept }',
+    "addresses": "policy accept; ip saddr { 10.244.0.0/16, 192.168.0.1-192.168.0.9 } meta l4proto tcp drop",
+    "a named set": "policy accept; ip saddr @pods drop",
+    "goto": "policy accept; goto last",
+}
+
+
+@pytest.mark.parametrize("rules", NFT.values(), ids=NFT.keys())
+@pytest.mark.parametrize("family", ["ip", "inet"])
+def test_chain_of_nft_is_named_with_its_remedy(firewall: Firewall, family: str, rules: str) -> None:
+    policy, _semicolon, chain = rules.partition("; ")
+    lines = "\n".join(chain.split("; "))
+    table = f"""
+    table {family} site {{
+        set pods {{ type ipv4_addr; flags interval; elements = {{ 10.244.0.0/16 }}; }}
+        chain last {{ counter drop; }}
+        chain ward {{ type filter hook forward priority 10; {policy.rstrip(";")};
+            {lines}
+        }}
+    }}
+    """
+    firewall.node.run("nft", "-f", "-", text=table)
+    before = firewall.saved()
+    assert not firewall.passes()
+    found = firewall.accept()
+    assert {blocked.chain for blocked in found} == {f"{family} site ward"}
+    assert firewall.saved() == before
+    for blocked in found:
+        command, _comma, _where = blocked.remedy.partition(", there")
+        firewall.rules(command)
+    assert firewall.blocked() == []
+    assert firewall.passes()
+
+
+PASSING = {
+    "accepts of the site": "ip saddr 10.244.0.0/16 accept; ip daddr 10.244.0.0/16 accept; drop",
+    "answers and pods": 'ct state established,related accept; iifname { "br-evio", "evio0" } accept; drop',
+    "drops of others": "ip saddr 10.0.0.0/16 drop; tcp dport 25 drop; ct state invalid drop; meta mark 7 drop",
+    "a rule that is not understood": "numgen inc mod 1 0 accept; drop",
+    "return": "jump aside; drop",
+}
+
+
+@pytest.mark.parametrize("rules", PASSING.values(), ids=PASSING.keys())
+def test_chain_that_lets_pods_pass_is_not_named(firewall: Firewall, rules: str) -> None:
+    lines = "\n".join(rules.split("; "))
+    firewall.node.run(
+        "nft",
+        "-f",
+        "-",
+        text=f"""
+        table inet site {{
+            chain aside {{ tcp dport 1 return; accept; }}
+            chain ward {{ type filter hook forward priority 10; policy accept;
+                {lines}
+            }}
+        }}""",
+    )
+    assert firewall.passes()
+    assert firewall.blocked() == []
+
+
+@pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
+def test_udp_port_of_a_relay_is_opened(firewall: Firewall, program: str) -> None:
+    firewall.rules(
+        f"""
+        {program} -A INPUT -i lo -j ACCEPT
+        {program} -A INPUT -p tcp --dport 22 -j ACCEPT
+        {program} -A INPUT -j REJECT"""
+    )
+    before = firewall.saved()
+    need = forwarding.input_need(Packet(INTERNET, None, UPLINK, None, "udp", None, 51820))
+    [blocked] = firewall.inside(lambda: forwarding.blocked([need]))
+    assert "drops the overlay's packets to this node" in str(blocked)
+    assert firewall.inside(lambda: forwarding.accept([need])) == []
+    assert "51820" in firewall.node.run(program, "-S", "INPUT").stdout.splitlines()[3]
+    firewall.inside(lambda: forwarding.withdraw(OVERLAY, 51820))
+    assert firewall.saved() == before
+
+
+def test_without_any_firewall_nothing_is_made(firewall: Firewall) -> None:
+    assert firewall.accept() == []
+    assert firewall.saved() == ""
