@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import os
+import pickle
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -14,7 +17,7 @@ from ansible_collections.evio.cni.plugins.module_utils.firewall.forwarding impor
 from ansible_collections.evio.cni.plugins.module_utils.firewall.verdict import Packet
 from ansible_collections.evio.cni.plugins.module_utils.kernel.netns import in_netns
 
-from .overlay_lab import Namespace, wait_until
+from .overlay_lab import COLLECTIONS, Namespace, wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -67,6 +70,22 @@ class Firewall:
 
     def blocked(self) -> list[Blocked]:
         return self.inside(lambda: forwarding.blocked(needs()))
+
+    def as_a_process(self, function: str, *arguments: object) -> str:
+        """Call a function of forwarding in the node's network and mount namespace; return its result as text."""
+        code = (
+            "import pickle, sys; from ansible_collections.evio.cni.plugins.module_utils.firewall import forwarding\n"
+            "name, arguments = pickle.load(sys.stdin.buffer); print(getattr(forwarding, name)(*arguments))"
+        )
+        done = subprocess.run(
+            self.node.command(sys.executable, "-c", code),
+            input=pickle.dumps((function, arguments)),
+            env={**os.environ, "PYTHONPATH": str(COLLECTIONS)},
+            capture_output=True,
+            timeout=60,
+            check=True,
+        )
+        return done.stdout.decode().strip()
 
     def saved(self) -> str:
         """Return all rules, without their counters."""
@@ -273,3 +292,83 @@ def test_udp_port_of_a_relay_is_opened(firewall: Firewall, program: str) -> None
 def test_without_any_firewall_nothing_is_made(firewall: Firewall) -> None:
     assert firewall.accept() == []
     assert firewall.saved() == ""
+
+
+BUS = """
+<busconfig>
+  <type>system</type>
+  <listen>unix:path=/run/bus</listen>
+  <policy context="default">
+    <allow user="*"/> <allow own="*"/> <allow send_destination="*"/> <allow receive_sender="*"/>
+  </policy>
+</busconfig>
+"""
+"""A D-Bus that starts no other program."""
+
+
+def start(firewall: Firewall, *command: str) -> subprocess.Popen[bytes]:
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(firewall.node.command(*command), stdin=quiet, stdout=quiet, stderr=quiet)
+
+
+@pytest.fixture
+def firewalld(firewall: Firewall) -> Iterator[Firewall]:
+    """The real firewalld on the node, with the configuration of its package and a D-Bus of its own."""
+    if shutil.which("firewalld", path="/usr/sbin") is None:
+        pytest.skip("needs firewalld")
+    for directory in ("/run", "/var/log"):
+        firewall.node.run("mount", "-t", "tmpfs", "tmpfs", directory)
+    copy = "cp -a /etc/firewalld /run/copy && mount -t tmpfs tmpfs /etc/firewalld && cp -a /run/copy/. /etc/firewalld"
+    firewall.node.run("sh", "-c", copy)
+    firewall.node.run("tee", "/run/bus.conf", text=BUS)
+    bus = start(firewall, "dbus-daemon", "--config-file=/run/bus.conf", "--nofork", "--nopidfile")
+    wait_until(lambda: firewall.node.run("test", "-S", "/run/bus", check=False).returncode == 0, 10, "D-Bus")
+    firewall.node.run("sh", "-c", "mkdir /run/dbus && ln -s /run/bus /run/dbus/system_bus_socket")
+    daemon = start(firewall, "firewalld", "--nofork", "--nopid")
+    try:
+        wait_until(lambda: firewall.node.run("firewall-cmd", "--state", check=False).returncode == 0, 30, "firewalld")
+        yield firewall
+    finally:
+        for process in (daemon, bus):
+            process.kill()
+            process.wait(10)
+
+
+def test_firewalld_takes_the_interfaces_into_its_trusted_zone(firewalld: Firewall) -> None:
+    assert not firewalld.passes()
+    assert {blocked.chain for blocked in firewalld.blocked()} == {"inet firewalld filter_FORWARD"}
+    # By the program as the agent runs it: firewall-cmd looks for D-Bus in the node's own /run.
+    port = forwarding.input_need(Packet(INTERNET, None, UPLINK, None, "udp", None, 51820))
+    assert firewalld.as_a_process("accept", [*needs(), port]) == "[]"
+    assert firewalld.as_a_process("lacks_rules", [*needs(), port]) == "False"
+    assert firewalld.passes()
+    zone = firewalld.node.run("firewall-cmd", "--zone=trusted", "--list-interfaces").stdout.split()
+    assert sorted(zone) == [BRIDGE, OVERLAY]
+    firewalld.node.run("firewall-cmd", "--reload")
+    assert firewalld.passes()
+    assert firewalld.inside(lambda: forwarding.blocked([port])) == []
+    for interface in (BRIDGE, OVERLAY):
+        firewalld.as_a_process("withdraw", interface, 51820)
+    firewalld.node.run("firewall-cmd", "--reload")
+    assert not firewalld.passes()
+    assert firewalld.node.run("firewall-cmd", "--list-rich-rules").stdout.strip() == ""
+    assert firewalld.node.run("firewall-cmd", "--zone=trusted", "--list-interfaces").stdout.strip() == ""
+
+
+def test_real_ufw_lets_pods_pass(firewall: Firewall) -> None:
+    if shutil.which("ufw", path="/usr/sbin") is None:
+        pytest.skip("needs ufw")
+    for directory in ("/etc/ufw", "/etc/default"):
+        copy = f"cp -a {directory} /mnt/copy && mount -t tmpfs tmpfs {directory} && cp -a /mnt/copy/. {directory}"
+        firewall.node.run("sh", "-c", f"mount -t tmpfs tmpfs /mnt && {copy}")
+    firewall.node.run("mount", "-t", "tmpfs", "tmpfs", "/run")
+    firewall.node.run("sed", "-i", "s/^IPV6=yes/IPV6=no/", "/etc/default/ufw")
+    assert firewall.passes()
+    firewall.node.run("ufw", "--force", "enable")
+    assert not firewall.passes()
+    assert firewall.accept() == []
+    assert firewall.passes()
+    # ufw writes its chains anew, and leaves the rest of FORWARD.
+    firewall.node.run("ufw", "reload")
+    assert firewall.accept() == []
+    assert firewall.passes()

@@ -283,6 +283,8 @@ def test_relay_whose_firewall_drops_forwarded_packets_still_relays(lab: OverlayL
     relay.namespace.run("nft", "add chain inet site ward { type filter hook forward priority 10; policy drop; }")
     warning = "inet site ward drops forwarded packets"
     wait_until(lambda: warning in relay.log.read_text(), 15, "the site's firewall is named", lab)
+    # And STATUS says so, from the state file.
+    wait_until(lambda: any(warning in chain for chain in relay.state()["blocked"]), 2, "it is in the state", lab)
 
 
 def test_wireguard_of_the_kernel_is_preferred(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,11 @@ def is_chain(chain: BaseChain) -> bool:
     return chain.table == _TABLE and not chain.is_legacy
 
 
+def is_running() -> bool:
+    """Return whether firewalld answers."""
+    return _run(["--state"])
+
+
 def accept(interface: str | None, port: int | None) -> bool:
     """Let firewalld accept packets of the interface, or to the UDP port; return whether it has done so."""
     return all(_run(arguments) for arguments in _commands("add", interface, port))
@@ -32,7 +37,7 @@ def accept(interface: str | None, port: int | None) -> bool:
 
 def withdraw(interface: str, port: int | None) -> None:
     """Take back what ``accept`` has done, where firewalld runs."""
-    if _run(["--state"]):
+    if is_running():
         for arguments in [*_commands("remove", interface, None), *(_commands("remove", None, port) if port else [])]:
             _run(arguments)
 

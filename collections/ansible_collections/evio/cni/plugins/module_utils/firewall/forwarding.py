@@ -147,7 +147,7 @@ def accept(needs: Iterable[Need]) -> list[Blocked]:
         with contextlib.suppress(nft.NftError, iptables_legacy.IptablesError):
             if _is_insertable(chain):
                 is_changed |= _insert(chain, need)
-            elif fate.is_certain and firewalld.is_chain(chain):
+            elif _is_for_firewalld(chain, need, fate):
                 is_changed |= firewalld.accept(need.interface, need.port)
     return _certain(_drops(needs) if is_changed else drops)
 
@@ -158,8 +158,11 @@ def blocked(needs: Iterable[Need]) -> list[Blocked]:
 
 
 def lacks_rules(needs: Iterable[Need]) -> bool:
-    """Return whether ``accept`` would insert a rule."""
-    return any(_is_insertable(chain) for chain, _need, _fate in _drops(list(needs)))
+    """Return whether ``accept`` would insert a rule, or change firewalld's configuration."""
+    return any(
+        _is_insertable(chain) or (_is_for_firewalld(chain, need, fate) and firewalld.is_running())
+        for chain, need, fate in _drops(list(needs))
+    )
 
 
 def withdraw(interface: str, port: int | None = None) -> None:
@@ -224,6 +227,10 @@ def _chains(hook: str) -> list[BaseChain]:
 def _is_insertable(chain: BaseChain) -> bool:
     """Return whether we put rules into the chain: it is iptables' own, in one of its two variants."""
     return chain.family in _FAMILIES and (chain.table, chain.name) in (("filter", "FORWARD"), ("filter", "INPUT"))
+
+
+def _is_for_firewalld(chain: BaseChain, need: Need, fate: Fate) -> bool:
+    return fate.is_certain and need.is_vital and firewalld.is_chain(chain)
 
 
 def _insert(known: BaseChain, need: Need) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ..cni.netconf import NetConf
 from ..cni.spec import Call
 from ..errors import EvioError
+from ..firewall.forwarding import blocked, pod_needs
 from ..ipam.host_local import HOST_LOCAL, Reservations
 from ..ovs.jsonrpc import OvsdbClient
 from ..ovs.ports import Port, has_daemon, is_plugged, ports_of
@@ -67,12 +68,19 @@ def network_status(conf: NetConf) -> NetworkStatus:
                 ports = {port.name: port for port in ports_of(ovsdb, conf.bridge)}
     except EvioError as error:
         verdict = verdict or str(error)
+    verdict = verdict or _firewall_verdict(conf)
     pods = tuple(
         PodStatus(entry.attachment.container_id, entry.attachment.ifname, entry.ips, _state(entry, ports))
         for entry in journal_entries(Journal(conf.state_dir), conf.name)
     )
     reserved = Reservations(conf).count() if conf.ipam_type == HOST_LOCAL else 0
     return NetworkStatus(conf.name, conf.bridge, tuple(conf.gateways), conf.epoch, verdict, reserved, pods)
+
+
+def _firewall_verdict(conf: NetConf) -> str | None:
+    for chain in blocked(pod_needs(conf.bridge, conf.gateways)):
+        return f"a firewall of this node cuts pods off: {chain}"
+    return None
 
 
 def _state(entry: JournalEntry, ports: dict[str, Port] | None) -> str:
