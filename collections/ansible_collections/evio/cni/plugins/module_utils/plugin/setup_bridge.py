@@ -41,7 +41,7 @@ def repaired_bridge(conf: NetConf, host: Netlink) -> Link:
     repair_bridge(conf)
     link = host.link(conf.bridge)
     if link is None:
-        raise CniError(FAILED, f"the bridge {conf.bridge} has gone again; is another program at work on it?")
+        raise CniError(FAILED, f"the bridge {conf.bridge} was made and is gone again; does another program delete it?")
     return link
 
 
