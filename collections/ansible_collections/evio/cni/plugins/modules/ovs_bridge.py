@@ -164,7 +164,7 @@ class OvsBridge:
         if not self.check_mode:
             differences = ensure_bridge(spec, **access)
             for chain in blocking_chains(spec):
-                self.module.warn(f"a firewall of this node cuts pods off: {chain}")
+                self.module.warn(f"a firewall of this node: {chain}")
             return differences
         try:
             return compare_bridge(spec, **access)

@@ -146,8 +146,6 @@ IPTABLES = {
         {0} -A FORWARD -i lo -j ACCEPT
         {0} -A FORWARD -j SITE""",
     "drop of all tcp": "{0} -A FORWARD -p tcp -j DROP",
-    "drop of the pods' network": "{0} -A FORWARD -s 10.244.0.0/16 -j DROP",
-    "drop by interface": "{0} -A FORWARD -i evio+ -j DROP; {0} -A FORWARD -i br-+ -j DROP",
     "ufw": """
         {0} -N ufw-before-forward
         {0} -N ufw-reject-forward
@@ -179,6 +177,18 @@ def test_iptables_is_given_accepting_rules_and_gives_them_back(firewall: Firewal
 
 
 @pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
+@pytest.mark.parametrize("match", ["-s 10.244.0.0/16", "-i evio+", "-i br-+"])
+def test_rule_against_pods_cuts_none_off_from_other_pods(firewall: Firewall, program: str, match: str) -> None:
+    firewall.rules(f"{program} -A FORWARD {match} -j DROP")
+    to_internet = firewall.connects(firewall.pod, INTERNET)
+    assert not firewall.passes()
+    assert firewall.accept() == []
+    assert firewall.connects(firewall.pod, REMOTE_POD)
+    assert firewall.connects(firewall.remote_pod, POD)
+    assert firewall.connects(firewall.pod, INTERNET) == to_internet
+
+
+@pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
 def test_what_the_site_drops_before_its_last_rule_stays_dropped(firewall: Firewall, program: str) -> None:
     firewall.rules(
         f"""
@@ -192,6 +202,34 @@ def test_what_the_site_drops_before_its_last_rule_stays_dropped(firewall: Firewa
         firewall.pod.run("ping", "-c1", "-W1", address, check=False).returncode for address in (INTERNET, REMOTE_POD)
     ]
     assert pings == [0, 1]
+
+
+@pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
+def test_pods_that_the_site_keeps_from_the_internet_stay_so(firewall: Firewall, program: str) -> None:
+    firewall.rules(f"{program} -A FORWARD -i {BRIDGE} -o {UPLINK} -j DROP")
+    before = firewall.saved()
+    assert firewall.accept() == []
+    assert firewall.saved() == before
+    assert not firewall.connects(firewall.pod, INTERNET)
+    assert firewall.connects(firewall.pod, REMOTE_POD)
+
+
+def test_default_of_the_site_that_drops_what_pods_send_out_is_named(firewall: Firewall) -> None:
+    firewall.node.run(
+        "nft",
+        "-f",
+        "-",
+        text="""
+        table inet site {
+            chain ward { type filter hook forward priority 0; policy drop;
+                ct state established,related accept
+                ip saddr 10.244.0.0/16 ip daddr 10.244.0.0/16 accept
+            }
+        }""",
+    )
+    [blocked] = firewall.accept()
+    assert (blocked.chain, blocked.reach) == ("inet site ward", forwarding.INTERNET)
+    assert firewall.connects(firewall.pod, REMOTE_POD)
 
 
 def test_drop_that_is_inserted_later_is_seen(firewall: Firewall) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..cidr import ip_version
 from ..kernel import iptables_legacy, nft
@@ -23,6 +23,17 @@ _IN, _OUT = "iifname", "oifname"
 
 _FORWARD, _INPUT = "forward", "input"
 
+CLUSTER, INTERNET, HOST_PORT, AGENTS = "cluster", "internet", "host port", "agents"
+"""What a packet is for: from pod or node to another, from a pod to the internet, from outside to a pod, from another
+node's agent or WireGuard to this node's."""
+
+_DROPS = {
+    CLUSTER: "forwarded packets, so pods do not reach each other",
+    INTERNET: "what pods send to the internet",
+    AGENTS: "the overlay's packets to this node",
+}
+"""By what the packet is for, what a chain drops. HOST_PORT is not named: many a site lets the answers in alone."""
+
 _PREFIX = "evio.cni"
 """Begins the comments of our rules."""
 
@@ -30,6 +41,9 @@ _FAMILIES = ("ip", "ip6")
 
 _INTERNET = {4: "8.8.8.8", 6: "2001:4860:4860::8888"}
 """By IP version, an address of the internet for packets that are only thought of."""
+
+_STRANGER = {4: "172.31.255.254", 6: "fd31:255:254::1"}
+"""By IP version, an address that is no pod's."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +57,10 @@ class Need:
     """The interface that the rule names; None for every interface."""
     port: int | None = None
     """The rule's UDP port."""
-    is_vital: bool = True
-    """Whether pods or the overlay are cut off without it, so that a chain that drops the packet is named."""
+    reach: str = CLUSTER
+    """What the packet is for: CLUSTER, INTERNET, HOST_PORT, or AGENTS."""
+    stranger: Packet | None = None
+    """The same packet of something that is no pod. A chain that accepts this one drops pods on purpose."""
 
     @property
     def hook(self) -> str:
@@ -75,18 +91,13 @@ class Blocked:
 
     chain: str
     """Its family, table and name."""
-    hook: str
+    reach: str
+    """What the packets are for."""
     remedy: str
-    """Commands that make it accept them."""
-
-    @property
-    def is_forwarding(self) -> bool:
-        """Whether it drops what pods and other nodes send, and not only what other nodes' agents send to this node."""
-        return self.hook == _FORWARD
+    """The command that makes the chain accept them."""
 
     def __str__(self) -> str:
-        what = "forwarded packets" if self.is_forwarding else "the overlay's packets to this node"
-        return f"{self.chain} drops {what}; remedy: {self.remedy}"
+        return f"{self.chain} drops {_DROPS[self.reach]}; remedy: {self.remedy}"
 
 
 def forwarding_needs(interface: str, packets: Iterable[Packet]) -> list[Need]:
@@ -109,18 +120,18 @@ def pod_needs(bridge: str, addresses: Iterable[str]) -> list[Need]:
     for address in addresses:
         pod = address.partition("/")[0]
         version = ip_version(pod)
-        link, internet = uplink(version), _INTERNET[version]
+        link, internet, stranger = uplink(version), _INTERNET[version], _STRANGER[version]
+        out, back = Packet(pod, internet, bridge, link), Packet(internet, pod, link, bridge)
         needs[version] = [
-            Need(Packet(pod, internet, incoming=bridge, outgoing=link), _IN, bridge),
-            # Many a firewall lets the answers in alone. Then hostPorts do not work, but pods do.
-            Need(Packet(internet, pod, incoming=link, outgoing=bridge), _OUT, bridge, is_vital=False),
+            Need(out, _IN, bridge, reach=INTERNET, stranger=replace(out, source=stranger, incoming="")),
+            Need(back, _OUT, bridge, reach=HOST_PORT, stranger=replace(back, destination=stranger, outgoing="")),
         ]
     return [need for those in needs.values() for need in those]
 
 
 def input_need(packet: Packet, interface: str | None = None) -> Need:
     """Return what a UDP packet to this node needs: a rule for its port, by one interface or by every interface."""
-    return Need(packet, _INPUT, interface, packet.destination_port)
+    return Need(packet, _INPUT, interface, packet.destination_port, AGENTS)
 
 
 def uplink(version: int = 4) -> str | None:
@@ -189,15 +200,19 @@ def _drops(needs: list[Need]) -> Iterator[tuple[BaseChain, Need, Fate]]:
             for need in needs:
                 if need.hook == hook and chain.sees(need.packet):
                     fate = fate_of(need.packet, chain)
-                    if fate.is_dropped:
+                    if fate.is_dropped and not _is_on_purpose(need, chain):
                         yield chain, need, fate
+
+
+def _is_on_purpose(need: Need, chain: BaseChain) -> bool:
+    return need.stranger is not None and not fate_of(need.stranger, chain).is_dropped
 
 
 def _certain(drops: Iterable[tuple[BaseChain, Need, Fate]]) -> list[Blocked]:
     found = [
-        Blocked(str(chain), need.hook, _remedy(chain, need))
+        Blocked(str(chain), need.reach, _remedy(chain, need))
         for chain, need, fate in drops
-        if fate.is_certain and need.is_vital
+        if fate.is_certain and need.reach in _DROPS
     ]
     return list(dict.fromkeys(found))
 
@@ -230,7 +245,7 @@ def _is_insertable(chain: BaseChain) -> bool:
 
 
 def _is_for_firewalld(chain: BaseChain, need: Need, fate: Fate) -> bool:
-    return fate.is_certain and need.is_vital and firewalld.is_chain(chain)
+    return fate.is_certain and need.reach in _DROPS and firewalld.is_chain(chain)
 
 
 def _insert(known: BaseChain, need: Need) -> bool:

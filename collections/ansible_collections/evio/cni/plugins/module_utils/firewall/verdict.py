@@ -99,7 +99,11 @@ class Fate:
 def fate_of(packet: Packet, chain: BaseChain) -> Fate:
     """Return what the chain does with the packet."""
     walk = _Walk(packet, chain.others)
-    verdict, rule = walk.chain(chain.rules, 0)
+    try:
+        verdict, rule = walk.chain(chain.rules, 0)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        # A rule of a shape that is not known here, as a later nftables may print it.
+        return Fate(is_dropped=False, is_certain=False)
     if walk.is_exhausted:
         return Fate(is_dropped=False, is_certain=False)
     is_dropped = (verdict or chain.policy) == DROP

@@ -7,11 +7,14 @@ Why one pod is not reachable: explain.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_network
 
+from ..cidr import ip_version
 from ..cni.netconf import NetConf
 from ..cni.spec import Call
 from ..errors import EvioError
-from ..firewall.forwarding import blocked, pod_needs
+from ..firewall.forwarding import blocked, forwarding_needs
+from ..firewall.verdict import Packet
 from ..ipam.host_local import HOST_LOCAL, Reservations
 from ..ovs.jsonrpc import OvsdbClient
 from ..ovs.ports import Port, has_daemon, is_plugged, ports_of
@@ -78,7 +81,14 @@ def network_status(conf: NetConf) -> NetworkStatus:
 
 
 def _firewall_verdict(conf: NetConf) -> str | None:
-    for chain in blocked(pod_needs(conf.bridge, conf.gateways)):
+    """Return which firewall drops what pods send to other nodes, whose addresses are in clusterCIDRs."""
+    packets = [
+        Packet(gateway.partition("/")[0], str(ip_network(cidr, strict=False)[-1]), conf.bridge)
+        for gateway in conf.gateways
+        for cidr in conf.cluster_cidrs
+        if ip_version(gateway) == ip_version(cidr)
+    ]
+    for chain in blocked(forwarding_needs(conf.bridge, packets)):
         return f"a firewall of this node cuts pods off: {chain}"
     return None
 

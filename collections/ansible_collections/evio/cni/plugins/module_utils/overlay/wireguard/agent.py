@@ -16,6 +16,7 @@ import time
 
 from ...atomic_file import write_atomic
 from ...errors import EvioError
+from ...firewall.forwarding import CLUSTER
 from .agent_files import AgentFiles, fingerprint
 from .device import USERSPACE
 from .firewall import FirewallWatch, overlay_rules_of
@@ -62,6 +63,7 @@ class OverlayAgent:
         self._device = ManagedDevice(self._config.interface, self._selector, _DEVICE)
         self._probes = ProbeSocket(self._selector, _PROBE)
         self._rules = overlay_rules_of(self._config, self._routes)
+        self._rules_fault = ""
         self._firewall = FirewallWatch()
         self._logged_blocked: tuple[object, ...] = ()
         self._applied_revision = -1
@@ -154,9 +156,14 @@ class OverlayAgent:
         try:
             if self._rules.ensure():
                 _log.info("installed the nftables rules of %s", self._config.interface)
+            self._rules_fault = ""
         except EvioError as error:
             self._next_rules_check = now + LINK_CHECK
-            self._warn(f"pods are not kept from the probe addresses, nor other nodes from this node's LAN: {error}")
+            if str(error) != self._rules_fault:
+                self._rules_fault = str(error)
+                _log.warning(
+                    "pods are not kept from the probe addresses, nor other nodes from this node's LAN: %s", error
+                )
 
     def _check_device(self, now: float) -> None:
         """Take over the device that exists, or create it; then tell path selection where the device sees the peers."""
@@ -254,7 +261,7 @@ class OverlayAgent:
         )
         reached = sum(peer.path is not None for peer in peers)
         notify(f"STATUS={fault or f'reaches {reached} of {len(peers)} nodes'}")
-        blocked = [str(chain) for chain in self._firewall.blocked if chain.is_forwarding]
+        blocked = [str(chain) for chain in self._firewall.blocked if chain.reach == CLUSTER]
         state = OverlayState(
             self._config.node, self._config.interface, self._device.kind, time.time(), peers, fault, blocked
         )

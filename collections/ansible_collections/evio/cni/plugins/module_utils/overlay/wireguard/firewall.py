@@ -36,7 +36,7 @@ class FirewallWatch:
     def _look(self, config: OverlayConfig, routes: PodRoutes) -> None:
         try:
             self.blocked = tuple(forwarding.accept(firewall_needs(config, routes, pod_bridge(config, routes))))
-        except (EvioError, OSError, LookupError, TypeError, ValueError):
+        except (EvioError, OSError, ValueError):
             # A ruleset that cannot be read says nothing about packets.
             self.blocked = ()
 
