@@ -61,8 +61,8 @@ options:
         type: str
       endpoint:
         description: >-
-          Address, or address and port, at which every node can reach this node. A node with an endpoint relays for the
-          other nodes.
+          Address or DNS name, with or without a port, at which every node can reach this node. A node with an endpoint
+          relays for the other nodes.
         type: str
   keep_nodes:
     description: Members that were not reachable in this run. Their entries in the files stay as they are.
@@ -157,7 +157,7 @@ from ..module_utils.firewall.overlay_rules import remove_overlay_rules
 from ..module_utils.kernel.nft import NftError
 from ..module_utils.managed_file import FileChange, ManagedFile, result_of
 from ..module_utils.module_runner import Module, run_module
-from ..module_utils.overlay.endpoint import LISTEN_PORT, OverlayError, parse_endpoint
+from ..module_utils.overlay.endpoint import LISTEN_PORT, OverlayError, parse_public_endpoint
 from ..module_utils.overlay.wireguard.config import (
     INTERFACE,
     OverlayConfig,
@@ -266,7 +266,7 @@ class WireguardOverlay:
                     f"members: {node['name']} has no public key; run evio.cni.wireguard_key on that node first"
                 )
             key = PENDING_KEY
-        endpoint = parse_endpoint(node["endpoint"], self.params["listen_port"]) if node["endpoint"] else None
+        endpoint = parse_public_endpoint(node["endpoint"], self.params["listen_port"]) if node["endpoint"] else None
         return OverlayPeer(node["name"], key, node["address"], endpoint)
 
     def _wanted_pod_routes(self) -> PodRoutes:

@@ -7,7 +7,7 @@ flows of a port are the subject of ``flows``.
 
 from __future__ import annotations
 
-from .external_ids import REMOVED_PORT_ID, USERSPACE_TSO
+from .external_ids import OWNER, OWNER_ID, REMOVED_PORT_ID, USERSPACE_TSO
 from .jsonrpc import OWNED, OvsdbClient, OvsdbError, ovsdb_map, uuids
 
 TYPE_CHECKING = False
@@ -95,6 +95,11 @@ class Switch:
     def has_userspace_tso(self) -> bool:
         """Whether vswitchd's own datapath fills in missing checksums before a frame leaves the node."""
         return self.other_config.get(USERSPACE_TSO) == "true"
+
+    @property
+    def is_borrowed(self) -> bool:
+        """Whether the bridge exists and lacks our mark: it is somebody else's."""
+        return self.external_ids is not None and self.external_ids.get(OWNER_ID) != OWNER
 
     @property
     def removed_ports(self) -> dict[int, str]:

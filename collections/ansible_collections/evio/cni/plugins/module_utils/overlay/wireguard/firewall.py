@@ -13,7 +13,7 @@ from ...firewall.network_rules import NetworkRules
 from ...firewall.overlay_rules import OverlayNetworks, overlay_rules
 from ...firewall.verdict import Packet
 from ...kernel.iproute import open_iproute
-from .config import PROBE_PORT, OverlayConfig, PodRoutes, probe_address
+from .config import PROBE_PORT, OverlayConfig, PodRoutes, former_probe_address, probe_address
 
 _ELSEWHERE = "8.8.8.8"
 """Stands for a host of the internet in a packet that is only thought of."""
@@ -48,7 +48,7 @@ def overlay_rules_of(config: OverlayConfig, routes: PodRoutes) -> NetworkRules:
             interface=config.interface,
             networks=(config.host_cidr, *routes.pod_cidrs),
             own_subnets=tuple(routes.subnets.get(config.node, ())),
-            probe_addresses=(probe_address(config.address),),
+            probe_addresses=(probe_address(config.address), former_probe_address(config.address)),
             probe_port=PROBE_PORT,
         )
     )
