@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_network
 
+from ..cidr import ip_version
 from ..cni.netconf import NetConf
 from ..cni.spec import Call
 from ..errors import EvioError
+from ..firewall.forwarding import blocked, forwarding_needs
+from ..firewall.verdict import Packet
 from ..ipam.host_local import HOST_LOCAL, Reservations
 from ..kernel.rtnetlink import Netlink
 from ..ovs.jsonrpc import OvsdbClient
@@ -80,6 +84,7 @@ def network_status(conf: NetConf) -> NetworkStatus:
                 ports = {port.name: port for port in ports_of(ovsdb, conf.bridge)}
     except EvioError as error:
         verdict = verdict or str(error)
+    verdict = verdict or _firewall_verdict(conf)
     entries = journal_entries(Journal(conf.state_dir), conf.name)
     mtus = host_end_mtus(entries)
     pods = tuple(
@@ -120,6 +125,19 @@ def host_end_mtus(entries: Sequence[JournalEntry]) -> list[int | None]:
     with Netlink() as host:
         links = [host.link(entry.host_end) if entry.is_alive else None for entry in entries]
     return [link.mtu if link is not None else None for link in links]
+
+
+def _firewall_verdict(conf: NetConf) -> str | None:
+    """Return which firewall drops what pods send to other nodes, whose addresses are in clusterCIDRs."""
+    packets = [
+        Packet(gateway.partition("/")[0], str(ip_network(cidr, strict=False)[-1]), conf.bridge)
+        for gateway in conf.gateways
+        for cidr in conf.cluster_cidrs
+        if ip_version(gateway) == ip_version(cidr)
+    ]
+    for chain in blocked(forwarding_needs(conf.bridge, packets)):
+        return f"a firewall of this node cuts pods off: {chain}"
+    return None
 
 
 def _state(entry: JournalEntry, ports: dict[str, Port] | None) -> str:

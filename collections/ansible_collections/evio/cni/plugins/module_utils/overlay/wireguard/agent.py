@@ -20,7 +20,7 @@ from collections.abc import Callable, Hashable, Mapping
 from ...atomic_file import write_atomic
 from ...defaults import BRIDGE
 from ...errors import EvioError
-from ...firewall.forwarding import accept_forwarding
+from ...firewall.forwarding import CLUSTER
 from ...kernel.networks_in_use import networks_in_use
 from ..conflicts import find_conflict
 from ..endpoint import OverlayError
@@ -28,7 +28,7 @@ from ..name_lookup import NameLookups
 from .agent_files import AgentFiles, fingerprint
 from .config import PROBE_PORT, UDP_HEADERS, OverlayConfig, former_probe_address, overlay_networks
 from .device import USERSPACE
-from .firewall import overlay_rules_of
+from .firewall import FirewallWatch, overlay_rules_of
 from .interface import ensure_link, has_address, remove_link
 from .lan_endpoints import lan_endpoints
 from .limits import LogLimit, MessageLimit
@@ -94,6 +94,8 @@ class OverlayAgent:
         # Only a node that a former version has set up has this address, and keeps it until all nodes have this version.
         self._keeps_former = has_address(self._config.interface, former_probe_address(self._config.address))
         self._rules = overlay_rules_of(self._config, self._routes)
+        self._firewall = FirewallWatch()
+        self._logged_blocked: tuple[object, ...] = ()
         self._names = NameLookups()
         self._names.watch(_endpoints(self._config))
         self._limit = MessageLimit()
@@ -175,6 +177,7 @@ class OverlayAgent:
                 self._step("networks", lambda: self._check_networks(time.monotonic()))
             self._step("names", lambda: self._check_names(now))
             self._step("peers", lambda: self._tick(now))
+        self._log_blocked()
         self._publish(now)
         notify("WATCHDOG=1")
 
@@ -255,18 +258,25 @@ class OverlayAgent:
             if difference.name == "up":
                 # wireguard-go opens its socket now, and fails if the port is used.
                 self._next_device_check = now
-        for chain in accept_forwarding(self._config.interface):
-            self._warn(
-                ("chain", chain),
-                "%s",
-                f"{chain} drops forwarded packets: pods and relayed nodes will not reach each other",
-            )
+        self._firewall.look(self._config, self._routes)
         self._paths.announce_lan(lan_endpoints(self._config, self._paths.relay_endpoints()))
         self._probes.ensure_open(self._config)
         if self._keeps_former:
             self._former_probes.ensure_open(self._config)
         self._paths.use_former_probe_addresses(self._keeps_former)
         self._next_link_check = now + LINK_CHECK
+
+    def _log_blocked(self) -> None:
+        """Log the chains of other firewalls that drop packets, once until they are others; publish them at once."""
+        blocked = self._firewall.blocked
+        if blocked == self._logged_blocked:
+            return
+        for chain in blocked:
+            _log.warning("%s", chain)
+        if not blocked:
+            _log.info("no firewall of this node drops packets of pods and of the overlay any more")
+        self._logged_blocked = blocked
+        self._next_state = 0.0
 
     def _check_networks(self, now: float) -> None:
         """Raise OverlayError if another interface of the host has a network inside the overlay's."""
@@ -385,7 +395,10 @@ class OverlayAgent:
         )
         reached = sum(peer.path is not None for peer in peers)
         notify(f"STATUS={fault or f'reaches {reached} of {len(peers)} nodes'}")
-        state = OverlayState(self._config.node, self._config.interface, self._device.kind, time.time(), peers, fault)
+        blocked = [str(chain) for chain in self._firewall.blocked if chain.reach == CLUSTER]
+        state = OverlayState(
+            self._config.node, self._config.interface, self._device.kind, time.time(), peers, fault, blocked
+        )
         try:
             write_atomic(self._files.state, render_state(state), mode=0o644)
         except OSError as error:
