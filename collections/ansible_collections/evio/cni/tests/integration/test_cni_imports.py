@@ -56,6 +56,7 @@ OF = {
     "ADD": {
         "evio_cni.cni.interfaces",
         "evio_cni.cni.result",
+        "evio_cni.cni.unsupported",
         "evio_cni.firewall",
         "evio_cni.firewall.network_rules",
         "evio_cni.kernel.boot",

@@ -19,6 +19,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+MOST_VLAN = 4094
+"""IEEE 802.1Q: 4095 is reserved."""
+
 
 def decode(text: bytes) -> dict[str, Any]:
     """Return the JSON object on standard input, unchecked. Raises CniError for anything else."""
@@ -52,6 +55,7 @@ class NetConf:
         "ip_masq",
         "ipam_type",
         "is_default_gateway",
+        "is_isolated",
         "mac",
         "mtu",
         "name",
@@ -60,6 +64,8 @@ class NetConf:
         "previous",
         "raw",
         "state_dir",
+        "trunks",
+        "vlan",
     )
 
     def __init__(self, raw: dict[str, Any]) -> None:
@@ -76,10 +82,11 @@ class NetConf:
             self.gateways = _gateways_of_ranges(raw)
         self.ip_masq = _flag(raw, "ipMasq" if "ipMasq" in raw else "isIPMasq", False)
         self.cluster_cidrs = _cidrs(raw, "clusterCIDRs")
-        self.datapath_type = _text(raw, "datapathType", defaults.DATAPATH_TYPE)
-        if self.datapath_type not in DATAPATH_TYPES:
+        # Empty where the configuration leaves it to the bridge.
+        self.datapath_type = _text(raw, "datapathType", "")
+        if self.datapath_type and self.datapath_type not in DATAPATH_TYPES:
             raise CniError(INVALID_CONFIG, f"datapathType: {self.datapath_type!r} is neither system nor netdev")
-        self.mtu = _mtu(raw, MOST_MTU[self.datapath_type])
+        self.mtu = _mtu(raw, MOST_MTU[self.datapath_type or defaults.DATAPATH_TYPE])
         self.ovsdb = _text(raw, "ovsdb", paths.OVSDB)
         if not self.ovsdb.startswith("unix:/"):
             raise CniError(
@@ -90,6 +97,9 @@ class NetConf:
         if not self.state_dir.startswith("/"):
             raise CniError(INVALID_CONFIG, f"stateDir: {self.state_dir!r} is not an absolute path")
         self.port_security = _flag(raw, "portSecurity", True)
+        self.vlan = _vlan(raw)
+        self.trunks = _trunks(raw)
+        self.is_isolated = _flag(raw, "portIsolation", False)
         self.epoch = _epoch(raw)
         self.dns = _object(raw, "dns")
         self.mac = _mac(raw)
@@ -172,6 +182,45 @@ def _mtu(raw: dict[str, Any], most: int) -> int | None:
     if not _is_integer(mtu) or (mtu != 0 and not least <= mtu <= most):
         raise CniError(INVALID_CONFIG, f"mtu: {mtu!r} is not between {least} and {most} bytes")
     return mtu or None
+
+
+def _vlan(raw: dict[str, Any]) -> int | None:
+    """Return the VLAN of the pods' ports; None without one, as 0 also says."""
+    vlan = raw.get("vlan")
+    if vlan is None or (_is_integer(vlan) and vlan == 0):
+        return None
+    return _vlan_id("vlan", vlan)
+
+
+def _trunks(raw: dict[str, Any]) -> tuple[int, ...]:
+    """Return the VLANs whose tagged frames the pods' ports carry, sorted; empty without ``vlanTrunk``.
+
+    Each item of the list has an ``id``, or a ``minID`` and a ``maxID``. ``trunk`` is ovs-cni's name of the key.
+    """
+    if raw.get("vlanTrunk") and raw.get("trunk"):
+        raise CniError(INVALID_CONFIG, "trunk: the configuration has vlanTrunk too; give one of them")
+    key = "vlanTrunk" if raw.get("vlanTrunk") else "trunk"
+    items = raw.get(key) or []
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise CniError(INVALID_CONFIG, f"{key}: {items!r} is not a list of objects")
+    found: set[int] = set()
+    for item in items:
+        vlan, first, last = item.get("id"), item.get("minID"), item.get("maxID")
+        if (first is None) != (last is None) or (vlan is None and first is None):
+            raise CniError(INVALID_CONFIG, f"{key}: {item!r} has neither an id nor a minID and a maxID")
+        if vlan is not None:
+            found.add(_vlan_id(key, vlan))
+        if first is not None:
+            found.update(range(_vlan_id(key, first), _vlan_id(key, last) + 1))
+            if first > last:
+                raise CniError(INVALID_CONFIG, f"{key}: minID {first} is greater than maxID {last}")
+    return tuple(sorted(found))
+
+
+def _vlan_id(key: str, value: Any) -> int:
+    if not _is_integer(value) or not 1 <= value <= MOST_VLAN:
+        raise CniError(INVALID_CONFIG, f"{key}: {value!r} is not the number of a VLAN, 1 to {MOST_VLAN}")
+    return int(value)
 
 
 def _epoch(raw: dict[str, Any]) -> int:

@@ -18,7 +18,7 @@ from ..ovs.bridge import ensure_bridge
 from ..ovs.external_ids import address_ids, external_ids
 from ..ovs.flows import PortSecurity, clear_port_security, delete_stale_flows, ensure_normal_flow
 from ..ovs.jsonrpc import OvsdbClient
-from ..ovs.ports import NewPort, Port, forget_removed_ports, ports_of, unplug
+from ..ovs.ports import NewPort, Port, forget_removed_ports, ports_of, resolve_datapath, segment_of, unplug
 from ..paths import DEFAULT_CNI_PATH
 from ..plugin.delete import delete_attachment
 from ..plugin.expected import Expected, expected_by_entry
@@ -100,6 +100,7 @@ def _remove_dead_attachments(conf: NetConf, repair: Repair) -> None:
 def _repair_switch(conf: NetConf, repair: Repair) -> None:
     repair.bridge += [difference.name for difference in ensure_bridge(bridge_of(conf), ovsdb=conf.ovsdb)]
     with OvsdbClient(conf.ovsdb) as ovsdb:
+        resolve_datapath(conf, ovsdb)
         if ensure_normal_flow(conf, ovsdb):
             repair.bridge.append("flow")
         _repair_pods(conf, ovsdb, repair)
@@ -160,7 +161,7 @@ class _PodRepair:
         expected, addresses = self._expected, self._expected.addresses
         unplug(self._ovsdb, self._name, port_security=self._conf.port_security)
         ids = external_ids(expected.attachment, expected.interfaces.pod.mac) | address_ids(addresses)
-        with NewPort(self._ovsdb, self._conf.bridge, self._name, ids) as port:
+        with NewPort(self._ovsdb, self._conf.bridge, self._name, ids, segment_of(self._conf)) as port:
             flowless = self._install_port_security(port.wait_ofport(), port.switch.removed_ports)
         if flowless:
             # At once: a port that has got its old number again would lose its flows with the next ADD.

@@ -12,6 +12,7 @@ import posix
 
 from ..cni.attachment import Attachment
 from ..cni.spec import FAILED, TRY_AGAIN, CniError
+from ..cni.unsupported import refuse_unsupported
 from ..errors import NothingBegunError
 from ..ipam.delegate import prepare_ipam
 from ..state.lock import AttachmentLock
@@ -32,6 +33,7 @@ def cmd_add(call: Call, conf: NetConf) -> dict[str, Any]:
 
     Raises EvioError. What could not be undone then stays in the journal, for the next DEL.
     """
+    refuse_unsupported(conf)
     attachment = Attachment(conf.name, call.container_id, call.ifname)
     lock = AttachmentLock(conf.state_dir, attachment)
     try:

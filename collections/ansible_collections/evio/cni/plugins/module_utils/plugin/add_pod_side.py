@@ -49,9 +49,7 @@ def setup_pod_side(
     """
     mac = interfaces.pod.mac
     with PodNetlink(netns) as pod:
-        # vswitchd's own datapath passes frames on as they are: without its TSO, the pod must fill in its checksums.
-        needs_checksums = conf.datapath_type == "netdev" and not port.switch.has_userspace_tso
-        index = _prepare_interface(pod, call.ifname, needs_checksums=needs_checksums)
+        index = _prepare_interface(pod, call.ifname, needs_checksums=port.switch.needs_checksums)
         ofport = port.wait_ofport()
         with PortSecurity(conf) as port_security:
             answer = _ipam_answer(ipam, attachment, call, conf)

@@ -22,7 +22,7 @@ from ..overlay.wireguard.state import overlay_fault, read_state
 from ..ovs.flows import has_port_security, lacks_normal_flow
 from ..ovs.jsonrpc import OvsdbClient, OvsdbError
 from ..ovs.openflow import OpenFlowError
-from ..ovs.ports import has_daemon, port_of, switch_of
+from ..ovs.ports import has_daemon, port_of, resolve_datapath, segment_of, switch_of
 from ..state.fence import read_fence
 from .setup_bridge import bridge_of, is_as_wanted
 
@@ -78,6 +78,8 @@ def findings(conf: NetConf, expected: Expected, *, thorough: bool = False) -> It
     ``thorough`` is for people: it adds links beside the attachment itself (journal, claim, tunnel) and compares every
     property of the bridge, for which the libraries ``ovs`` and ``pyroute2`` are imported. Raises NetlinkError.
     """
+    if not conf.datapath_type:
+        _read_datapath(conf)
     if thorough:
         yield from entry_findings(conf, expected)
     yield from reservation_findings(conf, expected)
@@ -90,6 +92,14 @@ def findings(conf: NetConf, expected: Expected, *, thorough: bool = False) -> It
     yield from _rules_findings(conf, expected)
     if thorough:
         yield from _tunnel_findings()
+
+
+def _read_datapath(conf: NetConf) -> None:
+    try:
+        with OvsdbClient(conf.ovsdb) as ovsdb:
+            resolve_datapath(conf, ovsdb)
+    except OvsdbError:
+        return  # The finding of the port says that the OVSDB does not answer.
 
 
 def entry_findings(conf: NetConf, expected: Expected) -> list[Finding]:
@@ -152,8 +162,8 @@ def port_findings(conf: NetConf, expected: Expected, port: Port | None) -> list[
     if port.ofport <= 0 or port.error:
         what = f"Open vSwitch cannot use the port {name}: {port.error or 'it has no OpenFlow number'}"
         return [Finding("port", what, _REPAIR, mend=PLUG_IN)]
-    if port.tag is not None:
-        return [Finding("port", f"{name} has been put into VLAN {port.tag}", _REPAIR, mend=PLUG_IN)]
+    if difference := port.segment.difference(segment_of(conf)):
+        return [Finding("port", f"{name} {difference}", _REPAIR, mend=PLUG_IN)]
     # The flows are counted, and every MAC has the same number of flows.
     mac = expected.interfaces.pod.mac or _ANY_MAC
     try:
@@ -236,7 +246,7 @@ def _checksum_faults(conf: NetConf, expected: Expected, netlink: PodNetlink) -> 
         return
     try:
         with OvsdbClient(conf.ovsdb) as ovsdb:
-            if switch_of(ovsdb, conf.bridge).has_userspace_tso:
+            if not switch_of(ovsdb, conf.bridge).needs_checksums:
                 return
     except OvsdbError:
         return  # The finding of the port says that the OVSDB does not answer.

@@ -15,6 +15,8 @@ from ..errors import EvioError
 from ..kernel.netns import has_interface
 from ..names import bridge_mac
 from ..ovs.external_ids import EPOCH_ID, OWNER, OWNER_ID
+from ..ovs.jsonrpc import OvsdbClient
+from ..ovs.ports import switch_of
 from ..paths import PYTHON_PACKAGES
 from ..state.journal import Journal, networks
 
@@ -62,6 +64,7 @@ def repair_bridge(conf: NetConf) -> None:
     # Rare; these imports take ten times as long as a whole ADD.
     from ..ovs.datapath import probe_datapath
 
+    # Before Open vSwitch is asked: without the module it would wait for the device until its time is over.
     if conf.datapath_type == "system" and probe_datapath() != "system":
         raise CniError(FAILED, NO_MODULE)
     # The launcher's option -S keeps them out of sys.path.
@@ -84,9 +87,20 @@ def bridge_of(conf: NetConf) -> BridgeSpec:
         conf.bridge,
         tuple(conf.gateways),
         mtu=conf.mtu,
-        datapath_type=conf.datapath_type,
+        datapath_type=conf.datapath_type or _found_datapath(conf),
         external_ids={OWNER_ID: OWNER, **epoch},
     )
+
+
+def _found_datapath(conf: NetConf) -> str:
+    """Return the datapath type of the bridge, or of a new one on this kernel. Raises OvsdbError."""
+    from ..ovs.datapath import probe_datapath
+
+    with OvsdbClient(conf.ovsdb) as ovsdb:
+        switch = switch_of(ovsdb, conf.bridge)
+    if switch.external_ids is None:
+        return probe_datapath()
+    return switch.datapath_type or "system"
 
 
 def _refuse_gateway_of_another_network(conf: NetConf) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from .. import paths
 from ..cni.spec import LIMITED_CONNECTIVITY, NOT_AVAILABLE, Call, CniError
+from ..cni.unsupported import refuse_unsupported
 from ..ipam.delegate import NO_ATTACHMENT, IpamCall, is_too_old
 from ..ipam.host_local import HOST_LOCAL, Reservations
 from ..kernel.netns import has_interface
@@ -27,6 +28,7 @@ def cmd_status(call: Call, conf: NetConf) -> None:
     """Serve STATUS. Raises FenceError or CniError NOT_AVAILABLE if an ADD would fail, and CniError LIMITED_CONNECTIVITY
     if pods would not reach other nodes.
     """
+    refuse_unsupported(conf)
     refuse_if_fenced(conf.state_dir)
     if not is_writable(conf.state_dir):
         raise CniError(NOT_AVAILABLE, f"stateDir: nothing can be written in {conf.state_dir}")
