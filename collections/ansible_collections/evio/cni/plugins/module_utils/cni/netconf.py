@@ -65,12 +65,14 @@ class NetConf:
         "raw",
         "state_dir",
         "trunks",
+        "unusable",
         "vlan",
     )
 
     def __init__(self, raw: dict[str, Any]) -> None:
         """Raises CniError, whose message begins with the key and the value that cannot be used."""
         self.raw = raw
+        self.unusable: tuple[str, ...] = ()
         self.cni_version = version_of(raw)
         self.name = _text(raw, "name", "")
         check_network_name(self.name)
@@ -106,18 +108,45 @@ class NetConf:
         self.previous = _previous(raw)
 
 
-def conf_for_removal(raw: dict[str, Any]) -> NetConf:
-    """Return the configuration with only the keys that DEL needs.
+def conf_for_removal(raw: dict[str, Any]) -> NetConf | None:
+    """Return the configuration with only the keys that DEL needs, or None without a valid name: no ADD accepted that.
 
-    A key that DEL does not need, and that somebody has made invalid since the ADD, must not keep a pod from being
-    removed.
+    A key that makes an ADD fail, or that somebody has made invalid since the ADD, must not keep a pod from being
+    removed. Keys that DEL needs and cannot use are named in ``unusable`` and have their defaults; then ``ipam_type``
+    may be empty.
     """
-    needed = ("cniVersion", "name", "ovsdb", "stateDir", "portSecurity", "ipam")
-    conf = NetConf({key: raw[key] for key in needed if key in raw})
+    needed = {key: raw[key] for key in _FOR_REMOVAL if key in raw}
+    try:
+        conf = NetConf(needed)
+        unusable: list[str] = []
+    except CniError:
+        unusable = [key for key in _FOR_REMOVAL[1:] if not _is_usable(raw, key)]
+        try:
+            conf = NetConf({"ipam": _NO_IPAM, **{key: needed[key] for key in needed if key not in unusable}})
+        except CniError:
+            return None
+        conf.unusable = tuple(unusable)
+    if "ipam" in unusable:
+        conf.ipam_type = ""
     # The IPAM plugin gets all keys, except invalid ones at which it would fail.
     objects = ("args", "runtimeConfig")
     conf.raw = {key: value for key, value in raw.items() if key not in objects or isinstance(value, dict)}
+    if "cniVersion" in unusable:
+        conf.raw["cniVersion"] = "1.0.0"
     return conf
+
+
+_FOR_REMOVAL = ("name", "cniVersion", "ovsdb", "stateDir", "portSecurity", "ipam")
+
+_NO_IPAM = {"type": "none"}
+
+
+def _is_usable(raw: dict[str, Any], key: str) -> bool:
+    try:
+        NetConf({"name": "any", "ipam": _NO_IPAM, key: raw.get(key)})
+    except CniError:
+        return False
+    return True
 
 
 def range_sets(raw: dict[str, Any]) -> list[Any]:

@@ -33,6 +33,10 @@ _S_IFREG, _S_IFMT = 0o100000, 0o170000
 """linux/stat.h"""
 
 
+class IpamRefusedError(CniError):
+    """The IPAM plugin has answered with an error: of an ADD, it has reserved nothing."""
+
+
 def find_plugin(name: str, path: str) -> str:
     """Return the first regular file of this name in ``path``, a list as in CNI_PATH. Raises CniError."""
     for directory in path.split(":"):
@@ -160,8 +164,8 @@ class IpamCall:
             if isinstance(answer, dict) and answer.get("msg"):
                 code = answer.get("code")
                 code = code if isinstance(code, int) and code > 0 else FAILED
-                raise CniError(code, f"{self._what}: {answer['msg']}", str(answer.get("details", "")))
-            raise CniError(FAILED, f"{self._what} ended with status {posix.waitstatus_to_exitcode(status)}")
+                raise IpamRefusedError(code, f"{self._what}: {answer['msg']}", str(answer.get("details", "")))
+            raise IpamRefusedError(FAILED, f"{self._what} ended with status {posix.waitstatus_to_exitcode(status)}")
         return answer if isinstance(answer, dict) else {}
 
     def result_or_error(self) -> CniError | None:

@@ -14,7 +14,7 @@ from ..cni.attachment import Attachment
 from ..cni.spec import FAILED, TRY_AGAIN, CniError
 from ..cni.unsupported import refuse_unsupported
 from ..errors import NothingBegunError
-from ..ipam.delegate import prepare_ipam
+from ..ipam.delegate import IpamRefusedError, prepare_ipam
 from ..state.lock import AttachmentLock
 
 TYPE_CHECKING = False
@@ -91,7 +91,13 @@ def _attach(call: Call, conf: NetConf, attachment: Attachment, netns: int, ipam:
             ipam.close()
         journal.add(attachment, noted)
     except BaseException as error:
-        _undo(call, conf, attachment, is_plugged=not isinstance(error, NothingBegunError))
+        _undo(
+            call,
+            conf,
+            attachment,
+            is_plugged=not isinstance(error, NothingBegunError),
+            is_reserved=not isinstance(error, IpamRefusedError),
+        )
         raise
     return result
 
@@ -116,9 +122,11 @@ def _free_host_end(call: Call, conf: NetConf, attachment: Attachment, journal: J
     return host_end
 
 
-def _undo(call: Call, conf: NetConf, attachment: Attachment, *, is_plugged: bool = True) -> EvioError | None:
+def _undo(
+    call: Call, conf: NetConf, attachment: Attachment, *, is_plugged: bool = True, is_reserved: bool = True
+) -> EvioError | None:
     """Remove what ADD has made; return what failed. The journal's entry stays then, for the next DEL."""
     # Only a failed ADD needs it.
     from .delete import detach
 
-    return detach(attachment, conf, call.path, call.netns, is_plugged=is_plugged)
+    return detach(attachment, conf, call.path, call.netns, is_plugged=is_plugged, is_reserved=is_reserved)
