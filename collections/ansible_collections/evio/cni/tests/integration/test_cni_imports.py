@@ -31,6 +31,7 @@ EVERY_CALL = {
     "evio_cni.cni.attachment",
     "evio_cni.cni.netconf",
     "evio_cni.cni.spec",
+    "evio_cni.deadline",
     "evio_cni.defaults",
     "evio_cni.errors",
     "evio_cni.fast_json",

@@ -42,6 +42,11 @@ class Reservations:
         self._gateways = conf.gateways
         self._directory = f"{conf.raw['ipam'].get('dataDir') or _DATA_DIR}/{conf.name}"
 
+    @property
+    def directory(self) -> str:
+        """The directory of the network's reservations; it may not exist yet."""
+        return self._directory
+
     def holders(self) -> dict[str, Attachment]:
         """Return the attachment that holds each address; ``eth0`` where the file does not name the interface."""
         found = {address: self.holder(address) for address in self.addresses()}

@@ -7,6 +7,9 @@ flows of a port are the subject of ``flows``.
 
 from __future__ import annotations
 
+from time import monotonic
+
+from ..deadline import seconds_left
 from .external_ids import REMOVED_PORT_ID, USERSPACE_TSO
 from .jsonrpc import OWNED, OvsdbClient, OvsdbError, ovsdb_map, uuids
 
@@ -186,9 +189,38 @@ def has_daemon(ovsdb: OvsdbClient) -> bool:
     vswitchd holds the lock ``ovs_vswitchd`` (RFC 7047 section 4.1.8).
     """
     answer = ovsdb.ask("lock", "ovs_vswitchd")
-    if answer["locked"]:
-        ovsdb.ask("unlock", "ovs_vswitchd")
-    return not answer["locked"]
+    is_free = isinstance(answer, dict) and answer.get("locked") is not False
+    # The lock, or the place in its queue, is given back: the next question would be an error.
+    ovsdb.ask("unlock", "ovs_vswitchd")
+    return not is_free
+
+
+def bridge_status(ovsdb: OvsdbClient, bridge: str) -> str | None:
+    """Return why vswitchd cannot use the bridge, "" if it can, and None without the bridge. Raises OvsdbError."""
+    where = [["name", "==", bridge]]
+    bridges, interfaces = ovsdb.transact(
+        {"op": "select", "table": "Bridge", "where": where, "columns": ["name"]},
+        {"op": "select", "table": "Interface", "where": where, "columns": ["ofport", "error"]},
+    )
+    if not bridges["rows"]:
+        return None
+    for row in interfaces["rows"]:
+        if isinstance(row["error"], str):
+            return row["error"]
+        if isinstance(row["ofport"], int) and row["ofport"] < 0:
+            return "its device cannot be opened"
+    return ""
+
+
+def is_vswitchd_stopped(ovsdb: str) -> bool:
+    """Return whether the vswitchd beside the server at ``unix:PATH`` is stopped, as by SIGSTOP (proc(5), state T)."""
+    try:
+        with open(f"{ovsdb.removeprefix('unix:').rpartition('/')[0]}/ovs-vswitchd.pid", "rb", 0) as file:
+            pid = int(file.read(32))
+        with open(f"/proc/{pid}/stat", "rb", 0) as file:
+            return file.read(4096).rpartition(b") ")[2][:1] in (b"T", b"t")
+    except (OSError, ValueError):
+        return False  # Without a file of its number, nothing can be said.
 
 
 class NewPort:
@@ -218,8 +250,12 @@ class NewPort:
             {"op": "insert", "table": "Port", "row": port, "uuid-name": "port"},
             {"op": "mutate", "table": "Bridge", "where": [["name", "==", bridge]], "mutations": mutations},
         )
-        where = [["name", "==", name]]
-        self._ofport = ovsdb.begin(
+        self._ofport = self._begin_wait()
+
+    def _begin_wait(self) -> int:
+        """Send the request that is answered once vswitchd has opened the port, or after 5 s."""
+        where = [["name", "==", self.name]]
+        return self._ovsdb.begin(
             {
                 "op": "wait",
                 "table": "Interface",
@@ -289,9 +325,16 @@ class NewPort:
         self._ovsdb.wait(self._update)
 
     def _read_ofport(self) -> int:
+        begun = monotonic()
         answer = self._ovsdb.wait(self._ofport, check=False)
-        if len(answer) < 2 or answer[0].get("error"):
-            raise OvsdbError(f"Open vSwitch has not taken up the port {self.name} within 5 s: is ovs-vswitchd running?")
+        while len(answer) < 2 or answer[0].get("error"):
+            # On a starved node a vswitchd that runs may take longer; the call's own end is the limit then.
+            if seconds_left(0) < _OFPORT_TIMEOUT_MS / 1000 or not has_daemon(self._ovsdb):
+                raise OvsdbError(
+                    f"Open vSwitch has not taken up the port {self.name} within {monotonic() - begun:.0f} s: "
+                    "is ovs-vswitchd running?"
+                )
+            answer = self._ovsdb.wait(self._begin_wait(), check=False)
         if not answer[1]["rows"]:
             raise OvsdbError(f"the bridge has gone while {self.name} was plugged in; is another program at work on it?")
         [row] = answer[1]["rows"]

@@ -13,6 +13,7 @@ import posix
 from ..cni.attachment import Attachment
 from ..cni.spec import FAILED, TRY_AGAIN, CniError
 from ..cni.unsupported import refuse_unsupported
+from ..deadline import ADD_SECONDS, LOCK_SECONDS, UNDO_SECONDS, begin_call
 from ..errors import NothingBegunError
 from ..ipam.delegate import IpamRefusedError, prepare_ipam
 from ..state.lock import AttachmentLock
@@ -34,8 +35,9 @@ def cmd_add(call: Call, conf: NetConf) -> dict[str, Any]:
     Raises EvioError. What could not be undone then stays in the journal, for the next DEL.
     """
     refuse_unsupported(conf)
+    begin_call(ADD_SECONDS)
     attachment = Attachment(conf.name, call.container_id, call.ifname)
-    lock = AttachmentLock(conf.state_dir, attachment)
+    lock = AttachmentLock(conf.state_dir, attachment, LOCK_SECONDS)
     try:
         # Before IPAM's process is started, so that the process inherits it.
         lock.open()
@@ -91,6 +93,7 @@ def _attach(call: Call, conf: NetConf, attachment: Attachment, netns: int, ipam:
             ipam.close()
         journal.add(attachment, noted)
     except BaseException as error:
+        begin_call(UNDO_SECONDS)
         _undo(
             call,
             conf,

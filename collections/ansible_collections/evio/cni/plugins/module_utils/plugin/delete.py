@@ -10,6 +10,7 @@ from _thread import allocate_lock, start_new_thread
 
 from ..cni.attachment import Attachment
 from ..cni.spec import CniError
+from ..deadline import DEL_SECONDS, begin_call
 from ..errors import EvioError
 from ..kernel.links import LinkSocket
 from ..kernel.netlink import NetlinkError
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
 def cmd_del(call: Call, conf: NetConf) -> None:
     """Serve DEL. Raises EvioError where something of the attachment is left; the next DEL removes it."""
     attachment = Attachment(conf.name, call.container_id, call.ifname)
-    delete_attachment(attachment, _as_attached(conf, attachment), call.path, call.netns)
+    conf = _as_attached(conf, attachment)
+    with AttachmentLock(conf.state_dir, attachment, is_required=False):
+        begin_call(DEL_SECONDS)
+        failure = detach(attachment, conf, call.path, call.netns)
+    if failure is not None:
+        raise failure
 
 
 def _as_attached(conf: NetConf, attachment: Attachment) -> NetConf:

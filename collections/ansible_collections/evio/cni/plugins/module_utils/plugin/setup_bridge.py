@@ -60,7 +60,7 @@ def is_as_wanted(conf: NetConf, host: Netlink, link: Link) -> bool:
 
 def repair_bridge(conf: NetConf) -> None:
     """Make the bridge, or change it to what the configuration wants. Raises CniError."""
-    _refuse_gateway_of_another_network(conf)
+    refuse_gateway_of_another_network(conf)
     # Rare; these imports take ten times as long as a whole ADD.
     from ..ovs.datapath import probe_datapath
 
@@ -103,7 +103,7 @@ def _found_datapath(conf: NetConf) -> str:
     return switch.datapath_type or "system"
 
 
-def _refuse_gateway_of_another_network(conf: NetConf) -> None:
+def refuse_gateway_of_another_network(conf: NetConf) -> None:
     """Raise CniError if live pods of another network have other gateways on this bridge.
 
     Networks may share a bridge; but the repair would take away gateways that the configuration does not have.
