@@ -65,3 +65,6 @@ XMPP_GROUPS_FILE = "/etc/prosody/evio-groups.txt"
 
 XMPP_DATA_DIR = "/var/lib/prosody"
 """Where Debian's prosody keeps the accounts."""
+
+CNI_RESULTS = "/var/lib/cni/results"
+"""Where libcni caches the results of whole chains of plugins for the runtime, one file for each attachment."""

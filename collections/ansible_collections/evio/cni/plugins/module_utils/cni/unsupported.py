@@ -29,7 +29,8 @@ _REFUSED = {
 """Why each is refused. A key that is false, 0, empty or null asks for nothing."""
 
 _RUNTIME_CONFIG = {
-    "bandwidth": "the capability belongs to the plugin bandwidth, after evio in the conflist",
+    "bandwidth": "vswitchd's datapath, netdev, enforces no limit; take the pod's annotations kubernetes.io/*-bandwidth "
+    "away, or use the kernel's datapath with the plugin bandwidth",
     "portMappings": "the capability belongs to the plugin portmap, after evio in the conflist",
     "deviceID": _REFUSED["deviceID"],
     "infinibandGUID": "pods get veth pairs",
@@ -71,7 +72,8 @@ def refuse_unsupported(conf: NetConf) -> None:
         if known != key:
             raise _refusal(key, value, f"the key is spelt {known}")
     for key, value in (raw.get("runtimeConfig") or {}).items():
-        if value and key in _RUNTIME_CONFIG:
+        asks = any(value.values()) if isinstance(value, dict) else value
+        if asks and key in _RUNTIME_CONFIG:
             raise _refusal(f"runtimeConfig.{key}", value, _RUNTIME_CONFIG[key])
     _refuse_contradictions(conf)
 

@@ -15,10 +15,19 @@ from ..firewall.network_rules import rules_of
 from ..kernel.boot import boot_id
 from ..kernel.rtnetlink import Netlink
 from ..ovs.bridge import ensure_bridge
-from ..ovs.external_ids import address_ids, external_ids
+from ..ovs.external_ids import MAC_ID, address_ids, external_ids
 from ..ovs.flows import PortSecurity, clear_port_security, delete_stale_flows, ensure_normal_flow
 from ..ovs.jsonrpc import OvsdbClient
-from ..ovs.ports import NewPort, Port, forget_removed_ports, ports_of, resolve_datapath, segment_of, unplug
+from ..ovs.ports import (
+    NewPort,
+    Port,
+    forget_removed_ports,
+    ports_of,
+    resolve_datapath,
+    segment_of,
+    set_external_ids,
+    unplug,
+)
 from ..paths import DEFAULT_CNI_PATH
 from ..plugin.delete import delete_attachment
 from ..plugin.expected import Expected, expected_by_entry
@@ -147,6 +156,7 @@ class _PodRepair:
                 repair.plugged.append(pod)
             elif finding.mend == INSTALL_PORT_SECURITY and self._port is not None:
                 self._install_port_security(self._port.ofport, {})
+                self._note_mac(self._port)
                 repair.guarded.append(pod)
 
     def _findings(self) -> Iterator[Finding]:
@@ -155,6 +165,13 @@ class _PodRepair:
         yield from reservation_findings(self._conf, self._expected)
         yield from host_end_findings(self._expected, self._host.link(self._name))
         yield from port_findings(self._conf, self._expected, self._port)
+
+    def _note_mac(self, port: Port) -> None:
+        """Note the MAC that the port may send from now on, if it is another than before: a plugin after ours set it."""
+        mac = self._expected.interfaces.pod.mac
+        if port.external_ids.get(MAC_ID, mac) != mac:
+            set_external_ids(self._ovsdb, self._name, {MAC_ID: mac})
+            Journal(self._conf.state_dir).add(self._expected.attachment, {"mac": mac})
 
     def _plug_in(self) -> None:
         """Remove what is left of the port, then add it. In one transaction, vswitchd would not reopen the device."""

@@ -374,6 +374,17 @@ def try_to_unplug(conf: NetConf, name: str) -> bool:
     return True
 
 
+def set_external_ids(ovsdb: OvsdbClient, name: str, external_ids: dict[str, str]) -> None:
+    """Set external_ids of a port of ours, and leave its others. Raises OvsdbError."""
+    # An insertion into a map does not replace the value of a key that is there.
+    deletion = ["external_ids", "delete", ["set", list(external_ids)]]
+    change = {
+        "where": [["name", "==", name], OWNED],
+        "mutations": [deletion, ["external_ids", "insert", ovsdb_map(external_ids)]],
+    }
+    ovsdb.transact(*({"op": "mutate", "table": table, **change} for table in ("Interface", "Port")))
+
+
 def resolve_datapath(conf: NetConf, ovsdb: OvsdbClient) -> None:
     """Set the configuration's datapath type to the bridge's where the configuration leaves it out. Raises OvsdbError.
 

@@ -17,8 +17,9 @@ from ..ipam.host_local import HOST_LOCAL, Reservations
 from ..kernel.ethtool import has_tx_checksum
 from ..kernel.netlink import NetlinkError
 from ..kernel.netns import open_netns
-from ..kernel.rtnetlink import Netlink, PodNetlink
+from ..kernel.rtnetlink import Netlink, PodNetlink, has_ipv6
 from ..overlay.wireguard.state import overlay_fault, read_state
+from ..ovs.external_ids import MAC_ID
 from ..ovs.flows import has_port_security, lacks_normal_flow
 from ..ovs.jsonrpc import OvsdbClient, OvsdbError
 from ..ovs.openflow import OpenFlowError
@@ -164,6 +165,13 @@ def port_findings(conf: NetConf, expected: Expected, port: Port | None) -> list[
         return [Finding("port", what, _REPAIR, mend=PLUG_IN)]
     if difference := port.segment.difference(segment_of(conf)):
         return [Finding("port", f"{name} {difference}", _REPAIR, mend=PLUG_IN)]
+    allowed = port.external_ids.get(MAC_ID, "")
+    if conf.port_security and expected.interfaces.pod.mac and allowed not in ("", expected.interfaces.pod.mac):
+        what = (
+            f"port security lets the port {name} send from the MAC {allowed} alone, and a plugin after evio has given "
+            f"the pod's {expected.interfaces.pod.name} the MAC {expected.interfaces.pod.mac}"
+        )
+        return [Finding("port", what, _REPAIR, mend=INSTALL_PORT_SECURITY)]
     # The flows are counted, and every MAC has the same number of flows.
     mac = expected.interfaces.pod.mac or _ANY_MAC
     try:
@@ -219,9 +227,10 @@ def _pod_address_faults(expected: Expected, netlink: PodNetlink, link: Link) -> 
         if split_cidr(address) not in addresses:
             yield Finding("pod", f"the pod's {link.name} has lost its address {address}", _RECREATE)
     ours = [split_cidr(address) for address in expected.addresses]
-    routes = {number: netlink.routes(number) for number in (AF_INET, AF_INET6)}
+    families = (AF_INET, AF_INET6) if has_ipv6() else (AF_INET,)
+    routes = {number: netlink.routes(number) for number in families}
     for route in expected.routes:
-        if not _has_route(routes[family(route.destination)], route, link.index, ours):
+        if not _has_route(routes.get(family(route.destination), set()), route, link.index, ours):
             gateway = f" via {route.gateway}" if route.gateway else ""
             yield Finding("pod", f"the pod has lost its route to {route.destination}{gateway}", _RECREATE)
 
