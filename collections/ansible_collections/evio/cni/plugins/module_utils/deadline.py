@@ -35,6 +35,12 @@ def begin_call(seconds: float) -> None:
     _end = monotonic() + seconds
 
 
+def end_call() -> None:
+    """Let waits have limits of their own again: for a program that does more than to serve the call."""
+    global _end
+    _end = None
+
+
 def seconds_left(otherwise: float) -> float:
     """Return the seconds that the call has left, not less than 0; ``otherwise`` where no call has begun."""
     return otherwise if _end is None else max(0.0, _end - monotonic())

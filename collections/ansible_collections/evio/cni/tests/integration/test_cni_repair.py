@@ -442,6 +442,19 @@ def test_second_add_is_still_refused(node: Node, new_pod: NewPod) -> None:
         node.call("ADD", pod)
 
 
+def test_lost_reservations_are_told_and_restored(node: Node, new_pod: NewPod) -> None:
+    pod = node.add(new_pod())
+    (node.directory / f"ipam/evio/{pod.address}").unlink()
+    [status] = json.loads(evio(node, "status", "--json").stdout)
+    assert [one["state"] for one in status["pods"]] == ["not reserved"]
+    assert repair(node)["reserved"] == [pod.address]
+    node.call("CHECK", pod, prevResult=pod.result)
+    assert repair(node)["reserved"] == []
+    assert node.add(new_pod()).address != pod.address
+    node.delete(pod)
+    assert pod.address not in node.reservations()
+
+
 # Plugins after ours
 
 

@@ -42,6 +42,7 @@ from ..plugin.findings import (
     port_findings,
     reservation_findings,
 )
+from ..plugin.reclaim import restore_reservations
 from ..plugin.setup_bridge import bridge_of
 from ..state.attachments import JournalEntry, journal_entries
 from ..state.journal import Journal
@@ -73,6 +74,8 @@ class Repair:
     """Pods whose host end was down and was set up."""
     guarded: list[str] = field(default_factory=list)
     """Pods whose port got its port-security flows again; vswitchd loses flows when it is restarted."""
+    reserved: list[str] = field(default_factory=list)
+    """Addresses of running pods that were reserved with host-local again."""
     removed: list[str] = field(default_factory=list)
     """Attachments that were removed because their pod is gone."""
     failures: list[str] = field(default_factory=list)
@@ -82,7 +85,7 @@ class Repair:
 def repair_network(conf: NetConf) -> Repair:
     """Repair one network. What cannot be repaired is told in ``failures``, and the rest is repaired all the same."""
     repair = Repair(conf.name)
-    for step in (_remove_dead_attachments, _repair_switch, _ensure_rules):
+    for step in (_remove_dead_attachments, _restore_reservations, _repair_switch, _ensure_rules):
         try:
             step(conf, repair)
         except EvioError as error:
@@ -104,6 +107,11 @@ def _remove_dead_attachments(conf: NetConf, repair: Repair) -> None:
             repair.removed.append(str(entry.attachment))
         except EvioError as error:
             repair.failures.append(f"{entry.attachment}: {error}")
+
+
+def _restore_reservations(conf: NetConf, repair: Repair) -> None:
+    """Reserve the addresses of running pods again, which host-local has lost with its files."""
+    repair.reserved += sorted(restore_reservations(conf))
 
 
 def _repair_switch(conf: NetConf, repair: Repair) -> None:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..cni.attachment import Attachment
 from ..cni.netconf import NetConf
 from ..cni.spec import Call
+from ..deadline import end_call
 from ..errors import EvioError
 from ..ipam.host_local import HOST_LOCAL, Reservations
 from ..ovs.jsonrpc import OvsdbClient
 from ..ovs.ports import Port, has_daemon, is_plugged, ports_of
 from ..paths import DEFAULT_CNI_PATH
+from ..plugin.reclaim import lost_reservations
 from ..plugin.status import cmd_status
 from ..state.attachments import JournalEntry, journal_entries
 from ..state.journal import Journal
@@ -30,7 +33,8 @@ class PodStatus:
     """In CIDR notation."""
     state: str
     """``plugged in``; ``not plugged in``: repair adds the port; ``not served``: Open vSwitch does not run; ``gone``:
-    the pod's namespace does not exist any more, and gc removes the rest."""
+    the pod's namespace does not exist any more, and gc removes the rest; ``not reserved``: plugged in, but host-local has
+    lost the reservation of its address: repair brings it back."""
 
 
 @dataclass(frozen=True)
@@ -61,24 +65,29 @@ def network_status(conf: NetConf) -> NetworkStatus:
         cmd_status(Call("STATUS", "", "", "", DEFAULT_CNI_PATH, {}), conf)
     except EvioError as error:
         verdict = str(error)
+    finally:
+        end_call()
     try:
         with OvsdbClient(conf.ovsdb) as ovsdb:
             if has_daemon(ovsdb):
                 ports = {port.name: port for port in ports_of(ovsdb, conf.bridge)}
     except EvioError as error:
         verdict = verdict or str(error)
+    lost = lost_reservations(conf)
     pods = tuple(
-        PodStatus(entry.attachment.container_id, entry.attachment.ifname, entry.ips, _state(entry, ports))
+        PodStatus(entry.attachment.container_id, entry.attachment.ifname, entry.ips, _state(entry, ports, lost))
         for entry in journal_entries(Journal(conf.state_dir), conf.name)
     )
     reserved = Reservations(conf).count() if conf.ipam_type == HOST_LOCAL else 0
     return NetworkStatus(conf.name, conf.bridge, tuple(conf.gateways), conf.epoch, verdict, reserved, pods)
 
 
-def _state(entry: JournalEntry, ports: dict[str, Port] | None) -> str:
+def _state(entry: JournalEntry, ports: dict[str, Port] | None, lost: dict[str, Attachment]) -> str:
     """``ports`` are the network's ports by name; None where Open vSwitch does not run."""
     if not entry.is_alive:
         return "gone"
     if ports is None:
         return "not served"
-    return "plugged in" if is_plugged(ports.get(entry.host_end)) else "not plugged in"
+    if not is_plugged(ports.get(entry.host_end)):
+        return "not plugged in"
+    return "not reserved" if entry.attachment in lost.values() else "plugged in"

@@ -132,7 +132,7 @@ def reservation_findings(conf: NetConf, expected: Expected) -> list[Finding]:
         holder = reservations.holder(address)
         if holder is None:
             what = f"host-local: {address} is reserved for nobody, so another pod may get it"
-            faults.append(Finding("reservation", what, _RECREATE))
+            faults.append(Finding("reservation", what, _REPAIR))
         elif holder.container_id != attachment.container_id or holder.ifname not in ("", attachment.ifname):
             what = f"host-local: {address} is reserved for {str(holder).rstrip()}"
             faults.append(Finding("reservation", what, _RECREATE, mend=LEAVE_ALONE))
