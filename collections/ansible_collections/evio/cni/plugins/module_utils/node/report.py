@@ -33,8 +33,8 @@ class PodStatus:
     """In CIDR notation."""
     state: str
     """``plugged in``; ``not plugged in``: repair adds the port; ``not served``: Open vSwitch does not run; ``gone``:
-    the pod's namespace does not exist any more, and gc removes the rest; ``not reserved``: plugged in, but host-local has
-    lost the reservation of its address: repair brings it back."""
+    the pod's namespace does not exist any more, and gc removes the rest; ``not reserved``: plugged in, but host-local
+    has lost the reservation of its address, and repair brings it back."""
 
 
 @dataclass(frozen=True)
