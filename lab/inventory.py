@@ -32,7 +32,7 @@ def describe(topology: Topology, *, ssh_config: str) -> dict[str, Any]:
             hosts[node.name]["evio_public_endpoint"] = topology.public_address(node)
     return {
         "all": {
-            "vars": {"evio_lab_ssh_config": ssh_config},
+            "vars": {"lab_ssh_config": ssh_config},
             "children": {
                 "evio_nodes": {"hosts": hosts},
                 "evio_control_plane": {"hosts": {topology.nodes[0].name: None}},

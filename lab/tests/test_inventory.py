@@ -13,7 +13,7 @@ from topology import plan
 
 def test_inventories_lab_describes_the_default_lab() -> None:
     written = yaml.safe_load((REPOSITORY / "inventories/lab/hosts.yml").read_text())
-    ssh_config = written["all"]["vars"]["evio_lab_ssh_config"]
+    ssh_config = written["all"]["vars"]["lab_ssh_config"]
     assert written == inventory.describe(plan(3), ssh_config=ssh_config)
 
 

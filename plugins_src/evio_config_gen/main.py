@@ -24,6 +24,8 @@ def main() -> None:
         generated = generate(parse_settings(sys.argv[1:]))
     except EvioError as error:
         sys.exit(f"evio-config-gen: {' '.join(str(error).split())}")
+    for warning in generated.warnings:
+        print(f"evio-config-gen: {warning}", file=sys.stderr)
     state = "written" if generated.changed else "up to date"
     print(f"{generated.path} {state}: {', '.join(generated.cidrs)}, epoch {generated.epoch}")
     sys.exit(0)

@@ -117,6 +117,8 @@ def _status(options: argparse.Namespace) -> int:
             _print(
                 f"  pod        {pod.container_id[:13]:<13} {pod.ifname:<8} {', '.join(pod.addresses):<20} {pod.state}"
             )
+        if report.mtu_warning is not None:
+            _print(f"  MTU        {report.mtu_warning}")
     return 0 if all(report.verdict is None for report in reports) else 1
 
 
@@ -133,9 +135,9 @@ def _check_claim(options: argparse.Namespace, state_dirs: set[str]) -> None:
 
 def _repair(options: argparse.Namespace) -> int:
     # Importing ovs and pyroute2 takes longer than the other commands need.
-    from evio_cni.node.repair import repair_network
+    from evio_cni.node.repair import repair_networks
 
-    repairs = [repair_network(conf) for conf in _networks(options)]
+    repairs = repair_networks(_networks(options))
     if options.json:
         _print_json([asdict(repair) for repair in repairs])
     for repair in repairs if not options.json else ():

@@ -25,12 +25,15 @@ subnet_requests: "{{ ansible_play_hosts | map('extract', hostvars) | map('evio.c
 RETURN = r"""
 _value:
   description: >-
-    The host's name, machine-id and pinned subnet, whether it was replaced, and the claim that it is configured with.
+    The host's name, machine-id and pinned subnet, whether it was replaced, the claim that it is configured with, and
+    its former name.
   type: dict
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from ansible.module_utils.parsing.convert_bool import boolean
 
 
 def subnet_request(variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,8 +43,9 @@ def subnet_request(variables: Mapping[str, Any]) -> dict[str, Any]:
         "name": str(variables["inventory_hostname"]),
         "machine_id": str(found.get("machine_id") or ""),
         "subnet": str(variables.get("evio_node_subnet_pin") or ""),
-        "replaced": variables.get("evio_node_replaced") in (True, "true", "True", "yes"),
+        "replaced": boolean(variables.get("evio_node_replaced"), strict=False),
         "configured": found.get("configured") or None,
+        "renamed_from": str((variables.get("evio_renamed_nodes") or {}).get(variables["inventory_hostname"]) or ""),
     }
 
 

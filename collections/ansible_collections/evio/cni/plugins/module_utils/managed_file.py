@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .atomic_file import read_text, write_atomic
+from .atomic_file import make_directories, read_file, remove_file, write_atomic
 from .differences import Differences
 from .errors import EvioError
 
@@ -47,8 +47,9 @@ class ManagedFile:
         self.directory_mode = directory_mode
         self.show = show
         try:
-            self.text = read_text(self.path)
-            status = self.path.stat() if self.text is not None else None
+            found = read_file(self.path)
+            self.text = found[0].decode("utf-8") if found is not None else None
+            status = found[1] if found is not None else None
         except (OSError, UnicodeDecodeError) as error:
             raise ManagedFileError(f"cannot read {self.path}: {error}") from error
         self.found = _attributes(status.st_mode & 0o7777, status.st_uid, status.st_gid) if status else {}
@@ -99,9 +100,9 @@ class FileChange:
         file = self.file
         try:
             if self.text is None:
-                file.path.unlink(missing_ok=True)
+                remove_file(file.path)
             else:
-                file.path.parent.mkdir(mode=file.directory_mode, parents=True, exist_ok=True)
+                make_directories(file.path.parent, file.directory_mode)
                 write_atomic(file.path, self.text, mode=file.mode, uid=file.uid, gid=file.gid)
         except OSError as error:
             verb = "remove" if self.text is None else "write"

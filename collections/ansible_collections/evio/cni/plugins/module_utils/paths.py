@@ -36,6 +36,9 @@ OVSDB = "unix:/var/run/openvswitch/db.sock"
 ETC_DIR = "/etc/evio"
 """Configuration that the role ``overlay`` writes."""
 
+NODE_IDENTITY = ETC_DIR + "/node.json"
+"""The node's name and cluster, by which a wrong host is recognised."""
+
 OVERLAY_CONFIG = ETC_DIR + "/overlay.json"
 """This node's part of the host overlay: addresses, keys and endpoints of all nodes."""
 

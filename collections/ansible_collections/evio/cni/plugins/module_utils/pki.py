@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .atomic_file import write_atomic
+from .atomic_file import make_directories, read_file, write_atomic
 from .errors import EvioError
 
 try:
@@ -89,14 +89,12 @@ def outdated(directory: str, name: str, addresses: Sequence[str], layout: Layout
     A certificate must be issued if it is missing, is about to expire, is of another CA, does not fit its key, or lacks
     one of the member's names. Raises PkiError if the CA's key is needed and is not there: the site keeps it elsewhere.
     """
-    if _MISSING_LIBRARY is not None:
-        raise PkiError(
-            "certificates need the library cryptography: install the package python3-cryptography"
-        ) from _MISSING_LIBRARY
     base = Path(directory)
-    ca = _load(base / f"{layout.ca}.crt")
-    if ca is None:
+    if not (base / f"{layout.ca}.crt").exists():
+        # Known without the library, which a host does not have yet when a run in check mode asks.
         return [layout.ca, *(leaf.path for leaf in layout.leaves)]
+    _need_library()
+    ca = _load(base / f"{layout.ca}.crt")
     stale = [leaf.path for leaf in layout.leaves if not _is_good(base, leaf, ca, _names(leaf, name, addresses))]
     if stale and not (base / f"{layout.ca}.key").exists():
         raise PkiError(
@@ -115,8 +113,9 @@ def issue(
     stale = outdated(directory, name, addresses, layout)
     if not stale:
         return []
+    _need_library()
     base = Path(directory)
-    (base / layout.ca).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    make_directories((base / layout.ca).parent)
     if layout.ca in stale:
         ca_key: Any = ec.generate_private_key(ec.SECP256R1())
         ca = _sign(_ca_builder(layout.ca_name), ca_key, ca_key, _subject(layout.ca_name, None), days=_CA_DAYS)
@@ -129,6 +128,53 @@ def issue(
             certificate = _sign(_leaf_builder(leaf, name, addresses), key, ca_key, ca.subject, days=_LEAF_DAYS)
             _store(base, leaf.path, key, certificate, key_group if leaf.server else None)
     return stale
+
+
+def adoptable(source: str, directory: str, layout: Layout = ETCD) -> list[str]:
+    """Return the paths of the certificates that ``adopt`` would copy: none if ``directory`` has a CA."""
+    if source == directory or (Path(directory) / f"{layout.ca}.crt").exists():
+        return []
+    if not (Path(source) / f"{layout.ca}.crt").exists():
+        return []
+    paths = [layout.ca, *(leaf.path for leaf in layout.leaves)]
+    return [path for path in paths if (Path(source) / f"{path}.crt").exists()]
+
+
+def adopt(source: str, directory: str, layout: Layout = ETCD, *, key_group: int | None = None) -> None:
+    """Copy CA, certificates and keys of ``source``, which stay there. Modes are those that ``issue`` gives."""
+    servers = {leaf.path for leaf in layout.leaves if leaf.server}
+    # The CA's certificate is the last file: a run that was killed before it copies everything again.
+    for path in reversed(adoptable(source, directory, layout)):
+        (Path(directory) / path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        group = key_group if path in servers else None
+        key = _read(Path(source) / f"{path}.key")
+        if key is not None:
+            write_atomic(Path(directory) / f"{path}.key", key, mode=0o600 if group is None else 0o640, gid=group)
+        certificate = _read(Path(source) / f"{path}.crt")
+        if certificate is not None:
+            write_atomic(Path(directory) / f"{path}.crt", certificate, mode=0o644)
+
+
+def have_same_ca(one: str, other: str, layout: Layout = ETCD) -> bool:
+    """Return whether both directories have the same CA, and the first has the CA's key."""
+    first, second = (_read(Path(directory) / f"{layout.ca}.crt") for directory in (one, other))
+    return first is not None and first == second and (Path(one) / f"{layout.ca}.key").exists()
+
+
+def _need_library() -> None:
+    if _MISSING_LIBRARY is not None:
+        raise PkiError(
+            "certificates need the library cryptography: install the package python3-cryptography"
+        ) from _MISSING_LIBRARY
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise PkiError(f"cannot read {path}: {error}") from error
 
 
 def _is_good(base: Path, leaf: Leaf, ca: Any, names: set[str]) -> bool:
@@ -230,9 +276,8 @@ def _general_name(name: str) -> Any:
 
 def _load(path: Path) -> Any:
     try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
-    except FileNotFoundError:
-        return None
+        found = read_file(path)
+        return x509.load_pem_x509_certificate(found[0]) if found is not None else None
     except (OSError, ValueError) as error:
         raise PkiError(f"cannot read the certificate {path}: {error}") from error
 

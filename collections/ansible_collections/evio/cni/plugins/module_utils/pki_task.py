@@ -12,7 +12,7 @@ from typing import Any
 
 from .differences import Differences
 from .module_runner import Module
-from .pki import Layout, PkiError, issue, outdated
+from .pki import Layout, PkiError, adopt, adoptable, have_same_ca, issue, outdated
 
 
 class PkiTask:
@@ -25,17 +25,38 @@ class PkiTask:
         self.name = name
         self.alternative_names = alternative_names
         self.directory: str = module.params["directory"]
+        self.adopted: str | None = module.params.get("adopted_directory")
 
     def run(self) -> dict[str, Any]:
         """Return ``issued``, the paths below the directory without suffix, with ``changed`` and ``diff``."""
-        certificate = (self.directory, self.name, self.alternative_names, self.layout)
-        stale = outdated(*certificate)
         differences = Differences()
+        found = self._adopt(differences) if self.adopted else self.directory
+        stale = self._issue(found, differences)
+        if self.adopted and found == self.directory and have_same_ca(self.adopted, self.directory, self.layout):
+            # Whoever was told to read certificates there goes on to find valid ones.
+            self._issue(self.adopted, differences)
+        return {**differences.result(), "issued": stale}
+
+    def _adopt(self, differences: Differences) -> str:
+        """Take over the certificates of an earlier installation, and return the directory where they are now."""
+        source = str(self.adopted)
+        found = adoptable(source, self.directory, self.layout)
+        for path in found:
+            differences.compare(path, f"copied from {source}", None)
+        if found and self.module.check_mode:
+            return source
+        if found:
+            adopt(source, self.directory, self.layout, key_group=_group_id(self.module.params["group"]))
+        return self.directory
+
+    def _issue(self, directory: str, differences: Differences) -> list[str]:
+        certificate = (directory, self.name, self.alternative_names, self.layout)
+        stale = outdated(*certificate)
         for path in stale:
-            differences.compare(path, "issued", None)
+            differences.compare(path if directory == self.directory else f"{directory}/{path}", "issued", None)
         if stale and not self.module.check_mode:
             issue(*certificate, key_group=_group_id(self.module.params["group"]))
-        return {**differences.result(), "issued": stale}
+        return stale
 
 
 def _group_id(name: str | None) -> int | None:

@@ -1,6 +1,5 @@
-#!/usr/bin/python
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible module that checks the inventory's description of a cluster; the checks are in inventory/cluster."""
+"""Documentation of the action plugin of this name, which needs no module: it looks at the inventory only."""
 
 from __future__ import annotations
 
@@ -11,7 +10,8 @@ version_added: 0.1.0
 description:
   - Fails with a message that names the variable and its value, for example if networks overlap, if there are more
     nodes than subnets, or if a node has no address.
-  - Changes nothing. Run it once, on the control machine.
+  - Changes nothing. Runs in Ansible itself and connects to no host, so it needs no rights on the control machine. Run
+    it once, with C(run_once).
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -57,6 +57,15 @@ options:
     type: list
     elements: str
     required: true
+  pod_nodes:
+    description: Names of the hosts of the group C(evio_pod_nodes).
+    type: list
+    elements: str
+    default: []
+  etcd_managed:
+    description: The variable C(evio_etcd_managed).
+    type: bool
+    default: false
   leaving:
     description: Names of nodes that will be removed. Fails if the cluster cannot work without them.
     type: list
@@ -116,7 +125,6 @@ EXAMPLES = r"""
         public_endpoint: 198.51.100.11
       - name: node2
         host_overlay_address: 10.10.0.2
-  delegate_to: localhost
   run_once: true
 """
 
@@ -127,88 +135,3 @@ relays:
   type: list
   elements: str
 """
-
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ..module_utils.inventory.cluster import Cluster, EdgeVpnMember, EdgeVpnSite, Node, check_cluster, check_leaving
-from ..module_utils.module_runner import Module, run_module
-
-
-class ClusterInfo:
-    """One run: check the cluster, and which of its nodes may leave."""
-
-    def __init__(self, module: Module) -> None:
-        self.params = module.params
-
-    def run(self) -> dict[str, Any]:
-        cluster = self._cluster()
-        check_cluster(cluster)
-        if self.params["leaving"] is not None:
-            check_leaving(cluster, self.params["leaving"])
-        return {"changed": False, "relays": [node.name for node in cluster.nodes if node.public_endpoint]}
-
-    def _cluster(self) -> Cluster:
-        params = self.params
-        return Cluster(
-            name=params["name"],
-            host_overlay_cidr=params["host_overlay_cidr"],
-            pod_cidr=params["pod_cidr"],
-            node_bits=params["node_bits"],
-            nodes=tuple(_node(description) for description in params["node_descriptions"]),
-            overlay=params["overlay"],
-            mtu=params["mtu"],
-            reserved_cidrs=tuple(params["reserved_cidrs"]),
-            control_plane=tuple(params["control_plane"]),
-            evio=EdgeVpnSite(params["xmpp_host"] or "", tuple(params["overlay_ids"]), tuple(params["signalling"])),
-        )
-
-
-def _node(description: dict[str, Any]) -> Node:
-    return Node(
-        description["name"],
-        description["host_overlay_address"] or None,
-        description["public_endpoint"] or None,
-        EdgeVpnMember(
-            description["host_account"] or "", description["pod_account"] or "", description["evio_node_id"] or ""
-        ),
-    )
-
-
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "name": {"type": "str", "required": True},
-            "host_overlay_cidr": {"type": "str", "required": True},
-            "pod_cidr": {"type": "str", "required": True},
-            "node_bits": {"type": "str", "required": True},
-            "overlay": {"type": "str", "required": True},
-            "mtu": {"type": "int"},
-            "reserved_cidrs": {"type": "list", "elements": "str", "default": []},
-            "control_plane": {"type": "list", "elements": "str", "required": True},
-            "leaving": {"type": "list", "elements": "str"},
-            "node_descriptions": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "host_overlay_address": {"type": "str"},
-                    "public_endpoint": {"type": "str"},
-                    "host_account": {"type": "str"},
-                    "pod_account": {"type": "str"},
-                    "evio_node_id": {"type": "str"},
-                },
-            },
-            "xmpp_host": {"type": "str"},
-            "overlay_ids": {"type": "list", "elements": "str", "default": []},
-            "signalling": {"type": "list", "elements": "str", "default": []},
-        },
-        supports_check_mode=True,
-    )
-    run_module(module, ClusterInfo)
-
-
-if __name__ == "__main__":
-    main()

@@ -14,6 +14,7 @@ description:
   - Renames the file within its directory, because containerd does not notice a file that is moved in from elsewhere.
     Then asks the container runtime over CRI whether it has loaded the file.
   - Chains the plugins C(portmap) and C(bandwidth) if their binaries are installed.
+  - Warns of running pods that have another MTU than O(mtu), because pods keep the MTU with which they were started.
   - Removes the fence of M(evio.cni.node_fence), since the node is now configured for a valid claim.
 author:
   - The evio.cni authors (@evio-cni)
@@ -128,12 +129,17 @@ conflist:
   description: Content of the file.
   returned: O(state=present)
   type: dict
+lacks_cri:
+  description: Whether the runtime answers, but does not serve CRI. A restart may help.
+  returned: failure for this reason
+  type: bool
 loaded:
   description: Whether the runtime was asked and has loaded the file.
   returned: O(state=present)
   type: bool
 """
 
+import contextlib
 import os
 from typing import Any
 
@@ -142,11 +148,14 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import paths
 from ..module_utils.cni import conf_dir, cri
 from ..module_utils.cni.conflist import CHAINED_PLUGINS, PodNetwork, build_conflist
+from ..module_utils.cni.netconf import NetConf
 from ..module_utils.defaults import DATAPATH_TYPE
 from ..module_utils.differences import Differences
+from ..module_utils.errors import EvioError
 from ..module_utils.managed_file import ManagedFile, result_of
-from ..module_utils.module_runner import Module, run_module
+from ..module_utils.module_runner import Module, ModuleError, run_module
 from ..module_utils.names import DATAPATH_TYPES
+from ..module_utils.node.report import old_mtu_warning
 from ..module_utils.state.fence import read_fence, take_down_fence
 from ..module_utils.subnets import NodeSubnet
 
@@ -155,6 +164,7 @@ class CniConfig:
     """One run: read the file and the fence once, compare, act unless in check mode."""
 
     def __init__(self, module: Module) -> None:
+        self.module = module
         self.params = module.params
         self.check_mode = module.check_mode
         self.directory: str = self.params["conf_dir"]
@@ -174,6 +184,7 @@ class CniConfig:
             conf_dir.write_conflist(conflist, self.directory)
             # The caller has the claim from etcd, so it is valid.
             take_down_fence(self.params["state_dir"])
+        self._warn_about_mtu(conflist)
         return {
             **result_of(change, fence),
             "path": str(self.file.path),
@@ -206,6 +217,14 @@ class CniConfig:
             chained=tuple(name for name in CHAINED_PLUGINS if self._is_installed(name)),
         )
 
+    def _warn_about_mtu(self, conflist: dict[str, Any]) -> None:
+        """Running pods keep their MTU; a journal that cannot be read is evio status's subject."""
+        entry = {**conflist["plugins"][0], "name": conflist["name"], "cniVersion": conflist["cniVersion"]}
+        with contextlib.suppress(EvioError):
+            warning = old_mtu_warning(NetConf(entry))
+            if warning is not None:
+                self.module.warn(warning)
+
     def _is_installed(self, plugin: str) -> bool:
         return any(os.path.isfile(os.path.join(directory, plugin)) for directory in self.params["plugin_dirs"])
 
@@ -214,7 +233,10 @@ class CniConfig:
         if not socket or self.check_mode:
             return False
         multus = conf_dir.multus_in_front(self.directory, self.params["name"])
-        cri.await_network(conflist, socket, timeout=self.params["timeout"], multus=multus)
+        try:
+            cri.await_network(conflist, socket, timeout=self.params["timeout"], multus=multus)
+        except cri.NoCriServiceError as error:
+            raise ModuleError(str(error), lacks_cri=True) from error
         return True
 
 

@@ -30,6 +30,11 @@ options:
     description: Directory of the certificates.
     type: path
     default: /etc/kubernetes/pki
+  adopted_directory:
+    description:
+      - Directory of an earlier installation. If O(directory) has no CA and this directory has, its CA, certificates and
+        keys are copied. They also stay where they are, and are kept valid there as long as the CA is the same.
+    type: path
   name:
     description: Name of the etcd member.
     type: str
@@ -79,6 +84,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "directory": {"type": "path", "default": PKI_DIR},
+            "adopted_directory": {"type": "path"},
             "name": {"type": "str", "required": True},
             "addresses": {"type": "list", "elements": "str", "default": []},
             "group": {"type": "str"},

@@ -58,6 +58,10 @@ options:
         description: Says that another machine has taken over the node's name, and takes over the node's claim.
         type: bool
         default: false
+      renamed_from:
+        description: The node's former name. Its claim moves to O(subnet_requests[].name) if the machine-id is the same.
+        type: str
+        default: ""
       configured:
         description:
           - The claim that the node is configured with, as M(evio.cni.node_claim_info) returns it.
@@ -191,7 +195,8 @@ class NodeSubnets:
     def _present(self) -> dict[str, Any]:
         pools = parse_pools(self.params["pod_cidr"], self.params["node_bits"])
         outcome, unclaimed = self._claim(pools)
-        after = {**outcome.before.claims, **outcome.claims}
+        former = {request["renamed_from"] for request in self.params["subnet_requests"]}
+        after = {node: claim for node, claim in outcome.before.claims.items() if node not in former} | outcome.claims
         return {
             **_compare(outcome, after, pools).result(),
             "claimed": sorted(outcome.changed),
@@ -225,7 +230,13 @@ class NodeSubnets:
         found = node["configured"]
         configured = LocalClaim(tuple(found["cidrs"]), found["epoch"]) if found else None
         return Request(
-            node["name"], node["machine_id"].strip(), pin, node["replaced"], configured, self.params["restore"]
+            node["name"],
+            node["machine_id"].strip(),
+            pin,
+            node["replaced"],
+            configured,
+            self.params["restore"],
+            node["renamed_from"],
         )
 
 
@@ -276,6 +287,7 @@ def main() -> None:
                     "machine_id": {"type": "str"},
                     "subnet": {"type": "str"},
                     "replaced": {"type": "bool", "default": False},
+                    "renamed_from": {"type": "str", "default": ""},
                     "configured": {
                         "type": "dict",
                         "options": {

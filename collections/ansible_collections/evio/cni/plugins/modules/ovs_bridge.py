@@ -12,6 +12,8 @@ description:
   - Creates a bridge with a fixed MAC and an MTU in one OVSDB transaction, without C(ovs-vsctl), gives it the gateway
     addresses of the node's pods, lets the node forward packets of the pods, and repairs what differs.
   - Ports, and external_ids that are not given, stay as they are.
+  - A bridge without the mark of this collection (external_ids:evio-owner) is somebody else's. It is only given the
+    gateways. Where O(mtu), O(mac) or O(datapath_type) asks for anything that it does not have, the module fails.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -36,8 +38,8 @@ options:
   state:
     description:
       - Whether the bridge exists. V(absent) removes only a bridge that this collection has created.
-      - V(released) removes the gateways and the marks of this collection from a bridge that someone else has created.
-        The bridge stays.
+      - V(released) removes the gateways that this collection has added, and its marks, from a bridge that someone else
+        has created. The bridge stays, as it was before.
     type: str
     choices: [present, absent, released]
     default: present
@@ -45,7 +47,7 @@ options:
     description:
       - The bridge's addresses with their prefix lengths, at most one IPv4 and one IPv6.
       - Other addresses are removed, for example those of a subnet that the node had before. Link-local addresses and
-        addresses with a lifetime stay.
+        addresses with a lifetime stay, and so do all that somebody else's bridge has of its own.
       - If the list is empty, the bridge's addresses stay as they are.
     type: list
     elements: str
@@ -67,6 +69,12 @@ options:
     default: {}
   must_exist:
     description: Fails if the bridge does not exist, instead of creating it. For a bridge that someone else creates.
+    type: bool
+    default: false
+  adopt:
+    description:
+      - Makes a bridge without the mark of this collection its own, instead of treating it as somebody else's.
+        For a bridge that a program of the same overlay creates, such as EdgeVPN.io.
     type: bool
     default: false
   sysctl_file:
@@ -143,6 +151,8 @@ class OvsBridge:
             datapath_type=params["datapath_type"],
             mac=params["mac"],
             external_ids={OWNER_ID: OWNER, **external_ids},
+            may_adopt=params["adopt"],
+            is_borrowed=params["must_exist"],
         )
         bridge = self._ensure(spec)
         settings = self._keep_settings(spec.node_sysctls)
@@ -205,6 +215,7 @@ def main() -> None:
             "datapath_type": {"type": "str", "choices": list(DATAPATH_TYPES), "default": DATAPATH_TYPE},
             "external_ids": {"type": "dict", "default": {}},
             "must_exist": {"type": "bool", "default": False},
+            "adopt": {"type": "bool", "default": False},
             "sysctl_file": {"type": "str", "default": paths.SYSCTL_FILE},
             "ovsdb": {"type": "str", "default": paths.OVSDB},
             "timeout": {"type": "float", "default": 10.0},

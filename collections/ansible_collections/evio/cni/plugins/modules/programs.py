@@ -83,6 +83,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
+from ..module_utils.atomic_file import make_directories
 from ..module_utils.differences import Differences
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.programs.installation import PROGRAMS, InstallationError, install, is_installed, version_of
@@ -129,7 +130,7 @@ class Programs:
                 install(stream.read(), **self.directories)
 
     def _link(self) -> None:
-        os.makedirs(self.bin_dir, mode=0o755, exist_ok=True)
+        make_directories(self.bin_dir)
         for name in self.missing_links:
             target = self._link_target(name)
             if not os.path.isfile(target):

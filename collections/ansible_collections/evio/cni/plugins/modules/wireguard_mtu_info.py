@@ -26,7 +26,7 @@ attributes:
     support: full
 options:
   relays:
-    description: The public endpoints of the other nodes, each an address, or an address and a port.
+    description: The public endpoints of the other nodes, each an address or a DNS name, with or without a port.
     type: list
     elements: str
     default: []
@@ -64,7 +64,7 @@ mtu:
   type: int
   sample: 1420
 underlay:
-  description: MTU of the path to each relay in bytes, by the relay's endpoint. Relays without a route are left out.
+  description: MTU of the path to each relay in bytes, by C(address:port). Relays without a route are left out.
   returned: success
   type: dict
   sample: {"198.51.100.11:51820": 1500}
@@ -80,7 +80,8 @@ from ..module_utils.atomic_file import read_text
 from ..module_utils.defaults import OVERLAY_MTU
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.mtu import LEAST_MTU_IPV6
-from ..module_utils.overlay.endpoint import LISTEN_PORT, OverlayError, parse_endpoint
+from ..module_utils.overlay.endpoint import LISTEN_PORT, OverlayError, parse_public_endpoint
+from ..module_utils.overlay.name_lookup import resolve_endpoint
 from ..module_utils.overlay.path_mtu import path_mtus, route_mtu
 from ..module_utils.overlay.wireguard.config import OVERHEAD, parse_overlay
 
@@ -97,7 +98,7 @@ class WireguardMtuInfo:
         self.existing = _existing_mtu(self.params["config"])
 
     def run(self) -> dict[str, Any]:
-        underlay = path_mtus(self._endpoint(relay) for relay in self.params["relays"])
+        underlay = path_mtus(endpoint for relay in self.params["relays"] for endpoint in self._endpoints(relay))
         possible, reason = self._possible_mtu(underlay)
         mtu = self._mtu(possible, reason)
         if mtu < LEAST_MTU_IPV6 and any(ip_network(cidr).version == 6 for cidr in self.params["networks"]):
@@ -110,9 +111,9 @@ class WireguardMtuInfo:
         """Return the highest MTU that fits all paths, and why it is not higher."""
         carried = dict(underlay)
         if self.params["endpoint"] is not None:
-            default_route = route_mtu(self._endpoint(self.params["endpoint"]))
-            if default_route is not None:
-                carried[DEFAULT_ROUTE] = default_route
+            mtus = [mtu for mtu in map(route_mtu, self._endpoints(self.params["endpoint"])) if mtu is not None]
+            if mtus:
+                carried[DEFAULT_ROUTE] = min(mtus)
         if not carried:
             return OVERLAY_MTU, ""
         narrowest = min(carried, key=carried.__getitem__)
@@ -134,8 +135,13 @@ class WireguardMtuInfo:
             )
         return min(OVERLAY_MTU, possible, self.existing)
 
-    def _endpoint(self, text: str) -> str:
-        return parse_endpoint(text, self.params["listen_port"])
+    def _endpoints(self, text: str) -> tuple[str, ...]:
+        """Return ``address:port`` of each address of an endpoint; warn of a DNS name that has none."""
+        endpoint = parse_public_endpoint(text, self.params["listen_port"])
+        found = resolve_endpoint(endpoint)
+        if not found:
+            self.module.warn(f"evio_public_endpoint: this node finds no address of {endpoint}; does its DNS know it?")
+        return found
 
 
 def _existing_mtu(config: str) -> int | None:

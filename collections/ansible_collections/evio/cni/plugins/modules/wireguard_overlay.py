@@ -61,8 +61,8 @@ options:
         type: str
       endpoint:
         description: >-
-          Address, or address and port, at which every node can reach this node. A node with an endpoint relays for the
-          other nodes.
+          Address or DNS name, with or without a port, at which every node can reach this node. A node with an endpoint
+          relays for the other nodes.
         type: str
   keep_nodes:
     description: Members that were not reachable in this run. Their entries in the files stay as they are.
@@ -153,9 +153,11 @@ from ..module_utils import paths
 from ..module_utils.defaults import OVERLAY_MTU
 from ..module_utils.differences import Differences
 from ..module_utils.firewall.forwarding import withdraw_forwarding
+from ..module_utils.firewall.overlay_rules import remove_overlay_rules
+from ..module_utils.kernel.nft import NftError
 from ..module_utils.managed_file import FileChange, ManagedFile, result_of
 from ..module_utils.module_runner import Module, run_module
-from ..module_utils.overlay.endpoint import LISTEN_PORT, OverlayError, parse_endpoint
+from ..module_utils.overlay.endpoint import LISTEN_PORT, OverlayError, parse_public_endpoint
 from ..module_utils.overlay.wireguard.config import (
     INTERFACE,
     OverlayConfig,
@@ -212,6 +214,9 @@ class WireguardOverlay:
             if interface.changed:
                 remove_link(name)
             withdraw_forwarding(name)
+            # Without nft there are no rules.
+            with contextlib.suppress(NftError):
+                remove_overlay_rules()
         # The state file goes too: the agent has ended, and a file without an agent means that the overlay is down.
         return self._apply([file.change_to(None) for file in (self.state, self.pod_routes, self.config)], interface)
 
@@ -261,7 +266,7 @@ class WireguardOverlay:
                     f"members: {node['name']} has no public key; run evio.cni.wireguard_key on that node first"
                 )
             key = PENDING_KEY
-        endpoint = parse_endpoint(node["endpoint"], self.params["listen_port"]) if node["endpoint"] else None
+        endpoint = parse_public_endpoint(node["endpoint"], self.params["listen_port"]) if node["endpoint"] else None
         return OverlayPeer(node["name"], key, node["address"], endpoint)
 
     def _wanted_pod_routes(self) -> PodRoutes:

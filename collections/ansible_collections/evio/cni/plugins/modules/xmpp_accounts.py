@@ -91,7 +91,6 @@ groups_changed:
   type: bool
 """
 
-import os
 import pwd
 from pathlib import Path
 from typing import Any
@@ -99,6 +98,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
+from ..module_utils.atomic_file import give_directory, make_directories
 from ..module_utils.managed_file import CONTENT, FileChange, ManagedFile, result_of
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.overlay.edgevpn.accounts import (
@@ -160,9 +160,10 @@ class XmppAccounts:
 
     def _make_directory(self) -> None:
         try:
-            self.directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+            make_directories(self.directory, 0o750, uid=self.uid, gid=self.gid)
+            # A run that was killed may have left them to root.
             for directory in (self.directory.parent, self.directory):
-                os.chown(directory, self.uid if self.uid is not None else -1, self.gid if self.gid is not None else -1)
+                give_directory(directory, uid=self.uid, gid=self.gid)
         except OSError as error:
             raise XmppAccountError(f"cannot make {self.directory}: {error.strerror}") from error
 

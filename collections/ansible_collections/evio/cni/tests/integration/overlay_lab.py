@@ -89,6 +89,7 @@ class Node:
     endpoint: str | None
     agent: subprocess.Popen[bytes] | None = None
     log: Path = field(init=False)
+    program: tuple[str, ...] = (str(PROGRAM),)
 
     def __post_init__(self) -> None:
         self.directory.mkdir()
@@ -120,7 +121,7 @@ class Node:
         ]
         with self.log.open("ab") as log:
             self.agent = subprocess.Popen(
-                self.namespace.command(str(PROGRAM), "overlay", *map(str, files), "run"),
+                self.namespace.command(*self.program, "overlay", *map(str, files), "run"),
                 stdout=log,
                 stderr=log,
             )

@@ -186,19 +186,116 @@ def test_only_our_own_bridge_is_removed(ovs: OpenVSwitch) -> None:
     assert ovs.vsctl("list-br") == ""
 
 
+def everything(ovs: OpenVSwitch, name: str) -> tuple[object, ...]:
+    """All of a bridge: its rows in OVSDB without what vswitchd counts, its device, and its flows."""
+    rows = [
+        ovs.vsctl("--columns=" + columns, "list", table, name)
+        for table, columns in (
+            ("Bridge", "datapath_type,fail_mode,stp_enable,rstp_enable,other_config,external_ids,ports,controller"),
+            ("Port", "tag,trunks,other_config,external_ids"),
+            ("Interface", "mtu,mtu_request,mac_in_use,other_config,external_ids,options"),
+        )
+    ]
+    link = device(ovs, name)
+    target = f"unix:{ovs.directory}/{name}.mgmt"
+    flows = in_namespace(ovs.netns, "ovs-ofctl", "-OOpenFlow13", "--no-stats", "dump-flows", target).stdout
+    # A device that was up once may keep a link-local address with other times; who is up, with which addresses, counts.
+    told = sorted((one["local"], one["prefixlen"]) for one in link["addr_info"] if one["scope"] != "link")
+    return (*rows, link["mtu"], link["address"], "UP" in link["flags"], told, flows)
+
+
+def foreign_bridge(ovs: OpenVSwitch, *, is_up: bool) -> None:
+    settings = ["datapath_type=netdev", "stp_enable=true", "fail_mode=secure", "external_ids:owner=site"]
+    ovs.vsctl("add-br", "br-site", "--", "set", "Bridge", "br-site", *settings)
+    ovs.vsctl("add-port", "br-site", "uplink", "--", "set", "Interface", "uplink", "type=internal")
+    in_namespace(ovs.netns, "ip", "address", "add", "192.0.2.1/24", "dev", "br-site")
+    if is_up:
+        in_namespace(ovs.netns, "ip", "link", "set", "br-site", "up")
+
+
+FOREIGN_SPEC = replace(SPEC, name="br-site", gateways=("10.244.3.1/24", "fd00:10:244:3::1/64"), mtu=None)
+
+
 @pytest.mark.usefixtures("inside")
-def test_released_bridge_keeps_all_but_our_gateways_and_marks(ovs: OpenVSwitch) -> None:
-    ovs.vsctl("add-br", "br-evio", "--", "set", "Bridge", "br-evio", "datapath_type=netdev", "external_ids:owner=site")
-    assert not release_bridge("br-evio", ovsdb=ovs.ovsdb)
+@pytest.mark.parametrize("is_up", [True, False])
+def test_bridge_of_somebody_else_is_given_our_gateway_alone_and_given_back_as_it_was(
+    ovs: OpenVSwitch, is_up: bool
+) -> None:
+    foreign_bridge(ovs, is_up=is_up)
+    before = everything(ovs, "br-site")
+    assert not release_bridge("br-site", ovsdb=ovs.ovsdb)
+    assert ensure_bridge(FOREIGN_SPEC, ovsdb=ovs.ovsdb).changed
+    assert not ensure_bridge(FOREIGN_SPEC, ovsdb=ovs.ovsdb).changed
+    lent = device(ovs, "br-site")
+    told = {f"{one['local']}/{one['prefixlen']}" for one in lent["addr_info"] if one["scope"] != "link"}
+    assert told == {"192.0.2.1/24", "10.244.3.1/24", "fd00:10:244:3::1/64"}
+    for table, column in (("fail_mode", "secure"), ("stp_enable", "true")):
+        assert ovs.vsctl("get", "Bridge", "br-site", table) == column
+    assert "evio-owner" not in ovs.vsctl("get", "Bridge", "br-site", "external_ids")
+    assert release_bridge("br-site", ovsdb=ovs.ovsdb, dry_run=True)
+    assert release_bridge("br-site", ovsdb=ovs.ovsdb)
+    assert not release_bridge("br-site", ovsdb=ovs.ovsdb)
+    assert everything(ovs, "br-site") == before
+
+
+@pytest.mark.usefixtures("inside")
+def test_gateway_that_the_bridge_had_of_its_own_stays_with_it(ovs: OpenVSwitch) -> None:
+    foreign_bridge(ovs, is_up=True)
+    in_namespace(ovs.netns, "ip", "address", "add", "10.244.3.1/24", "dev", "br-site")
+    before = everything(ovs, "br-site")
+    ensure_bridge(FOREIGN_SPEC, ovsdb=ovs.ovsdb)
+    ensure_bridge(replace(FOREIGN_SPEC, gateways=("10.244.9.1/24",)), ovsdb=ovs.ovsdb)
+    shown = in_namespace(ovs.netns, "ip", "-o", "address", "show", "dev", "br-site").stdout
+    assert all(address in shown for address in ("192.0.2.1/24", "10.244.3.1/24", "10.244.9.1/24"))
+    assert "fd00:10:244:3::1" not in shown
+    release_bridge("br-site", ovsdb=ovs.ovsdb)
+    assert everything(ovs, "br-site") == before
+
+
+@pytest.mark.usefixtures("inside")
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"mtu": 1420}, "mtu is 1500, asked for is 1420"),
+        ({"mac": "02:00:00:00:00:07"}, "asked for is 02:00:00:00:00:07"),
+        ({"datapath_type": "system"}, "datapath_type is netdev, asked for is system"),
+    ],
+)
+def test_more_than_a_gateway_is_refused_on_a_bridge_of_somebody_else(
+    ovs: OpenVSwitch, asked: dict[str, Any], words: str
+) -> None:
+    foreign_bridge(ovs, is_up=False)
+    before = everything(ovs, "br-site")
+    with pytest.raises(EvioError, match=words):
+        ensure_bridge(replace(FOREIGN_SPEC, **asked), ovsdb=ovs.ovsdb)
+    assert everything(ovs, "br-site") == before
+
+
+@pytest.mark.usefixtures("inside")
+def test_bridge_that_an_earlier_version_marked_as_ours_is_given_back(ovs: OpenVSwitch) -> None:
+    foreign_bridge(ovs, is_up=True)
+    ovs.vsctl("set", "Bridge", "br-site", "external_ids:evio-owner=evio.cni", "external_ids:evio-epoch=7")
+    in_namespace(ovs.netns, "ip", "address", "add", "10.244.3.1/24", "dev", "br-site")
+    ensure_bridge(replace(FOREIGN_SPEC, is_borrowed=True), ovsdb=ovs.ovsdb)
+    assert ovs.vsctl("get", "Bridge", "br-site", "stp_enable") == "true"
+    assert release_bridge("br-site", ovsdb=ovs.ovsdb)
+    assert ovs.vsctl("get", "Bridge", "br-site", "external_ids") == "{owner=site}"
+    assert ovs.vsctl("list-ports", "br-site") == "uplink"
+    shown = in_namespace(ovs.netns, "ip", "-o", "address", "show", "dev", "br-site").stdout
+    assert "10.244.3.1" not in shown
+    assert "192.0.2.1/24" in shown
+
+
+@pytest.mark.usefixtures("inside")
+def test_our_bridge_has_the_fail_mode_secure_and_forwards(ovs: OpenVSwitch) -> None:
     ensure_bridge(SPEC, ovsdb=ovs.ovsdb)
-    ovs.vsctl("add-port", "br-evio", "uplink", "--", "set", "Interface", "uplink", "type=internal")
-    assert release_bridge("br-evio", ovsdb=ovs.ovsdb, dry_run=True)
-    assert addresses(ovs) == ["10.244.3.1/24"]
-    assert release_bridge("br-evio", ovsdb=ovs.ovsdb)
-    assert not release_bridge("br-evio", ovsdb=ovs.ovsdb)
-    assert addresses(ovs) == []
-    assert ovs.vsctl("get", "Bridge", "br-evio", "external_ids") == "{owner=site}"
-    assert ovs.vsctl("list-ports", "br-evio") == "uplink"
+    assert ovs.vsctl("get", "Bridge", "br-evio", "fail_mode") == "secure"
+    target = f"unix:{ovs.directory}/br-evio.mgmt"
+    flows = in_namespace(ovs.netns, "ovs-ofctl", "-OOpenFlow13", "--no-stats", "dump-flows", target).stdout
+    assert flows.strip() == "priority=0 actions=NORMAL"
+    in_namespace(ovs.netns, "ovs-ofctl", "-OOpenFlow13", "del-flows", target)
+    assert [difference.name for difference in ensure_bridge(SPEC, ovsdb=ovs.ovsdb)] == ["flow"]
+    assert not compare_bridge(SPEC, ovsdb=ovs.ovsdb).changed
 
 
 @pytest.mark.usefixtures("inside")

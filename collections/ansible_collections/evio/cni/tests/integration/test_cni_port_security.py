@@ -9,7 +9,9 @@ import json
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -226,19 +228,167 @@ def test_check_names_flows_that_are_gone(node: Node, new_pod: NewPod) -> None:
         node.call("CHECK", pod, prevResult=pod.result)
 
 
-def test_repair_guards_ports_that_a_new_vswitchd_knows_nothing_of(node: Node, new_pod: NewPod) -> None:
-    pod, other = node.add(new_pod()), node.add(new_pod())
-    guarded = len(node.flows())
-    conf_dir = node.directory / "net.d"
-    conf_dir.mkdir()
+@pytest.fixture
+def conf_dir(node: Node) -> Path:
+    """The node's conflist, where the operator's commands find it."""
+    directory = node.directory / "net.d"
+    directory.mkdir()
     conflist = {"cniVersion": "1.0.0", "name": node.conf["name"], "plugins": [node.conf]}
-    (conf_dir / "10-evio.conflist").write_text(json.dumps(conflist))
+    (directory / "10-evio.conflist").write_text(json.dumps(conflist))
+    return directory
+
+
+def repair(node: Node, conf_dir: Path, *, succeeds: bool = True) -> dict[str, Any]:
+    command = [str(PLUGIN), "repair", "--json", "--conf-dir", str(conf_dir)]
+    done = in_namespace(node.switch.netns, *command, check=False)
+    assert (done.returncode == 0) == succeeds, done.stderr
+    [result] = json.loads(done.stdout)
+    return dict(result)
+
+
+def restart_vswitchd(node: Node) -> None:
+    """Kill vswitchd and start it; return when it has taken up the ports again."""
     node.switch.kill_vswitchd()
     node.switch.start_vswitchd()
     node.switch.vsctl("set", "Open_vSwitch", ".", "external_ids:awaited=yes")
+
+
+class Forger(contextlib.AbstractContextManager["Forger"]):
+    """A pod that sends forged ARP all the time, and a neighbour that counts how many of these frames reach it."""
+
+    def __init__(self, liar: Pod, neighbour: Pod) -> None:
+        self.sent = self.seen = 0
+        self._frame = arp(mac_of(liar), mac_of(liar), _STRANGER)
+        self._ends = threading.Event()
+        self._stack = contextlib.ExitStack()
+        self._sending = self._stack.enter_context(raw_socket(liar))
+        self._listening = self._stack.enter_context(raw_socket(neighbour))
+        self._listening.settimeout(0.1)
+        self._threads = [threading.Thread(target=target) for target in (self._send, self._listen)]
+
+    def __enter__(self) -> Forger:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._ends.set()
+        for thread in self._threads:
+            thread.join()
+        self._stack.close()
+
+    def _send(self) -> None:
+        while not self._ends.wait(0.001):
+            # The liar's end has no carrier while its port is plugged in again.
+            with contextlib.suppress(OSError):
+                self._sending.send(self._frame)
+                self.sent += 1
+
+    def _listen(self) -> None:
+        while not self._ends.is_set():
+            with contextlib.suppress(TimeoutError, OSError):
+                self.seen += self._listening.recv(65536) == self._frame
+
+
+def test_no_forged_frame_passes_while_vswitchd_is_started_again(node: Node, new_pod: NewPod, conf_dir: Path) -> None:
+    liar, other = node.add(new_pod()), node.add(new_pod())
+    # Each knows its gateway's MAC: what fails from here on is forwarding, not the search for a neighbour.
+    assert other.pings("10.244.3.1")
+    assert liar.pings(other.address)
+    with Forger(liar, other) as forger:
+        for _restart in range(3):
+            restart_vswitchd(node)
+            assert not other.pings("10.244.3.1")
+            repair(node, conf_dir)
+            assert other.pings("10.244.3.1")
+            assert liar.pings(other.address)
+    assert forger.sent > 100
+    assert forger.seen == 0
+
+
+def test_no_forged_frame_passes_while_repair_plugs_a_port_in(node: Node, new_pod: NewPod, conf_dir: Path) -> None:
+    liar, other = node.add(new_pod()), node.add(new_pod())
+    port = liar.result["interfaces"][1]["name"]
+    with Forger(liar, other) as forger:
+        for _round in range(10):
+            node.switch.vsctl("del-port", port)
+            assert repair(node, conf_dir)["plugged"] == [f"{liar.container_id} eth0"]
+            node.switch.vsctl("set", "Port", port, "tag=5")
+            assert repair(node, conf_dir)["plugged"] == [f"{liar.container_id} eth0"]
+    assert forger.sent > 100
+    assert forger.seen == 0
+    assert liar.pings(other.address)
+
+
+def test_no_forged_frame_passes_while_repair_replaces_flows(node: Node, new_pod: NewPod, conf_dir: Path) -> None:
+    liar, other = node.add(new_pod()), node.add(new_pod())
+    number = node.switch.vsctl("get", "Interface", liar.result["interfaces"][1]["name"], "ofport")
+    target = f"unix:{node.switch.directory}/br-evio.mgmt"
+    with Forger(liar, other) as forger:
+        for _round in range(10):
+            in_namespace(node.switch.netns, "ovs-ofctl", "-OOpenFlow13", "del-flows", target, f"in_port={number},arp")
+            assert repair(node, conf_dir)["guarded"] == [f"{liar.container_id} eth0"]
+    assert forger.sent > 100
+    assert forger.seen == 0
+    assert liar.pings(other.address)
+
+
+def test_bridge_of_an_earlier_version_keeps_its_flows_when_it_is_made_secure(
+    node: Node, new_pod: NewPod, conf_dir: Path
+) -> None:
+    """An earlier version left the fail mode ``standalone``; its pods keep running."""
+    liar, other = node.add(new_pod()), node.add(new_pod())
+    target = f"unix:{node.switch.directory}/br-evio.mgmt"
+    foreign = "cookie=0x7,priority=5,udp,tp_dst=7,actions=mod_tp_dst:8,normal"
+    ofctl = ["ovs-ofctl", "-OOpenFlow13"]
+    in_namespace(node.switch.netns, *ofctl, "add-flow", target, foreign)
+    flows = node.directory / "flows"
+    command = [*ofctl, "--no-stats", "dump-flows", target]
+    flows.write_text(in_namespace(node.switch.netns, *command).stdout)
+    node.switch.vsctl("set", "Bridge", "br-evio", "fail_mode=standalone")
+    in_namespace(node.switch.netns, *ofctl, "add-flows", target, str(flows))
+    with Forger(liar, other) as forger:
+        assert repair(node, conf_dir)["bridge"] == ["fail_mode"]
+        assert sorted(in_namespace(node.switch.netns, *command).stdout.splitlines()) == sorted(
+            flows.read_text().splitlines()
+        )
+        assert other.pings("10.244.3.1")
+        assert liar.pings(other.address)
+    assert forger.sent > 100
+    assert forger.seen == 0
+
+
+def test_pod_whose_journal_entry_is_damaged_is_guarded_or_closed(node: Node, new_pod: NewPod, conf_dir: Path) -> None:
+    liar, other = node.add(new_pod()), node.add(new_pod())
+    entry = node.directory / f"state/evio/{liar.container_id}:eth0"
+    entry.write_text("{}")
+    with Forger(liar, other) as forger:
+        restart_vswitchd(node)
+        [failure] = repair(node, conf_dir, succeeds=False)["failures"]
+        assert "the journal entry is damaged" in failure
+        assert "its port is guarded, from the external_ids" in failure
+        assert liar.pings(other.address)
+        for table in ("Port", "Interface"):
+            node.switch.vsctl("remove", table, liar.result["interfaces"][1]["name"], "external_ids", "attached-mac")
+        restart_vswitchd(node)
+        failures = repair(node, conf_dir, succeeds=False)["failures"]
+        assert any("its port is closed; recreate the pod" in failure for failure in failures)
+        assert not liar.pings(other.address)
+        assert other.pings("10.244.3.1")
+        assert any("is closed" in one for one in repair(node, conf_dir, succeeds=False)["failures"])
+        entry.unlink()
+        assert any("is closed" in one for one in repair(node, conf_dir, succeeds=False)["failures"])
+    assert forger.sent > 100
+    assert forger.seen == 0
+
+
+def test_repair_guards_ports_that_a_new_vswitchd_knows_nothing_of(node: Node, new_pod: NewPod, conf_dir: Path) -> None:
+    pod, other = node.add(new_pod()), node.add(new_pod())
+    guarded = len(node.flows())
+    restart_vswitchd(node)
     assert node.flows() == []
-    done = in_namespace(node.switch.netns, str(PLUGIN), "repair", "--json", "--conf-dir", str(conf_dir))
-    assert sorted(json.loads(done.stdout)[0]["guarded"]) == sorted(f"{one.container_id} eth0" for one in (pod, other))
+    done = repair(node, conf_dir)
+    assert sorted(done["guarded"]) == sorted(f"{one.container_id} eth0" for one in (pod, other))
     assert len(node.flows()) == guarded
     assert pod.pings(other.address)
     assert not arrives(pod, other, ipv4(mac_of(pod), _STRANGER))

@@ -17,8 +17,10 @@ from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Etcd
 from ansible_collections.evio.cni.plugins.module_utils.ovs.datapath import probe_datapath
 from ansible_collections.evio.cni.plugins.module_utils.subnets import parse_pools
 
+from .ansible_module import run_module
 from .cni_runtime import PLUGIN, NewPod, Node, PluginFailedError, overlay_says, own_ipam
 from .etcd_server import EtcdServer
+from .ovs_daemons import in_namespace
 
 pytestmark = pytest.mark.root
 
@@ -225,6 +227,46 @@ def status(node: Node, conf_dir: Path, server: EtcdServer) -> str:
         check=False,
     )
     return answer.stdout + answer.stderr
+
+
+def test_pods_that_keep_the_mtu_from_before_a_change_are_named(node: Node, new_pod: NewPod) -> None:
+    conf_dir, pods = node.directory / "net.d", [node.add(new_pod()), node.add(new_pod())]
+    conf_dir.mkdir()
+    assert set_up_network(node, conf_dir, 1420).get("warnings", []) == []
+    assert "MTU" not in status_on_node(node, conf_dir)
+    [warning] = set_up_network(node, conf_dir, 1300)["warnings"]
+    shown = status_on_node(node, conf_dir)
+    for said in (json.dumps(warning), shown):
+        assert "2 of 2 pods keep the MTU with which they were started, new pods get 1300 bytes" in said
+        assert all(f"{pod.container_id[:13]} eth0 (1420)" in said for pod in pods)
+        assert "longer packets of these pods are lost; recreate them" in said
+    node.delete(pods[0])
+    node.add(pods[0], mtu=1300)
+    assert "1 of 2 pods keep" in status_on_node(node, conf_dir)
+    node.delete(pods[1])
+    assert "MTU" not in status_on_node(node, conf_dir)
+    [warning] = set_up_network(node, conf_dir, 1400)["warnings"]
+    assert "nothing is lost" in json.dumps(warning)
+
+
+def set_up_network(node: Node, conf_dir: Path, mtu: int) -> dict[str, Any]:
+    """Return the result of the module cni_config, which configures the network of the test's pods."""
+    return run_module(
+        "cni_config",
+        netns=node.switch.netns,
+        bridge=node.conf["bridge"],
+        subnets=["10.244.3.0/24"],
+        cluster_cidrs=node.conf["clusterCIDRs"],
+        mtu=mtu,
+        datapath_type="netdev",
+        conf_dir=str(conf_dir),
+        state_dir=node.conf["stateDir"],
+        ovsdb=node.conf["ovsdb"],
+    )
+
+
+def status_on_node(node: Node, conf_dir: Path) -> str:
+    return in_namespace(node.switch.netns, str(PLUGIN), "status", "--conf-dir", str(conf_dir), check=False).stdout
 
 
 def test_status_of_the_ipam_plugin_is_reported(node: Node) -> None:

@@ -243,6 +243,38 @@ def test_installed_plugins_are_chained(host: Host, tmp_path: Path) -> None:
     assert [plugin["type"] for plugin in host.conflist()["plugins"]] == ["evio", "portmap"]
 
 
+def test_plugin_whose_link_dangles_in_the_container_is_named_and_never_dropped(host: Host, tmp_path: Path) -> None:
+    plugins, library = tmp_path / "bin", tmp_path / "lib"
+    plugins.mkdir()
+    for name in ("portmap", "bandwidth"):
+        (plugins / name).symlink_to(library / name)
+    left_out = host.run(f"--plugin-dir={plugins}")
+    assert left_out.returncode == 0
+    assert (
+        f"portmap is not chained: {plugins}/portmap is a link to {library}/portmap, which is not there"
+        in left_out.stderr
+    )
+    assert [plugin["type"] for plugin in host.conflist()["plugins"]] == ["evio"]
+
+    library.mkdir()
+    for name in ("portmap", "bandwidth"):
+        (library / name).touch()
+    mounted = host.run(f"--plugin-dir={plugins}")
+    assert (mounted.returncode, mounted.stderr) == (0, "")
+    complete = host.conflist()
+    assert [plugin["type"] for plugin in complete["plugins"]] == ["evio", "portmap", "bandwidth"]
+
+    (library / "portmap").unlink()
+    kept = host.run(f"--plugin-dir={plugins}")
+    assert "up to date" in kept.stdout
+    assert "portmap is still chained, as in the present conflist, but" in kept.stderr
+    assert "mount the host's directories" in kept.stderr
+    assert "bandwidth" not in kept.stderr
+    not_mounted = host.run(f"--plugin-dir={tmp_path / 'none'}")
+    assert "bandwidth is still chained" in not_mounted.stderr
+    assert host.conflist() == complete
+
+
 def test_other_machine_of_the_same_name_is_refused_until_confirmed_as_replacement(host: Host) -> None:
     host.run()
     host.machine_id.write_text("ffffffffffffffffffffffffffffffff\n")

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,35 @@ def test_absent_removes_the_file_and_the_bridges_it_describes(ovs: OpenVSwitch, 
     assert "hush" not in str(done)
     assert ovs.vsctl("list-br") == "br-site"
     assert not Path(config["path"]).exists()
+
+
+@pytest.mark.parametrize("place", ["example%2etest", "example%2etest/accounts", "example%2etest/accounts/node1.dat"])
+def test_accounts_are_not_written_through_a_link_of_prosodys_user(tmp_path: Path, place: str) -> None:
+    """Prosody's directory is its own: a compromised prosody must not become root at the next run."""
+    stranger = pwd.getpwnam("nobody")
+    data, ours = tmp_path / "data", tmp_path / "ours"
+    tmp_path.chmod(0o755)
+    ours.mkdir()
+    (ours / "node1.dat").write_text("ours\n")
+    data.joinpath(place).parent.mkdir(parents=True)
+    for directory in (data, *data.rglob("*")):
+        os.chown(directory, stranger.pw_uid, stranger.pw_gid)
+    link = data / place
+    link.symlink_to(ours / "node1.dat" if place.endswith(".dat") else ours)
+    os.chown(link, stranger.pw_uid, stranger.pw_gid, follow_symlinks=False)
+    accounts = [{"username": "node1@example.test", "password": "secret"}]
+    result = run_module(
+        "xmpp_accounts",
+        domain="example.test",
+        overlays=[{"id": "101000", "accounts": accounts}],
+        data_dir=str(data),
+        groups_file=str(tmp_path / "groups.txt"),
+        owner="nobody",
+    )
+    assert result["failed"]
+    assert "is a symbolic link of user" in result["msg"]
+    assert (ours.stat().st_uid, (ours / "node1.dat").read_text()) == (0, "ours\n")
+    assert [entry.name for entry in ours.iterdir()] == ["node1.dat"]
 
 
 def test_absent_completes_an_interrupted_removal(ovs: OpenVSwitch, config: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +12,7 @@ from dataclasses import replace
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.etcd.access import Access, EtcdError
 from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Etcd, Get, Put
+from ansible_collections.evio.cni.plugins.module_utils.etcd.health import ask_health
 
 from .etcd_server import EtcdServer
 
@@ -83,6 +85,23 @@ def test_client_without_a_user_is_told_that_etcd_asks_for_one(access: Access) ->
         pytest.raises(EtcdError, match="asks for a user, and none is given"),
     ):
         etcd.txn([], [Put("/evio/a", "1")])
+
+
+@pytest.mark.parametrize(
+    "variable", ["http_proxy", "https_proxy", "grpc_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"]
+)
+def test_etcd_is_asked_directly_whatever_proxy_the_environment_names(
+    access: Access, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        monkeypatch.setenv(variable, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        with Etcd(access) as etcd:
+            etcd.txn([], [Get("/evio/a")])
+        assert all(health.is_healthy for health in ask_health(access))
+        proxy.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
 
 
 def test_password_is_not_part_of_repr(access: Access) -> None:

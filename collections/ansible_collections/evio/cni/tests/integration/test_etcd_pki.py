@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,57 @@ def test_group_reads_only_the_keys_of_etcd_itself(tmp_path: Path) -> None:
     assert {path for path, mode in modes.items() if mode == 0o640} == {"etcd/server", "etcd/peer"}
     refused = run_module("etcd_pki", directory=str(tmp_path / "other"), group="nobody-has-this", **MEMBER)
     assert "'nobody-has-this' is no group of this host" in refused["msg"]
+
+
+def test_certificates_in_the_directory_of_kubeadm_are_taken_over_and_kept_valid_there(
+    tmp_path: Path,
+) -> None:
+    kubeadm, own = tmp_path / "kubeadm", tmp_path / "own"
+    run_module("etcd_pki", directory=str(kubeadm), **MEMBER)
+    directories = {"directory": str(own), "adopted_directory": str(kubeadm)}
+    _predicted, done, _again = check_do_again("etcd_pki", **directories, **MEMBER)
+    assert done["issued"] == []
+    files = sorted(str(path.relative_to(kubeadm)) for path in kubeadm.rglob("*.*"))
+    assert files == sorted(str(path.relative_to(own)) for path in own.rglob("*.*"))
+    assert all((own / name).read_bytes() == (kubeadm / name).read_bytes() for name in files)
+    assert {(own / name).stat().st_mode & 0o777 for name in files if name.endswith(".key")} == {0o600}
+
+    # Today's certificate of kubeadm's API server is renewed where the API server reads it.
+    (kubeadm / "apiserver-etcd-client.crt").unlink()
+    assert run_module("etcd_pki", **directories, **MEMBER)["changed"]
+    assert certificate(kubeadm, "apiserver-etcd-client").issuer == certificate(own, "etcd/ca").subject
+
+    # kubeadm reset
+    shutil.rmtree(kubeadm)
+    assert not run_module("etcd_pki", **directories, **MEMBER)["changed"]
+    assert not kubeadm.exists()
+
+
+def test_takeover_that_was_interrupted_is_completed(tmp_path: Path) -> None:
+    kubeadm, own = tmp_path / "kubeadm", tmp_path / "own"
+    pki.issue(str(kubeadm), "node1", ["10.10.0.1"])
+    pki.adopt(str(kubeadm), str(own))
+    for name in ("etcd/ca.crt", "etcd/ca.key", "etcd/server.crt"):
+        (own / name).unlink()
+    assert run_module("etcd_pki", directory=str(own), adopted_directory=str(kubeadm), **MEMBER)["issued"] == []
+    assert (own / "etcd/ca.crt").read_bytes() == (kubeadm / "etcd/ca.crt").read_bytes()
+    assert pki.outdated(str(own), "node1", ["10.10.0.1"]) == []
+
+
+def test_other_ca_in_the_directory_of_kubeadm_is_left_alone(tmp_path: Path) -> None:
+    kubeadm, own = tmp_path / "kubeadm", tmp_path / "own"
+    pki.issue(str(own), "node1", ["10.10.0.1"])
+    pki.issue(str(kubeadm), "other", [])
+    before = {path: path.read_bytes() for path in kubeadm.rglob("*.*")}
+    assert not run_module("etcd_pki", directory=str(own), adopted_directory=str(kubeadm), **MEMBER)["changed"]
+    assert {path: path.read_bytes() for path in kubeadm.rglob("*.*")} == before
+
+
+def test_host_without_the_library_is_told_in_check_mode_what_would_be_issued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pki, "_MISSING_LIBRARY", ImportError("cryptography"))
+    assert pki.outdated(str(tmp_path), "node1", []) == ["etcd/ca", *LEAVES]
+    with pytest.raises(pki.PkiError, match="install the package python3-cryptography"):
+        pki.issue(str(tmp_path), "node1", [])
+    assert list(tmp_path.iterdir()) == []

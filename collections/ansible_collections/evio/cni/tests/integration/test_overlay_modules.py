@@ -147,9 +147,9 @@ def test_pod_routes_follow_the_claims(tmp_path: Path) -> None:
     [
         ({"address": "10.11.0.3"}, "outside the host overlay"),
         ({"address": "10.10.0.2"}, "belongs to both"),
-        ({"address": "10.10.169.254"}, "metadata"),
         ({"public_key": "short"}, "32 bytes"),
-        ({"endpoint": "relay.example"}, "evio_public_endpoint"),
+        ({"endpoint": "relay"}, "evio_public_endpoint"),
+        ({"endpoint": "10.10.0.99"}, "inside the host overlay"),
         ({"endpoint": "198.51.100.1:99999"}, "65535"),
     ],
 )

@@ -58,7 +58,12 @@ def test_missing_bridge_that_must_exist_is_not_created(ovs: OpenVSwitch, bridge:
         assert "there is no bridge br-evio, which must exist already" in refused["msg"]
     assert ovs.vsctl("list-br") == ""
     ovs.vsctl("add-br", "br-evio", "--", "set", "Bridge", "br-evio", "datapath_type=netdev")
+    refused = run_module("ovs_bridge", **bridge, must_exist=True)
+    assert "the bridge br-evio is not evio.cni's" in refused["msg"]
+    assert "mtu is 1500, asked for is 1420" in refused["msg"]
+    ovs.vsctl("set", "Interface", "br-evio", "mtu_request=1420")
     check_do_again("ovs_bridge", **bridge, must_exist=True)
+    assert "evio-owner" not in ovs.vsctl("get", "Bridge", "br-evio", "external_ids")
 
 
 def test_bridge_is_released_and_its_sysctl_file_removed(ovs: OpenVSwitch, bridge: dict[str, Any]) -> None:

@@ -135,6 +135,30 @@ def test_other_machine_of_the_same_name_is_refused_until_confirmed_as_replacemen
     assert outcome.claims["node1"].epoch > first.epoch
 
 
+def test_renamed_node_takes_its_subnet_along(registry: Registry) -> None:
+    first = registry.claim([Request("node1", "m1"), Request("node2", "m2")], POOLS).claims
+    renamed = [Request("edge1", "m1", renamed_from="node1")]
+    predicted = registry.claim(renamed, POOLS, dry_run=True)
+    done = registry.claim(renamed, POOLS)
+    again = registry.claim(renamed, POOLS)
+    assert predicted.changed == done.changed == ("edge1",)
+    assert predicted.claims["edge1"].cidrs == done.claims["edge1"].cidrs == first["node1"].cidrs
+    assert again.changed == ()
+    snapshot = registry.read()
+    assert sorted(snapshot.claims) == ["edge1", "node2"]
+    assert registry.claim([Request("node3", "m3")], POOLS).claims["node3"].cidrs == ("10.244.2.0/24",)
+
+
+def test_rename_of_another_machine_or_to_a_node_with_a_claim_is_refused(registry: Registry) -> None:
+    registry.claim([Request("node1", "m1"), Request("node2", "m2")], POOLS)
+    before = registry.read().claims
+    with pytest.raises(ClaimError, match="belongs to the machine m1, not to m9"):
+        registry.claim([Request("edge1", "m9", renamed_from="node1")], POOLS)
+    with pytest.raises(ClaimError, match=r"node1 cannot be renamed to node2, which has 10\.244\.1\.0/24"):
+        registry.claim([Request("node2", "m1", renamed_from="node1")], POOLS)
+    assert registry.read().claims == before
+
+
 def test_pinned_node_gets_its_subnet_and_a_conflicting_pin_is_refused(registry: Registry) -> None:
     pinned = Request("node9", "machine-of-node9", ("10.244.0.0/24",))
     outcome = registry.claim([*ask("node1"), pinned], POOLS)

@@ -15,7 +15,7 @@ from ansible_collections.evio.cni.plugins.module_utils.ovs.bridge_spec import (
     check_spec,
     compare,
 )
-from ansible_collections.evio.cni.plugins.module_utils.ovs.external_ids import OWNER, OWNER_ID
+from ansible_collections.evio.cni.plugins.module_utils.ovs.external_ids import BORROWED_ID, OWNER, OWNER_ID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,7 +25,7 @@ STATE = BridgeState(
     mac="0a:58:0a:f4:03:01",
     mtu=1420,
     external_ids={OWNER_ID: OWNER, "somebody": "else"},
-    fail_mode="standalone",
+    fail_mode="secure",
     spanning_tree=False,
     addresses=frozenset(["10.244.3.1/24", "fd00:10:244:3::1/64"]),
     is_up=True,
@@ -113,8 +113,7 @@ def test_missing_bridge_differs_in_every_wanted_property() -> None:
         ({"mac": "02:00:00:00:00:01"}, "mac"),
         ({"mac": None}, "mac"),
         ({"mtu": 1500}, "mtu"),
-        ({"external_ids": {}}, f"external_ids:{OWNER_ID}"),
-        ({"fail_mode": "secure"}, "fail_mode"),
+        ({"fail_mode": "standalone"}, "fail_mode"),
         ({"spanning_tree": True}, "spanning_tree"),
         ({"addresses": STATE.addresses | {"10.244.9.1/24"}}, "gateways"),
         ({"addresses": frozenset()}, "gateways"),
@@ -124,6 +123,54 @@ def test_missing_bridge_differs_in_every_wanted_property() -> None:
 )
 def test_each_property_that_does_not_match_is_one_difference(change: dict[str, Any], name: str) -> None:
     assert [difference.name for difference in compare(SPEC, replace(STATE, **change))] == [name]
+
+
+FOREIGN = replace(
+    STATE,
+    mac="02:00:00:00:00:01",
+    external_ids={"owner": "site"},
+    fail_mode="standalone",
+    spanning_tree=True,
+    addresses=STATE.addresses | {"192.0.2.1/24"},
+)
+
+
+def test_bridge_without_our_mark_is_given_our_gateways_alone() -> None:
+    assert not compare(SPEC, FOREIGN).changed
+    bare = replace(FOREIGN, addresses=frozenset(["192.0.2.1/24"]))
+    assert [difference.name for difference in compare(SPEC, bare)] == ["gateways"]
+    assert not compare(BridgeSpec("br-site", (), datapath_type="netdev"), bare).changed
+
+
+def test_gateway_that_we_had_added_before_is_a_difference() -> None:
+    old = replace(FOREIGN, addresses=FOREIGN.addresses | {"10.9.0.1/24"}, external_ids={BORROWED_ID: "10.9.0.1/24"})
+    assert [difference.name for difference in compare(SPEC, old)] == ["gateways"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (replace(SPEC, mtu=1400), "mtu is 1420, asked for is 1400"),
+        (replace(SPEC, datapath_type="system"), "datapath_type is netdev, asked for is system"),
+        (replace(SPEC, mac="02:00:00:00:00:02"), "mac is 02:00:00:00:00:01, asked for is 02:00:00:00:00:02"),
+    ],
+)
+def test_other_change_of_a_bridge_without_our_mark_is_refused(spec: BridgeSpec, words: str) -> None:
+    with pytest.raises(BridgeError) as raised:
+        compare(spec, FOREIGN)
+    assert words in str(raised.value)
+    assert "is not evio.cni's" in str(raised.value)
+
+
+def test_bridge_that_may_be_adopted_is_compared_in_full() -> None:
+    names = {difference.name for difference in compare(replace(SPEC, may_adopt=True), FOREIGN)}
+    assert names == {"mac", "fail_mode", "spanning_tree", "gateways", f"external_ids:{OWNER_ID}"}
+
+
+def test_mark_of_an_earlier_version_does_not_make_a_borrowed_bridge_ours() -> None:
+    marked = replace(FOREIGN, external_ids={OWNER_ID: OWNER})
+    names = [difference.name for difference in compare(replace(SPEC, is_borrowed=True), marked)]
+    assert names == [f"external_ids:{OWNER_ID}"]
 
 
 def test_properties_that_the_spec_leaves_open_are_not_compared() -> None:

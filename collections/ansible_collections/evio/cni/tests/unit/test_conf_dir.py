@@ -39,9 +39,10 @@ def test_temporary_file_has_a_name_that_no_runtime_reads(tmp_path: Path, monkeyp
     seen: list[tuple[str, str]] = []
     rename = os.rename
 
-    def note_and_rename(source: Path, target: Path) -> None:
-        seen.append((str(source), str(target)))
-        rename(source, target)
+    def note_and_rename(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        directories = (os.readlink(f"/proc/self/fd/{one}") for one in (src_dir_fd, dst_dir_fd))
+        seen.append((f"{next(directories)}/{source}", f"{next(directories)}/{target}"))
+        rename(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
     monkeypatch.setattr(os, "rename", note_and_rename)
     conf_dir.write_conflist(CONFLIST, str(tmp_path))
@@ -53,7 +54,7 @@ def test_temporary_file_has_a_name_that_no_runtime_reads(tmp_path: Path, monkeyp
 def test_failed_rename_keeps_the_old_file_and_no_temporary_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     conf_dir.write_conflist(CONFLIST, str(tmp_path))
 
-    def fail(source: Path, target: Path) -> None:
+    def fail(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "rename", fail)

@@ -90,3 +90,50 @@ def test_error_has_the_runtimes_reason(runtime: tuple[RuntimeDouble, str]) -> No
 def test_error_without_a_runtime_names_the_socket(tmp_path: Path) -> None:
     with pytest.raises(cri.CriError, match=str(tmp_path)):
         cri.network_status(str(tmp_path / "none.sock"), timeout=1)
+
+
+@pytest.fixture
+def runtime_without_cri(tmp_path: Path) -> Iterator[str]:
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
+    socket = str(tmp_path / "cri.sock")
+    server.add_insecure_port(f"unix://{socket}")
+    server.start()
+    yield socket
+    server.stop(None).wait()
+
+
+@pytest.mark.parametrize(
+    ("instances", "words"),
+    [
+        ((128, 128), "root has 128 of 128 inotify instances.*raise fs.inotify.max_user_instances"),
+        ((121, 128), "root has 121 of 128 inotify instances.*raise fs.inotify.max_user_instances"),
+        ((20, 8192), "journalctl -u containerd.*disabled_plugins"),
+    ],
+)
+def test_runtime_without_cri_is_told_from_a_dead_runtime(
+    runtime_without_cri: str, monkeypatch: pytest.MonkeyPatch, instances: tuple[int, int], words: str
+) -> None:
+    monkeypatch.setattr(cri, "inotify_instances", lambda: instances)
+    with pytest.raises(cri.NoCriServiceError, match=words):
+        cri.await_network(CONFLIST, runtime_without_cri, timeout=0)
+
+
+def test_inotify_instances_of_root_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "sys/fs/inotify").mkdir(parents=True)
+    (tmp_path / "sys/fs/inotify/max_user_instances").write_text("128\n")
+    for process, targets in (("1", ["anon_inode:inotify", "/dev/null", "anon_inode:inotify"]), ("self", ["x"])):
+        (tmp_path / process / "fd").mkdir(parents=True)
+        for number, target in enumerate(targets):
+            (tmp_path / process / "fd" / str(number)).symlink_to(target)
+    owned_by_root = 2 if (tmp_path / "1").stat().st_uid == 0 else 0
+    assert cri.inotify_instances(str(tmp_path)) == (owned_by_root, 128)
+
+
+def test_runtime_is_asked_directly_whatever_proxy_the_environment_names(
+    runtime: tuple[RuntimeDouble, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    double, socket = runtime
+    double.loads(CONFLIST)
+    for variable in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:1")
+    assert cri.network_status(socket).ready

@@ -15,6 +15,7 @@ from ansible_collections.evio.cni.plugins.module_utils import defaults, paths
 from ansible_collections.evio.cni.plugins.module_utils.cni import cri
 from ansible_collections.evio.cni.plugins.module_utils.etcd.options import ETCD_OPTIONS
 from ansible_collections.evio.cni.plugins.module_utils.mtu import MOST_MTU
+from ansible_collections.evio.cni.plugins.module_utils.pki import PKI_DIR
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 
@@ -36,13 +37,17 @@ def load(path: Path) -> dict[str, Any]:
         ("cluster", "evio_ovsdb", paths.OVSDB),
         ("cluster", "evio_cni_plugins_dir", paths.DISTRIBUTION_CNI_DIR),
         ("node_subnet", "evio_etcd_endpoints", ETCD_OPTIONS["endpoints"]["default"]),
-        ("node_subnet", "evio_etcd_ca_cert", ETCD_OPTIONS["ca_cert"]["default"]),
-        ("node_subnet", "evio_etcd_client_cert", ETCD_OPTIONS["client_cert"]["default"]),
-        ("node_subnet", "evio_etcd_client_key", ETCD_OPTIONS["client_key"]["default"]),
     ],
 )
 def test_role_has_the_librarys_default(role: str, variable: str, value: object) -> None:
     assert load(ROLES / role / "defaults/main.yml")[variable] == value
+
+
+@pytest.mark.parametrize("option", ["ca_cert", "client_cert", "client_key"])
+def test_etcd_of_kubeadm_is_asked_with_the_librarys_certificates(option: str) -> None:
+    default = load(ROLES / "node_subnet/defaults/main.yml")[f"evio_etcd_{option}"]
+    assert default.replace("{{ evio_etcd_pki_dir }}", PKI_DIR) == ETCD_OPTIONS[option]["default"]
+    assert f"else '{PKI_DIR}'" in load(ROLES / "cluster/defaults/main.yml")["evio_etcd_pki_dir"]
 
 
 def test_cni_role_asks_containerd_at_the_librarys_socket() -> None:

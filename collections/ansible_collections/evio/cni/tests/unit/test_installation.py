@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from pathlib import Path
 
@@ -44,6 +45,18 @@ def test_program_runs_from_its_launcher_a_link_and_a_copy(tmp_path: Path) -> Non
     for launcher in ("link", "copy"):
         done = subprocess.run([tmp_path / launcher], check=True, capture_output=True, text=True)
         assert done.stdout.strip() == "one"
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o000])
+def test_all_users_can_read_the_files_and_only_root_write_them_with_any_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        put(tmp_path, archive("one"))
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "lib", *(tmp_path / "lib").rglob("*"), tmp_path / "bin"):
+        assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644), path
+    assert (tmp_path / "bin/evio").stat().st_mode & 0o777 == 0o755
 
 
 def test_code_is_byte_compiled(tmp_path: Path) -> None:

@@ -8,12 +8,17 @@ from dataclasses import replace
 
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.defaults import OVERLAY_MTU
-from ansible_collections.evio.cni.plugins.module_utils.overlay.endpoint import OverlayError, parse_endpoint
+from ansible_collections.evio.cni.plugins.module_utils.overlay.endpoint import (
+    OverlayError,
+    parse_endpoint,
+    parse_public_endpoint,
+)
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config import (
     OVERHEAD,
     OverlayConfig,
     OverlayPeer,
     PodRoutes,
+    former_probe_address,
     keep_peers,
     keep_subnets,
     parse_overlay,
@@ -23,7 +28,8 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config 
     render_pod_routes,
 )
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.messages import (
-    ROWS_IN_A_TABLE,
+    LARGEST_NUMBER,
+    SMALLEST_TABLE,
     MessageError,
     Probe,
     Sighting,
@@ -88,15 +94,59 @@ def test_endpoint_is_parsed_in_every_notation(text: str, endpoint: str) -> None:
     assert parse_endpoint(endpoint) == endpoint
 
 
-@pytest.mark.parametrize("text", ["", "relay", "relay:1", "198.51.100.11:0", "198.51.100.11:x", "[::1]:70000", "1.2.3"])
+NO_ENDPOINTS = [
+    *("", "relay", "relay:1", "198.51.100.11:0", "198.51.100.11:x", "[::1]:70000", "1.2.3"),
+    *("[fe80::1%anything]:1", "[2001:db8::1%eth0]:1", "fe80::1", "169.254.169.254:80"),
+    *("224.0.0.1:1", "[ff02::1]:1", "127.0.0.1:1", "[::1]:1", "0.0.0.0:1", "[::]:1", "0.1.2.3:1"),
+    *("255.255.255.255:1", "240.0.0.1:1", "[::ffff:198.51.100.11]:1", "[198.51.100.11]:1"),
+    *("198.51.100.11:+1", "198.51.100.11: 1", "198.51.100.11:1_0", "198.51.100.11:\u0661", "198.51.100.11:000001"),
+    "[fe80::1%" + "a" * 1300 + "]:1",
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("relay.example.org", "relay.example.org:51820"),
+        ("Relay-1.example.org:1194", "relay-1.example.org:1194"),
+        ("198.51.100.11", "198.51.100.11:51820"),
+        ("[2001:db8::1]:1194", "[2001:db8::1]:1194"),
+    ],
+)
+def test_public_endpoint_may_have_a_dns_name(text: str, endpoint: str) -> None:
+    assert parse_public_endpoint(text) == parse_public_endpoint(endpoint) == endpoint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("relay", "-relay.example.org", "relay..org", "relay.example.org:0", "relay.example.org:", "a b.example.org"),
+        *("relay_1.example.org", "1.2.3", "10.0.0.256", "x" * 64 + ".org", "x." * 130 + "org", "relay.example.org/x"),
+        *("relay.example.org\n", "[relay.example.org]:1", "--help.example.org"),
+    ],
+)
+def test_text_that_is_neither_address_nor_dns_name_is_refused(text: str) -> None:
+    with pytest.raises(OverlayError, match="evio_public_endpoint"):
+        parse_public_endpoint(text)
+
+
+@pytest.mark.parametrize("text", NO_ENDPOINTS)
 def test_text_that_is_no_endpoint_is_refused(text: str) -> None:
     with pytest.raises(OverlayError, match="evio_public_endpoint"):
         parse_endpoint(text)
 
 
-def test_probe_addresses_are_link_local_and_follow_the_host_overlay() -> None:
-    assert probe_address("10.10.3.4") == "169.254.3.4"
-    assert probe_address("fd00::3:4") == "169.254.0.4"
+def test_probe_addresses_are_where_hosts_have_no_services_and_follow_the_host_overlay() -> None:
+    assert probe_address("10.10.3.4") == "247.10.3.4"
+    assert probe_address("fd00::3:4") == "247.3.0.4"
+    assert former_probe_address("10.10.3.4") == "169.254.3.4"
+
+
+def test_every_address_may_be_a_nodes_whatever_services_are_in_the_link_local_network() -> None:
+    # 169.254.169.254 is a cloud's metadata, 169.254.0.2 a boot volume, 169.254.20.10 node-local DNS.
+    for address in ("10.10.169.254", "10.10.0.2", "10.10.20.10"):
+        config = parse_overlay(render_overlay(replace(CONFIG, peers=(replace(peer(2), address=address),))))
+        assert probe_address(config.peers[0].address).startswith("247.")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +159,8 @@ def test_probe_addresses_are_link_local_and_follow_the_host_overlay() -> None:
         ({"listen_port": 0}, "listen_port"),
         ({"peers": (peer(2), replace(peer(3), address="10.10.0.2"))}, "belongs to both n2 and n3"),
         ({"peers": (replace(peer(2), public_key=key(1)),)}, "belongs to both n1 and n2"),
-        ({"peers": (replace(peer(2), address="10.10.169.254"),)}, "metadata"),
+        ({"peers": (replace(peer(2), endpoint=7),)}, "endpoint"),
+        ({"listen_port": float("inf")}, "not an overlay"),
         ({"peers": (replace(peer(2), name="../x"),)}, "not a node's name"),
     ],
 )
@@ -131,26 +182,33 @@ def test_subnet_that_another_node_has_now_is_not_kept() -> None:
 
 ENDPOINTS = st.sampled_from(["198.51.100.2:51820", "[2001:db8::1]:1", "192.168.1.10:65535"])
 LANS = st.lists(ENDPOINTS, max_size=2).map(tuple)
-PROBES = st.builds(
-    Probe, st.sampled_from(["down", "init", "up"]), st.integers(0), st.none() | st.integers(0), st.integers(0), LANS
-)
+TIMES = st.integers(0, LARGEST_NUMBER)
+PROBES = st.builds(Probe, st.sampled_from(["down", "init", "up"]), TIMES, st.none() | TIMES, TIMES, LANS)
 SIGHTINGS = st.builds(
     Sighting, st.sampled_from(["10.10.0.2", "10.10.200.3"]), st.none() | ENDPOINTS, st.booleans(), LANS
 )
 
 
-@given(st.one_of(PROBES, st.lists(SIGHTINGS).map(lambda rows: Table(tuple(rows)))), st.integers(0, 1392))
+@given(st.one_of(PROBES, st.lists(SIGHTINGS, max_size=100).map(lambda rows: Table(tuple(rows)))), st.integers(0, 1392))
 def test_encoded_message_is_decoded_to_the_same_value(message: Probe | Table, size: int) -> None:
     datagram = encode(message, size)
     assert len(datagram) >= size
     assert decode(datagram) == message
 
 
-@given(st.lists(SIGHTINGS, max_size=40))
-def test_tables_fit_into_an_overlay_mtu_of_1200(rows: list[Sighting]) -> None:
-    tables = Table.split(rows)
+LONGEST = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535"
+LONG_ROW = Sighting(LONGEST[1:-7], LONGEST, False, (LONGEST, LONGEST))
+
+
+@given(st.lists(SIGHTINGS | st.just(LONG_ROW), max_size=40), st.sampled_from([SMALLEST_TABLE, 1200 - 28, 1392]))
+def test_tables_fit_into_the_overlays_mtu(rows: list[Sighting], size: int) -> None:
+    tables = Table.split(rows, size)
     assert [row for table in tables for row in table.sightings] == rows
-    assert all(len(table.sightings) <= ROWS_IN_A_TABLE and len(encode(table)) <= 1200 - 28 for table in tables)
+    assert all(len(encode(table)) <= size and decode(encode(table)) == table for table in tables)
+
+
+def test_longest_row_fits_into_the_smallest_table() -> None:
+    assert len(encode(Table((LONG_ROW,)))) <= 210 <= SMALLEST_TABLE
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
@@ -168,8 +226,32 @@ def test_any_other_datagram_is_refused(datagram: bytes) -> None:
         b'{"table":[["nowhere",null,true,[]]]}',
         b'{"table":7}',
         b"[" * 5000,
+        b'{"probe":["up",1e999,null,0,[]]}',
+        b'{"probe":["up",NaN,null,0,[]]}',
+        b'{"probe":["up",1.5,null,0,[]]}',
+        b'{"probe":["up",true,null,0,[]]}',
+        b'{"probe":["up","1",null,0,[]]}',
+        b'{"probe":["up",-1,null,0,[]]}',
+        b'{"probe":["up",1,9007199254740992,0,[]]}',
+        b'{"probe":["up",1' + b"0" * 5000 + b",null,0,[]]}",
+        b'{"probe":[["up"],1,null,0,[]]}',
+        b'{"probe":["up",1,null,0,{"0":1}]}',
+        b'{"probe":["up",1,null,0,"ab"]}',
+        b'{"probe":["up",1,null,0,["192.168.1.2:1","192.168.1.3:1","192.168.1.4:1"]]}',
+        b'{"probe":["up",1,null,0,[]],"table":[]}',
+        b'{"probe":{"a":1,"b":2,"c":3,"d":4,"e":5}}',
+        b'{"table":{"a":1}}',
+        b'{"table":["abcd"]}',
+        b'{"table":[["10.10.0.2","[fe80::1%anything]:1",true,[]]]}',
+        b'{"table":[["fe80::1%a",null,true,[]]]}',
+        b'{"table":[["10.10.0.2",null,1,[]]]}',
+        b'{"table":[[167772162,null,true,[]]]}',
+        b'{"table":[' + b",".join([b'["10.10.0.2",null,true,[]]'] * 101) + b"]}",
+        '{"probe":["up",\u0661,null,0,[]]}'.encode(),
+        '{"probe":["up",1,null,0,[]]}'.encode("utf-16"),
     ],
 )
 def test_message_with_bad_content_is_refused(datagram: bytes) -> None:
-    with pytest.raises(MessageError):
+    with pytest.raises(MessageError) as refused:
         decode(datagram)
+    assert len(str(refused.value)) < 300

@@ -301,7 +301,7 @@ def test_pod_subnets_follow_their_node() -> None:
 def test_message_of_an_unknown_sender_is_ignored() -> None:
     network = Network(public=1, nated=1)
     message = network.nodes["10.10.0.2"].tick(network.now).outgoing[0].message
-    assert network.nodes["10.10.0.1"].receive("169.254.9.9", message, network.now) == Actions()
+    assert network.nodes["10.10.0.1"].receive("247.10.9.9", message, network.now) == Actions()
 
 
 def test_peers_that_stay_keep_their_sessions_over_a_new_configuration() -> None:

@@ -83,6 +83,51 @@ def test_no_variable_of_a_role_is_an_input_with_underscores() -> None:
     assert facts & all_inputs() == set()
 
 
+def inputs_of_type(kind: str) -> set[str]:
+    specs = [load(ROLES / role / "meta/argument_specs.yml")["argument_specs"].values() for role in ROLE_NAMES]
+    options = [option for entries in specs for entry in entries for option in entry["options"].items()]
+    return {name for name, option in options if option["type"] == kind and not name.startswith("__")}
+
+
+def test_boolean_inputs_are_read_as_booleans() -> None:
+    # --extra-vars and INI inventories give strings. A module's option of type bool understands them, nothing else does.
+    names = inputs_of_type("bool")
+    assert {"evio_etcd_managed", "evio_ip_masq"} <= names
+    playbooks = [path.read_text() for path in (ROLES.parents[4] / "playbooks").glob("*.yml")]
+    lines = "\n".join([*playbooks, *(text(role) for role in ROLE_NAMES)]).splitlines()
+    unread = [
+        line
+        for line in lines
+        for name in re.findall(r"(?<![\w.])evio_\w+", line)
+        if name in names
+        and "--extra-vars" not in line
+        and not re.search(rf"(?<!\w){name}\)? \| bool\b", line)
+        and f"['{name}']" not in line
+        and not re.fullmatch(rf'\s+\w+: "\{{\{{ {name} \}}\}}"', line)
+        and not re.match(rf"{name}:", line)
+    ]
+    assert unread == []
+
+
+def test_lists_are_read_by_modules_or_split_at_commas() -> None:
+    # --extra-vars and INI inventories give strings. A loop would go through their letters, and a sum would fail.
+    names = inputs_of_type("list")
+    assert {"evio_turn_addresses", "evio_packages_node"} <= names
+    # A list of dictionaries is never one string.
+    structured = {"evio_turn_servers"}
+    files = "\n".join(text(role) for role in ROLE_NAMES)
+    read = {
+        name
+        for name in names - structured
+        for expression in re.findall(r"\{[{%].*?[%}]\}", files, re.DOTALL)
+        if re.search(rf"(?<![\w.]){name}\b", expression)
+        and not re.fullmatch(rf"\{{\{{ {name} \}}\}}", expression)
+        and "split(',')" not in expression
+        and f"{name} is defined" not in expression
+    }
+    assert read == set()
+
+
 def test_each_input_is_described_with_one_type() -> None:
     types: dict[str, set[str]] = {}
     for role in ROLE_NAMES:

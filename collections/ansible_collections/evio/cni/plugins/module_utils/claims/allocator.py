@@ -71,6 +71,31 @@ def plan_claims(
     return planned
 
 
+def plan_renames(requests: Sequence[Request], snapshot: Snapshot) -> dict[str, Claim]:
+    """Return the claims that move to a node's new name, by the former name.
+
+    A claim that has moved already is not among them. Raises ClaimError if the former name belongs to another machine,
+    or if the new name has a claim of its own.
+    """
+    moves: dict[str, Claim] = {}
+    for request in requests:
+        claim = snapshot.claims.get(request.renamed_from) if request.renamed_from else None
+        if claim is None:
+            continue
+        if claim.machine_id != request.machine_id:
+            raise ClaimError(
+                f"node {request.node} cannot take over the claim of {claim.node}: it belongs to the machine "
+                f"{claim.machine_id}, not to {request.machine_id}"
+            )
+        if request.node in snapshot.claims:
+            taken = ", ".join(snapshot.claims[request.node].cidrs)
+            raise ClaimError(
+                f"node {claim.node} cannot be renamed to {request.node}, which has {taken}; release that claim first"
+            )
+        moves[claim.node] = replace(claim, node=request.node)
+    return moves
+
+
 def check_pool_config(wanted: PoolConfig, snapshot: Snapshot) -> None:
     """Raise ClaimError if a claimed subnet is not part of the wanted pools. The snapshot must have all claims."""
     held = [(claim.node, cidr) for claim in snapshot.claims.values() for cidr in claim.cidrs]

@@ -64,6 +64,8 @@ class Request:
     """The claim that the node is set up with. If etcd does not have it, the request is refused."""
     restore: bool = False
     """The operator confirms that etcd has lost the claim in ``configured``, and that it is to be claimed again."""
+    renamed_from: str = ""
+    """The name under which this machine has its claim until now; empty if its name stays."""
 
     def pins(self) -> tuple[str, ...]:
         """Return the pinned subnets, and those to be restored."""

@@ -38,9 +38,9 @@ def check_pin(
 def refuse_two_pins_in_a_pool(node: str, cidrs: Sequence[str], pools: Sequence[Pool]) -> None:
     """Raise ClaimError if two of the subnets are of one pool."""
     for pool in pools:
-        first, second, *_ = [*(cidr for cidr in cidrs if cidr in pool), "", ""]
-        if second:
-            raise ClaimError(f"node {node} is pinned to both {first} and {second}; take one pin off")
+        pinned = [cidr for cidr in cidrs if cidr in pool]
+        if len(pinned) > 1:
+            raise ClaimError(f"node {node} is pinned to both {pinned[0]} and {pinned[1]}; take one pin off")
 
 
 def _refuse_reserved(node: str, cidr: str, reserved: Sequence[str]) -> None:

@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from ..defaults import QUARANTINE
 from ..etcd.client import Compare, Etcd, Get, TxnResult, UnchangedSince
 from ..subnets import Pool
-from .allocator import check_pool_config, lost_claims, plan_claims
+from .allocator import check_pool_config, lost_claims, plan_claims, plan_renames
 from .blocks import blocks_of, blocks_with_room
 from .model import Claim, ClaimError, ExhaustedError, LocalClaim, PoolConfig, Request, Search, Snapshot
 from .reshape import Changes, PoolPlan, plan_changes
 from .schema import Keys, decode_claim, decode_holder, decode_pool_config, decode_released
-from .transactions import Part, batches, claim_part, pool_config_parts, release_part
+from .transactions import Part, batches, claim_part, pool_config_parts, release_part, rename_part
 from .upstream import UPSTREAM_PREFIX, parse_upstream_keys
 
 _MOST_TRIES = 64
@@ -99,15 +99,25 @@ class Registry:
 
         One transaction claims for as many nodes as etcd takes at once: 62 with one family. No node gets a subnet of
         the networks in ``reserved``, or of the reserved networks in the registry. A call that creates the pool stores
-        ``reserved`` there. Raises ClaimError, and writes nothing, if one of the nodes cannot get its subnets.
+        ``reserved`` there. A node that was renamed takes over the claim of its former name. Raises ClaimError, and
+        writes nothing, if one of the nodes cannot get its subnets.
         """
         before: Snapshot | None = None
         done: dict[str, Claim] = {}
         is_whole = False
         pins = [cidr for request in requests for cidr in request.pins()]
+        names = [request.node for request in requests] + [one.renamed_from for one in requests if one.renamed_from]
+        renamed: list[str] = []
         for failures in range(_MOST_TRIES):
-            snapshot = self._look_up([request.node for request in requests], pins, pools)
+            snapshot = self._look_up(names, pins, pools)
             before = before or snapshot
+            moves = plan_renames(requests, snapshot)
+            if moves and not dry_run:
+                renamed += self._rename(moves, snapshot)
+                continue
+            if moves:
+                renamed = [claim.node for claim in moves.values()]
+                snapshot = _with_renames(snapshot, moves)
             config = _wanted_pool_config(snapshot, pools, reserved)
             effective = replace(config, reserved=tuple(dict.fromkeys((*config.reserved, *reserved))))
             searches = self._search(requests, effective, snapshot, whole=is_whole)
@@ -125,7 +135,7 @@ class Registry:
             done.update(planned)
             if is_complete:
                 claims = {request.node: done.get(request.node) or snapshot.claims[request.node] for request in requests}
-                return Outcome(claims, before, tuple(done), before.pool_config != config)
+                return Outcome(claims, before, tuple(dict.fromkeys((*renamed, *done))), before.pool_config != config)
             _pause(failures)
         raise self._too_many_tries()
 
@@ -268,6 +278,16 @@ class Registry:
             )
         return written, True
 
+    def _rename(self, moves: Mapping[str, Claim], snapshot: Snapshot) -> list[str]:
+        """Move claims to other names, by the former name. Return the new names that were written."""
+        written: list[str] = []
+        parts = [rename_part(self._keys, former, claim, snapshot) for former, claim in moves.items()]
+        for batch in batches(parts, common=0):
+            if not self._commit(batch).succeeded:
+                break
+            written += [part.node for part in batch]
+        return written
+
     def _remove(self, claims: Iterable[Claim], snapshot: Snapshot) -> tuple[list[str], bool]:
         """Release claims. Return the nodes whose claims were removed, and whether these are all."""
         now = self._clock()
@@ -297,6 +317,11 @@ def plan_on_empty(
     searches = {pool.pod_cidr: nothing.search(pool) for pool in pools}
     planned = plan_claims(requests, config, nothing, searches, now=now)
     return Outcome(planned, nothing, tuple(planned), True)
+
+
+def _with_renames(snapshot: Snapshot, moves: Mapping[str, Claim]) -> Snapshot:
+    claims = {node: claim for node, claim in snapshot.claims.items() if node not in moves}
+    return replace(snapshot, claims={**claims, **{claim.node: claim for claim in moves.values()}})
 
 
 def _wanted_pool_config(snapshot: Snapshot, pools: Sequence[Pool], reserved: Sequence[str]) -> PoolConfig:

@@ -41,6 +41,14 @@ def claim_part(keys: Keys, claim: Claim, snapshot: Snapshot) -> Part:
     return Part(tuple(conditions), tuple(operations), claim.node)
 
 
+def rename_part(keys: Keys, former: str, claim: Claim, snapshot: Snapshot) -> Part:
+    """Return the part that moves the claim of ``former``, which is as in the snapshot, to ``claim.node``."""
+    unchanged = Compare(keys.node(former), snapshot.revisions[keys.node(former)])
+    operations: list[Operation] = [Delete(keys.node(former)), Put(keys.node(claim.node), encode_claim(claim))]
+    operations += [Put(keys.subnet(cidr), encode_subnet(cidr, claim)) for cidr in claim.cidrs]
+    return Part((unchanged, Compare(keys.node(claim.node), 0)), tuple(operations), claim.node)
+
+
 def release_part(keys: Keys, claim: Claim, snapshot: Snapshot, now: float) -> Part:
     """Return the part that removes a claim which is as in the snapshot, and notes when its subnets were released."""
     key = keys.node(claim.node)

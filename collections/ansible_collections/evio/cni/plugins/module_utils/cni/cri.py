@@ -7,7 +7,9 @@ code (protobuf.dev, "Encoding").
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,9 +27,16 @@ _VERBOSE_REQUEST = b"\x08\x01"
 _PAUSE = 0.1
 """Seconds between two calls."""
 
+_INSTANCES_OF_CONTAINERD = 8
+"""inotify instances that containerd 1.6 takes when it starts (measured)."""
+
 
 class CriError(EvioError):
     """The runtime does not answer, or has not loaded the network."""
+
+
+class NoCriServiceError(CriError):
+    """The runtime answers, but does not serve CRI."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +57,14 @@ def network_status(socket: str = CONTAINERD, *, timeout: float = 5.0) -> Network
         import grpc  # Rare, and 100 ms: only nodes with a container runtime ask.
     except ImportError as error:
         raise CriError("asking the container runtime needs grpc: install the package python3-grpcio") from error
-    with grpc.insecure_channel(f"unix://{socket}") as channel:
+    # Whatever proxy the environment names: the socket is on this host.
+    with grpc.insecure_channel(f"unix://{socket}", options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
             answer = channel.unary_unary(_STATUS)(_VERBOSE_REQUEST, timeout=timeout)
         except grpc.RpcError as error:
             reason = error.details() if isinstance(error, grpc.Call) else str(error)
+            if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                raise NoCriServiceError(_why_without_cri(socket, str(reason))) from error
             raise CriError(f"the container runtime at {socket} does not answer: {reason}") from error
     return _parse_status(answer)
 
@@ -77,6 +89,42 @@ def await_network(
                 f"after {timeout:g} s: {found}"
             )
         time.sleep(_PAUSE)
+
+
+def _why_without_cri(socket: str, reason: str) -> str:
+    """Return what to do about a runtime whose CRI service is absent, most often because it failed to start."""
+    used, limit = inotify_instances()
+    sentence = f"the container runtime at {socket} runs without its CRI service ({reason}); "
+    if limit and used >= limit - _INSTANCES_OF_CONTAINERD:
+        return sentence + (
+            f"root has {used} of {limit} inotify instances, and containerd takes {_INSTANCES_OF_CONTAINERD}: raise "
+            "fs.inotify.max_user_instances, for example to 1024 by a file in /etc/sysctl.d, and restart the runtime"
+        )
+    return sentence + (
+        "restart it if the reason is gone; `journalctl -u containerd | grep -i cri` has it: no inotify instance was "
+        f"left (fs.inotify.max_user_instances is {limit}, root has {used}), the file config.toml has cri in "
+        "disabled_plugins, or containerd is older than 1.6"
+    )
+
+
+def inotify_instances(proc: str = "/proc") -> tuple[int, int]:
+    """Return how many inotify instances root's processes have, and how many one user may have; 0 if it is not told."""
+    limit = 0
+    with contextlib.suppress(OSError, ValueError), open(f"{proc}/sys/fs/inotify/max_user_instances") as file:
+        limit = int(file.read())
+    used = 0
+    for process in filter(str.isdigit, os.listdir(proc)):
+        with contextlib.suppress(OSError):
+            if os.stat(f"{proc}/{process}").st_uid == 0:
+                used += sum(_is_inotify(f"{proc}/{process}/fd/{fd}") for fd in os.listdir(f"{proc}/{process}/fd"))
+    return used, limit
+
+
+def _is_inotify(link: str) -> bool:
+    try:
+        return os.readlink(link) == "anon_inode:inotify"
+    except OSError:
+        return False
 
 
 def _parse_status(answer: bytes) -> NetworkStatus:

@@ -22,6 +22,10 @@ MAX_TXN_OPS = 128
 _LARGEST_ANSWER = 64 << 20
 """Bytes. gRPC's own limit of 4 MiB is too low for a pool of 65 536 claims."""
 
+_NO_PROXY = ("grpc.enable_http_proxy", 0)
+"""gRPC would send calls through the proxy that http_proxy or grpc_proxy in the environment names. The members are asked
+directly, as ``health`` asks them: they are in the overlay or on this host, where a proxy cannot reach them."""
+
 _MESSAGES_ABOUT_THE_USER = ("authentication failed", "user name is empty")
 """Parts of messages about the user that etcd sends with another status code than UNAUTHENTICATED."""
 
@@ -173,7 +177,7 @@ class Etcd:
                 timeout=access.timeout,
                 user=access.user,
                 password=access.password,
-                grpc_options=[("grpc.max_receive_message_length", _LARGEST_ANSWER)],
+                grpc_options=[("grpc.max_receive_message_length", _LARGEST_ANSWER), _NO_PROXY],
             )
             if not member.tls:
                 # The token is in the metadata already; gRPC refuses call credentials without TLS.

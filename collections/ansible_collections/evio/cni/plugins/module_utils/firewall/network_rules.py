@@ -2,7 +2,8 @@
 """The node's nftables rules for a network: masquerade, and on userspace bridges a drop rule for pods' host ends.
 
 The rules name the node's subnet and not single pods, so DEL has nothing to undo. The first ADD after a boot puts them
-in place; each further ADD asks the kernel, by one netlink message per chain, whether they are still there.
+in place; each further ADD asks the kernel, by one netlink message per chain, whether they are still there. The rules of
+the overlay's interface, in the same table, are ``overlay_rules``.
 """
 
 from __future__ import annotations
@@ -45,10 +46,11 @@ _NFTA_CHAIN_TABLE, _NFTA_CHAIN_NAME, _NFTA_CHAIN_USE = 1, 3, 6
 class NetworkRules:
     """The rules of one network. ``chains`` has the hook and the rules of each chain, by the chain's name."""
 
-    __slots__ = ("_network", "chains")
+    __slots__ = ("_prefix", "chains")
 
-    def __init__(self, network: str, chains: dict[str, tuple[str, list[str]]]) -> None:
-        self._network = network
+    def __init__(self, prefix: str, chains: dict[str, tuple[str, list[str]]]) -> None:
+        """``prefix`` begins the names of the network's chains: another chain with this prefix is outdated."""
+        self._prefix = prefix
         self.chains = chains
 
     def missing(self) -> list[str]:
@@ -71,7 +73,7 @@ class NetworkRules:
         # Rare path, once per boot: the import of json and subprocess takes longer than a whole ADD.
         from ..kernel import nft
 
-        outdated = [name for name in nft.chains(TABLE, FAMILY) if name.startswith(_prefix(self._network))]
+        outdated = [name for name in nft.chains(TABLE, FAMILY) if name.startswith(self._prefix)]
         nft.apply(self._ruleset([name for name in outdated if name not in self.chains]))
         return True
 
@@ -99,7 +101,7 @@ def rules_of(conf: NetConf, addresses: list[str]) -> NetworkRules:
         chains[_prefix(conf.name) + short_hash(content)] = (_NAT_HOOK, _masquerade(conf, subnets))
     if conf.datapath_type == "netdev":
         chains[HOST_ENDS] = (_RAW_HOOK, [_HOST_ENDS_RULE])
-    return NetworkRules(conf.name, chains)
+    return NetworkRules(_prefix(conf.name), chains)
 
 
 def _masquerade(conf: NetConf, subnets: list[str]) -> list[str]:

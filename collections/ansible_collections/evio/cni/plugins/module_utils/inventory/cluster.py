@@ -15,7 +15,7 @@ from ..mtu import LEAST_OVERLAY_MTU, MOST_OVERLAY_MTU
 from ..names import is_node_name
 from ..overlay.edgevpn.accounts import refuse_shared_accounts
 from ..overlay.edgevpn.config import check_node_ids, check_overlay_ids, node_id
-from ..overlay.endpoint import OverlayError, parse_endpoint
+from ..overlay.endpoint import OverlayError, endpoint_host, is_named, parse_public_endpoint
 from ..subnets import parse_pools, refuse_overlaps
 
 OVERLAYS = ("evio", "wireguard", "external")
@@ -56,7 +56,7 @@ class Node:
     name: str
     host_overlay_address: str | None
     public_endpoint: str | None = None
-    """Address or ``address:port`` at which every node reaches this one; None if it is behind a NAT."""
+    """Address or DNS name, with or without a port, at which every node reaches this one; None if it is behind a NAT."""
     evio: EdgeVpnMember = EdgeVpnMember()
 
 
@@ -78,6 +78,10 @@ class Cluster:
     """CIDRs inside the pod overlay that no node's subnet may touch."""
     control_plane: tuple[str, ...] = ()
     """Names of the nodes that hold etcd."""
+    pod_nodes: tuple[str, ...] = ()
+    """Names of the nodes that run pods."""
+    etcd_managed: bool = False
+    """Whether the playbooks run the role etcd on the nodes of ``control_plane``."""
     evio: EdgeVpnSite = EdgeVpnSite()
     """Ignored unless ``overlay`` is evio."""
 
@@ -144,9 +148,19 @@ def _check_names(cluster: Cluster) -> None:
         raise ClusterError("group evio_nodes: it has no node")
     if not cluster.control_plane:
         raise ClusterError("group evio_control_plane: it has no node; etcd runs there")
-    strangers = sorted(set(cluster.control_plane) - {node.name for node in cluster.nodes})
-    if strangers:
-        raise ClusterError(f"group evio_control_plane: {strangers[0]!r} is not in evio_nodes")
+    names = {node.name for node in cluster.nodes}
+    for group, members in (("evio_control_plane", cluster.control_plane), ("evio_pod_nodes", cluster.pod_nodes)):
+        strangers = sorted(set(members) - names)
+        if strangers:
+            raise ClusterError(f"group {group}: {strangers[0]!r} is not in evio_nodes")
+    if cluster.etcd_managed and len(cluster.control_plane) > 1:
+        raise ClusterError(
+            f"group evio_control_plane: it has {len(cluster.control_plane)} hosts "
+            f"({', '.join(cluster.control_plane)}), but evio_etcd_managed runs an etcd of one member; each host would "
+            "get an etcd of its own. Leave only the host in the group whose etcd has the claims, or set up an etcd of "
+            "several members (as kubeadm's documentation does), set evio_etcd_managed: false and give its members in "
+            "evio_etcd_endpoints"
+        )
 
 
 def _networks(cluster: Cluster) -> Mapping[str, str]:
@@ -200,15 +214,27 @@ def _check_relays(cluster: Cluster) -> None:
     for node in cluster.nodes:
         if node.public_endpoint is not None:
             try:
-                parse_endpoint(node.public_endpoint)
+                endpoint = parse_public_endpoint(node.public_endpoint)
             except OverlayError as error:
                 raise ClusterError(f"{node.name}: {error}") from error
+            _check_outside(node, endpoint, _networks(cluster))
     needs_relay = cluster.overlay == "wireguard" and len(cluster.nodes) > 1
     if needs_relay and not any(node.public_endpoint for node in cluster.nodes):
         raise ClusterError(
             "evio_public_endpoint: no node has one; nodes behind NATs find each other through at least one node that "
             "every node can reach"
         )
+
+
+def _check_outside(node: Node, endpoint: str, networks: Mapping[str, str]) -> None:
+    if is_named(endpoint):
+        return
+    for variable, cidr in networks.items():
+        if ip_address(endpoint_host(endpoint)) in ip_network(cidr):
+            raise ClusterError(
+                f"{node.name}: evio_public_endpoint: {node.public_endpoint!r} is inside {variable} {cidr}: the "
+                "overlay's packets would enter their own tunnel; give the address that the host has outside the overlay"
+            )
 
 
 def _check_edgevpn(cluster: Cluster, host_overlay: IPv4Network | IPv6Network) -> None:

@@ -28,7 +28,7 @@ NO_FREE_ADDRESS = "no IP addresses available"
 """Part of host-local's message when a range has no free address; it has no error code for that."""
 
 _DEFAULT_IFNAME = "eth0"
-"""Kubernetes' only one: for files of host-local before CNI 0.7, which do not name the interface."""
+"""What Kubernetes calls the interface: for files of host-local before CNI 0.7, which do not name it."""
 
 _LOCK_SECONDS = 5.0
 """host-local holds its lock for milliseconds."""
@@ -100,17 +100,17 @@ class Reservations:
                 return descriptor
 
     def exhausted(self, taken: list[str] | None = None) -> str | None:
-        """Return the subnets of the first range set without a free address, or None: an ADD needs one of each set.
+        """Return the subnets of the first range set without a free address, or None. ADD needs an address of each set.
 
         ``taken`` are the addresses that count as reserved; None means all that are. Raises CniError for bad ranges.
         """
         numbers = [packed(address) for address in (self.addresses() if taken is None else taken)]
         try:
             for ranges in range_sets(self._raw):
-                bounds = [_Range(one, self._gateways) for one in ranges]
-                used = sum(any(number in one for one in bounds) for number in numbers)
-                if used >= sum(one.size for one in bounds):
-                    return ", ".join(str(one["subnet"]) for one in ranges)
+                bounds = [_Range(conf, self._gateways) for conf in ranges]
+                used = sum(any(number in bound for bound in bounds) for number in numbers)
+                if used >= sum(bound.size for bound in bounds):
+                    return ", ".join(str(conf["subnet"]) for conf in ranges)
         except (AttributeError, KeyError, OSError, TypeError, ValueError):
             ranges = self._raw["ipam"].get("ranges")
             raise CniError(INVALID_CONFIG, f"ipam.ranges: {ranges!r} are no ranges of host-local") from None
@@ -145,17 +145,18 @@ def _is_address(name: str) -> bool:
 class _Range:
     """The addresses that host-local gives out of one range: all but its gateway and the bridge's addresses."""
 
-    def __init__(self, one: dict[str, Any], gateways: list[str]) -> None:
-        network, length = split_cidr(one["subnet"])
+    def __init__(self, conf: dict[str, Any], gateways: list[str]) -> None:
+        """``conf`` is an element of a range set; ``gateways`` are the bridge's. Raises what a wrong ``conf`` causes."""
+        network, length = split_cidr(conf["subnet"])
         self._bytes = len(network)
         base, hosts = int.from_bytes(network, "big"), (1 << (self._bytes * 8 - length)) - 1
         # host-local leaves out the network's own address, and in IPv4 the broadcast address.
         self._first, self._last = base + 1, base + hosts - (1 if self._bytes == 4 else 0)
-        if one.get("rangeStart"):
-            self._first = _number(one["rangeStart"])
-        if one.get("rangeEnd"):
-            self._last = _number(one["rangeEnd"])
-        range_gateway = _number(one["gateway"]) if one.get("gateway") else base + 1
+        if conf.get("rangeStart"):
+            self._first = _number(conf["rangeStart"])
+        if conf.get("rangeEnd"):
+            self._last = _number(conf["rangeEnd"])
+        range_gateway = _number(conf["gateway"]) if conf.get("gateway") else base + 1
         on_bridge = [address for address, _length in map(split_cidr, gateways) if len(address) == self._bytes]
         left_out = {range_gateway, *(int.from_bytes(address, "big") for address in on_bridge)}
         self._left_out = {number for number in left_out if self._first <= number <= self._last}

@@ -90,9 +90,9 @@ class LinkSocket(NetlinkSocket):
                 raise
 
 
-def ifinfo(index: int, flags_to_set: int = 0) -> bytes:
+def ifinfo(index: int, flags_to_set: int = 0, flags_to_clear: int = 0) -> bytes:
     """Return a struct ifinfomsg. Index 0 leaves it to the attribute IFLA_IFNAME to name the device."""
-    return pack("=BxHiII", 0, 0, index, flags_to_set, flags_to_set)
+    return pack("=BxHiII", 0, 0, index, flags_to_set, flags_to_set | flags_to_clear)
 
 
 def ifinfo_by_name(name: str) -> bytes:

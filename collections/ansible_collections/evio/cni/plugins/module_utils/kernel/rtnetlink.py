@@ -138,6 +138,12 @@ class Netlink(LinkSocket):
         """Set a device up. Raises NetlinkError."""
         self.change("link " + name, [(_RTM_NEWLINK, 0, ifinfo(0, IFF_UP) + attr_string(IFLA_IFNAME, name))])
 
+    def set_link_down(self, name: str) -> None:
+        """Set a device down. Raises NetlinkError."""
+        self.change(
+            "link " + name, [(_RTM_NEWLINK, 0, ifinfo(0, flags_to_clear=IFF_UP) + attr_string(IFLA_IFNAME, name))]
+        )
+
 
 class PodNetlink(Netlink):
     """A socket in a pod's network namespace, for ADD and CHECK: also adds addresses, and adds and reads routes."""

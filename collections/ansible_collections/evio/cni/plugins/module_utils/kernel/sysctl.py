@@ -7,7 +7,7 @@ callers: ``ovs.bridge_spec`` for the pod bridge, ``overlay.wireguard.interface``
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from ..atomic_file import read_text
@@ -15,6 +15,13 @@ from ..errors import EvioError
 from ..managed_file import FileChange, ManagedFile
 
 _PROC_SYS = Path("/proc/sys")
+
+_IPV6_ROUTES = Path("/proc/net/ipv6_route")
+
+_FORWARDING_IPV6 = "net/ipv6/conf/all/forwarding"
+
+_RTF_ADDRCONF = 0x40000
+"""Of linux/ipv6_route.h: the route came with a router advertisement."""
 
 _HEADER = "# What pods need of this node's kernel. Written by the collection evio.cni; changes here do not last.\n"
 
@@ -31,7 +38,11 @@ def read_sysctls(names: Iterable[str]) -> dict[str, str]:
 
 
 def write_sysctls(wanted: Mapping[str, str]) -> None:
-    """Set the settings whose values differ. Raises SysctlError."""
+    """Set the settings whose values differ. Raises SysctlError.
+
+    Before a node begins to forward IPv6, the interfaces that use router advertisements are told to use them still.
+    """
+    wanted = {**router_advertisement_sysctls(wanted), **wanted}
     found = read_sysctls(wanted)
     for name, value in wanted.items():
         if found.get(name) != value:
@@ -44,9 +55,43 @@ def write_sysctls(wanted: Mapping[str, str]) -> None:
 def settings_file_change(path: str, wanted: Mapping[str, str]) -> FileChange:
     """Return the change that makes a file of sysctl.d keep these settings. Raises ManagedFileError.
 
-    No settings wanted means no file wanted.
+    No settings wanted means no file wanted. A file for a node that forwards IPv6 also keeps the interfaces that use
+    router advertisements using them: the file is read at boot before the first advertisement comes.
     """
-    return ManagedFile(path, mode=_MODE).change_to(_render(wanted) if wanted else None)
+    file = ManagedFile(path, mode=_MODE)
+    if wanted:
+        wanted = {**router_advertisement_sysctls(wanted, _kept_by(file.text or "")), **wanted}
+    return file.change_to(_render(wanted) if wanted else None)
+
+
+def router_advertisement_sysctls(wanted: Mapping[str, str], kept: Collection[str] = ()) -> dict[str, str]:
+    """Return the settings with which interfaces use router advertisements although the node forwards IPv6.
+
+    The kernel drops the default route and the addresses of such an interface when forwarding begins, unless accept_ra
+    is 2 (Documentation/networking/ip-sysctl.rst). Only an interface that has a route of a router advertisement gets it,
+    and no interface on which another program (accept_ra 0) processes them: on other interfaces, a pod could send some.
+    ``kept`` has settings that were made before: they stay as long as the kernel has them. Raises SysctlError.
+    """
+    if wanted.get(_FORWARDING_IPV6) != "1":
+        return {}
+    routes = (_read_text(_IPV6_ROUTES) or "").splitlines()
+    advertised = {
+        f"net/ipv6/conf/{fields[9]}/accept_ra"
+        for fields in map(str.split, routes)
+        if len(fields) == 10 and _is_advertised(fields[8])
+    }
+    found = read_sysctls({*advertised, *kept})
+    return {name: "2" for name, value in sorted(found.items()) if value == "2" or (value == "1" and name in advertised)}
+
+
+def _is_advertised(flags: str) -> bool:
+    return bool(int(flags, 16) & _RTF_ADDRCONF)
+
+
+def _kept_by(text: str) -> set[str]:
+    """Return the settings of router advertisements in the text of a settings file, by path below /proc/sys."""
+    lines = (line.partition(" = ")[0] for line in text.splitlines())
+    return {dotted(name) for name in lines if name.startswith("net.ipv6.conf.") and name.endswith(".accept_ra")}
 
 
 def dotted(name: str) -> str:

@@ -6,6 +6,7 @@ The program ``evio-config-gen`` reads the settings; ``claims.registry`` claims, 
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,15 @@ from pathlib import Path
 from .. import paths
 from ..claims.model import LostClaimError, Request, subnets_of
 from ..claims.registry import Registry
-from ..cni.conf_dir import refuse_competitors, write_conflist
+from ..cni.conf_dir import read_conflist, refuse_competitors, write_conflist
 from ..cni.conflist import CHAINED_PLUGINS, PodNetwork, build_conflist
 from ..etcd.access import Access
 from ..etcd.client import Etcd
 from ..state.fence import put_up_fence, take_down_fence
 from ..subnets import check_network, parse_pools
 from .claim import read_local_claim, read_machine_id
+
+_MOUNT = "in a container, mount the host's directories of CNI plugins at the same paths"
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class Generated:
     epoch: int
     changed: bool
     """Whether the conflist was written; it is left alone if it has the wanted content already."""
+    warnings: tuple[str, ...] = ()
+    """One sentence for each chained plugin of which it is not clear whether the host has it."""
 
 
 def generate(settings: Settings) -> Generated:
@@ -93,6 +98,7 @@ def generate(settings: Settings) -> Generated:
             raise
     take_down_fence(settings.state_dir)
     claim = outcome.claims[settings.node]
+    chained, warnings = _chained_plugins(settings)
     network = PodNetwork(
         bridge=settings.bridge,
         subnets=subnets_of(claim),
@@ -101,11 +107,41 @@ def generate(settings: Settings) -> Generated:
         datapath_type=settings.datapath_type,
         epoch=claim.epoch,
         state_dir=settings.state_dir,
-        chained=tuple(name for name in CHAINED_PLUGINS if _is_installed(name, settings.plugin_dirs)),
+        chained=chained,
     )
     changed = write_conflist(build_conflist(network), settings.out_dir)
-    return Generated(str(Path(settings.out_dir) / paths.CONFLIST_NAME), claim.cidrs, claim.epoch, changed)
+    path = str(Path(settings.out_dir) / paths.CONFLIST_NAME)
+    return Generated(path, claim.cidrs, claim.epoch, changed, tuple(warnings))
 
 
-def _is_installed(plugin: str, directories: tuple[str, ...]) -> bool:
-    return any(os.path.isfile(os.path.join(directory, plugin)) for directory in directories)
+def _chained_plugins(settings: Settings) -> tuple[tuple[str, ...], list[str]]:
+    """Return the plugins to chain, and one sentence for each that is chained or left out although it is not clear why.
+
+    In a container, links of the host can lead to directories that are not mounted, so a plugin that cannot be seen may
+    be installed. A plugin that the conflist has is never dropped: pods would lose their host ports.
+    """
+    configured, chained, warnings = _configured_plugins(settings.out_dir), [], []
+    for name in CHAINED_PLUGINS:
+        paths_of = [os.path.join(directory, name) for directory in settings.plugin_dirs]
+        if any(os.path.isfile(path) for path in paths_of):
+            chained.append(name)
+            continue
+        links = [path for path in paths_of if os.path.islink(path)]
+        problem = (
+            f"{links[0]} is a link to {os.readlink(links[0])}, which is not there"
+            if links
+            else f"it is in none of {', '.join(settings.plugin_dirs)}"
+        )
+        if name in configured:
+            chained.append(name)
+            warnings.append(f"{name} is still chained, as in the present conflist, but {problem}; {_MOUNT}")
+        elif links:
+            warnings.append(f"{name} is not chained: {problem}; {_MOUNT}")
+    return tuple(chained), warnings
+
+
+def _configured_plugins(out_dir: str) -> set[str]:
+    """Return the types of the plugins in the present conflist, which read_local_claim has checked."""
+    text = read_conflist(out_dir)
+    plugins = json.loads(text)["plugins"] if text is not None else ()
+    return {str(plugin.get("type")) for plugin in plugins if isinstance(plugin, dict)}

@@ -16,7 +16,7 @@ from ..kernel.boot import boot_id
 from ..kernel.rtnetlink import Netlink
 from ..ovs.bridge import ensure_bridge
 from ..ovs.external_ids import MAC_ID, address_ids, external_ids
-from ..ovs.flows import PortSecurity, clear_port_security, delete_stale_flows, ensure_normal_flow
+from ..ovs.flows import PortSecurity, clear_port_security, delete_stale_flows, is_closed
 from ..ovs.jsonrpc import OvsdbClient
 from ..ovs.ports import (
     NewPort,
@@ -46,6 +46,7 @@ from ..plugin.reclaim import restore_reservations
 from ..plugin.setup_bridge import bridge_of
 from ..state.attachments import JournalEntry, journal_entries
 from ..state.journal import Journal
+from .guard import guard_bridge
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,15 +83,28 @@ class Repair:
     """One sentence for each thing that could not be repaired."""
 
 
-def repair_network(conf: NetConf) -> Repair:
-    """Repair one network. What cannot be repaired is told in ``failures``, and the rest is repaired all the same."""
-    repair = Repair(conf.name)
-    for step in (_remove_dead_attachments, _restore_reservations, _repair_switch, _ensure_rules):
-        try:
-            step(conf, repair)
-        except EvioError as error:
-            repair.failures.append(str(error))
-    return repair
+def repair_networks(networks: list[NetConf]) -> list[Repair]:
+    """Repair networks, step by step. What cannot be repaired is told in ``failures``; all else is repaired.
+
+    The flows of all bridges come first, because pods stand still without them.
+    """
+    repairs = [Repair(conf.name) for conf in networks]
+    for step in (_guard_bridge, _remove_dead_attachments, _restore_reservations, _repair_switch, _ensure_rules):
+        for conf, repair in zip(networks, repairs, strict=True):
+            try:
+                step(conf, repair)
+            except EvioError as error:
+                # A switch that does not answer fails more than one step.
+                if str(error) not in repair.failures:
+                    repair.failures.append(str(error))
+    return repairs
+
+
+def _guard_bridge(conf: NetConf, repair: Repair) -> None:
+    guard = guard_bridge(conf)
+    repair.bridge += ["flow"] if guard.has_added_normal_flow else []
+    repair.guarded += guard.guarded
+    repair.failures += guard.closed
 
 
 def _remove_dead_attachments(conf: NetConf, repair: Repair) -> None:
@@ -118,8 +132,6 @@ def _repair_switch(conf: NetConf, repair: Repair) -> None:
     repair.bridge += [difference.name for difference in ensure_bridge(bridge_of(conf), ovsdb=conf.ovsdb)]
     with OvsdbClient(conf.ovsdb) as ovsdb:
         resolve_datapath(conf, ovsdb)
-        if ensure_normal_flow(conf, ovsdb):
-            repair.bridge.append("flow")
         _repair_pods(conf, ovsdb, repair)
     delete_stale_flows(conf)
 
@@ -153,7 +165,7 @@ class _PodRepair:
         pod = str(self._expected.attachment)
         for finding in self._findings():
             if finding.mend == LEAVE_ALONE:
-                raise RepairError(f"{finding.what}; {finding.remedy}")
+                raise RepairError(f"{finding.what}; {self._port_state()}; {finding.remedy}")
             if not finding.is_known:
                 raise RepairError(finding.what)
             if finding.mend == SET_UP:
@@ -171,8 +183,19 @@ class _PodRepair:
         """Yield the findings of the links that have mends: first whatever forbids to mend the others."""
         yield from entry_findings(self._conf, self._expected)
         yield from reservation_findings(self._conf, self._expected)
-        yield from host_end_findings(self._expected, self._host.link(self._name))
+        # The port before its device: the device is set up when the port has its flows.
         yield from port_findings(self._conf, self._expected, self._port)
+        yield from host_end_findings(self._expected, self._host.link(self._name))
+
+    def _port_state(self) -> str:
+        """Return what a pod that is left alone can send by its port."""
+        if self._port is None or not self._port.bridged:
+            return "its port is not on the bridge"
+        if not self._conf.port_security:
+            return "its port stays as it is"
+        if is_closed(self._conf, self._name):
+            return "its port is closed"
+        return "its port is guarded, from the external_ids in Open vSwitch where its flows were lost"
 
     def _note_mac(self, port: Port) -> None:
         """Note the MAC that the port may send from now on, if it is another than before: a plugin after ours set it."""
@@ -182,8 +205,12 @@ class _PodRepair:
             Journal(self._conf.state_dir).add(self._expected.attachment, {"mac": mac})
 
     def _plug_in(self) -> None:
-        """Remove what is left of the port, then add it. In one transaction, vswitchd would not reopen the device."""
+        """Remove what is left of the port, then add it. In one transaction, vswitchd would not reopen the device.
+
+        The host's end of the veth pair is down meanwhile: the pod sends nothing before the port has its flows.
+        """
         expected, addresses = self._expected, self._expected.addresses
+        self._host.set_link_down(self._name)
         unplug(self._ovsdb, self._name, port_security=self._conf.port_security)
         ids = external_ids(expected.attachment, expected.interfaces.pod.mac) | address_ids(addresses)
         with NewPort(self._ovsdb, self._conf.bridge, self._name, ids, segment_of(self._conf)) as port:
@@ -191,6 +218,7 @@ class _PodRepair:
         if flowless:
             # At once: a port that has got its old number again would lose its flows with the next ADD.
             forget_removed_ports(self._ovsdb, self._conf.bridge, flowless)
+        self._host.set_link_up(self._name)
 
     def _install_port_security(self, ofport: int, removed_ports: dict[int, str]) -> list[int]:
         """Install the port's flows and delete those of the removed ports; return which of these have none any more."""
@@ -199,7 +227,9 @@ class _PodRepair:
             return []
         mac, addresses = self._expected.interfaces.pod.mac, self._expected.addresses
         with PortSecurity(self._conf) as port_security:
-            return port_security.install_port_security(ofport, self._name, mac, addresses, removed_ports)
+            return port_security.install_port_security(
+                ofport, self._name, mac, addresses, removed_ports, is_in_use=True
+            )
 
 
 def _ensure_rules(conf: NetConf, repair: Repair) -> None:

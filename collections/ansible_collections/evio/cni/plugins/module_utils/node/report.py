@@ -6,6 +6,7 @@ Why one pod is not reachable: explain.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..cni.attachment import Attachment
@@ -14,13 +15,16 @@ from ..cni.spec import Call
 from ..deadline import end_call
 from ..errors import EvioError
 from ..ipam.host_local import HOST_LOCAL, Reservations
+from ..kernel.rtnetlink import Netlink
 from ..ovs.jsonrpc import OvsdbClient
-from ..ovs.ports import Port, has_daemon, is_plugged, ports_of
+from ..ovs.ports import Port, Segment, has_daemon, is_plugged, ports_of, segment_of
 from ..paths import DEFAULT_CNI_PATH
 from ..plugin.reclaim import lost_reservations
 from ..plugin.status import cmd_status
 from ..state.attachments import JournalEntry, journal_entries
 from ..state.journal import Journal
+
+_MOST_PODS_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class PodStatus:
     """``plugged in``; ``not plugged in``: repair adds the port; ``not served``: Open vSwitch does not run; ``gone``:
     the pod's namespace does not exist any more, and gc removes the rest; ``not reserved``: plugged in, but host-local
     has lost the reservation of its address, and repair brings it back."""
+    mtu: int | None
+    """Bytes, of the pod's interface on the host; None where it is gone."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,13 @@ class NetworkStatus:
     reserved: int
     """How many addresses host-local has reserved; 0 with another IPAM plugin."""
     pods: tuple[PodStatus, ...]
+    mtu: int | None
+    """Bytes, that new pods get; None where the configuration leaves it to the bridge."""
+
+    @property
+    def mtu_warning(self) -> str | None:
+        """Which pods have another MTU than new pods get, and what to do; None if there is no such pod."""
+        return mtu_warning(self.mtu, {f"{pod.container_id[:13]} {pod.ifname}": pod.mtu for pod in self.pods})
 
 
 def network_status(conf: NetConf) -> NetworkStatus:
@@ -73,21 +86,57 @@ def network_status(conf: NetConf) -> NetworkStatus:
                 ports = {port.name: port for port in ports_of(ovsdb, conf.bridge)}
     except EvioError as error:
         verdict = verdict or str(error)
-    lost = lost_reservations(conf)
+    segment, lost = segment_of(conf), lost_reservations(conf)
+    entries = journal_entries(Journal(conf.state_dir), conf.name)
+    mtus = host_end_mtus(entries)
     pods = tuple(
-        PodStatus(entry.attachment.container_id, entry.attachment.ifname, entry.ips, _state(entry, ports, lost))
-        for entry in journal_entries(Journal(conf.state_dir), conf.name)
+        PodStatus(
+            entry.attachment.container_id, entry.attachment.ifname, entry.ips, _state(entry, ports, segment, lost), mtu
+        )
+        for entry, mtu in zip(entries, mtus, strict=True)
     )
     reserved = Reservations(conf).count() if conf.ipam_type == HOST_LOCAL else 0
-    return NetworkStatus(conf.name, conf.bridge, tuple(conf.gateways), conf.epoch, verdict, reserved, pods)
+    return NetworkStatus(conf.name, conf.bridge, tuple(conf.gateways), conf.epoch, verdict, reserved, pods, conf.mtu)
 
 
-def _state(entry: JournalEntry, ports: dict[str, Port] | None, lost: dict[str, Attachment]) -> str:
+def old_mtu_warning(conf: NetConf) -> str | None:
+    """Return which running pods of the network have another MTU than new pods get, and what to do; None if no pod has.
+
+    An interface keeps the MTU with which ADD made it: a program in the pod may have read it already. Raises EvioError
+    where the journal cannot be read.
+    """
+    entries = journal_entries(Journal(conf.state_dir), conf.name)
+    names = [f"{entry.attachment.container_id[:13]} {entry.attachment.ifname}" for entry in entries]
+    return mtu_warning(conf.mtu, dict(zip(names, host_end_mtus(entries), strict=True)))
+
+
+def mtu_warning(wanted: int | None, mtus: Mapping[str, int | None]) -> str | None:
+    """Return one sentence about the pods whose MTU differs; None if none does. ``mtus`` are bytes, by pod."""
+    others = {pod: mtu for pod, mtu in mtus.items() if wanted and mtu and mtu != wanted}
+    if not others:
+        return None
+    shown = [f"{pod} ({mtu})" for pod, mtu in others.items()][:_MOST_PODS_SHOWN]
+    rest = len(others) - len(shown)
+    effect = "longer packets of these pods are lost" if max(others.values()) > (wanted or 0) else "nothing is lost"
+    return (
+        f"{len(others)} of {len(mtus)} pods keep the MTU with which they were started, new pods get {wanted} bytes: "
+        f"{', '.join(shown)}{f' and {rest} more' if rest else ''}; {effect}; recreate them to give them the new MTU"
+    )
+
+
+def host_end_mtus(entries: Sequence[JournalEntry]) -> list[int | None]:
+    """Return the MTU in bytes of each attachment's interface on the host; None where it is gone."""
+    with Netlink() as host:
+        links = [host.link(entry.host_end) if entry.is_alive else None for entry in entries]
+    return [link.mtu if link is not None else None for link in links]
+
+
+def _state(entry: JournalEntry, ports: dict[str, Port] | None, segment: Segment, lost: dict[str, Attachment]) -> str:
     """``ports`` are the network's ports by name; None where Open vSwitch does not run."""
     if not entry.is_alive:
         return "gone"
     if ports is None:
         return "not served"
-    if not is_plugged(ports.get(entry.host_end)):
+    if not is_plugged(ports.get(entry.host_end), segment):
         return "not plugged in"
     return "not reserved" if entry.attachment in lost.values() else "plugged in"

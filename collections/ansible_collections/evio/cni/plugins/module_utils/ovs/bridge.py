@@ -8,7 +8,8 @@ says what the bridge must be.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_interface
 from typing import Any
 
 from .. import paths
@@ -17,8 +18,9 @@ from ..errors import EvioError
 from ..firewall.forwarding import accept_forwarding, is_accepted, withdraw_forwarding
 from ..kernel.sysctl import read_sysctls, write_sysctls
 from .bridge_device import clear_addresses, read_link, set_up_link
-from .bridge_spec import BridgeError, BridgeSpec, BridgeState, check_spec, compare
-from .external_ids import EPOCH_ID, OWNER, OWNER_ID
+from .bridge_spec import FAIL_MODE, BridgeError, BridgeSpec, BridgeState, check_spec, compare
+from .external_ids import BORROWED_ID, EPOCH_ID, OWNER, OWNER_ID, RAISED_ID
+from .flows import add_normal_flow, has_no_flows, read_flows, restore_flows
 from .idl import Database, assign, connect
 from .jsonrpc import OvsdbError
 
@@ -37,8 +39,10 @@ def ensure_bridge(
 ) -> Differences:
     """Make the bridge as the spec says, and return what differed before. Ports and all that the spec leaves open stay.
 
-    ``timeout`` in seconds. Raises an EvioError where OVSDB does not answer in time or vswitchd cannot make the bridge;
-    a bridge that was created by this call is deleted then. With ``must_exist`` a missing bridge is an error too.
+    A bridge without our mark is somebody else's: it is given the gateways, and a spec that asks for another change is
+    refused. ``timeout`` in seconds. Raises an EvioError where OVSDB does not answer in time or vswitchd cannot make
+    the bridge; a bridge that was created by this call is deleted then. With ``must_exist`` a missing bridge is an error
+    too.
     """
     check_spec(spec)
     with connect(ovsdb, timeout) as database:
@@ -46,12 +50,21 @@ def ensure_bridge(
         differences = compare(spec, state)
         if not differences.changed:
             return differences
+        if state is not None and spec.changes_only_gateways(state.external_ids):
+            _lend(database, spec, state)
+            return differences
         if state is None:
             _refuse_foreign_link(spec.name)
+        # A change of the fail mode makes vswitchd forget all flows.
+        flows = read_flows(ovsdb, spec.name) if "fail_mode" in differences and state is not None else []
         is_created_here = _write_rows(database, spec)
         try:
             database.await_switch()
+            if flows:
+                restore_flows(ovsdb, spec.name, flows)
             _await_device(database, spec)
+            if is_created_here or (state is not None and not state.forwards):
+                add_normal_flow(ovsdb, spec.name)
             set_up_link(spec.name, spec.gateways)
             write_sysctls({**spec.node_sysctls, **_existing_link_sysctls(spec)})
             if spec.gateways:
@@ -90,15 +103,18 @@ def remove_bridge(
 def release_bridge(name: str, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, dry_run: bool = False) -> bool:
     """Take our gateways, marks and firewall rules off a bridge that somebody else has made, and keep the bridge.
 
-    Returns False where there is no such bridge, or it has no mark of ours. Raises EvioError.
+    Of a bridge that an earlier version has marked as ours, all configured addresses are taken off. Returns False where
+    there is no such bridge, or it has neither gateways nor marks of ours. Raises EvioError.
     """
     with connect(ovsdb, timeout) as database:
         row = _bridge_row(database, name)
-        if row is None or not _is_ours(row):
+        if row is None or not (_is_ours(row) or BORROWED_ID in row.external_ids):
             return False
         if not dry_run:
-            clear_addresses(name)
-            database.commit(lambda _transaction: _clear_marks(_bridge_row(database, name)))
+            borrowed = row.external_ids.get(BORROWED_ID)
+            ours = None if borrowed is None else borrowed.split(",")
+            clear_addresses(name, ours, set_down=row.external_ids.get(RAISED_ID) == "true")
+            database.commit(lambda _transaction: _give_back(_bridge_row(database, name)))
             withdraw_forwarding(name)
         return True
 
@@ -147,6 +163,8 @@ def _read_state(database: Database, spec: BridgeSpec, must_exist: bool) -> Bridg
         # A setting that the kernel does not have for the device counts as wanted: see _existing_link_sysctls.
         sysctls={**spec.link_sysctls, **read_sysctls(spec.sysctls)} if link else {},
         is_forwarded=is_accepted(spec.name),
+        # Where there are pods' ports, repair installs their flows first.
+        forwards=len(row.ports) > 1 or not has_no_flows(database.ovsdb, spec.name),
     )
 
 
@@ -175,7 +193,7 @@ def _write_rows(database: Database, spec: BridgeSpec) -> bool:
             row = _insert_bridge(database, transaction, spec.name)
         interface = _local_interface(row) or _insert_local_port(database, transaction, row)
         assign(row, "datapath_type", "" if spec.datapath_type == "system" else spec.datapath_type)
-        assign(row, "fail_mode", "standalone")
+        assign(row, "fail_mode", FAIL_MODE)
         assign(row, "stp_enable", False)
         assign(row, "rstp_enable", False)
         if spec.fixed_mac is not None:
@@ -186,6 +204,28 @@ def _write_rows(database: Database, spec: BridgeSpec) -> bool:
 
     database.commit(fill)
     return is_created_here
+
+
+def _lend(database: Database, spec: BridgeSpec, state: BridgeState) -> None:
+    """Give the gateways to somebody else's bridge, and note on it what has to be taken away again. Raises EvioError."""
+    wanted = {str(ip_interface(gateway)) for gateway in spec.gateways}
+    # An earlier version has marked the bridge as ours: what it had of its own before is not known any more.
+    kept = frozenset() if state.external_ids.get(OWNER_ID) == OWNER else state.addresses - state.borrowed
+    notes = {BORROWED_ID: ",".join(sorted(wanted - kept))} if wanted - kept else {}
+    if (wanted and not state.is_up) or RAISED_ID in state.external_ids:
+        notes[RAISED_ID] = "true"
+
+    def fill(_transaction: Any) -> None:
+        row = _bridge_row(database, spec.name)
+        if row is not None:
+            assign(row, "external_ids", _without_marks(row.external_ids) | notes)
+
+    # The note comes first: a run that is killed leaves no address of which nobody knows.
+    database.commit(fill)
+    if spec.gateways:
+        set_up_link(spec.name, spec.gateways, removable=state.borrowed)
+        write_sysctls(spec.node_sysctls)
+        accept_forwarding(spec.name)
 
 
 def _await_device(database: Database, spec: BridgeSpec) -> None:
@@ -227,10 +267,17 @@ def _is_ours(row: Any) -> bool:
     return bool(row.external_ids.get(OWNER_ID) == OWNER)
 
 
-def _clear_marks(row: Any) -> None:
+def _give_back(row: Any) -> None:
+    """Clear our marks; a bridge that was ours forwards by itself again, because nobody installs its flows any more."""
     if row is not None:
-        marks = (OWNER_ID, EPOCH_ID)
-        assign(row, "external_ids", {key: value for key, value in row.external_ids.items() if key not in marks})
+        if _is_ours(row):
+            assign(row, "fail_mode", "standalone")
+        assign(row, "external_ids", _without_marks(row.external_ids))
+
+
+def _without_marks(external_ids: Mapping[str, str]) -> dict[str, str]:
+    marks = (OWNER_ID, EPOCH_ID, BORROWED_ID, RAISED_ID)
+    return {key: value for key, value in external_ids.items() if key not in marks}
 
 
 def _bridge_row(database: Database, name: str) -> Any:

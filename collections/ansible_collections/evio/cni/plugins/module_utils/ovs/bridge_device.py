@@ -56,10 +56,11 @@ def read_link(name: str) -> Link | None:
         raise OvsdbAbsentError(str(error)) from error
 
 
-def set_up_link(name: str, gateways: Iterable[str]) -> None:
+def set_up_link(name: str, gateways: Iterable[str], removable: Iterable[str] | None = None) -> None:
     """Set the device up and give it exactly these addresses (CIDR notation); no gateways leave its addresses.
 
-    New addresses come before old ones go. Raises BridgeError and NetlinkError.
+    Of other addresses only the ``removable`` are removed, all by default. New addresses come before old ones go. Raises
+    BridgeError and NetlinkError.
     """
     link = read_link(name)
     if link is None:
@@ -72,15 +73,21 @@ def set_up_link(name: str, gateways: Iterable[str]) -> None:
             iproute.link("set", index=link.index, state="up")
         for address in sorted(wanted - link.addresses):
             _add_address(iproute, link.index, address)
-        _delete_addresses(iproute, link.index, link.addresses - wanted)
+        surplus = link.addresses - wanted
+        _delete_addresses(iproute, link.index, surplus if removable is None else surplus & {*removable})
 
 
-def clear_addresses(name: str) -> None:
-    """Delete all configured addresses of the device; ensure_bridge leaves no others than ours. Raises NetlinkError."""
+def clear_addresses(name: str, ours: Iterable[str] | None = None, *, set_down: bool = False) -> None:
+    """Delete these configured addresses of the device, all by default; then set it down if asked.
+
+    Raises NetlinkError.
+    """
     link = read_link(name)
     if link is not None:
         with open_iproute(f"cannot take the addresses off bridge {name}") as iproute:
-            _delete_addresses(iproute, link.index, link.addresses)
+            _delete_addresses(iproute, link.index, link.addresses if ours is None else link.addresses & {*ours})
+            if set_down:
+                iproute.link("set", index=link.index, state="down")
 
 
 def _configured_addresses(messages: Iterable[Any]) -> frozenset[str]:

@@ -1,6 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The pod bridge as it is wanted (``BridgeSpec``) and as it is (``BridgeState``), and how the two differ.
 
+A bridge without our mark is somebody else's: it is given our gateways, and everything else must be as wanted already.
 Pure. ``bridge`` reads and changes the bridge.
 """
 
@@ -16,10 +17,14 @@ from ..differences import Differences
 from ..errors import EvioError
 from ..mtu import LEAST_MTU, MOST_MTU
 from ..names import DATAPATH_TYPES, bridge_mac, is_mac
-from .external_ids import OWNER, OWNER_ID
+from .external_ids import BORROWED_ID, OWNER, OWNER_ID
 
 _FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 """By IP version."""
+
+FAIL_MODE = "secure"
+"""A vswitchd that has just started knows no flows. In this mode nothing passes then until the flows are installed; in
+the mode ``standalone`` everything would pass, forged frames of pods too (ovs-vswitchd.conf.db(5), table Bridge)."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
 """linux/if.h: IFNAMSIZ is 16 with the final zero."""
@@ -44,6 +49,14 @@ class BridgeSpec:
     mac: str | None = None
     """None derives it from the first gateway, so that it never changes."""
     external_ids: Mapping[str, str] = field(default_factory=lambda: {OWNER_ID: OWNER})
+    may_adopt: bool = False
+    """Whether a bridge without our mark is made ours, instead of being treated as somebody else's."""
+    is_borrowed: bool = False
+    """Whether the bridge is somebody else's even if it has our mark, which earlier versions set on every bridge."""
+
+    def changes_only_gateways(self, external_ids: Mapping[str, str]) -> bool:
+        """Return whether a bridge with these external_ids is somebody else's."""
+        return self.is_borrowed or (not self.may_adopt and external_ids.get(OWNER_ID) != OWNER)
 
     @property
     def fixed_mac(self) -> str | None:
@@ -87,6 +100,14 @@ class BridgeState:
     is_forwarded: bool = True
     """Whether iptables lets packets from and to pods through. Other firewalls do not count."""
 
+    forwards: bool = True
+    """False for a bridge without pods' ports and without flows: its creation was interrupted."""
+
+    @property
+    def borrowed(self) -> frozenset[str]:
+        """The addresses that we have added to somebody else's bridge, in CIDR notation."""
+        return frozenset(filter(None, self.external_ids.get(BORROWED_ID, "").split(",")))
+
 
 def check_spec(spec: BridgeSpec) -> None:
     """Raise BridgeError for a spec that no bridge can have. Open vSwitch's library ignores some bad values silently."""
@@ -109,12 +130,49 @@ def check_spec(spec: BridgeSpec) -> None:
 
 
 def compare(spec: BridgeSpec, state: BridgeState | None) -> Differences:
-    """Return which properties of the spec the bridge lacks: all of them if there is no bridge (None)."""
-    found = _properties_found(state) if state is not None else {}
+    """Return which properties of the spec the bridge lacks: all of them if there is no bridge (None).
+
+    Raises BridgeError where somebody else's bridge would need another change than our gateways.
+    """
     differences = Differences()
+    if state is not None and spec.changes_only_gateways(state.external_ids):
+        _refuse_changes(spec, state)
+        for name, wanted, present in _borrowed_properties(spec, state):
+            differences.compare(name, wanted, present)
+        return differences
+    found = _properties_found(state) if state is not None else {}
     for name, wanted in _properties_wanted(spec).items():
         differences.compare(name, wanted, found.get(name))
     return differences
+
+
+def _refuse_changes(spec: BridgeSpec, state: BridgeState) -> None:
+    """Raise BridgeError if somebody else's bridge is not as wanted in what we do not change there."""
+    asked = {"datapath_type": spec.datapath_type, "mtu": spec.mtu, "mac": spec.mac.lower() if spec.mac else None}
+    found = {"datapath_type": state.datapath_type, "mtu": state.mtu, "mac": state.mac}
+    faults = [
+        f"{name} is {found[name]}, asked for is {wanted}"
+        for name, wanted in asked.items()
+        if wanted is not None and wanted != found[name]
+    ]
+    if faults:
+        raise BridgeError(
+            f"the bridge {spec.name} is not {OWNER}'s (external_ids:{OWNER_ID} is not set), so only gateways are added "
+            f"to it and nothing else is changed: {'; '.join(faults)}. Ask for what the bridge has, let its owner "
+            "change it, or take the name of a bridge that does not exist yet"
+        )
+
+
+def _borrowed_properties(spec: BridgeSpec, state: BridgeState) -> list[tuple[str, Any, Any]]:
+    """Return name, wanted value and found value of each property that somebody else's bridge is given."""
+    owner = ("external_ids:" + OWNER_ID, None, state.external_ids.get(OWNER_ID))
+    if not spec.gateways:
+        return [owner]
+    wanted = _canonical(spec.gateways)
+    ours = sorted(state.addresses & ({*wanted} | state.borrowed))
+    sysctls = [(f"sysctl:{name}", value, state.sysctls.get(name)) for name, value in spec.node_sysctls.items()]
+    forwarding = ("forwarding", "accepted", "accepted" if state.is_forwarded else "dropped")
+    return [owner, ("up", True, state.is_up), ("gateways", wanted, ours), forwarding, *sysctls]
 
 
 def _properties_wanted(spec: BridgeSpec) -> dict[str, Any]:
@@ -123,7 +181,7 @@ def _properties_wanted(spec: BridgeSpec) -> dict[str, Any]:
         wanted["mac"] = spec.fixed_mac
     if spec.mtu is not None:
         wanted["mtu"] = spec.mtu
-    wanted.update({"fail_mode": "standalone", "spanning_tree": False, "up": True})
+    wanted.update({"fail_mode": FAIL_MODE, "spanning_tree": False, "up": True, "flow": "NORMAL"})
     if spec.gateways:
         wanted["gateways"] = _canonical(spec.gateways)
         wanted["forwarding"] = "accepted"
@@ -138,6 +196,7 @@ def _properties_found(state: BridgeState) -> dict[str, Any]:
         "fail_mode": state.fail_mode,
         "spanning_tree": state.spanning_tree,
         "up": state.is_up,
+        "flow": "NORMAL" if state.forwards else None,
         "gateways": sorted(state.addresses),
         "forwarding": "accepted" if state.is_forwarded else "dropped",
         **_prefixed("external_ids", state.external_ids),

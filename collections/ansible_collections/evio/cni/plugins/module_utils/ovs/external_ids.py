@@ -12,6 +12,12 @@ OWNER_ID = "evio-owner"
 OWNER = "evio.cni"
 """Value of OWNER_ID on our bridges and ports. We remove nothing that lacks it."""
 
+BORROWED_ID = "evio-gateways"
+"""On a bridge of somebody else: the addresses that we have added to its device, separated by commas."""
+
+RAISED_ID = "evio-set-up"
+"""On a bridge of somebody else: ``true`` if we have set its device up, which was down."""
+
 EPOCH_ID = "evio-epoch"
 """On a bridge: the fencing epoch of the node's claim on its subnet."""
 

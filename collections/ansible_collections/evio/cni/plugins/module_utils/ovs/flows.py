@@ -1,22 +1,26 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The flows of a pod bridge: those that enforce port security on pods' ports, and its NORMAL flow, which switches.
 
-Which flows a port needs is the subject of ``port_security``. DEL deletes no flows, because vswitchd takes a dozen
-milliseconds to release a port: it notes the port on the bridge, and the next ADD, GC or repair deletes its flows.
+The fail mode of our bridges is ``secure``: a vswitchd that has just started lets nothing pass. ``guard_ports`` ends
+that: it installs the flows of the pods' ports, and then the NORMAL flow. Which flows a port needs is the subject of
+``port_security``. DEL deletes no flows, because vswitchd takes a dozen milliseconds to release a port: it notes the
+port on the bridge, and the next ADD, GC or repair deletes its flows.
 """
 
 from __future__ import annotations
 
 from .jsonrpc import OvsdbClient
 from .openflow import Flow, OpenFlow, OpenFlowError, Selection
-from .port_security import OURS, OURS_MASK, cookie_of, flows_of
+from .port_security import OURS, OURS_MASK, closed_port, cookie_of, flows_of
 from .ports import forget_removed_ports, has_controller, ports_of, switch_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Self
 
     from ..cni.netconf import NetConf
+    from .ports import Port
 
 _ALL_FLOWS = Selection(0, 0)
 
@@ -41,18 +45,30 @@ class PortSecurity:
             self._bridge.close()
 
     def install_port_security(
-        self, ofport: int, name: str, mac: str, addresses: list[str], removed_ports: dict[int, str]
+        self,
+        ofport: int,
+        name: str,
+        mac: str,
+        addresses: list[str],
+        removed_ports: dict[int, str],
+        *,
+        is_in_use: bool = False,
     ) -> list[int]:
         """Let the port send only frames from the pod's own MAC and addresses, and delete the flows of removed ports.
 
-        ``ofport`` is the port's OpenFlow number, ``name`` the name of the host's end. Returns the numbers of the
-        removed ports whose flows are deleted: all, or none without port security. Raises OpenFlowError.
+        ``ofport`` is the port's OpenFlow number, ``name`` the name of the host's end. ``is_in_use``: the pod may send
+        already, so nothing of it passes while its old flows are replaced. Returns the numbers of the removed ports
+        whose flows are deleted: all, or none without port security. Raises OpenFlowError.
         """
         if self._bridge is None:
             return []
         cookie = cookie_of(name)
         deletions = [Selection(cookie), *_flows_of_removed_ports(removed_ports)]
-        self._bridge.change(deletions, cookie, flows_of(ofport, mac, addresses))
+        flows = flows_of(ofport, mac, addresses)
+        if is_in_use:
+            self._bridge.replace(deletions, cookie, flows, closed_port(name, ofport))
+        else:
+            self._bridge.change(deletions, cookie, flows)
         return list(removed_ports)
 
 
@@ -72,8 +88,8 @@ def has_port_security(conf: NetConf, name: str, ofport: int, mac: str, addresses
 def lacks_normal_flow(conf: NetConf, ovsdb: OvsdbClient) -> bool:
     """Return whether the bridge forwards nothing: it has no controller, and no flows but those of port security.
 
-    That is so once somebody has deleted the NORMAL flow, which vswitchd gives to each new bridge. Raises OpenFlowError
-    and OvsdbError.
+    That is so once vswitchd has been started again, or somebody has deleted the NORMAL flow. Raises OpenFlowError and
+    OvsdbError.
     """
     if has_controller(ovsdb, conf.bridge):
         return False
@@ -81,13 +97,69 @@ def lacks_normal_flow(conf: NetConf, ovsdb: OvsdbClient) -> bool:
         return bridge.count(_ALL_FLOWS) == bridge.count(_OUR_FLOWS)
 
 
-def ensure_normal_flow(conf: NetConf, ovsdb: OvsdbClient) -> bool:
-    """Add the bridge's NORMAL flow if it is missing; return whether it was. Raises OpenFlowError and OvsdbError."""
-    if not lacks_normal_flow(conf, ovsdb):
+def add_normal_flow(ovsdb: str, bridge: str) -> None:
+    """Add the NORMAL flow of a bridge that has just been created. Raises OpenFlowError."""
+    with OpenFlow(ovsdb, bridge) as connection:
+        connection.change([], 0, [Flow(0, [], may_pass=True)])
+
+
+def has_no_flows(ovsdb: str, bridge: str) -> bool:
+    """Return whether a bridge has no flow at all; False where no vswitchd serves it."""
+    try:
+        with OpenFlow(ovsdb, bridge) as connection:
+            return connection.count(_ALL_FLOWS) == 0
+    except OpenFlowError:
         return False
+
+
+def read_flows(ovsdb: str, bridge: str) -> list[bytes]:
+    """Return all flows of a bridge for ``restore_flows``; none where no vswitchd serves it."""
+    try:
+        with OpenFlow(ovsdb, bridge) as connection:
+            return connection.read()
+    except OpenFlowError:
+        return []
+
+
+def restore_flows(ovsdb: str, bridge: str, flows: list[bytes]) -> None:
+    """Add flows that ``read_flows`` has returned. Raises OpenFlowError."""
+    with OpenFlow(ovsdb, bridge) as connection:
+        connection.restore(flows)
+
+
+def guard_ports(conf: NetConf, ovsdb: OvsdbClient, wanted: Callable[[Port], list[Flow]]) -> tuple[list[Port], bool]:
+    """Install the flows of our ports that have none, of all networks, and then the NORMAL flow if it is missing.
+
+    ``wanted`` returns a port's flows; none where the port has no port security. It is asked about closed ports too.
+    Returns the ports that got flows, and whether the NORMAL flow was missing. Does nothing where the bridge does not
+    exist. Raises OpenFlowError and OvsdbError.
+    """
+    switch = switch_of(ovsdb, conf.bridge)
+    if switch.external_ids is None:
+        return [], False
+    guarded = []
     with OpenFlow(conf.ovsdb, conf.bridge) as bridge:
-        bridge.change([], 0, [Flow(0, [], may_pass=True)])
-    return True
+        present = bridge.cookies_and_ports(_OUR_FLOWS)
+        for port in ports_of(ovsdb, conf.bridge):
+            cookie = cookie_of(port.name)
+            number = present.count((cookie, port.ofport))
+            if not port.bridged or port.ofport <= 0 or number > 1:
+                continue
+            flows = wanted(port)
+            if len(flows) > number:
+                bridge.replace([Selection(cookie)], cookie, flows, closed_port(port.name, port.ofport))
+                guarded.append(port)
+        # What somebody else's bridge forwards is for its owner to say.
+        lacks_normal = not switch.is_borrowed and lacks_normal_flow(conf, ovsdb)
+        if lacks_normal:
+            bridge.change([], 0, [Flow(0, [], may_pass=True)])
+    return guarded, lacks_normal
+
+
+def is_closed(conf: NetConf, name: str) -> bool:
+    """Return whether the port has one flow alone, which drops all that it sends. Raises OpenFlowError."""
+    with OpenFlow(conf.ovsdb, conf.bridge) as bridge:
+        return bridge.count(Selection(cookie_of(name))) == 1
 
 
 def delete_stale_flows(conf: NetConf) -> None:

@@ -61,7 +61,7 @@ class Database:
         self._ovs = ovs
         self._deadline = time.monotonic() + timeout
         self._timeout = timeout
-        self._ovsdb = ovsdb
+        self.ovsdb = ovsdb
         self._committed = 0
         helper = ovs.db.idl.SchemaHelper(None, self._fetch_schema())
         for table, columns in _COLUMNS.items():
@@ -83,7 +83,7 @@ class Database:
         """The only row of the table Open_vSwitch. Raises OvsdbError where there is none."""
         for row in self._idl.tables["Open_vSwitch"].rows.values():
             return row
-        raise OvsdbError(f"the database at {self._ovsdb} is empty: is ovs-vswitchd running?")
+        raise OvsdbError(f"the database at {self.ovsdb} is empty: is ovs-vswitchd running?")
 
     def commit(self, fill: Callable[[Any], None]) -> None:
         """Let ``fill`` change rows in a transaction, and commit it. Raises OvsdbError.
@@ -105,7 +105,7 @@ class Database:
             if status in (transaction_type.SUCCESS, transaction_type.UNCHANGED):
                 return
             if status != transaction_type.TRY_AGAIN:
-                raise OvsdbError(f"the OVSDB at {self._ovsdb} refuses the change: {transaction.get_error()}")
+                raise OvsdbError(f"the OVSDB at {self.ovsdb} refuses the change: {transaction.get_error()}")
             self._turn("has not sent what changed meanwhile")
 
     def await_switch(self) -> None:
@@ -121,10 +121,10 @@ class Database:
 
     def _fetch_schema(self) -> Any:
         ovs, remaining = self._ovs, max(int((self._deadline - time.monotonic()) * 1000), 1)
-        error, stream = ovs.stream.Stream.open_block(ovs.stream.Stream.open(self._ovsdb), remaining)
+        error, stream = ovs.stream.Stream.open_block(ovs.stream.Stream.open(self.ovsdb), remaining)
         if error:
             kind = OvsdbAbsentError if error in (errno.ENOENT, errno.ECONNREFUSED) else OvsdbError
-            raise kind(f"the OVSDB at {self._ovsdb} does not answer ({os.strerror(error)}): is ovsdb-server running?")
+            raise kind(f"the OVSDB at {self.ovsdb} does not answer ({os.strerror(error)}): is ovsdb-server running?")
         connection = ovs.jsonrpc.Connection(stream)
         try:
             request = ovs.jsonrpc.Message.create_request("get_schema", [_DATABASE])
@@ -140,7 +140,7 @@ class Database:
                     connection.wait(poller)
                     connection.recv_wait(poller)
                     self._block(poller, "has not sent its schema")
-            raise OvsdbError(f"the OVSDB at {self._ovsdb} does not answer ({os.strerror(abs(error))})")
+            raise OvsdbError(f"the OVSDB at {self.ovsdb} does not answer ({os.strerror(abs(error))})")
         finally:
             connection.close()
 
@@ -154,7 +154,7 @@ class Database:
     def _block(self, poller: Any, complaint: str) -> None:
         remaining = self._deadline - time.monotonic()
         if remaining <= 0:
-            raise OvsdbError(f"Open vSwitch at {self._ovsdb} {complaint} (waited {self._timeout:g} s)")
+            raise OvsdbError(f"Open vSwitch at {self.ovsdb} {complaint} (waited {self._timeout:g} s)")
         poller.timer_wait(min(int(remaining * 1000) + 1, 20))
         poller.block()
 

@@ -43,6 +43,9 @@ _OXM_CLASS = 0x8000
 
 _WHOLE_COOKIE = 0xFFFFFFFFFFFFFFFF
 
+_HIGHEST = 0xFFFF
+"""Priority."""
+
 _TIMEOUT_SECONDS = 5.0
 
 _LONGEST_ANSWER = 64 << 20
@@ -121,22 +124,59 @@ class OpenFlow:
         [answer] = self._request([(_MULTIPART_REQUEST, _statistics(_AGGREGATE, selection))])
         return int(unpack_from("!I", answer, 8 + 16)[0])
 
+    def replace(self, deletions: list[Selection], cookie: int, flows: list[Flow], closed: Selection) -> None:
+        """As ``change``, while a flow above all others drops what the port of ``closed`` sends.
+
+        That flow has the cookie of ``closed``. All requests are in one write: who is killed in between leaves no port
+        closed. Raises OpenFlowError.
+        """
+        messages = [(_FLOW_MOD, _addition(closed.cookie, Flow(_HIGHEST, closed.fields, may_pass=False)))]
+        messages += [(_FLOW_MOD, _deletion(selection)) for selection in deletions]
+        messages += [(_FLOW_MOD, _addition(cookie, flow)) for flow in flows]
+        self._request([*messages, (_FLOW_MOD, _deletion(closed)), (_BARRIER_REQUEST, b"")])
+
+    def read(self) -> list[bytes]:
+        """Return all flows of the bridge, as ``restore`` takes them. Raises OpenFlowError."""
+        found = []
+        for flow in self._statistics(Selection(0, 0)):
+            table, priority, idle, hard, flags, cookie = unpack_from("!2xB9xHHHH4xQ", flow)
+            head = pack("!QQBB", cookie, 0, table, _ADD)
+            head += pack("!HHHIIIHxx", idle, hard, priority, _NO_BUFFER, _ANY, _ANY, flags)
+            found.append((priority, head + flow[48:]))
+        # Flows that drop have a higher priority than those that let pass.
+        return [body for _priority, body in sorted(found, key=lambda one: -one[0])]
+
+    def restore(self, flows: list[bytes]) -> None:
+        """Add flows that ``read`` has returned, and wait until the bridge uses them. Raises OpenFlowError."""
+        self._request([*((_FLOW_MOD, flow) for flow in flows), (_BARRIER_REQUEST, b"")])
+
     def ports(self, selection: Selection) -> set[int]:
         """Return the numbers of the ports that these flows match. Raises OpenFlowError."""
-        found = set()
+        return {port for _cookie, port in self.cookies_and_ports(selection)}
+
+    def cookies_and_ports(self, selection: Selection) -> list[tuple[int, int]]:
+        """Return the cookie and the port's number of each of these flows that matches a port. Raises OpenFlowError."""
+        found = []
+        for flow in self._statistics(selection):
+            [cookie] = unpack_from("!Q", flow, 24)
+            field, end = 52, 48 + unpack_from("!H", flow, 50)[0]
+            while field < end:
+                oxm_class, number, size = unpack_from("!HBB", flow, field)
+                if (oxm_class, number) == (_OXM_CLASS, IN_PORT << 1):
+                    found.append((cookie, int(unpack_from("!I", flow, field + 4)[0])))
+                field += 4 + size
+        return found
+
+    def _statistics(self, selection: Selection) -> list[bytes]:
+        """Return a struct ofp_flow_stats for each flow: 48 bytes, its match and its instructions (section 7.3.5.2)."""
+        found = []
         for answer in self._request([(_MULTIPART_REQUEST, _statistics(_FLOW, selection))]):
-            # After the multipart header: struct ofp_flow_stats, each 48 bytes and a match (section 7.3.5.2).
-            at = 8
+            at = 8  # After the multipart header.
             while at < len(answer):
                 [length] = unpack_from("!H", answer, at)
                 if length < 56:
                     raise self._nonsense()
-                field, end = at + 52, at + 48 + unpack_from("!H", answer, at + 50)[0]
-                while field < end:
-                    oxm_class, number, size = unpack_from("!HBB", answer, field)
-                    if (oxm_class, number) == (_OXM_CLASS, IN_PORT << 1):
-                        found.add(int(unpack_from("!I", answer, field + 4)[0]))
-                    field += 4 + size
+                found.append(answer[at : at + length])
                 at += length
         return found
 

@@ -25,10 +25,14 @@ from .openflow import (
     ND_TLL,
     VLAN_VID,
     Flow,
+    Selection,
 )
 
 OURS, OURS_MASK = 0xE710 << 48, 0xFFFF << 48
 """The upper 16 bits of the cookies of all our flows."""
+
+_CLOSED_BIT = 1 << 47
+"""Of a cookie: set for the flow that closes a port. The hash in a cookie is shorter."""
 
 _DROP, _ALLOW, _DROP_DISCOVERY, _ALLOW_DISCOVERY = 0x6A00, 0x6A01, 0x6A02, 0x6A03
 """Priorities. The bridge's NORMAL flow has a lower one, 0."""
@@ -58,10 +62,15 @@ def cookie_of(host_ifname: str) -> int:
     return int(short_hash(host_ifname), 16) | OURS
 
 
+def closed_port(host_ifname: str, ofport: int) -> Selection:
+    """Select the flow that closes a port while its flows are replaced; its cookie is not that of the port's flows."""
+    return Selection(cookie_of(host_ifname) ^ _CLOSED_BIT, port=ofport)
+
+
 def flows_of(ofport: int, mac: str, addresses: list[str]) -> list[Flow]:
     """Return the flows of a port for a pod's MAC and addresses; prefix lengths of addresses are ignored.
 
-    ``ofport`` is the port's OpenFlow number.
+    ``ofport`` is the port's OpenFlow number. Without addresses, all that the port sends is dropped.
     """
     hardware = bytes.fromhex(mac.replace(":", ""))
     own = [packed(address.partition("/")[0]) for address in addresses]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from time import monotonic
 
 from ..deadline import seconds_left
-from .external_ids import REMOVED_PORT_ID, USERSPACE_TSO
+from .external_ids import OWNER, OWNER_ID, REMOVED_PORT_ID, USERSPACE_TSO
 from .jsonrpc import OWNED, OvsdbClient, OvsdbError, ovsdb_map, uuids
 
 TYPE_CHECKING = False
@@ -87,9 +87,11 @@ class Port:
         self.segment = segment
 
 
-def is_plugged(port: Port | None) -> bool:
-    """Return whether the port is on its bridge, and opened by vswitchd."""
-    return port is not None and port.bridged and port.ofport > 0 and not port.error
+def is_plugged(port: Port | None, segment: Segment) -> bool:
+    """Return whether the port is on its bridge, opened by vswitchd, and in its segment."""
+    if port is None or not port.bridged or port.ofport <= 0 or port.error:
+        return False
+    return port.segment.difference(segment) is None
 
 
 def ports_of(ovsdb: OvsdbClient, bridge: str, where: list[Any] | None = None) -> list[Port]:
@@ -162,6 +164,11 @@ class Switch:
     def has_userspace_tso(self) -> bool:
         """Whether vswitchd's own datapath fills in missing checksums before a frame leaves the node."""
         return self.other_config.get(USERSPACE_TSO) == "true"
+
+    @property
+    def is_borrowed(self) -> bool:
+        """Whether the bridge exists and lacks our mark: it is somebody else's."""
+        return self.external_ids is not None and self.external_ids.get(OWNER_ID) != OWNER
 
     @property
     def removed_ports(self) -> dict[int, str]:

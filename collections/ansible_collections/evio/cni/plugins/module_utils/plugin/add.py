@@ -118,7 +118,7 @@ def _free_host_end(call: Call, conf: NetConf, attachment: Attachment, journal: J
         failure = _undo(call, conf, attachment)
         if journal.read(attachment) is not None:
             reason = failure or f"the OVSDB at {conf.ovsdb} does not answer"
-            raise CniError(TRY_AGAIN, f"what is left of an earlier {call.ifname} cannot be taken away: {reason}")
+            raise CniError(TRY_AGAIN, f"an earlier attachment of {call.ifname} cannot be removed completely: {reason}")
         host_end = journal.host_end_in(None, attachment)
     if has_interface(host_end):
         raise CniError(FAILED, f"{call.container_id} has {call.ifname} already; DEL it before it is added again")

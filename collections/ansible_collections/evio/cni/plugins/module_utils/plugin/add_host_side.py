@@ -74,7 +74,7 @@ def _create_veth(host: Netlink, name: str, host_mac: bytes, ifname: str, mac: by
         host.create_veth(name, host_mac, ifname, mac, netns, mtu)
     except NetlinkError as error:
         if error.errno == EEXIST:
-            raise CniError(FAILED, f"the pod has an interface {ifname} already, or the host one named {name}") from None
+            raise CniError(FAILED, f"the pod has an interface {ifname} already, or the host has {name}") from None
         raise CniError(FAILED, str(error)) from None
 
 
@@ -89,7 +89,7 @@ def _pod_mac(call: Call, conf: NetConf) -> bytes:
         mac = b""
     if len(mac) != 6 or mac[0] & 1 or not any(mac):
         code = INVALID_CONFIG if conf.mac else INVALID_ENVIRONMENT
-        raise CniError(code, f"mac: {requested!r} is not the address of one interface")
+        raise CniError(code, f"mac: {requested!r} is not a unicast MAC address")
     return mac
 
 

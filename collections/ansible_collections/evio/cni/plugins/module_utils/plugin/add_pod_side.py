@@ -68,7 +68,10 @@ def setup_pod_side(
             # After the flows: they would drop the first frame, which announces the address to the neighbours.
             _open_interface(pod, call.ifname, index, routes)
             port.flush()
-    return result_of(conf, interfaces, ips, routes, answer), {"mac": mac, "ips": addresses}
+    noted: dict[str, Any] = {"mac": mac, "ips": addresses}
+    if port.switch.is_borrowed:
+        noted["borrowed"] = True
+    return result_of(conf, interfaces, ips, routes, answer), noted
 
 
 def _ipam_answer(ipam: IpamCall, attachment: Attachment, call: Call, conf: NetConf) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""DEL: remove an attachment, whatever of it there is: a whole one, what a killed ADD has left, or nothing.
+"""DEL: remove an attachment, be it complete, half made by a killed ADD, or gone already.
 
 The attachment's name is enough to find all of it, so the pod's namespace may be gone, and the journal's entry missing.
 """
@@ -84,7 +84,7 @@ def detach(
     failure: EvioError | None = None
     try:
         with LinkSocket() as host:
-            # The thread gets the GIL only when this one has sent RTM_DELLINK: nothing in between releases it.
+            # Between here and the sending of RTM_DELLINK nothing releases the GIL: the thread starts its work after it.
             release.begin()
             host.delete_link(host_end)
     except NetlinkError as error:

@@ -46,6 +46,7 @@ The bridge and the node's rules need none: repair makes them as configured, once
 _REPAIR = "evio repair"
 _RECREATE = "recreate the pod"
 _START_SWITCH = "start Open vSwitch, then evio repair"
+_ASK_OWNER = "ask the owner of the bridge, which is not evio.cni's, for its flows"
 _SHOW_AGENT = "systemctl status evio-overlay"
 _ANY_MAC = "02:00:00:00:00:00"
 
@@ -152,7 +153,8 @@ def host_end_findings(expected: Expected, link: Link | None, bridge: Link | None
     if bridge is not None and link.mtu > bridge.mtu:
         what = f"the host end {name} has an MTU of {link.mtu} bytes, more than the bridge's {bridge.mtu}"
         faults.append(Finding("host's end", what, _RECREATE))
-    return faults or [Finding("host's end", f"{name} is up, MTU {link.mtu}")]
+    news = f", new pods get up to {bridge.mtu}" if bridge is not None and link.mtu < bridge.mtu else ""
+    return faults or [Finding("host's end", f"{name} is up, MTU {link.mtu}{news}")]
 
 
 def port_findings(conf: NetConf, expected: Expected, port: Port | None) -> list[Finding]:
@@ -302,7 +304,8 @@ def _bridge_findings(
         with OvsdbClient(conf.ovsdb) as ovsdb:
             if lacks_normal_flow(conf, ovsdb):
                 what = f"the bridge {conf.bridge} has lost its NORMAL flow and forwards nothing"
-                faults.append(Finding("bridge", what, _REPAIR))
+                remedy = _ASK_OWNER if switch_of(ovsdb, conf.bridge).is_borrowed else _REPAIR
+                faults.append(Finding("bridge", what, remedy))
     except (OvsdbError, OpenFlowError) as error:
         faults.append(Finding("bridge", str(error), _START_SWITCH, is_known=False))
     return faults or [Finding("bridge", f"{conf.bridge} is {as_configured}")]

@@ -126,7 +126,7 @@ def _valid_attachments(conf: NetConf) -> set[Attachment]:
     if not isinstance(listed, list):
         raise CniError(INVALID_CONFIG, f"{_VALID} is not in the configuration; without it GC would collect everything")
     try:
-        names = [(one["containerID"], one["ifname"]) for one in listed]
+        names = [(entry["containerID"], entry["ifname"]) for entry in listed]
     except (KeyError, TypeError):
         names = [(None, None)]
     if not all(isinstance(name, str) for pair in names for name in pair):

@@ -15,7 +15,7 @@ from ..errors import EvioError
 from ..kernel.netns import has_interface
 from ..names import bridge_mac
 from ..ovs.external_ids import EPOCH_ID, OWNER, OWNER_ID
-from ..ovs.jsonrpc import OvsdbClient
+from ..ovs.jsonrpc import OvsdbClient, OvsdbError
 from ..ovs.ports import switch_of
 from ..paths import PYTHON_PACKAGES
 from ..state.journal import Journal, networks
@@ -43,19 +43,48 @@ def repaired_bridge(conf: NetConf, host: Netlink) -> Link:
     repair_bridge(conf)
     link = host.link(conf.bridge)
     if link is None:
-        raise CniError(FAILED, f"the bridge {conf.bridge} has gone again; is another program at work on it?")
+        raise CniError(FAILED, f"the bridge {conf.bridge} was made and is gone again; does another program delete it?")
     return link
 
 
 def is_as_wanted(conf: NetConf, host: Netlink, link: Link) -> bool:
-    """Return whether the bridge's device is up, with its MTU, its gateways and the MAC that follows from the first."""
+    """Return whether the bridge's device is up, with its MTU, its gateways and the MAC that follows from the first.
+
+    Somebody else's bridge keeps its own MAC.
+    """
     if not link.is_up or (conf.mtu is not None and link.mtu != conf.mtu):
         return False
     if not conf.gateways:
         return True
     gateways = {split_cidr(gateway) for gateway in conf.gateways}
     mac = bridge_mac(split_cidr(conf.gateways[0])[0])
-    return link.mac == mac and gateways <= host.addresses(link.index)
+    return gateways <= host.addresses(link.index) and (link.mac == mac or _is_borrowed(conf))
+
+
+def _is_borrowed(conf: NetConf) -> bool:
+    """Return whether the bridge lacks our mark, and is to be left without it."""
+    try:
+        with OvsdbClient(conf.ovsdb) as ovsdb:
+            is_borrowed = switch_of(ovsdb, conf.bridge).is_borrowed
+    except OvsdbError:
+        return False
+    return is_borrowed and not _was_ours(conf)
+
+
+def _was_ours(conf: NetConf) -> bool:
+    """Return whether live pods of the network were attached when the bridge of this name had our mark.
+
+    If it has none now, somebody has made the bridge anew in the place of ours.
+    """
+    journal = Journal(conf.state_dir)
+    return any(
+        entry.get("bridge") == conf.bridge
+        and not entry.get("borrowed")
+        and "ips" in entry
+        and has_interface(journal.host_end_in(entry, attachment))
+        for attachment in journal.attachments(conf.name)
+        for entry in [journal.read(attachment) or {}]
+    )
 
 
 def repair_bridge(conf: NetConf) -> None:
@@ -89,6 +118,7 @@ def bridge_of(conf: NetConf) -> BridgeSpec:
         mtu=conf.mtu,
         datapath_type=conf.datapath_type or _found_datapath(conf),
         external_ids={OWNER_ID: OWNER, **epoch},
+        may_adopt=_was_ours(conf),
     )
 
 

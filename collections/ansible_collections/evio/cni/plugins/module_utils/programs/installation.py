@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..atomic_file import read_text, write_atomic
+from ..atomic_file import make_directories, read_text, write_atomic
 from ..errors import EvioError
 from . import stages
 
@@ -121,18 +121,25 @@ def _unpack(archive: bytes, version: str, lib_dir: Path, interpreter: str) -> Pa
     if directory.is_dir():
         os.utime(directory)
         return directory
+    make_directories(lib_dir)
     temporary = lib_dir / f".{version}.{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(mode=0o755, parents=True)
+    temporary.mkdir(mode=0o700)
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as unpacked:
             unpacked.extractall(temporary)
         _compile(temporary, directory, interpreter)
-        os.chmod(temporary, 0o755)
+        _set_modes(temporary)
         os.rename(temporary, directory)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return directory
+
+
+def _set_modes(directory: Path) -> None:
+    """Let all users read the files, whatever the umask is."""
+    for path in (directory, *directory.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _compile(directory: Path, final: Path, interpreter: str) -> None:

@@ -60,7 +60,7 @@ class JournalEntry:
 
 def journal_entries(journal: Journal, network: str) -> list[JournalEntry]:
     """Return the entries of a network, sorted by container and interface. Raises StateError."""
-    return [JournalEntry(journal, one) for one in sorted(journal.attachments(network)) if one.is_valid]
+    return [JournalEntry(journal, name) for name in sorted(journal.attachments(network)) if name.is_valid]
 
 
 def _string(value: Any) -> str:

@@ -40,3 +40,4 @@ def make_directories(path: str) -> None:
             posix.mkdir(directory, 0o700)
         except FileExistsError:
             continue
+        posix.chmod(directory, 0o700)  # The umask may have taken the owner's rights away.

@@ -8,21 +8,32 @@ without the agent: when it stops or is killed, the interface stays as it is, and
 from __future__ import annotations
 
 import logging
+import math
 import selectors
 import signal
 import socket
 import sys
 import time
+import traceback
+from collections.abc import Callable, Hashable, Mapping
 
 from ...atomic_file import write_atomic
+from ...defaults import BRIDGE
 from ...errors import EvioError
 from ...firewall.forwarding import accept_forwarding
+from ...kernel.networks_in_use import networks_in_use
+from ..conflicts import find_conflict
+from ..endpoint import OverlayError
+from ..name_lookup import NameLookups
 from .agent_files import AgentFiles, fingerprint
+from .config import PROBE_PORT, UDP_HEADERS, OverlayConfig, former_probe_address, overlay_networks
 from .device import USERSPACE
-from .interface import ensure_link, remove_link
+from .firewall import overlay_rules_of
+from .interface import ensure_link, has_address, remove_link
 from .lan_endpoints import lan_endpoints
+from .limits import LogLimit, MessageLimit
 from .managed_device import ManagedDevice
-from .messages import MessageError, decode, encode
+from .messages import decode, encode
 from .path_selection import DIRECT, Actions, OverlayPaths
 from .probe_socket import ProbeSocket
 from .state import STATE_INTERVAL, OverlayState, PeerPath, render_state
@@ -36,14 +47,32 @@ RELAY_DEVICE_CHECK = 1.0
 """Seconds between two looks at the device, on other nodes and on relays: other nodes wait for the endpoints that a
 relay's device sees."""
 
+RETRY_INTERVAL = 1.0
+"""Seconds after which a step that failed is tried again."""
+
+RESTART_INTERVAL = 1.0
+"""Seconds between two starts of a wireguard-go that ends at once."""
+
+APPLY_INTERVAL = 0.1
+"""Seconds between two changes of AllowedIPs that messages cause: many changes of the paths become one."""
+
+MESSAGES_IN_A_READ = 256
+"""Messages that are read before the agent looks at its other work."""
+
+FLOOD_PAUSE = 0.005
+"""Seconds without reading after messages that were ignored."""
+
+PATH_LINES = 6
+"""Lines about the path to one node in a minute."""
+
 LINK_CHECK = 10.0
 """Seconds between two looks at the interface, its routes and sysctls, and at the firewall."""
 
-_SIGNAL, _PROBE, _DEVICE = "signal", "probe", "device"
+_SIGNAL, _PROBE, _FORMER_PROBE, _DEVICE = "signal", "probe", "former probe", "device"
 """What the selector reports."""
 
-_IP_AND_UDP_HEADERS = 28
-"""Bytes: probe addresses are IPv4."""
+_LONGEST_KIND = 200
+"""Characters of an error that tell it from others."""
 
 _log = logging.getLogger("evio-overlay")
 
@@ -61,14 +90,30 @@ class OverlayAgent:
         self._selector = selectors.DefaultSelector()
         self._device = ManagedDevice(self._config.interface, self._selector, _DEVICE)
         self._probes = ProbeSocket(self._selector, _PROBE)
+        self._former_probes = ProbeSocket(self._selector, _FORMER_PROBE, former_probe_address)
+        # Only a node that a former version has set up has this address, and keeps it until all nodes have this version.
+        self._keeps_former = has_address(self._config.interface, former_probe_address(self._config.address))
+        self._rules = overlay_rules_of(self._config, self._routes)
+        self._names = NameLookups()
+        self._names.watch(_endpoints(self._config))
+        self._limit = MessageLimit()
         self._applied_revision = -1
+        self._applied_at = 0.0
+        self._next_apply = math.inf
         self._logged_paths: dict[str, str | None] = {}
+        self._next_files_check = 0.0
+        self._next_rules_check = 0.0
         self._next_device_check = 0.0
         self._next_link_check = 0.0
+        self._next_conflict_check = 0.0
         self._next_state = 0.0
+        self._device_created_at = -math.inf
+        self._faults: dict[str, str] = {}
+        """What the agent cannot do at present, by the step that failed. It stays until the step succeeds."""
         self._published_fault: str | None = None
         self._is_stopping = False
-        self._warned: set[str] = set()
+        self._warnings = LogLimit()
+        self._path_lines = LogLimit(PATH_LINES)
 
     def run(self) -> None:
         """Keep the overlay until SIGTERM or SIGINT, or until the program's file is replaced. SIGHUP begins a round."""
@@ -81,19 +126,26 @@ class OverlayAgent:
         notify("READY=1")
         next_tick = time.monotonic() + TICK
         while not self._is_stopping:
-            for key, _mask in self._selector.select(max(0.0, next_tick - time.monotonic())):
+            next_event = min(next_tick, self._next_apply)
+            for key, _mask in self._selector.select(max(0.0, next_event - time.monotonic())):
                 if key.data == _PROBE:
-                    self._receive()
+                    self._receive(self._probes)
+                elif key.data == _FORMER_PROBE:
+                    self._receive(self._former_probes)
                 elif key.data == _DEVICE:
                     _log.warning("%s of %s ended: creating the interface again", USERSPACE, self._config.interface)
                     self._device.release()
-                    next_tick = 0.0
+                    # A wireguard-go that ends right after each start is not started in a busy loop.
+                    next_tick = self._device_created_at + RESTART_INTERVAL
                 else:
                     wakeup.recv(64)
                     next_tick = 0.0
-            if time.monotonic() >= next_tick:
+            now = time.monotonic()
+            if now >= next_tick:
                 self._round()
                 next_tick = time.monotonic() + TICK
+            elif now >= self._next_apply:
+                self._step("peers", lambda: self._apply(now))  # noqa: B023
 
     def _handle_signals(self, wakeup: socket.socket) -> None:
         """Let each signal end the wait of the loop by a byte into this socket."""
@@ -106,20 +158,41 @@ class OverlayAgent:
         self._is_stopping = True
 
     def _round(self) -> None:
-        """Check files, device, interface and peers in turn. An error is logged, and the next round tries again."""
-        try:
-            self._reload()
-            now = time.monotonic()
-            self._check_device(now)
-            self._check_link(now)
-            self._act(self._paths.tick(now), now)
-            self._apply(now, always=True)
-            self._publish(now)
-            self._warned.clear()
-        except EvioError as error:
-            self._warn(str(error))
-            self._publish(time.monotonic(), str(error))
+        """Check files, device, interface and peers in turn. A step that fails is tried again in a later round."""
+        now = time.monotonic()
+        if now >= self._next_files_check and not self._step("files", self._reload):
+            self._next_files_check = now + RETRY_INTERVAL
+        if now >= self._next_rules_check:
+            self._step("rules", lambda: self._check_rules(now))
+        is_device_due = not self._device.is_watched or now >= self._next_device_check
+        if is_device_due and not self._step("device", lambda: self._check_device(now)):
+            self._next_device_check = now + RETRY_INTERVAL
+        if self._device.is_watched:
+            if now >= self._next_link_check and not self._step("interface", lambda: self._check_link(now)):
+                self._next_link_check = now + RETRY_INTERVAL
+            if now >= self._next_conflict_check:
+                self._step("networks", lambda: self._check_networks(now))
+            self._step("names", lambda: self._check_names(now))
+            self._step("peers", lambda: self._tick(now))
+        self._publish(now)
         notify("WATCHDOG=1")
+
+    def _step(self, name: str, work: Callable[[], None]) -> bool:
+        """Do one step of a round; return whether it succeeded. Its failure is this node's fault until it succeeds."""
+        try:
+            work()
+        except EvioError as error:
+            self._faults[name] = str(error)
+        except Exception as error:
+            # Nothing that one step meets may end the agent, and with it all paths.
+            self._faults[name] = f"{name}: {type(error).__name__}: {error}"
+            self._warn((name, type(error)), "%s", traceback.format_exc())
+        else:
+            if self._faults.pop(name, None) is not None:
+                _log.info("%s: in order again", name)
+            return True
+        self._warn((name, self._faults[name][:_LONGEST_KIND]), "%s", self._faults[name])
+        return False
 
     def _reload(self) -> None:
         if self._program != fingerprint(sys.argv[0]):
@@ -128,74 +201,156 @@ class OverlayAgent:
         files_now = self._files.fingerprint()
         if files_now == self._files_read:
             return
-        self._files_read = files_now
         before = self._config
         self._config, self._routes = self._files.load()
+        self._files_read = files_now
+        self._paths.configure(self._config, self._routes)
+        self._rules = overlay_rules_of(self._config, self._routes)
+        self._names.watch(_endpoints(self._config))
+        self._limit.forget_all()
+        self._next_rules_check = self._next_device_check = self._next_link_check = 0.0
+        _log.info("read %s again: %d peers", self._files.config, len(self._config.peers))
         if before.interface != self._config.interface:
             self._device.release()
-            remove_link(before.interface)
             self._device = ManagedDevice(self._config.interface, self._selector, _DEVICE)
-        self._paths.configure(self._config, self._routes)
-        self._next_device_check = self._next_link_check = 0.0
-        self._device.kind = ""
-        _log.info("read %s again: %d peers", self._files.config, len(self._config.peers))
+            remove_link(before.interface)
+
+    def _check_rules(self, now: float) -> None:
+        """Keep our nftables rules. Without them the overlay works, but pods reach more of it than they should."""
+        try:
+            if self._rules.ensure():
+                _log.info("installed the nftables rules of %s", self._config.interface)
+        except EvioError as error:
+            self._next_rules_check = now + LINK_CHECK
+            self._warn(
+                "rules",
+                "%s",
+                f"pods are not kept from the probe addresses, nor other nodes from this node's LAN: {error}",
+            )
 
     def _check_device(self, now: float) -> None:
         """Take over the device that exists, or create it; then tell path selection where the device sees the peers."""
-        if self._device.is_watched and now < self._next_device_check:
-            return
-        if not self._device.find(self._config, self._files.key):
+        if not self._device.find():
+            self._device_created_at = now
             self._device.create(self._config, self._files.key)
             self._paths.restarted(now)
+            self._keeps_former = False
             self._next_link_check = 0.0
             self._device.read()
-        self._next_device_check = now + (RELAY_DEVICE_CHECK if self._config.is_relay else DEVICE_CHECK)
         self._paths.observe(self._device.endpoints)
+        if self._device.ensure_key_and_port(self._config, self._files.key):
+            self._next_link_check = 0.0
+        is_new = now - self._device_created_at < DEVICE_CHECK
+        self._next_device_check = now + (RELAY_DEVICE_CHECK if self._config.is_relay or is_new else DEVICE_CHECK)
 
     def _check_link(self, now: float) -> None:
-        if now < self._next_link_check:
-            return
-        self._next_link_check = now + LINK_CHECK
-        for difference in ensure_link(self._config, self._routes):
+        self._keeps_former = self._keeps_former and self._paths.has_former_peers
+        if not self._keeps_former:
+            self._former_probes.close()
+        for difference in ensure_link(self._config, self._routes, self._keeps_former):
             _log.info(
                 "%s: %s: %s, was %s", self._config.interface, difference.name, difference.wanted, difference.found
             )
+            if difference.name == "up":
+                # wireguard-go opens its socket now, and fails if the port is used.
+                self._next_device_check = now
         for chain in accept_forwarding(self._config.interface):
-            self._warn(f"{chain} drops forwarded packets: pods and relayed nodes will not reach each other")
-        self._paths.announce_lan(lan_endpoints(self._config))
+            self._warn(
+                ("chain", chain),
+                "%s",
+                f"{chain} drops forwarded packets: pods and relayed nodes will not reach each other",
+            )
+        self._paths.announce_lan(lan_endpoints(self._config, self._paths.relay_endpoints()))
         self._probes.ensure_open(self._config)
+        if self._keeps_former:
+            self._former_probes.ensure_open(self._config)
+        self._paths.use_former_probe_addresses(self._keeps_former)
+        self._next_link_check = now + LINK_CHECK
 
-    def _receive(self) -> None:
-        for source, datagram in self._probes.receive():
+    def _check_networks(self, now: float) -> None:
+        """Raise OverlayError if another interface of the host has a network inside the overlay's."""
+        self._next_conflict_check = now + LINK_CHECK
+        conflict = find_conflict(
+            networks_in_use(),
+            overlay_networks(self._config.host_cidr, self._routes.pod_cidrs),
+            (self._config.interface, BRIDGE),
+            self._routes.subnets.get(self._config.node, ()),
+        )
+        if conflict is not None:
+            raise OverlayError(conflict)
+
+    def _check_names(self, now: float) -> None:
+        """Take the addresses of relays' names over, as far as they were looked up meanwhile."""
+        for endpoint, found in self._names.poll(now, self._paths.unreached_endpoints(now)).items():
+            if found:
+                self._paths.set_addresses(endpoint, found, now)
+                self._next_link_check = min(self._next_link_check, now + TICK)
+            else:
+                # The addresses that were found before stay in use.
+                self._warn((endpoint, "name"), "%s has no address: does the DNS of this node know it?", endpoint)
+
+    def _tick(self, now: float) -> None:
+        self._act(self._paths.tick(now), now)
+        self._apply(now, always=True)
+
+    def _receive(self, probes: ProbeSocket) -> None:
+        """Process the messages that are there. The sender is checked and counted before its message is parsed."""
+        is_flood = False
+        for source, port, datagram in probes.receive(MESSAGES_IN_A_READ):
             now = time.monotonic()
-            try:
-                actions = self._paths.receive(source, decode(datagram), now)
-            except MessageError as error:
-                self._warn(f"from {source}: {error}")
+            peer = self._paths.sender(source)
+            if peer is None or port != PROBE_PORT:
+                is_flood = True
+                self._warn("stranger", "message from %s, port %d, which is no peer's agent: ignored", source, port)
+                continue
+            tables = len(self._config.peers) / 2 if peer.is_relay else 0.0
+            if not self._limit.admits(peer.address, now, tables):
+                is_flood = True
+                self._warn((peer.name, "flood"), "%s sends more messages than its paths need: ignored", peer.name)
                 continue
             try:
-                self._act(actions, now)
-                self._apply(now)
+                self._act(self._paths.receive(source, decode(datagram), now), now)
             except EvioError as error:
-                self._warn(str(error))
+                self._warn((peer.name, type(error)), "from %s: %s", peer.name, error)
+            except Exception:
+                # Nothing that one message does may end the agent, and with it all paths.
+                self._warn((peer.name, "error"), "from %s: %s", peer.name, traceback.format_exc())
+        if self._paths.revision != self._applied_revision:
+            self._next_apply = min(self._next_apply, self._applied_at + APPLY_INTERVAL)
+        if is_flood:
+            # The kernel keeps what comes meanwhile: one waking for many messages, not one for each.
+            time.sleep(FLOOD_PAUSE)
 
     def _act(self, actions: Actions, now: float) -> None:
         if actions.attempts:
-            self._device.try_endpoints(actions.attempts, self._paths.allowed_ips(now))
+            failed = self._device.try_endpoints(actions.attempts, self._paths.allowed_ips(now))
+            self._warn_of_peers(failed)
         for outgoing in actions.outgoing:
-            size = self._config.mtu - _IP_AND_UDP_HEADERS if outgoing.padded else 0
-            self._probes.send(outgoing.peer.address, encode(outgoing.message, size))
+            size = self._config.mtu - UDP_HEADERS if outgoing.padded else 0
+            datagram = encode(outgoing.message, size)
+            self._probes.send(outgoing.peer.address, datagram)
+            if self._paths.is_former(outgoing.peer):
+                self._former_probes.send(outgoing.peer.address, datagram)
 
     def _apply(self, now: float, always: bool = False) -> None:
         """Give WireGuard the AllowedIPs of the paths now, if the paths may have changed."""
+        self._next_apply = math.inf
         if not always and self._paths.revision == self._applied_revision:
             return
         if self._config.is_relay and self._paths.revision != self._applied_revision:
             # A peer came up, and other nodes wait for the endpoint at which the device sees it.
             self._next_device_check = 0.0
         self._applied_revision = self._paths.revision
-        self._device.set_allowed_ips(self._paths.allowed_ips(now))
+        self._applied_at = now
+        self._warn_of_peers(self._device.set_allowed_ips(self._paths.allowed_ips(now)))
         self._log_paths(now)
+
+    def _warn_of_peers(self, failed: Mapping[str, str]) -> None:
+        """Log the peers that WireGuard did not change. The next round tries again."""
+        names = {peer.public_key: peer.name for peer in self._config.peers}
+        for key, error in failed.items():
+            name = names.get(key, key)
+            self._warn((name, "wg"), "%s: %s", name, error)
 
     def _log_paths(self, now: float) -> None:
         """Log each node whose path changed, and let the state file be written at once."""
@@ -203,12 +358,15 @@ class OverlayAgent:
         for name, path in current.items():
             if name not in self._logged_paths or self._logged_paths[name] != path:
                 words = {None: "not reachable", DIRECT: "direct"}.get(path, f"through relay {path}")
-                _log.info("%s: %s", name, words)
+                suppressed = self._path_lines.suppressed_before(name, now)
+                if suppressed is not None:
+                    _log.info("%s: %s%s", name, words, _not_logged(suppressed))
                 self._next_state = 0.0
         self._logged_paths = current
 
-    def _publish(self, now: float, fault: str | None = None) -> None:
+    def _publish(self, now: float) -> None:
         """Write the state file if it is due or the fault is another, and give systemd the status line."""
+        fault = "; ".join(self._faults.values()) or None
         if now < self._next_state and fault == self._published_fault:
             return
         self._published_fault = fault
@@ -229,10 +387,18 @@ class OverlayAgent:
         try:
             write_atomic(self._files.state, render_state(state), mode=0o644)
         except OSError as error:
-            self._warn(f"cannot write {self._files.state}: {error.strerror}")
+            self._warn("state file", "cannot write %s: %s", self._files.state, error.strerror)
 
-    def _warn(self, text: str) -> None:
-        """Log a warning, once until a round succeeds: the same error comes back with each round."""
-        if text not in self._warned:
-            self._warned.add(text)
-            _log.warning("%s", text)
+    def _warn(self, kind: Hashable, text: str, *values: object) -> None:
+        """Log a warning, at most one of its kind in a minute."""
+        suppressed = self._warnings.suppressed_before(kind, time.monotonic())
+        if suppressed is not None:
+            _log.warning(text + "%s", *values, _not_logged(suppressed))
+
+
+def _endpoints(config: OverlayConfig) -> list[str]:
+    return [peer.endpoint for peer in config.peers if peer.endpoint is not None]
+
+
+def _not_logged(count: int) -> str:
+    return f" ({count} more like this were not logged)" if count else ""

@@ -14,13 +14,13 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 from ...defaults import OVERLAY_MTU
 from ...mtu import LEAST_OVERLAY_MTU, MOST_OVERLAY_MTU
 from ...names import is_node_name
-from ..endpoint import LISTEN_PORT, OverlayError, parse_endpoint
+from ..endpoint import LISTEN_PORT, OverlayError, endpoint_host, is_named, parse_public_endpoint
 
 SCHEMA = 1
 """Version of both files' shape."""
@@ -33,11 +33,19 @@ PROBE_PORT = 51821
 OVERHEAD = 80
 """Bytes that WireGuard adds to a packet on an IPv6 underlay: 40 IP + 8 UDP + 16 header + 16 tag. On IPv4, 20 less."""
 
+UDP_HEADERS = 28
+"""Bytes of the IPv4 and UDP headers of the agents' messages: probe addresses are IPv4."""
+
 _INTERFACE_NAME = re.compile(r"^[A-Za-z0-9_.-]{1,15}$")
 """IFNAMSIZ of linux/if.h is 16 with the final zero."""
 
-_RESERVED_PROBE_NETWORKS = (ip_network("169.254.169.0/24"), ip_network("169.254.170.0/24"))
-"""Clouds offer metadata, time and credentials there: a route to a probe address would cut the node off from them."""
+PROBE_NETWORK = "247.0.0.0/8"
+"""The network of the probe addresses, a part of 240.0.0.0/4, which RFC 1112 section 4 reserves and which Linux routes
+like any other. Packets with these addresses never leave the tunnel. No host has services there, unlike in
+169.254.0.0/16 (clouds' metadata and boot volumes, node-local DNS), 100.64.0.0/10 (networks of providers and VPNs) and
+198.18.0.0/15 (proxies)."""
+
+_FIRST_PROBE_ADDRESS = int(ip_network(PROBE_NETWORK).network_address)
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class OverlayPeer:
     address: str
     """The node's host overlay address."""
     endpoint: str | None = None
-    """``address:port`` at which every node reaches it; None if it is behind a NAT."""
+    """``address:port`` or ``name:port`` at which every node reaches it; None if it is behind a NAT."""
 
     @property
     def is_relay(self) -> bool:
@@ -70,7 +78,7 @@ class OverlayConfig:
     """The network of all host overlay addresses."""
     public_key: str
     endpoint: str | None = None
-    """``address:port`` at which every node reaches this one; None if it is behind a NAT."""
+    """``address:port`` or ``name:port`` at which every node reaches this one; None if it is behind a NAT."""
     interface: str = INTERFACE
     listen_port: int = LISTEN_PORT
     mtu: int = OVERLAY_MTU
@@ -116,7 +124,7 @@ def parse_overlay(text: str, source: str = "overlay.json") -> OverlayConfig:
                 for peer in data["peers"]
             ),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise OverlayError(f"{source}: {error!r}: not an overlay of schema {SCHEMA}; run the playbook again") from error
     check_overlay(config, source)
     return config
@@ -194,12 +202,29 @@ def keep_subnets(wanted: PodRoutes, existing: PodRoutes, keep: Iterable[str]) ->
 
 
 def probe_address(address: str) -> str:
-    """Return the link-local IPv4 address (RFC 3927) to which the agents send their messages.
+    """Return the IPv4 address of PROBE_NETWORK to which the agents send their messages.
 
-    Its last 16 bits are those of the host overlay address, so that no one has to assign it. It is an AllowedIP of its
+    Its last 24 bits are those of the host overlay address, so that no one has to assign it. It is an AllowedIP of its
     own node alone and is never relayed: a message from this address came over the direct path.
     """
+    return str(IPv4Address(_FIRST_PROBE_ADDRESS | (int(ip_address(address)) & 0xFFFFFF)))
+
+
+def former_probe_address(address: str) -> str:
+    """Return the probe address that former versions use: 169.254.0.0 with the last 16 bits of the address.
+
+    Hosts have services in that network. So a node that was set up by such a version keeps the former addresses that it
+    has until it has heard all nodes at their present addresses, and no node gets others.
+    """
     return str(IPv4Address(0xA9FE0000 | (int(ip_address(address)) & 0xFFFF)))
+
+
+def overlay_networks(host_cidr: str, pod_cidrs: Iterable[str]) -> dict[str, str]:
+    """Return the networks in CIDR notation that only the overlay may use on a node, by what they are called."""
+    networks = {"the host overlay": host_cidr, "the overlay's probe network": PROBE_NETWORK}
+    for number, cidr in enumerate(pod_cidrs):
+        networks["the pod overlay" if number == 0 else "the pod overlay's second network"] = cidr
+    return networks
 
 
 def host_prefix(address: str) -> str:
@@ -229,6 +254,11 @@ def check_overlay(config: OverlayConfig, source: str = "overlay.json") -> None:
         _check_peer(node, source)
         if ip_address(node.address) not in network:
             raise OverlayError(f"{source}: {node.name} has {node.address}, outside the host overlay {network}")
+        if node.endpoint is not None and not is_named(node.endpoint) and _host(node.endpoint) in network:
+            raise OverlayError(
+                f"{source}: {node.name} has endpoint {node.endpoint}, inside the host overlay {network}: WireGuard's "
+                "packets would enter their own tunnel; give the address that the node has outside the overlay"
+            )
         for value in (node.name, node.public_key, node.address, probe_address(node.address)):
             if value in holders:
                 raise OverlayError(f"{source}: {value} belongs to both {holders[value]} and {node.name}")
@@ -268,14 +298,13 @@ def _check_peer(peer: OverlayPeer, source: str) -> None:
         ip_address(peer.address)
     except ValueError as error:
         raise OverlayError(f"{source}: {peer.name} has address {peer.address!r}: {error}") from error
-    probe = IPv4Address(probe_address(peer.address))
-    if any(probe in network for network in _RESERVED_PROBE_NETWORKS):
-        raise OverlayError(
-            f"{source}: {peer.name} has {peer.address}; the probe address {probe} made of it is one at which clouds "
-            "offer metadata; give the node another evio_host_overlay_address"
-        )
-    if peer.endpoint is not None and parse_endpoint(peer.endpoint) != peer.endpoint:
-        raise OverlayError(f"{source}: {peer.name} has endpoint {peer.endpoint!r}, not address:port")
+    is_text = peer.endpoint is None or isinstance(peer.endpoint, str)
+    if not is_text or (peer.endpoint is not None and parse_public_endpoint(peer.endpoint) != peer.endpoint):
+        raise OverlayError(f"{source}: {peer.name} has endpoint {peer.endpoint!r}, not address:port or name:port")
+
+
+def _host(endpoint: str) -> IPv4Address | IPv6Address:
+    return ip_address(endpoint_host(endpoint))
 
 
 def _address_order(peer: OverlayPeer) -> tuple[int, int]:

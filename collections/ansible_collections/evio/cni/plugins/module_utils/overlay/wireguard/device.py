@@ -40,12 +40,19 @@ FAST_USERSPACE = 20230223
 _TIMEOUT = 10.0
 """Seconds for each program that is run, and for wireguard-go to answer."""
 
+_PEERS_IN_A_CALL = 200
+"""Peers that are changed by one run of wg: its arguments stay far below what the kernel lets a program have."""
+
 _CONTROL_DIR = "/var/run/wireguard"
 """wireguard-go's control sockets, one for each interface."""
 
 
 class WireGuardError(EvioError):
     """The WireGuard device or key cannot be used; the message names the interface, program or file."""
+
+
+class WireGuardTimeoutError(WireGuardError):
+    """A program did not answer in time."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +184,80 @@ def read_device(interface: str) -> DeviceState | None:
     result = _wg(["show", interface, "dump"])
     if result.returncode != 0:
         return None
-    first, *rest = (line.split("\t") for line in result.stdout.splitlines())
+    try:
+        return _parse_dump(result.stdout)
+    except (ValueError, IndexError) as error:
+        raise WireGuardError(f"wg show {interface} dump printed something else than a device: {error}") from error
+
+
+def set_device(interface: str, key_path: str, listen_port: int) -> None:
+    """Give the device its private key and UDP port. Raises WireGuardError."""
+    _change(["set", interface, "listen-port", str(listen_port), "private-key", key_path])
+
+
+def change_peers(interface: str, changes: Iterable[PeerChange]) -> dict[str, str]:
+    """Apply the changes in order; return what failed: the error by public key.
+
+    AllowedIPs given to a peer are taken from the peer that had them. A change that wg refuses does not keep the changes
+    of the other peers from being made. Raises WireGuardTimeoutError.
+    """
+    failed: dict[str, str] = {}
+    by_peer: dict[str, list[PeerChange]] = {}
+    for change in changes:
+        by_peer.setdefault(change.public_key, []).append(change)
+    peers = list(by_peer.items())
+    for first in range(0, len(peers), _PEERS_IN_A_CALL):
+        batch = peers[first : first + _PEERS_IN_A_CALL]
+        try:
+            _set_peers(interface, [change for _key, of_peer in batch for change in of_peer])
+        except WireGuardTimeoutError:
+            raise
+        except WireGuardError as error:
+            if len(batch) == 1:
+                failed[batch[0][0]] = str(error)
+                continue
+            for key, of_peer in batch:
+                try:
+                    _set_peers(interface, of_peer)
+                except WireGuardTimeoutError:
+                    raise
+                except WireGuardError as single:
+                    failed[key] = str(single)
+    return failed
+
+
+def port_holder_fault(port: int) -> str | None:
+    """Return why nothing can listen on this UDP port, or None if it is free. The port is bound for a moment."""
+    for address_family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+        try:
+            with socket.socket(address_family, socket.SOCK_DGRAM) as trial:
+                if address_family == socket.AF_INET6:
+                    trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                trial.bind((address, port))
+        except OSError as error:
+            # A kernel without IPv6 has no such sockets.
+            if error.errno == errno.EADDRINUSE:
+                return f"UDP port {port} is used by another program; find it with: ss -ulpn 'sport = :{port}'"
+    return None
+
+
+def _set_peers(interface: str, changes: Iterable[PeerChange]) -> None:
+    arguments: list[str] = []
+    for change in changes:
+        arguments += ["peer", change.public_key]
+        if change.is_removed:
+            arguments.append("remove")
+            continue
+        if change.endpoint is not None:
+            arguments += ["endpoint", change.endpoint, "persistent-keepalive", str(KEEPALIVE)]
+        if change.allowed_ips is not None:
+            arguments += ["allowed-ips", ",".join(change.allowed_ips)]
+    _change(["set", interface, *arguments])
+
+
+def _parse_dump(text: str) -> DeviceState:
+    """Return the device that ``wg show dump`` printed. Raises ValueError and IndexError."""
+    first, *rest = (line.split("\t") for line in text.splitlines())
     peers = {}
     for key, _preshared, endpoint, allowed_ips, handshake, received, sent, _keepalive in rest:
         peers[key] = PeerState(
@@ -189,27 +269,6 @@ def read_device(interface: str) -> DeviceState | None:
             sent=int(sent),
         )
     return DeviceState(None if first[1] == "(none)" else first[1], int(first[2]), peers)
-
-
-def set_device(interface: str, key_path: str, listen_port: int) -> None:
-    """Give the device its private key and UDP port. Raises WireGuardError."""
-    _change(["set", interface, "listen-port", str(listen_port), "private-key", key_path])
-
-
-def change_peers(interface: str, changes: Iterable[PeerChange]) -> None:
-    """Apply the changes in order, in one call. AllowedIPs given to a peer are taken from the peer that had them."""
-    arguments: list[str] = []
-    for change in changes:
-        arguments += ["peer", change.public_key]
-        if change.is_removed:
-            arguments.append("remove")
-            continue
-        if change.endpoint is not None:
-            arguments += ["endpoint", change.endpoint, "persistent-keepalive", str(KEEPALIVE)]
-        if change.allowed_ips is not None:
-            arguments += ["allowed-ips", ",".join(change.allowed_ips)]
-    if arguments:
-        _change(["set", interface, *arguments])
 
 
 def _create_in_kernel(interface: str) -> bool:
@@ -268,10 +327,14 @@ def _run(command: list[str], text: str = "") -> str:
 
 def _execute(command: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+        return subprocess.run(
+            command, input=text, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT, check=False
+        )
     except FileNotFoundError as error:
         raise WireGuardError(
             f"{command[0]} is not installed; install the packages wireguard-tools and wireguard-go"
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise WireGuardError(f"{command[0]} did not answer within {_TIMEOUT:.0f} s") from error
+        raise WireGuardTimeoutError(f"{command[0]} did not answer within {_TIMEOUT:.0f} s") from error
+    except OSError as error:
+        raise WireGuardError(f"{command[0]} cannot be run: {error.strerror}") from error

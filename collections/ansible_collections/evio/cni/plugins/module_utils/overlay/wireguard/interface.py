@@ -16,7 +16,7 @@ from ...kernel.iproute import open_iproute
 from ...kernel.netlink import NetlinkError
 from ...kernel.sysctl import dotted, read_sysctls, write_sysctls
 from ..endpoint import OverlayError
-from .config import OverlayConfig, PodRoutes, host_prefix, probe_address
+from .config import OverlayConfig, PodRoutes, former_probe_address, host_prefix, probe_address
 
 ROUTE_PROTOCOL = 225
 """Marks our routes: rtnetlink(7) leaves the values above RTPROT_STATIC to programs for this purpose."""
@@ -32,9 +32,10 @@ _REMOVABLE_KINDS = ("tun", "wireguard")
 """Kinds of interfaces that wireguard-go and the kernel's WireGuard create."""
 
 
-def ensure_link(config: OverlayConfig, routes: PodRoutes) -> Differences:
+def ensure_link(config: OverlayConfig, routes: PodRoutes, keeps_former: bool = False) -> Differences:
     """Make the interface, its routes and sysctls as the files describe them; return what differed before.
 
+    ``keeps_former`` leaves the interface the former probe addresses that it has (see config.former_probe_address).
     Raises OverlayError if there is no such interface or the kernel refuses, and SysctlError.
     """
     differences = Differences()
@@ -44,8 +45,8 @@ def ensure_link(config: OverlayConfig, routes: PodRoutes) -> Differences:
             if index is None:
                 raise OverlayError(f"{config.interface}: no such interface")
             _ensure_up(ipr, index, config, differences)
-            _ensure_addresses(ipr, index, config, differences)
-            _ensure_routes(ipr, index, config, routes, differences)
+            _ensure_addresses(ipr, index, config, keeps_former, differences)
+            _ensure_routes(ipr, index, config, routes, keeps_former, differences)
     except NetlinkError as error:
         raise OverlayError(str(error)) from error
     _ensure_sysctls(config, routes, differences)
@@ -55,6 +56,39 @@ def ensure_link(config: OverlayConfig, routes: PodRoutes) -> Differences:
 def link_exists(interface: str) -> bool:
     """Return whether there is an interface of that name."""
     return any(name == interface for _number, name in socket.if_nameindex())
+
+
+def has_address(interface: str, address: str) -> bool:
+    """Return whether the interface exists and has the address. Raises OverlayError."""
+    try:
+        with open_iproute(interface) as ipr:
+            index = _index(ipr, interface)
+            return index is not None and any(
+                message.get_attr("IFA_LOCAL") == address for message in ipr.get_addr(index=index)
+            )
+    except NetlinkError as error:
+        raise OverlayError(str(error)) from error
+
+
+def is_link_up(interface: str) -> bool:
+    """Return whether the interface exists and is set up. Raises OverlayError."""
+    try:
+        with open_iproute(interface) as ipr:
+            index = _index(ipr, interface)
+            return index is not None and bool(ipr.get_links(index)[0]["flags"] & _IFF_UP)
+    except NetlinkError as error:
+        raise OverlayError(str(error)) from error
+
+
+def set_link_down(interface: str) -> None:
+    """Set the interface down, which removes its routes. Raises OverlayError."""
+    try:
+        with open_iproute(f"cannot set {interface} down") as ipr:
+            index = _index(ipr, interface)
+            if index is not None:
+                ipr.link("set", index=index, state="down")
+    except NetlinkError as error:
+        raise OverlayError(str(error)) from error
 
 
 def remove_link(interface: str) -> bool:
@@ -92,7 +126,9 @@ def _ensure_up(ipr: Any, index: int, config: OverlayConfig, differences: Differe
         ipr.link("set", index=index, mtu=config.mtu, state="up")
 
 
-def _ensure_addresses(ipr: Any, index: int, config: OverlayConfig, differences: Differences) -> None:
+def _ensure_addresses(
+    ipr: Any, index: int, config: OverlayConfig, keeps_former: bool, differences: Differences
+) -> None:
     wanted = {
         f"{config.address}/{config.prefix_length}": _SCOPE_GLOBAL,
         host_prefix(probe_address(config.address)): _SCOPE_LINK,
@@ -103,6 +139,9 @@ def _ensure_addresses(ipr: Any, index: int, config: OverlayConfig, differences: 
         # The kernel gives IPv6 interfaces a link-local address by itself.
         if not (message["family"] == AF_INET6 and ip_address(address).is_link_local):
             found.add(f"{address}/{message['prefixlen']}")
+    former = host_prefix(former_probe_address(config.address))
+    if keeps_former and former in found:
+        wanted[former] = _SCOPE_LINK
     differences.compare("addresses", sorted(wanted), sorted(found))
     for cidr in found - wanted.keys():
         address, _slash, length = cidr.partition("/")
@@ -112,7 +151,9 @@ def _ensure_addresses(ipr: Any, index: int, config: OverlayConfig, differences: 
         ipr.addr("add", index=index, address=address, prefixlen=int(length), scope=wanted[cidr])
 
 
-def _ensure_routes(ipr: Any, index: int, config: OverlayConfig, routes: PodRoutes, differences: Differences) -> None:
+def _ensure_routes(
+    ipr: Any, index: int, config: OverlayConfig, routes: PodRoutes, keeps_former: bool, differences: Differences
+) -> None:
     wanted = {host_prefix(probe_address(peer.address)): probe_address(config.address) for peer in config.peers}
     for cidr in routes.pod_cidrs:
         # Packets from the node to pods get its host overlay address as source: all nodes have a route back to it.
@@ -122,6 +163,9 @@ def _ensure_routes(ipr: Any, index: int, config: OverlayConfig, routes: PodRoute
         if message["proto"] == ROUTE_PROTOCOL and message.get_attr("RTA_OIF") == index:
             cidr = f"{message.get_attr('RTA_DST')}/{message['dst_len']}"
             found[cidr] = message.get_attr("RTA_PREFSRC") or ""
+    if keeps_former:
+        former = {host_prefix(former_probe_address(peer.address)) for peer in config.peers}
+        wanted.update({cidr: found[cidr] for cidr in former & found.keys()})
     differences.compare("routes", dict(sorted(wanted.items())), dict(sorted(found.items())))
     for cidr in found.keys() - wanted.keys():
         ipr.route("del", dst=cidr, oif=index, proto=ROUTE_PROTOCOL)

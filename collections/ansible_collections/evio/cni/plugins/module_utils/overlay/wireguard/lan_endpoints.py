@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Iterable
 
 from ...cidr import family
-from ..endpoint import endpoint_host, join_endpoint
+from ..endpoint import endpoint_host, join_endpoint, usable_endpoint
 from .config import OverlayConfig
 
 
-def lan_endpoints(config: OverlayConfig) -> list[str]:
-    """Return ``address:port`` for each address from which the node sends to a relay; nothing on a relay itself."""
+def lan_endpoints(config: OverlayConfig, relays: Iterable[str]) -> list[str]:
+    """Return ``address:port`` for each address from which the node sends to a relay; nothing on a relay itself.
+
+    ``relays`` has the endpoints of the relays, each ``address:port``.
+    """
     if config.is_relay:
         return []
     endpoints = []
-    for peer in config.peers:
-        if peer.endpoint is None:
-            continue
-        host = endpoint_host(peer.endpoint)
+    for relay in relays:
+        host = endpoint_host(relay)
         with socket.socket(family(host), socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
             # Sends nothing: the kernel chooses the source address by its routes.
             probe.connect((host, config.listen_port))
-            endpoints.append(join_endpoint(probe.getsockname()[0], config.listen_port))
+            endpoint = join_endpoint(probe.getsockname()[0], config.listen_port)
+            # Other nodes cannot use a link-local address, and refuse a message that has such an endpoint.
+            if usable_endpoint(endpoint) is not None:
+                endpoints.append(endpoint)
     return list(dict.fromkeys(endpoints))

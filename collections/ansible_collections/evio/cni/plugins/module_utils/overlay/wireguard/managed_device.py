@@ -19,15 +19,17 @@ from .device import (
     USERSPACE,
     DeviceState,
     PeerChange,
+    WireGuardError,
     change_peers,
     create_device,
     end_replaced_userspace,
+    port_holder_fault,
     read_device,
     set_device,
     slow_userspace_version,
     userspace_pid,
 )
-from .interface import link_exists, remove_link
+from .interface import is_link_up, link_exists, remove_link, set_link_down
 from .path_selection import Attempt
 
 _log = logging.getLogger("evio-overlay")
@@ -40,10 +42,11 @@ class ManagedDevice:
         """Touch nothing yet; ``data`` is what the selector reports when the device's wireguard-go ended."""
         self.interface = interface
         self.kind = ""
-        """KERNEL or USERSPACE; empty until the device is known to have its key and port."""
+        """KERNEL or USERSPACE; empty until the device is found or created."""
         self.endpoints: dict[str, str | None] = {}
         """The ``address:port`` to which the device sends, by the peer's public key."""
         self._allowed_ips: dict[str, frozenset[str]] = {}
+        self._key_and_port: tuple[str | None, int] = (None, 0)
         self._selector = selector
         self._data = data
         self._pidfd: int | None = None
@@ -53,8 +56,8 @@ class ManagedDevice:
         """Whether the end of the device would be noticed: the kernel's has none, wireguard-go's is reported."""
         return self.kind == KERNEL or self._pidfd is not None
 
-    def find(self, config: OverlayConfig, key_path: str) -> bool:
-        """Return whether the device exists; give it the key and port of the configuration if they were not checked.
+    def find(self) -> bool:
+        """Return whether the device exists, and read what it has.
 
         A wireguard-go that runs from a replaced file is ended, so that create() starts the new one. Raises
         WireGuardError.
@@ -65,12 +68,34 @@ class ManagedDevice:
         if device is None:
             return False
         if not self.kind:
-            if (device.public_key, device.listen_port) != (config.public_key, config.listen_port):
-                set_device(self.interface, key_path, config.listen_port)
             self._watch()
             self.kind = USERSPACE if self._pidfd is not None else KERNEL
         self._remember(device)
         return True
+
+    def ensure_key_and_port(self, config: OverlayConfig, key_path: str) -> bool:
+        """Give the device its key and UDP port if it has others; return whether its interface was set down for that.
+
+        Raises WireGuardError if another program uses the port.
+        """
+        key, port = self._key_and_port
+        is_closed = self.kind == USERSPACE and port in (0, config.listen_port) and is_link_up(self.interface)
+        if port == config.listen_port:
+            is_closed = is_closed and port_holder_fault(port) is None
+            if key == config.public_key and not is_closed:
+                return False
+        elif fault := port_holder_fault(config.listen_port):
+            raise WireGuardError(f"{self.interface} cannot listen: {fault}")
+        found = (
+            "a closed port" if is_closed else f"port {port}" if port != config.listen_port else "another private key"
+        )
+        _log.warning("%s has %s: giving it its key and port %d", self.interface, found, config.listen_port)
+        if is_closed:
+            # wireguard-go found the port in use when the interface was set up. It opens its socket at the next time.
+            set_link_down(self.interface)
+        set_device(self.interface, key_path, config.listen_port)
+        self._key_and_port = (config.public_key, config.listen_port)
+        return is_closed
 
     def create(self, config: OverlayConfig, key_path: str) -> None:
         """Create the device, with its key and port but without peers. Raises OverlayError and WireGuardError."""
@@ -81,8 +106,8 @@ class ManagedDevice:
         self.kind = create_device(self.interface)
         if self.kind == USERSPACE and (slow := slow_userspace_version()):
             _log.warning("%s is 5 times slower than v0.0.20230223 and newer: see evio_wireguard_go_package", slow)
-        set_device(self.interface, key_path, config.listen_port)
         self._watch()
+        set_device(self.interface, key_path, config.listen_port)
         _log.info("created %s (%s)", self.interface, self.kind)
 
     def read(self) -> None:
@@ -102,25 +127,53 @@ class ManagedDevice:
             os.close(self._pidfd)
             self._pidfd = None
 
-    def try_endpoints(self, attempts: Iterable[Attempt], allowed_ips: Mapping[str, tuple[str, ...]]) -> None:
-        """Give each peer a new WireGuard session at the endpoint of its attempt. Raises WireGuardError."""
+    def try_endpoints(self, attempts: Iterable[Attempt], allowed_ips: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+        """Give each peer a new WireGuard session at the endpoint of its attempt.
+
+        Return what failed: the error by public key. Raises WireGuardError if nothing can be changed.
+        """
         changes = []
         for attempt in attempts:
             key = attempt.peer.public_key
             # Only a peer that is removed first forgets its session and sends a new handshake at once.
             changes.append(PeerChange(key, is_removed=True))
             changes.append(PeerChange(key, allowed_ips[key], attempt.endpoint))
-            self._allowed_ips[key] = frozenset(allowed_ips[key])
-            self.endpoints[key] = attempt.endpoint
-        change_peers(self.interface, changes)
+        failed = self._change(changes)
+        for attempt in attempts:
+            key = attempt.peer.public_key
+            if key not in failed:
+                self._allowed_ips[key] = frozenset(allowed_ips[key])
+                self.endpoints[key] = attempt.endpoint
+        return failed
 
-    def set_allowed_ips(self, allowed_ips: Mapping[str, tuple[str, ...]]) -> None:
-        """Give the device exactly these peers with these AllowedIPs, by public key. Raises WireGuardError."""
+    def set_allowed_ips(self, allowed_ips: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+        """Give the device exactly these peers with these AllowedIPs, by public key.
+
+        Return what failed: the error by public key. Raises WireGuardError if nothing can be changed.
+        """
         wanted = {key: frozenset(prefixes) for key, prefixes in allowed_ips.items()}
         changes = list(_changes(wanted, self._allowed_ips))
-        if changes:
-            change_peers(self.interface, changes)
+        failed = self._change(changes)
+        if changes and not failed:
             self._allowed_ips = wanted
+        return failed
+
+    def _change(self, changes: list[PeerChange]) -> dict[str, str]:
+        """Change peers. After a failure, read what the device has now: some changes were made and others were not."""
+        try:
+            failed = change_peers(self.interface, changes)
+        except WireGuardError:
+            self._reread()
+            raise
+        if failed:
+            self._reread()
+        return failed
+
+    def _reread(self) -> None:
+        with contextlib.suppress(WireGuardError):
+            device = read_device(self.interface)
+            if device is not None:
+                self._remember(device)
 
     def _watch(self) -> None:
         pid = userspace_pid(self.interface)
@@ -131,6 +184,7 @@ class ManagedDevice:
             self._selector.register(self._pidfd, selectors.EVENT_READ, self._data)
 
     def _remember(self, device: DeviceState) -> None:
+        self._key_and_port = (device.public_key, device.listen_port)
         self._allowed_ips = {key: peer.allowed_ips for key, peer in device.peers.items()}
         self.endpoints = {key: peer.endpoint for key, peer in device.peers.items()}
 

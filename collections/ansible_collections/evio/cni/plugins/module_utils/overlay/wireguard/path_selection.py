@@ -9,11 +9,21 @@ among the AllowedIPs of the peer that sent it, so it matters more that both ends
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_network
 
-from ..endpoint import endpoint_host
-from .config import OverlayConfig, OverlayPeer, PodRoutes, host_prefix, probe_address
+from ..endpoint import endpoint_host, is_named, usable_endpoint
+from .config import (
+    UDP_HEADERS,
+    OverlayConfig,
+    OverlayPeer,
+    PodRoutes,
+    former_probe_address,
+    host_prefix,
+    probe_address,
+)
 from .messages import DOWN, INIT, UP, Message, Probe, Sighting, Table
 
 INTERVAL = 1.0
@@ -41,6 +51,25 @@ EARLY = 30.0
 
 SETTLE = 5.0
 """Seconds to which such a hold is cut once one end has moved: the path that failed led to another endpoint."""
+
+FREE_FLAPS = 3
+"""Times that a peer may leave the state UP while it is heard before its path is held: each such change moves AllowedIPs
+and is reported by relays to all nodes."""
+
+FLAP_SECONDS = 30.0
+"""Seconds after which one such change is forgotten."""
+
+MOST_FLAPS = FREE_FLAPS + 4
+"""More changes are not counted: HOLD_SECONDS ends there."""
+
+LAN_SECONDS = 5.0
+"""Seconds for which a peer's endpoints in its own network are not replaced: a relay reports a change to all nodes."""
+
+ANNOUNCE_INTERVAL = 0.4
+"""Seconds between two reports of a relay about the changes of one peer."""
+
+LONGEST_RTT = 60_000
+"""Milliseconds. A longer round trip is nonsense: DETECTION ends a session long before."""
 
 DIRECT = "direct"
 """The path of a peer that is reached without a relay."""
@@ -97,13 +126,22 @@ class _Session:
     up_since: float | None = None
     early_failures: int = 0
     hold_until: float = 0.0
+    flaps: float = 0.0
+    """Times that the peer left UP while it was heard; fades by one in FLAP_SECONDS."""
+    flapped_at: float = 0.0
+    damped_until: float = 0.0
+    """Until then the path is not used. Unlike hold_until, it does not end when the peer moves."""
+    announced_at: float = float("-inf")
+    is_current: bool = False
+    """Whether a message came from the peer's present probe address: its version is not a former one."""
     sent_at: float = float("-inf")
     attempts: int = 0
     next_attempt: float = 0.0
     endpoint: str | None = None
     """Where WireGuard saw the peer last; a relay reports it to the other nodes."""
     lan: tuple[str, ...] = ()
-    """The peer's endpoints in its own network, as its last probe gave them."""
+    """The peer's endpoints in its own network, as its probes gave them."""
+    lan_at: float = float("-inf")
     sightings: dict[str, tuple[Sighting, float]] = field(default_factory=dict)
     """The last report of each relay about this peer and the time it came, by the relay's address."""
 
@@ -121,6 +159,8 @@ class OverlayPaths:
         self._announced: dict[str, Sighting] = {}
         self._next_table = now
         self._lan: tuple[str, ...] = ()
+        self._has_former = False
+        self._resolved: dict[str, tuple[str, ...]] = {}
         self.revision = 0
         """Counts the events that may change a path: as long as it is equal, allowed_ips() is equal."""
         self.configure(config, routes)
@@ -138,8 +178,60 @@ class OverlayPaths:
                 session = _Session(peer)
             session.peer = peer
             self._sessions[peer.address] = session
-        self._by_probe = {probe_address(peer.address): peer.address for peer in config.peers}
+        named = {peer.endpoint for peer in config.peers if peer.endpoint is not None and is_named(peer.endpoint)}
+        self._resolved = {endpoint: found for endpoint, found in self._resolved.items() if endpoint in named}
+        former = Counter(former_probe_address(address) for address in (config.address, *self._sessions))
+        self._former = {
+            peer.address: former_probe_address(peer.address)
+            for peer in config.peers
+            # In a host overlay of more than 65536 addresses, two nodes may have the same.
+            if former[former_probe_address(peer.address)] == 1
+        }
+        self._by_probe = {probe: address for address, probe in self._former.items()}
+        self._by_probe.update({probe_address(peer.address): peer.address for peer in config.peers})
         self._relays = tuple(peer for peer in config.peers if peer.is_relay)
+        self._networks = [ip_network(cidr) for cidr in (config.host_cidr, *routes.pod_cidrs)]
+        relays = {relay.address for relay in self._relays}
+        for known in (self._own_sightings, *(session.sightings for session in self._sessions.values())):
+            for address in known.keys() - relays:
+                del known[address]
+
+    def use_former_probe_addresses(self, is_used: bool) -> None:
+        """Set whether this node has its former probe address, and so hears nodes of former versions."""
+        if is_used != self._has_former:
+            self.revision += 1
+        self._has_former = is_used
+
+    @property
+    def has_former_peers(self) -> bool:
+        """Whether a peer was not yet heard at its present probe address."""
+        return not all(session.is_current for session in self._sessions.values())
+
+    def is_former(self, peer: OverlayPeer) -> bool:
+        """Return whether messages for the peer are sent to its former probe address as well."""
+        return self._has_former and not self._sessions[peer.address].is_current
+
+    def set_addresses(self, endpoint: str, found: Iterable[str], now: float) -> None:
+        """Set ``address:port`` of each address that a relay's ``name:port`` has. A relay that is not heard is tried."""
+        usable = tuple(address for address in found if self._is_outside(address))
+        is_new = set(usable) != set(self._resolved.get(endpoint, ()))
+        self._resolved[endpoint] = usable
+        for session in self._sessions.values():
+            if is_new and session.peer.endpoint == endpoint and not session.is_heard(now):
+                session.attempts = 0
+                session.next_attempt = now
+
+    def unreached_endpoints(self, now: float) -> set[str]:
+        """Return the endpoints of the relays that are not heard: their names may have other addresses by now."""
+        return {
+            session.peer.endpoint
+            for session in self._sessions.values()
+            if session.peer.endpoint is not None and not session.is_heard(now)
+        }
+
+    def relay_endpoints(self) -> list[str]:
+        """Return ``address:port`` of every relay, as far as their names have addresses."""
+        return [endpoint for relay in self._relays for endpoint in self._fixed_endpoints(relay)]
 
     def announce_lan(self, endpoints: Iterable[str]) -> None:
         """Set this node's endpoints in its own network, which nodes behind the same NAT try."""
@@ -148,19 +240,34 @@ class OverlayPaths:
     def observe(self, endpoints: Mapping[str, str | None]) -> None:
         """Set the endpoints at which WireGuard sees the peers now, by public key; None leaves the last endpoint."""
         for session in self._sessions.values():
-            session.endpoint = endpoints.get(session.peer.public_key) or session.endpoint
+            seen = endpoints.get(session.peer.public_key)
+            if seen is None or seen == session.endpoint:
+                continue
+            # An endpoint that other nodes cannot use, such as fe80::1%eth0, is neither reported nor tried.
+            if usable_endpoint(seen) == seen and self._is_outside(seen):
+                session.endpoint = seen
 
     def restarted(self, now: float) -> None:
         """Forget all sessions: the interface was created again, and no peer has a WireGuard session any more."""
         for session in self._sessions.values():
             self._forget(session, now)
 
+    def sender(self, source: str) -> OverlayPeer | None:
+        """Return the peer that has this probe address; None if no peer has it."""
+        address = self._by_probe.get(source)
+        return None if address is None else self._sessions[address].peer
+
     def receive(self, source: str, message: Message, now: float) -> Actions:
-        """Process a message that came from this probe address; a message of an unknown sender is ignored."""
+        """Process a message that came from this probe address; a message of an unknown sender is ignored.
+
+        A relay reports the changes of one peer at most once in ANNOUNCE_INTERVAL, however many messages come.
+        """
         address = self._by_probe.get(source)
         if address is None:
             return Actions()
         session = self._sessions[address]
+        if source == probe_address(address):
+            session.is_current = True
         if isinstance(message, Table):
             if session.peer.is_relay:
                 self._learn(session.peer, message, now)
@@ -170,9 +277,12 @@ class OverlayPaths:
         session.heard_at = now
         session.remote_state = message.state
         session.remote_sent = message.sent
-        session.lan = message.lan
+        if message.lan != session.lan and now - session.lan_at >= LAN_SECONDS:
+            session.lan, session.lan_at = message.lan, now
         if message.echo is not None:
-            session.rtt_ms = max(0.0, _milliseconds(now) - message.echo - message.held)
+            rtt = _milliseconds(now) - message.echo - message.held
+            if rtt <= LONGEST_RTT:
+                session.rtt_ms = float(max(0, rtt))
         self._advance(session, now)
         outgoing: list[Outgoing] = []
         if newly_heard or session.state != before:
@@ -203,6 +313,9 @@ class OverlayPaths:
             session.peer.public_key: [host_prefix(probe_address(session.peer.address))]
             for session in self._sessions.values()
         }
+        if self._has_former:
+            for address, probe in self._former.items():
+                allowed[self._sessions[address].peer.public_key].append(host_prefix(probe))
         for session in self._sessions.values():
             hop = self._next_hop(session, now)
             allowed[hop.public_key] += [
@@ -218,7 +331,7 @@ class OverlayPaths:
     # Sessions
 
     def _advance(self, session: _Session, now: float) -> None:
-        if not session.is_heard(now) or now < session.hold_until:
+        if not session.is_heard(now) or now < max(session.hold_until, session.damped_until):
             state = DOWN
         elif session.remote_state in (INIT, UP):
             state = UP
@@ -229,7 +342,7 @@ class OverlayPaths:
         elif state == UP and session.state != UP:
             session.up_since = now
             session.attempts = 0
-        if session.state != state:
+        if (session.state == UP) != (state == UP):
             self.revision += 1
         session.state = state
 
@@ -239,8 +352,19 @@ class OverlayPaths:
         if not session.is_heard(now) and not self._has_relay(session.peer):
             session.early_failures = min(session.early_failures + 1, len(HOLD_SECONDS) - 1) if is_early else 0
             session.hold_until = now + HOLD_SECONDS[session.early_failures]
+        elif session.is_heard(now):
+            self._damp(session, now)
         session.up_since = None
         session.next_attempt = now
+
+    def _damp(self, session: _Session, now: float) -> None:
+        """Hold the path of a peer that is heard but changes its state again and again, longer each time."""
+        session.flaps = max(0.0, session.flaps - (now - session.flapped_at) / FLAP_SECONDS) + 1
+        session.flaps = min(session.flaps, MOST_FLAPS)
+        session.flapped_at = now
+        excess = int(session.flaps) - FREE_FLAPS
+        if excess > 0:
+            session.damped_until = now + HOLD_SECONDS[excess]
 
     def _forget(self, session: _Session, now: float) -> None:
         self.revision += 1
@@ -263,17 +387,33 @@ class OverlayPaths:
 
     def _candidates(self, session: _Session, now: float) -> list[str]:
         """Return the endpoints at which the peer may be reached, the most likely first."""
-        if session.peer.endpoint is not None:
-            return [session.peer.endpoint]
+        if fixed := self._fixed_endpoints(session.peer):
+            return fixed
         fresh = [sighting for sighting, at in session.sightings.values() if now - at < SIGHTING_LIFETIME]
-        seen = [sighting.endpoint for sighting in fresh if sighting.endpoint]
-        lan = [endpoint for sighting in fresh for endpoint in sighting.lan if endpoint not in self._lan]
+        seen = [sighting.endpoint for sighting in fresh if sighting.endpoint and self._is_outside(sighting.endpoint)]
+        lan = [
+            endpoint
+            for sighting in fresh
+            for endpoint in sighting.lan
+            if endpoint not in self._lan and self._is_outside(endpoint)
+        ]
         own_hosts = {
             endpoint_host(sighting.endpoint) for sighting, _at in self._own_sightings.values() if sighting.endpoint
         }
         same_nat = any(endpoint_host(endpoint) in own_hosts for endpoint in seen)
         last = [session.endpoint] if session.endpoint else []
         return list(dict.fromkeys([*lan, *seen, *last] if same_nat else [*seen, *lan, *last]))
+
+    def _fixed_endpoints(self, peer: OverlayPeer) -> list[str]:
+        """Return ``address:port`` of a relay's endpoint; nothing for another peer or a name without an address."""
+        if peer.endpoint is None:
+            return []
+        return list(self._resolved.get(peer.endpoint, ())) if is_named(peer.endpoint) else [peer.endpoint]
+
+    def _is_outside(self, endpoint: str) -> bool:
+        """Return whether the endpoint is outside the overlay: WireGuard's packets must not enter their own tunnel."""
+        address = ip_address(endpoint_host(endpoint))
+        return not any(address in network for network in self._networks)
 
     def _probe(self, session: _Session, now: float) -> Outgoing:
         session.sent_at = now
@@ -301,27 +441,35 @@ class OverlayPaths:
             for address, session in self._sessions.items()
             if session.endpoint is not None or session.state == UP
         }
-        changed = [sighting for address, sighting in current.items() if self._announced.get(address) != sighting]
-        changed += [
-            replace(sighting, is_up=False)
-            for address, sighting in self._announced.items()
-            if address not in current and address in self._sessions
-        ]
+        for address, sighting in self._announced.items():
+            if address not in current and address in self._sessions:
+                current[address] = replace(sighting, is_up=False)
+        changed = [address for address, sighting in current.items() if self._announced.get(address) != sighting]
+        # The change of a peer that was reported a moment ago waits for a later call.
+        waiting = {address for address in changed if now - self._sessions[address].announced_at < ANNOUNCE_INTERVAL}
+        for address in waiting:
+            if address in self._announced:
+                current[address] = self._announced[address]
+            else:
+                del current[address]
+        rows = [current[address] for address in changed if address not in waiting]
         moved = {
-            address
-            for address, sighting in current.items()
-            if address in self._announced and _has_moved(self._announced[address], sighting)
+            sighting.address
+            for sighting in rows
+            if sighting.address in self._announced and _has_moved(self._announced[sighting.address], sighting)
         }
+        for sighting in rows:
+            self._sessions[sighting.address].announced_at = now
         self._announced = current
         if now >= self._next_table:
             self._next_table = now + TABLE_REFRESH
-            changed = list(current.values())
+            rows = list(current.values())
         outgoing = []
         for session in self._sessions.values():
             if session.state == UP:
                 gets_all = session is whole_for or session.peer.address in moved
-                rows = list(current.values()) if gets_all else changed
-                outgoing += [Outgoing(session.peer, table) for table in Table.split(rows)]
+                tables = Table.split(list(current.values()) if gets_all else rows, self._config.mtu - UDP_HEADERS)
+                outgoing += [Outgoing(session.peer, table) for table in tables]
         return outgoing
 
     def _learn(self, relay: OverlayPeer, table: Table, now: float) -> None:

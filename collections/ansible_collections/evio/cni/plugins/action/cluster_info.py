@@ -1,0 +1,93 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Action plugin cluster_info: checks the inventory's description of a cluster; inventory/cluster has the checks.
+
+It runs in Ansible's own process. A module on the control machine would be run with the settings that the inventory has
+for the nodes: `become` would ask for sudo there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ..module_utils.errors import EvioError
+from ..module_utils.inventory.cluster import Cluster, EdgeVpnMember, EdgeVpnSite, Node, check_cluster, check_leaving
+
+_ARGUMENT_SPEC: dict[str, Any] = {
+    "name": {"type": "str", "required": True},
+    "host_overlay_cidr": {"type": "str", "required": True},
+    "pod_cidr": {"type": "str", "required": True},
+    "node_bits": {"type": "str", "required": True},
+    "overlay": {"type": "str", "required": True},
+    "mtu": {"type": "int"},
+    "reserved_cidrs": {"type": "list", "elements": "str", "default": []},
+    "control_plane": {"type": "list", "elements": "str", "required": True},
+    "pod_nodes": {"type": "list", "elements": "str", "default": []},
+    "etcd_managed": {"type": "bool", "default": False},
+    "leaving": {"type": "list", "elements": "str"},
+    "node_descriptions": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "name": {"type": "str", "required": True},
+            "host_overlay_address": {"type": "str"},
+            "public_endpoint": {"type": "str"},
+            "host_account": {"type": "str"},
+            "pod_account": {"type": "str"},
+            "evio_node_id": {"type": "str"},
+        },
+    },
+    "xmpp_host": {"type": "str"},
+    "overlay_ids": {"type": "list", "elements": "str", "default": []},
+    "signalling": {"type": "list", "elements": "str", "default": []},
+}
+
+
+class ActionModule(ActionBase):
+    """Check the cluster, and which of its nodes may leave."""
+
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _validation, arguments = self.validate_argument_spec(argument_spec=_ARGUMENT_SPEC)
+        cluster = _cluster(arguments)
+        try:
+            check_cluster(cluster)
+            if arguments["leaving"] is not None:
+                check_leaving(cluster, arguments["leaving"])
+        except EvioError as error:
+            raise AnsibleActionFail(str(error)) from None
+        relays = [node.name for node in cluster.nodes if node.public_endpoint]
+        return {**result, "changed": False, "relays": relays}
+
+
+def _cluster(arguments: dict[str, Any]) -> Cluster:
+    return Cluster(
+        name=arguments["name"],
+        host_overlay_cidr=arguments["host_overlay_cidr"],
+        pod_cidr=arguments["pod_cidr"],
+        node_bits=arguments["node_bits"],
+        nodes=tuple(_node(description) for description in arguments["node_descriptions"]),
+        overlay=arguments["overlay"],
+        mtu=arguments["mtu"],
+        reserved_cidrs=tuple(arguments["reserved_cidrs"]),
+        control_plane=tuple(arguments["control_plane"]),
+        pod_nodes=tuple(arguments["pod_nodes"]),
+        etcd_managed=arguments["etcd_managed"],
+        evio=EdgeVpnSite(arguments["xmpp_host"] or "", tuple(arguments["overlay_ids"]), tuple(arguments["signalling"])),
+    )
+
+
+def _node(description: dict[str, Any]) -> Node:
+    return Node(
+        description["name"],
+        description["host_overlay_address"] or None,
+        description["public_endpoint"] or None,
+        EdgeVpnMember(
+            description["host_account"] or "", description["pod_account"] or "", description["evio_node_id"] or ""
+        ),
+    )

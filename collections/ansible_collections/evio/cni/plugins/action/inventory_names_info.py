@@ -1,0 +1,73 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Action plugin inventory_names_info: refuses misspelt variables and groups; inventory/spelling has the rules.
+
+It runs in Ansible's own process, where the names are: a module would be sent all of them, and would need a connection
+to the control machine with the users and rights that the inventory sets for the nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ..module_utils.errors import EvioError
+from ..module_utils.inventory.spelling import GROUPS, check_groups, check_variables
+
+_ROLES = Path(__file__).resolve().parents[2] / "roles"
+
+
+class ActionModule(ActionBase):
+    """Check the names of all groups, and of the variables of each host of the playbooks' groups."""
+
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _validation, arguments = self.validate_argument_spec(
+            argument_spec={"extra_names": {"type": "list", "elements": "str", "default": []}}
+        )
+        variables = task_vars or {}
+        groups = variables["groups"]
+        hosts = dict.fromkeys(host for group in GROUPS for host in groups.get(group, ()))
+        # raw_get reads a host's variables without their templates: names cost about 1 ms a host.
+        found = {host: _own_names(variables["hostvars"].raw_get(host)) for host in hosts}
+        in_inventory = {name for names in found.values() for name in names}
+        found["variables of the play"] = [name for name in _own_names(variables) if name not in in_inventory]
+        try:
+            check_groups(
+                groups, arguments["extra_names"], _group_files(variables.get("ansible_inventory_sources") or ())
+            )
+            check_variables(_known_variables(), found, arguments["extra_names"])
+        except EvioError as error:
+            raise AnsibleActionFail(str(error)) from None
+        return {**result, "changed": False, "hosts": len(hosts)}
+
+
+def _group_files(sources: Iterable[str]) -> list[str]:
+    """Return the names of the files and directories in group_vars beside these inventories, without suffixes."""
+    directories = {Path(source) if Path(source).is_dir() else Path(source).parent for source in sources}
+    return [path.stem for directory in directories for path in (directory / "group_vars").glob("*")]
+
+
+def _own_names(variables: Any) -> list[str]:
+    """Return names that may be this collection's. Facts of roles begin with two underscores and are not meant."""
+    return [name for name in variables if isinstance(name, str) and name[:1] in "eEvV"]
+
+
+def _known_variables() -> set[str]:
+    """Return the options that the roles of this collection describe."""
+    return {
+        name
+        for path in _ROLES.glob("*/meta/argument_specs.yml")
+        for entry in yaml.load(path.read_bytes(), Loader=_LOADER)["argument_specs"].values()
+        for name in entry.get("options") or ()
+    }
+
+
+# libyaml's loader takes 10 ms for all roles, Python's 100.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -1,0 +1,84 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Whether each host of the inventory is the machine that the inventory takes it for. Pure.
+
+Each machine's own words are read by node/identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..errors import EvioError
+
+_HEX_DIGITS = frozenset("0123456789abcdef")
+_MACHINE_ID_LENGTH = 32
+_SET_UP = "on that host, run: rm /etc/machine-id && systemd-machine-id-setup && reboot"
+
+
+class WrongHostError(EvioError):
+    """One or more hosts are not the machines that the inventory takes them for; the message names each."""
+
+
+@dataclass(frozen=True)
+class SeenIdentity:
+    """What the machine says of itself that Ansible reached under a host's name; empty strings are not said."""
+
+    hostname: str
+    machine_id: str
+    node: str
+    cluster: str
+
+
+def refuse_wrong_hosts(cluster: str, seen: Mapping[str, SeenIdentity], renamed: Mapping[str, str]) -> None:
+    """Raise WrongHostError for every host of ``seen`` that must not be changed under its name.
+
+    ``seen`` has the identity by the inventory's name. ``renamed`` has the former name by the new name of nodes whose
+    name is being changed.
+    """
+    faults = [fault for name, identity in sorted(seen.items()) for fault in _faults(cluster, name, identity, renamed)]
+    faults += _shared_machine_ids(seen)
+    if faults:
+        raise WrongHostError("; ".join(faults))
+
+
+def _faults(cluster: str, name: str, identity: SeenIdentity, renamed: Mapping[str, str]) -> list[str]:
+    machine_id = identity.machine_id
+    if len(machine_id) != _MACHINE_ID_LENGTH or not _HEX_DIGITS.issuperset(machine_id) or not machine_id.strip("0"):
+        return [f"{name}: its machine-id is {machine_id!r:.40}, which identifies no machine; {_SET_UP}"]
+    if identity.cluster and identity.cluster != cluster:
+        return [
+            f"{name}: the machine that answers (hostname {identity.hostname}) is node {identity.node} of cluster "
+            f"{identity.cluster}, not of {cluster}; check ansible_host, ansible_port and jump hosts, or take it out of "
+            "its cluster with remove_node.yml"
+        ]
+    if identity.node and identity.node not in (name, renamed.get(name, name)):
+        return [
+            f"{name}: the machine that answers (hostname {identity.hostname}) was set up as node {identity.node}; "
+            f"check ansible_host, ansible_port and jump hosts. If {identity.node} gets the new name {name}, run "
+            f'bootstrap.yml with -e \'{{"evio_renamed_nodes": {{"{name}": "{identity.node}"}}}}\''
+        ]
+    return []
+
+
+def _shared_machine_ids(seen: Mapping[str, SeenIdentity]) -> list[str]:
+    names: dict[str, list[str]] = {}
+    for name, identity in seen.items():
+        names.setdefault(identity.machine_id, []).append(name)
+    faults = []
+    for machine_id, sharers in sorted(names.items()):
+        if len(sharers) < 2 or not machine_id:
+            continue
+        hostnames = {seen[name].hostname for name in sharers}
+        listed = " and ".join(sorted(sharers))
+        if len(hostnames) > 1:
+            faults.append(
+                f"{listed} have one machine-id, {machine_id}, and different hostnames: one is a clone of the other; "
+                f"{_SET_UP.replace('that host', 'the clone')}"
+            )
+        else:
+            faults.append(
+                f"{listed} have one machine-id, {machine_id}, and one hostname, {hostnames.pop()}: Ansible reaches the "
+                "same machine under these names; check ansible_host, ansible_port and jump hosts"
+            )
+    return faults

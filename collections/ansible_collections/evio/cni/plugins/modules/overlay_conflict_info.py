@@ -1,0 +1,91 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Ansible module that refuses a host whose own networks are inside the overlay's; overlay/conflicts compares them."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: overlay_conflict_info
+short_description: Check that a host has no network inside the overlay's networks
+version_added: 0.1.0
+description:
+  - Fails if another interface of the host has an address, a route or a gateway inside the host overlay, the pod overlay
+    or the network of the agents' probe addresses (247.0.0.0/8). The overlay would cut the host off from that network.
+  - Changes nothing, and needs no package on the host.
+author:
+  - The evio.cni authors (@evio-cni)
+extends_documentation_fragment:
+  - evio.cni.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+options:
+  host_cidr:
+    description: The host overlay in CIDR notation.
+    type: str
+    required: true
+  pod_cidrs:
+    description: The pod overlay in CIDR notation, at most one IPv4 and one IPv6.
+    type: list
+    elements: str
+    required: true
+  own_interfaces:
+    description: Interfaces that belong to the overlay. Their addresses and routes are no conflict.
+    type: list
+    elements: str
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Refuse a host with a LAN inside the overlay
+  evio.cni.overlay_conflict_info:
+    host_cidr: 10.10.0.0/16
+    pod_cidrs: [10.244.0.0/16]
+    own_interfaces: [evio0, br-evio]
+"""
+
+RETURN = r""" # """
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.kernel.networks_in_use import networks_in_use
+from ..module_utils.module_runner import Module, run_module
+from ..module_utils.overlay.conflicts import find_conflict
+from ..module_utils.overlay.endpoint import OverlayError
+from ..module_utils.overlay.wireguard.config import overlay_networks
+
+
+class OverlayConflictInfo:
+    """One run: read the host's networks, and compare."""
+
+    def __init__(self, module: Module) -> None:
+        self.params = module.params
+
+    def run(self) -> dict[str, Any]:
+        networks = overlay_networks(self.params["host_cidr"], self.params["pod_cidrs"])
+        conflict = find_conflict(networks_in_use(), networks, self.params["own_interfaces"])
+        if conflict is not None:
+            raise OverlayError(conflict)
+        return {"changed": False}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "host_cidr": {"type": "str", "required": True},
+            "pod_cidrs": {"type": "list", "elements": "str", "required": True},
+            "own_interfaces": {"type": "list", "elements": "str", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    run_module(module, OverlayConflictInfo)
+
+
+if __name__ == "__main__":
+    main()

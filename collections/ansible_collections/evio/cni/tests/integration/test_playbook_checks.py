@@ -1,0 +1,131 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""bootstrap.yml refuses a wrong inventory before it connects to any host, and needs no rights on the control machine.
+
+The hosts of the inventory cannot be reached: a run that gets past the checks ends with "unreachable".
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[6]
+
+INVENTORY: dict[str, Any] = {
+    "all": {
+        # Nothing listens on port 1.
+        "vars": {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_user": "root"},
+        "children": {
+            "evio_nodes": {
+                "hosts": {
+                    "node1": {"evio_host_overlay_address": "10.10.0.1", "evio_public_endpoint": "198.51.100.11"},
+                    "node2": {"evio_host_overlay_address": "10.10.0.2"},
+                }
+            },
+            "evio_control_plane": {"hosts": {"node1": {}}},
+        },
+    }
+}
+
+
+def run(directory: Path, *arguments: str, playbook: str = "bootstrap.yml", **variables: Any) -> str:
+    """Return the output of the playbook, with these variables for all hosts."""
+    inventory = copy.deepcopy(INVENTORY)
+    inventory["all"]["vars"].update(variables)
+    (directory / "hosts.json").write_text(json.dumps(inventory))
+    result = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("ansible-playbook")),
+            *("-i", str(directory / "hosts.json"), str(REPOSITORY / "playbooks" / playbook), *arguments),
+        ],
+        env={**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode != 0
+    return result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "message"),
+    [
+        (
+            {"evio_pod_cdir": "10.1.0.0/16"},
+            (),
+            "evio_pod_cdir (node1, node2): nothing reads this variable; is it evio_pod_cidr?",
+        ),
+        ({}, ("-e", "evio_ovelay=evio"), "is it evio_overlay?"),
+    ],
+)
+@pytest.mark.parametrize("playbook", ["bootstrap.yml", "remove_node.yml"])
+def test_misspelt_variable_of_any_scope_ends_the_run_before_a_host_is_asked(
+    tmp_path: Path, variables: dict[str, Any], arguments: tuple[str, ...], message: str, playbook: str
+) -> None:
+    output = run(tmp_path, *arguments, playbook=playbook, **variables)
+    assert message in output
+    assert "UNREACHABLE" not in output
+
+
+def test_misspelt_variable_in_host_vars_is_named_with_its_host(tmp_path: Path) -> None:
+    (tmp_path / "host_vars").mkdir()
+    (tmp_path / "host_vars/node2.yml").write_text("evio_public_enpoint: 203.0.113.7\n")
+    output = run(tmp_path)
+    assert "evio_public_enpoint (node2): nothing reads this variable; is it evio_public_endpoint?" in output
+
+
+def test_misspelt_group_is_refused_although_its_plays_have_no_host(tmp_path: Path) -> None:
+    (tmp_path / "group_vars").mkdir()
+    assert "UNREACHABLE" in run(tmp_path)
+    (tmp_path / "more.ini").write_text("[evio_nodse]\nnode3\n")
+    output = run(tmp_path, "-i", str(tmp_path / "more.ini"))
+    assert "group evio_nodse: nothing reads it; is it evio_nodes?" in output
+    (tmp_path / "group_vars/evio_contol_plane.yml").touch()
+    assert "group_vars of evio_contol_plane: nothing reads it; is it evio_control_plane?" in run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--become", "-e", "ansible_become_exe=/bin/false"), ("-e", "ansible_become=true")]
+)
+def test_checks_need_no_rights_on_the_control_machine(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    output = run(
+        tmp_path,
+        *arguments,
+        ansible_become_exe="/bin/false",
+        ansible_become_user="nobody-here",
+        ansible_python_interpreter="/nonexistent/python",
+    )
+    # The first task that needs a host asks etcd.
+    assert output.count("UNREACHABLE") == 1
+    assert "evio.cni.node_subnet : Check that etcd answers" in output
+    assert "sudo" not in output
+
+
+@pytest.mark.parametrize("off", ["false", "no"])
+def test_boolean_given_as_a_string_is_no_truth(tmp_path: Path, off: str) -> None:
+    # etcd is asked, because the playbook does not start it.
+    assert "evio.cni.node_subnet : Check that etcd answers" in run(tmp_path, "-e", f"evio_etcd_managed={off}")
+
+
+def test_etcd_that_the_playbook_starts_is_not_asked(tmp_path: Path) -> None:
+    output = run(tmp_path, "-e", "evio_etcd_managed=true")
+    assert "evio.cni.node_subnet : Check that etcd answers" not in output
+    assert "UNREACHABLE" in output
+
+
+def test_managed_etcd_on_two_hosts_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "more.ini").write_text("[evio_control_plane]\nnode2\n")
+    output = run(tmp_path, "-i", str(tmp_path / "more.ini"), "-e", "evio_etcd_managed=yes")
+    assert (
+        "evio_control_plane: it has 2 hosts (node1, node2), but evio_etcd_managed runs an etcd of one member"
+        in " ".join(output.split())
+    )
+    assert "UNREACHABLE" not in output
