@@ -11,16 +11,19 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 
 from ..cidr import ip_version
+from ..cni.attachment import Attachment
 from ..cni.netconf import NetConf
 from ..cni.spec import Call
+from ..deadline import end_call
 from ..errors import EvioError
 from ..firewall.forwarding import blocked, forwarding_needs
 from ..firewall.verdict import Packet
 from ..ipam.host_local import HOST_LOCAL, Reservations
 from ..kernel.rtnetlink import Netlink
 from ..ovs.jsonrpc import OvsdbClient
-from ..ovs.ports import Port, has_daemon, is_plugged, ports_of
+from ..ovs.ports import Port, Segment, has_daemon, is_plugged, ports_of, segment_of
 from ..paths import DEFAULT_CNI_PATH
+from ..plugin.reclaim import lost_reservations
 from ..plugin.status import cmd_status
 from ..state.attachments import JournalEntry, journal_entries
 from ..state.journal import Journal
@@ -38,7 +41,8 @@ class PodStatus:
     """In CIDR notation."""
     state: str
     """``plugged in``; ``not plugged in``: repair adds the port; ``not served``: Open vSwitch does not run; ``gone``:
-    the pod's namespace does not exist any more, and gc removes the rest."""
+    the pod's namespace does not exist any more, and gc removes the rest; ``not reserved``: plugged in, but host-local
+    has lost the reservation of its address, and repair brings it back."""
     mtu: int | None
     """Bytes, of the pod's interface on the host; None where it is gone."""
 
@@ -78,6 +82,8 @@ def network_status(conf: NetConf) -> NetworkStatus:
         cmd_status(Call("STATUS", "", "", "", DEFAULT_CNI_PATH, {}), conf)
     except EvioError as error:
         verdict = str(error)
+    finally:
+        end_call()
     try:
         with OvsdbClient(conf.ovsdb) as ovsdb:
             if has_daemon(ovsdb):
@@ -85,10 +91,13 @@ def network_status(conf: NetConf) -> NetworkStatus:
     except EvioError as error:
         verdict = verdict or str(error)
     verdict = verdict or _firewall_verdict(conf)
+    segment, lost = segment_of(conf), lost_reservations(conf)
     entries = journal_entries(Journal(conf.state_dir), conf.name)
     mtus = host_end_mtus(entries)
     pods = tuple(
-        PodStatus(entry.attachment.container_id, entry.attachment.ifname, entry.ips, _state(entry, ports), mtu)
+        PodStatus(
+            entry.attachment.container_id, entry.attachment.ifname, entry.ips, _state(entry, ports, segment, lost), mtu
+        )
         for entry, mtu in zip(entries, mtus, strict=True)
     )
     reserved = Reservations(conf).count() if conf.ipam_type == HOST_LOCAL else 0
@@ -140,10 +149,12 @@ def _firewall_verdict(conf: NetConf) -> str | None:
     return None
 
 
-def _state(entry: JournalEntry, ports: dict[str, Port] | None) -> str:
+def _state(entry: JournalEntry, ports: dict[str, Port] | None, segment: Segment, lost: dict[str, Attachment]) -> str:
     """``ports`` are the network's ports by name; None where Open vSwitch does not run."""
     if not entry.is_alive:
         return "gone"
     if ports is None:
         return "not served"
-    return "plugged in" if is_plugged(ports.get(entry.host_end)) else "not plugged in"
+    if not is_plugged(ports.get(entry.host_end), segment):
+        return "not plugged in"
+    return "not reserved" if entry.attachment in lost.values() else "plugged in"

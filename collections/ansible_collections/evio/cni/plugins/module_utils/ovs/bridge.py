@@ -180,10 +180,11 @@ def _read_state(database: Database, spec: BridgeSpec, must_exist: bool) -> Bridg
 def _refuse_foreign_link(name: str) -> None:
     """Raise BridgeError if another network device has the bridge's name.
 
-    A tap device is no obstacle: a bridge with datapath ``netdev`` leaves it behind when its database is lost.
+    A bridge leaves a device behind when its database is lost, which Open vSwitch takes up again: ``netdev`` a tap
+    device, ``system`` an internal port of the kernel's datapath.
     """
     link = read_link(name)
-    if link is not None and link.kind != "tun":
+    if link is not None and link.kind not in ("tun", "openvswitch"):
         raise BridgeError(
             f"a network interface {name} is there that is no Open vSwitch bridge; remove it or take another name"
         )
