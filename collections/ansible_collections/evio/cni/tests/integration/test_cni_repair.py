@@ -8,6 +8,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,17 @@ def test_gc_command_prints_what_it_removed(node: Node) -> None:
     assert json.loads(evio(node, "gc", "--json").stdout) == [{"network": "evio", "removed": [], "failures": []}]
 
 
+def test_repairs_that_are_started_at_once_do_the_work_once(node: Node, new_pod: NewPod) -> None:
+    pods = [node.add(new_pod()) for _place in range(4)]
+    damage_bridge(node)
+    with ThreadPoolExecutor() as threads:
+        done = list(threads.map(lambda _place: evio(node, "repair", "--json"), range(4)))
+    assert [one.returncode for one in done] == [0] * 4, [one.stderr for one in done]
+    plugged = [pod for one in done for pod in json.loads(one.stdout)[0]["plugged"]]
+    assert sorted(plugged) == sorted(f"{pod.container_id} eth0" for pod in pods)
+    assert all(pod.pings("10.244.3.1") for pod in pods)
+
+
 def test_repair_of_what_is_in_order_changes_nothing(node: Node, new_pod: NewPod) -> None:
     node.add(new_pod())
     before = node.switch.vsctl("get", "Open_vSwitch", ".", "next_cfg")
@@ -212,6 +224,7 @@ def test_repair_of_what_is_in_order_changes_nothing(node: Node, new_pod: NewPod)
         "rules": False,
         "plugged": [],
         "raised": [],
+        "reserved": [],
         "guarded": [],
         "removed": [],
         "failures": [],

@@ -7,8 +7,10 @@ is gone since a reboot are removed.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from ..cni.attachment import Attachment
 from ..cni.netconf import NetConf
 from ..errors import EvioError
 from ..firewall.network_rules import rules_of
@@ -46,11 +48,16 @@ from ..plugin.reclaim import restore_reservations
 from ..plugin.setup_bridge import bridge_of
 from ..state.attachments import JournalEntry, journal_entries
 from ..state.journal import Journal
+from ..state.lock import AttachmentLock
 from .guard import guard_bridge
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+_EVERY_ATTACHMENT = Attachment("", "every", "")
+"""The name whose lock a repair holds. No attachment has it: a network and an interface have names."""
 
 
 class RepairError(EvioError):
@@ -86,8 +93,17 @@ class Repair:
 def repair_networks(networks: list[NetConf]) -> list[Repair]:
     """Repair networks, step by step. What cannot be repaired is told in ``failures``; all else is repaired.
 
-    The flows of all bridges come first, because pods stand still without them.
+    The flows of all bridges come first, because pods stand still without them. One repair runs at a time: a unit, a
+    timer and an operator can start it at once, and two would plug in the same ports. Raises AttachmentBusyError.
     """
+    with ExitStack() as locks:
+        for state_dir in sorted({conf.state_dir for conf in networks}):
+            # Without a lock file, as on a disk that is full, repair is still better than none.
+            locks.enter_context(AttachmentLock(state_dir, _EVERY_ATTACHMENT, is_required=False))
+        return _repair_networks(networks)
+
+
+def _repair_networks(networks: list[NetConf]) -> list[Repair]:
     repairs = [Repair(conf.name) for conf in networks]
     for step in (_guard_bridge, _remove_dead_attachments, _restore_reservations, _repair_switch, _ensure_rules):
         for conf, repair in zip(networks, repairs, strict=True):
