@@ -133,13 +133,18 @@ def _check_claim(options: argparse.Namespace, state_dirs: set[str]) -> None:
         check_claim(access, options.cluster, options.node, conf_dir=options.conf_dir, state_dir=state_dir)
 
 
+def _repair_json(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return what --json prints: ``reserved``, which is rare, only where it says something."""
+    return {key: value for key, value in fields.items() if value or key != "reserved"}
+
+
 def _repair(options: argparse.Namespace) -> int:
     # Importing ovs and pyroute2 takes longer than the other commands need.
     from evio_cni.node.repair import repair_networks
 
     repairs = repair_networks(_networks(options))
     if options.json:
-        _print_json([asdict(repair) for repair in repairs])
+        _print_json([_repair_json(asdict(repair)) for repair in repairs])
     for repair in repairs if not options.json else ():
         done = [f"corrected the bridge: {', '.join(repair.bridge)}"] if repair.bridge else []
         done += ["installed the node's rules"] if repair.rules else []

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import posix
 
+from ..cni.attachment import Attachment
 from ..cni.spec import CniError
 from ..errors import EvioError
 from ..ipam.host_local import HOST_LOCAL, NO_FREE_ADDRESS, Reservations
 from ..kernel.boot import boot_id
 from ..kernel.netns import is_netns
+from ..ovs.external_ids import CONTAINER_ID, IFNAME_ID, NETWORK_ID
+from ..ovs.jsonrpc import OvsdbClient, OvsdbError
+from ..ovs.ports import ports_of
 from ..state.attachments import is_alive, journal_entries
 from ..state.journal import Journal
 from ..state.lock import AttachmentLock
@@ -21,7 +25,6 @@ from .delete import detach
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..cni.attachment import Attachment
     from ..cni.netconf import NetConf
 
 
@@ -64,7 +67,18 @@ def lost_reservations(conf: NetConf, but: Attachment | None = None) -> dict[str,
                 holder = reservations.holder(address)
                 if holder is None or (but is not None and holder.container_id == but.container_id):
                     lost[address] = entry.attachment
-    return lost
+    plugged = _plugged(conf) if lost else set()
+    return {address: attachment for address, attachment in lost.items() if attachment in plugged}
+
+
+def _plugged(conf: NetConf) -> set[Attachment]:
+    """Return the attachments that have a port: a DEL that was killed has removed the port before the reservation."""
+    try:
+        with OvsdbClient(conf.ovsdb) as ovsdb:
+            ids = [port.external_ids for port in ports_of(ovsdb, conf.bridge)]
+    except OvsdbError:
+        return set()
+    return {Attachment(one.get(NETWORK_ID, ""), one.get(CONTAINER_ID, ""), one.get(IFNAME_ID, "")) for one in ids}
 
 
 def restore_reservations(conf: NetConf, but: Attachment | None = None) -> dict[str, Attachment]:
