@@ -146,6 +146,7 @@ def _repair(options: argparse.Namespace) -> int:
         done += [f"set the host end of {pod} up" for pod in repair.raised]
         done += [f"added the port of {pod} to the bridge" for pod in repair.plugged]
         done += [f"installed the port-security flows of {pod}" for pod in repair.guarded]
+        done += [f"reserved {address} again" for address in repair.reserved]
         done += [f"removed {pod}" for pod in repair.removed]
         nothing = "nothing was mended" if repair.failures else "all in order"
         _print(f"network {repair.network}: {'; '.join(done) or nothing}")

@@ -91,14 +91,19 @@ def _run_verb(reply: _Reply) -> dict[str, Any] | None:
     if call.command == "VERSION":
         return version_result(_version_on_stdin() or SUPPORTED_VERSIONS[-1])
     raw = decode(_read_stdin())
-    reply.cni_version = version_of(raw)
-    check_version(call.command, reply.cni_version)
     if call.command == "DEL":
+        removal = conf_for_removal(raw)
+        if removal is None:
+            return None  # No ADD has accepted it: there is nothing to remove.
+        if removal.cni_version in SUPPORTED_VERSIONS:
+            reply.cni_version = removal.cni_version
         # stage
         from evio_cni.plugin.delete import cmd_del
 
-        cmd_del(call, conf_for_removal(raw))
+        cmd_del(call, removal)
         return None
+    reply.cni_version = version_of(raw)
+    check_version(call.command, reply.cni_version)
     conf = NetConf(raw)
     if call.command == "ADD":
         # stage

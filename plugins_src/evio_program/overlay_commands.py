@@ -72,8 +72,10 @@ def _status(files: AgentFiles, arguments: argparse.Namespace) -> int:
         )
     if state.fault:
         sys.stderr.write(f"evio overlay: {state.fault}\n")
+    for chain in state.blocked:
+        sys.stderr.write(f"evio overlay: {chain}\n")
     sys.stdout.write(json.dumps(state.to_json(), indent=2) + "\n" if arguments.json else _table(state))
-    return 0 if not state.fault and all(peer.path for peer in state.peers) else 1
+    return 0 if not state.fault and not state.blocked and all(peer.path for peer in state.peers) else 1
 
 
 def _table(state: OverlayState) -> str:

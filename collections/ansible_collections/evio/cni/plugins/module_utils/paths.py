@@ -68,3 +68,9 @@ XMPP_GROUPS_FILE = "/etc/prosody/evio-groups.txt"
 
 XMPP_DATA_DIR = "/var/lib/prosody"
 """Where Debian's prosody keeps the accounts."""
+
+CNI_RESULTS = "/var/lib/cni/results"
+"""Where libcni caches the results of whole chains of plugins for the runtime, one file for each attachment."""
+
+HOST_LOCAL_DATA = "/var/lib/cni/networks"
+"""Where host-local keeps its reservations by default, in one directory for each network."""

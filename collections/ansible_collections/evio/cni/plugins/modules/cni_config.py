@@ -176,7 +176,7 @@ class CniConfig:
 
     def _present(self) -> dict[str, Any]:
         conflist = build_conflist(self._network())
-        conf_dir.refuse_competitors(self.directory)
+        conf_dir.refuse_competitors(self.directory, self.params["name"])
         change = self.file.change_to(conf_dir.render(conflist))
         fence = Differences()
         fence.compare("fence", None, self.fence)
@@ -232,8 +232,9 @@ class CniConfig:
         socket = self.params["cri_socket"]
         if not socket or self.check_mode:
             return False
+        multus = conf_dir.multus_in_front(self.directory, self.params["name"])
         try:
-            cri.await_network(conflist, socket, timeout=self.params["timeout"])
+            cri.await_network(conflist, socket, timeout=self.params["timeout"], multus=multus)
         except cri.NoCriServiceError as error:
             raise ModuleError(str(error), lacks_cri=True) from error
         return True

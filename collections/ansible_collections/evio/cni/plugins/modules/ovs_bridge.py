@@ -123,7 +123,7 @@ from ..module_utils.kernel.sysctl import settings_file_change
 from ..module_utils.managed_file import FileChange, result_of
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.names import DATAPATH_TYPES
-from ..module_utils.ovs.bridge import compare_bridge, ensure_bridge, release_bridge, remove_bridge
+from ..module_utils.ovs.bridge import blocking_chains, compare_bridge, ensure_bridge, release_bridge, remove_bridge
 from ..module_utils.ovs.bridge_spec import BridgeSpec, compare
 from ..module_utils.ovs.external_ids import OWNER, OWNER_ID
 from ..module_utils.ovs.idl import OvsdbAbsentError
@@ -172,7 +172,10 @@ class OvsBridge:
     def _ensure(self, spec: BridgeSpec) -> Differences:
         access = {key: self.params[key] for key in ("ovsdb", "timeout", "must_exist")}
         if not self.check_mode:
-            return ensure_bridge(spec, **access)
+            differences = ensure_bridge(spec, **access)
+            for chain in blocking_chains(spec):
+                self.module.warn(f"a firewall of this node: {chain}")
+            return differences
         try:
             return compare_bridge(spec, **access)
         except OvsdbAbsentError as error:

@@ -152,7 +152,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import paths
 from ..module_utils.defaults import OVERLAY_MTU
 from ..module_utils.differences import Differences
-from ..module_utils.firewall.forwarding import withdraw_forwarding
+from ..module_utils.firewall import forwarding
 from ..module_utils.firewall.overlay_rules import remove_overlay_rules
 from ..module_utils.kernel.nft import NftError
 from ..module_utils.managed_file import FileChange, ManagedFile, result_of
@@ -213,7 +213,7 @@ class WireguardOverlay:
         if not self.check_mode:
             if interface.changed:
                 remove_link(name)
-            withdraw_forwarding(name)
+            forwarding.withdraw(name, self.existing.listen_port if self.existing else None)
             # Without nft there are no rules.
             with contextlib.suppress(NftError):
                 remove_overlay_rules()

@@ -194,10 +194,14 @@ def overlay_says(node: Node, text: str) -> None:
     """Let the plugin find this in the place where the overlay's agent writes, which is the whole host's."""
     state = node.directory / "overlay.json"
     state.write_text(text)
-    launcher = (
-        f"import sys; sys.path.insert(0, {library()!r}); from evio_cni import paths;"
-        f"paths.OVERLAY_STATE = {str(state)!r}; from evio_program.main import main; main()"
-    )
+    with_paths(node, OVERLAY_STATE=str(state))
+
+
+def with_paths(node: Node, **changes: str) -> None:
+    """Let the program look elsewhere for what has its place on the whole host; names are those of ``paths``."""
+    launcher = f"import sys; sys.path.insert(0, {library()!r}); from evio_cni import paths;"
+    launcher += "".join(f"paths.{name} = {value!r};" for name, value in changes.items())
+    launcher += "from evio_program.main import main; main()"
     node.program = ["/usr/bin/python3", "-ISE", "-c", launcher]
 
 

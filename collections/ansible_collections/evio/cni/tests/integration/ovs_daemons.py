@@ -102,6 +102,11 @@ class OpenVSwitch:
         finally:
             paused_process.resume(self._switch)
 
+    def resume_vswitchd(self) -> None:
+        """Let a paused vswitchd go on before the end of its block."""
+        if self._switch is not None:
+            paused_process.resume(self._switch)
+
     def kill_server(self) -> None:
         self._server = _kill(self._server)
         (self.directory / "db.sock").unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -245,3 +246,34 @@ def test_after_a_reboot_no_address_is_given_twice(node: Node, new_pod: NewPod) -
     assert len({pod.address for pod in living}) == len(living)
     assert node.reservations() == sorted(pod.address for pod in living)
     assert all(living[0].pings(pod.address) for pod in living[1:])
+
+
+# Reservations that are lost under running pods, as by kubeadm reset
+
+
+def test_address_of_a_live_pod_is_not_given_again_when_reservations_are_lost(node: Node, new_pod: NewPod) -> None:
+    node.conf["ipam"]["ranges"] = [[{"subnet": "10.244.3.0/24"}]]
+    pods = [node.add(new_pod()) for _ in range(3)]
+    shutil.rmtree(node.directory / "ipam")
+    more = [node.add(new_pod()) for _ in range(3)]
+    addresses = [pod.address for pod in (*pods, *more)]
+    assert len(set(addresses)) == 6
+    assert set(node.reservations()) == set(addresses)
+    for pod in (*pods, *more):
+        assert pod.pings("10.244.3.1")
+        node.call("CHECK", pod, prevResult=pod.result)
+    for pod in (*pods, *more):
+        node.delete(pod)
+    assert node.leftovers() == {}
+
+
+def test_adds_at_once_after_the_loss_get_addresses_of_their_own(node: Node, new_pod: NewPod) -> None:
+    node.conf["ipam"]["ranges"] = [[{"subnet": "10.244.3.0/24"}]]
+    pods = [node.add(new_pod()) for _ in range(3)]
+    shutil.rmtree(node.directory / "ipam")
+    more = [new_pod() for _ in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(node.add, more))
+    addresses = [pod.address for pod in (*pods, *more)]
+    assert len(set(addresses)) == 9
+    assert set(node.reservations()) == set(addresses)

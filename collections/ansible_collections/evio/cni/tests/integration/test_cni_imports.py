@@ -31,6 +31,7 @@ EVERY_CALL = {
     "evio_cni.cni.attachment",
     "evio_cni.cni.netconf",
     "evio_cni.cni.spec",
+    "evio_cni.deadline",
     "evio_cni.defaults",
     "evio_cni.errors",
     "evio_cni.fast_json",
@@ -56,6 +57,7 @@ OF = {
     "ADD": {
         "evio_cni.cni.interfaces",
         "evio_cni.cni.result",
+        "evio_cni.cni.unsupported",
         "evio_cni.firewall",
         "evio_cni.firewall.network_rules",
         "evio_cni.kernel.boot",

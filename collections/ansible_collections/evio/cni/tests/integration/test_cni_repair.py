@@ -8,12 +8,13 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .cni_runtime import PLUGIN, NewPod, Node, PluginFailedError, Pod, overlay_says
+from .cni_runtime import CNI_PLUGINS, PLUGIN, NewPod, Node, PluginFailedError, Pod, overlay_says, with_paths
 from .ovs_daemons import in_namespace
 
 pytestmark = pytest.mark.root
@@ -203,6 +204,17 @@ def test_gc_command_prints_what_it_removed(node: Node) -> None:
     assert json.loads(evio(node, "gc", "--json").stdout) == [{"network": "evio", "removed": [], "failures": []}]
 
 
+def test_repairs_that_are_started_at_once_do_the_work_once(node: Node, new_pod: NewPod) -> None:
+    pods = [node.add(new_pod()) for _place in range(4)]
+    damage_bridge(node)
+    with ThreadPoolExecutor() as threads:
+        done = list(threads.map(lambda _place: evio(node, "repair", "--json"), range(4)))
+    assert [one.returncode for one in done] == [0] * 4, [one.stderr for one in done]
+    plugged = [pod for one in done for pod in json.loads(one.stdout)[0]["plugged"]]
+    assert sorted(plugged) == sorted(f"{pod.container_id} eth0" for pod in pods)
+    assert all(pod.pings("10.244.3.1") for pod in pods)
+
+
 def test_repair_of_what_is_in_order_changes_nothing(node: Node, new_pod: NewPod) -> None:
     node.add(new_pod())
     before = node.switch.vsctl("get", "Open_vSwitch", ".", "next_cfg")
@@ -212,6 +224,7 @@ def test_repair_of_what_is_in_order_changes_nothing(node: Node, new_pod: NewPod)
         "rules": False,
         "plugged": [],
         "raised": [],
+        "reserved": [],
         "guarded": [],
         "removed": [],
         "failures": [],
@@ -440,3 +453,60 @@ def test_second_add_is_still_refused(node: Node, new_pod: NewPod) -> None:
     pod = node.add(new_pod())
     with pytest.raises(PluginFailedError, match="has eth0 already"):
         node.call("ADD", pod)
+
+
+def test_lost_reservations_are_told_and_restored(node: Node, new_pod: NewPod) -> None:
+    pod = node.add(new_pod())
+    (node.directory / f"ipam/evio/{pod.address}").unlink()
+    [status] = json.loads(evio(node, "status", "--json").stdout)
+    assert [one["state"] for one in status["pods"]] == ["not reserved"]
+    assert repair(node)["reserved"] == [pod.address]
+    node.call("CHECK", pod, prevResult=pod.result)
+    assert repair(node)["reserved"] == []
+    assert node.add(new_pod()).address != pod.address
+    node.delete(pod)
+    assert pod.address not in node.reservations()
+
+
+# Plugins after ours
+
+
+def test_mac_that_tuning_has_given_the_pod_is_told_and_repaired(node: Node, new_pod: NewPod) -> None:
+    results = node.directory / "results"
+    results.mkdir()
+    with_paths(node, CNI_RESULTS=str(results))
+    pod = node.add(new_pod())
+    tuned = tune(node, pod, "02:11:22:33:44:55")
+    (results / f"evio-{pod.container_id}-eth0").write_text(json.dumps({"kind": "cniCacheV1", "result": tuned}))
+    assert not pod.pings("10.244.3.1")
+    with pytest.raises(PluginFailedError, match=r"02:11:22:33:44:55; to mend it: evio repair"):
+        node.call("CHECK", pod, prevResult=tuned)
+    assert "02:11:22:33:44:55  -> evio repair" in evio(node, "explain", pod.container_id).stdout
+    assert repair(node)["guarded"] == [f"{pod.container_id} eth0"]
+    assert pod.pings("10.244.3.1")
+    node.call("CHECK", pod, prevResult=tuned)
+    assert repair(node)["guarded"] == []
+    # The journal has it too: libcni's cache may get lost.
+    (results / f"evio-{pod.container_id}-eth0").unlink()
+    assert repair(node)["guarded"] == []
+    node.delete(pod)
+    assert node.leftovers() == {}
+
+
+def test_mac_that_a_pod_gives_itself_is_not_let_in(node: Node, new_pod: NewPod) -> None:
+    pod = node.add(new_pod())
+    pod.run("ip", "link", "set", "eth0", "address", "02:11:22:33:44:55")
+    assert repair(node)["guarded"] == []
+    assert not pod.pings("10.244.3.1")
+    assert "has the MAC 02:11:22:33:44:55" in evio(node, "explain", pod.container_id).stdout
+
+
+def tune(node: Node, pod: Pod, mac: str) -> dict[str, Any]:
+    """Run the plugin tuning after ours, and return its result."""
+    conf = {"cniVersion": "1.0.0", "name": "evio", "type": "tuning", "mac": mac, "prevResult": pod.result}
+    environment = {"CNI_COMMAND": "ADD", "CNI_PATH": CNI_PLUGINS, "CNI_CONTAINERID": pod.container_id}
+    environment |= {"CNI_NETNS": pod.path, "CNI_IFNAME": "eth0", "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [f"{CNI_PLUGINS}/tuning"], input=json.dumps(conf), env=environment, capture_output=True, text=True, check=True
+    )
+    return dict(json.loads(done.stdout))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from .ansible_module import check_do_again, run_module
-from .overlay_lab import Node, OverlayLab, wait_until
+from .overlay_lab import Namespace, Node, OverlayLab, wait_until
 
 pytestmark = pytest.mark.root
 
@@ -285,3 +285,26 @@ def test_secrets_in_overrides_are_in_no_output(tmp_path: Path) -> None:
     assert returned["changed"] is True
     assert "hush" not in json.dumps(returned)
     assert "hush-4" in (tmp_path / "opt/evio/config.json").read_text()
+
+
+def test_host_with_a_network_inside_the_overlay_is_refused() -> None:
+    arguments = {"host_cidr": "127.0.0.0/16", "pod_cidrs": ["10.244.0.0/16"]}
+    refused = run_module("overlay_conflict_info", **arguments, own_interfaces=["evio0"])
+    assert refused["failed"] is True
+    assert "the interface lo has the address 127.0.0.1/8, inside the host overlay 127.0.0.0/16" in refused["msg"]
+    assert run_module("overlay_conflict_info", **arguments, own_interfaces=["evio0", "lo"])["changed"] is False
+
+
+def test_endpoint_by_name_is_written_and_resolved_on_the_node(tmp_path: Path, members: list[dict[str, str]]) -> None:
+    members[0]["endpoint"] = "Relay.example.org"
+    run_module("wireguard_overlay", **host_overlay(tmp_path, members))
+    config = tmp_path / "evio/overlay.json"
+    assert "relay.example.org:51820" in [peer["endpoint"] for peer in json.loads(config.read_text())["peers"]]
+    # Without a network, and so without DNS.
+    namespace = Namespace()
+    try:
+        measured = run_module("wireguard_mtu_info", namespace=namespace, relays=["relay.invalid"], config=str(config))
+    finally:
+        namespace.close()
+    assert measured["mtu"] == 1420
+    assert "finds no address of relay.invalid:51820" in str(measured["warnings"])

@@ -277,11 +277,14 @@ def test_relay_whose_firewall_drops_forwarded_packets_still_relays(lab: OverlayL
     lab.wait_path(first, second, relay.name)
     rules = relay.namespace.run("iptables", "-S", "FORWARD").stdout.splitlines()
     assert rules[0] == "-P FORWARD DROP"
-    assert sorted(rule.split()[2:4] for rule in rules[1:]) == [["-i", "evio0"], ["-o", "evio0"]]
+    interfaces = sorted(rule.split()[2:4] for rule in rules[1:])
+    assert interfaces == [["-i", "evio0"], ["-i", "pods"], ["-o", "evio0"], ["-o", "pods"]]
     assert all(rule.endswith("-j ACCEPT") for rule in rules[1:])
     relay.namespace.run("nft", "add chain inet site ward { type filter hook forward priority 10; policy drop; }")
     warning = "inet site ward drops forwarded packets"
     wait_until(lambda: warning in relay.log.read_text(), 15, "the site's firewall is named", lab)
+    # And STATUS says so, from the state file.
+    wait_until(lambda: any(warning in chain for chain in relay.state()["blocked"]), 2, "it is in the state", lab)
 
 
 def test_wireguard_of_the_kernel_is_preferred(monkeypatch: pytest.MonkeyPatch) -> None:

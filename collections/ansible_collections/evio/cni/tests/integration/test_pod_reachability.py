@@ -6,12 +6,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.cni.netconf import NetConf
 from ansible_collections.evio.cni.plugins.module_utils.firewall.network_rules import rules_of
+from ansible_collections.evio.cni.plugins.module_utils.firewall.overlay_rules import remove_overlay_rules
 from ansible_collections.evio.cni.plugins.module_utils.kernel.netns import in_netns
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config import probe_address
 
@@ -56,6 +57,13 @@ class Site:
     def reaches(self, pod: Namespace, address: str) -> bool:
         return pod.run("ping", "-n", "-q", "-c", "2", "-i", "0.2", "-W", "1", address, check=False).returncode == 0
 
+    def inside(self, node: Node, function: Callable[[], object]) -> None:
+        netns = os.open(f"/proc/{node.namespace.pid}/ns/net", os.O_RDONLY)
+        try:
+            in_netns(netns, function)
+        finally:
+            os.close(netns)
+
     def _pod(self, node: Node, number: int) -> Namespace:
         pod = self._namespace()
         veth = f"veth{number}"
@@ -77,11 +85,7 @@ class Site:
                 "ipam": {"type": "host-local"},
             }
         )
-        netns = os.open(f"/proc/{node.namespace.pid}/ns/net", os.O_RDONLY)
-        try:
-            in_netns(netns, lambda: rules_of(conf, []).ensure())
-        finally:
-            os.close(netns)
+        self.inside(node, lambda: rules_of(conf, []).ensure())
         return pod
 
     def _namespace(self) -> Namespace:
@@ -194,6 +198,14 @@ def test_rules_of_the_overlay_come_back_after_a_flush(site: Site) -> None:
     site.second.namespace.run("nft", "flush", "ruleset")
     assert overlay_chains(site.second) == []
     wait_until(lambda: len(overlay_chains(site.second)) == 2, 3, "the rules are back", site.lab)
+
+
+def test_removal_takes_the_rules_of_the_overlay_and_leaves_the_masquerade(site: Site) -> None:
+    os.kill(site.first.agent.pid, signal.SIGSTOP)  # type: ignore[union-attr]
+    site.inside(site.first, remove_overlay_rules)
+    assert overlay_chains(site.first) == []
+    site.first.namespace.run("nft", "flush", "chain", "inet", "evio_cni", masquerade_chain(site.first))
+    site.inside(site.first, remove_overlay_rules)
 
 
 def masquerade_chain(node: Node) -> str:

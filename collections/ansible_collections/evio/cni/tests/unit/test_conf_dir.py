@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.cni import conf_dir
@@ -84,3 +86,50 @@ def test_second_remove_does_nothing(tmp_path: Path) -> None:
 
 def test_directory_is_made_where_it_is_missing(tmp_path: Path) -> None:
     assert conf_dir.write_conflist(CONFLIST, str(tmp_path / "cni" / "net.d"))
+
+
+OURS = {"name": "evio", "plugins": [{"type": "evio"}]}
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [
+        {"type": "multus", "delegates": [OURS, {"type": "bridge"}]},
+        {"type": "multus", "clusterNetwork": "evio"},
+        {"type": "multus-shim", "clusterNetwork": "/host/etc/cni/net.d/10-evio.conflist"},
+        {"plugins": [{"type": "multus", "delegates": [OURS]}]},
+    ],
+    ids=str,
+)
+def test_multus_that_delegates_to_our_network_is_no_competitor(tmp_path: Path, conf: dict[str, Any]) -> None:
+    (tmp_path / "00-multus.conf").write_text(json.dumps({"name": "multus-cni-network", **conf}))
+    assert conf_dir.write_conflist(CONFLIST, str(tmp_path))
+    assert conf_dir.multus_in_front(str(tmp_path)) == "multus-cni-network"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"type": "multus", "name": "m", "delegates": [{"name": "flannel"}, {"name": "evio"}]}',
+        '{"type": "multus", "name": "m", "clusterNetwork": "flannel", "delegates": [{"name": "evio"}]}',
+        '{"type": "multus", "name": "m", "clusterNetwork": 5}',
+        '{"type": "multus", "name": "m", "delegates": {"name": "evio"}}',
+        '{"type": "multus", "name": "m"}',
+        '{"type": "flannel", "name": "evio", "delegates": [{"name": "evio"}]}',
+        '{"plugins": [5]}',
+        "[" * 100000,
+        "no JSON",
+        '{"type": "multus", "name": "m", "clusterNetwork": "evio"}' + " " * (1 << 20),
+    ],
+    ids=lambda text: text[:70],
+)
+def test_first_file_with_another_network_is_a_competitor(tmp_path: Path, text: str) -> None:
+    (tmp_path / "00-multus.conf").write_text(text)
+    with pytest.raises(conf_dir.ConfDirError, match=r"00-multus\.conf sorts before"):
+        conf_dir.write_conflist(CONFLIST, str(tmp_path))
+
+
+def test_named_pipe_in_front_is_a_competitor_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "00-multus.conf")
+    with pytest.raises(conf_dir.ConfDirError):
+        conf_dir.refuse_competitors(str(tmp_path))

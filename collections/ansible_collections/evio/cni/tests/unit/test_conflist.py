@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import pytest
 from ansible_collections.evio.cni.plugins.module_utils.cni.conflist import PodNetwork, build_conflist
+from ansible_collections.evio.cni.plugins.module_utils.cni.netconf import NetConf
+from ansible_collections.evio.cni.plugins.module_utils.cni.spec import CniError
+from ansible_collections.evio.cni.plugins.module_utils.cni.unsupported import refuse_unsupported
 from ansible_collections.evio.cni.plugins.module_utils.subnets import NodeSubnet
 
 IPV4 = NodeSubnet("10.244.3.0/24")
@@ -62,8 +66,19 @@ def test_dual_stack_has_one_range_and_one_gateway_of_each_family() -> None:
     assert [len(ranges) for ranges in entry["ipam"]["ranges"]] == [1, 1]
 
 
+def test_limit_that_the_datapath_does_not_enforce_is_refused_by_ours() -> None:
+    """On vswitchd's datapath the plugin bandwidth lets pods send without a limit."""
+    conflist = build_conflist(network(chained=("portmap", "bandwidth"), datapath_type="netdev"))
+    assert [plugin["type"] for plugin in conflist["plugins"]] == ["evio", "portmap"]
+    assert conflist["plugins"][0]["capabilities"] == {"ips": True, "mac": True, "bandwidth": True}
+    ours = {**conflist["plugins"][0], "name": "evio", "cniVersion": "1.0.0"}
+    refuse_unsupported(NetConf({**ours, "runtimeConfig": {"bandwidth": {"ingressRate": 0, "egressRate": 0}}}))
+    with pytest.raises(CniError, match=r"runtimeConfig\.bandwidth: .* netdev, enforces no limit"):
+        refuse_unsupported(NetConf({**ours, "runtimeConfig": {"bandwidth": {"egressRate": 10_000_000}}}))
+
+
 def test_chained_plugins_come_after_ours() -> None:
-    plugins = build_conflist(network(chained=("portmap", "bandwidth")))["plugins"]
+    plugins = build_conflist(network(chained=("portmap", "bandwidth"), datapath_type="system"))["plugins"]
     assert [plugin["type"] for plugin in plugins] == ["evio", "portmap", "bandwidth"]
     assert plugins[1]["capabilities"] == {"portMappings": True}
     assert plugins[2]["capabilities"] == {"bandwidth": True}

@@ -23,7 +23,8 @@ def test_smallest_configuration_gets_the_defaults() -> None:
     assert (least.name, least.cni_version, least.ipam_type) == ("evio", "1.0.0", "host-local")
     assert (least.bridge, least.gateways, least.cluster_cidrs, least.mtu) == ("br-evio", [], [], None)
     assert (least.is_default_gateway, least.ip_masq, least.port_security) == (False, False, True)
-    assert (least.datapath_type, least.ovsdb, least.state_dir) == ("system", paths.OVSDB, paths.STATE_DIR)
+    # The datapath type is then the bridge's.
+    assert (least.datapath_type, least.ovsdb, least.state_dir) == ("", paths.OVSDB, paths.STATE_DIR)
     assert (least.epoch, least.dns, least.mac, least.previous) == (0, {}, None, None)
 
 

@@ -42,7 +42,30 @@ def test_written_state_is_read_back(tmp_path: Path) -> None:
     state = read_state(write(tmp_path, render_state(STATE)))
     assert state is not None
     assert state.to_json() == STATE.to_json()
-    assert list(json.loads(render_state(STATE))) == ["node", "interface", "device", "updated", "peers", "fault"]
+    assert list(json.loads(render_state(STATE))) == [
+        "node",
+        "interface",
+        "device",
+        "updated",
+        "peers",
+        "fault",
+        "blocked",
+    ]
+
+
+def test_firewall_that_cuts_pods_off_is_a_fault(tmp_path: Path) -> None:
+    chain = "inet site ward drops forwarded packets; remedy: nft insert rule inet site ward accept"
+    blocked = OverlayState("n1", "evio0", "kernel", NOW, (), blocked=[chain])
+    fault = overlay_fault(write(tmp_path, render_state(blocked)), now=NOW)
+    assert fault == f"a firewall of this node cuts pods off: {chain}"
+    assert overlay_fault(write(tmp_path, render_state(STATE)), now=NOW) is None
+
+
+def test_state_of_an_older_agent_is_read(tmp_path: Path) -> None:
+    older = {key: value for key, value in STATE.to_json().items() if key != "blocked"}
+    state = read_state(write(tmp_path, json.dumps(older)))
+    assert state is not None
+    assert state.blocked == ()
 
 
 @pytest.mark.parametrize(

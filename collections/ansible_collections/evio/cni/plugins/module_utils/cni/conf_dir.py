@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,12 @@ from ..errors import EvioError
 
 MODE = 0o600
 """Of the conflist."""
+
+_MULTUS = ("multus", "multus-shim")
+"""Types of the plugin multus: ``multus-shim`` is that of its daemon."""
+
+_LONGEST_FILE = 1 << 20
+"""Bytes."""
 
 _CONFIG_SUFFIXES = (".conf", ".conflist", ".json")
 
@@ -47,18 +54,62 @@ def is_current(conflist: dict[str, Any], directory: str = paths.CNI_CONF_DIR) ->
     return (Path(directory) / paths.CONFLIST_NAME).stat().st_mode & 0o777 == MODE
 
 
-def refuse_competitors(directory: str = paths.CNI_CONF_DIR) -> None:
-    """Raise ConfDirError if the name of another file sorts before ours: the runtime reads only the first file."""
+def refuse_competitors(directory: str = paths.CNI_CONF_DIR, network: str = "evio") -> None:
+    """Raise ConfDirError if the name of another file sorts before ours: the runtime reads only the first file.
+
+    A file of multus is no competitor if multus gives pods our network, of this name, as their first.
+    """
     try:
         names = os.listdir(directory)
     except FileNotFoundError:
         return
     ahead = sorted(name for name in names if name.endswith(_CONFIG_SUFFIXES) and name < paths.CONFLIST_NAME)
-    if ahead:
+    if ahead and multus_in_front(directory, network) is None:
         raise ConfDirError(
             f"{directory}/{ahead[0]} sorts before {paths.CONFLIST_NAME}: the container runtime would use that network "
-            f"and never this one; remove it or rename it to sort after {paths.CONFLIST_NAME}"
+            f"and never this one; remove it or rename it to sort after {paths.CONFLIST_NAME}; multus may stay if its "
+            f"clusterNetwork or its first delegate is {network}"
         )
+
+
+def multus_in_front(directory: str = paths.CNI_CONF_DIR, network: str = "evio") -> str | None:
+    """Return the name of multus' network if multus' is the first file and delegates to ``network``; None otherwise.
+
+    That is so if its ``clusterNetwork`` names our network or our file, or its first delegate is our network.
+    """
+    try:
+        names = sorted(name for name in os.listdir(directory) if name.endswith(_CONFIG_SUFFIXES))
+    except OSError:
+        return None
+    if not names or names[0] >= paths.CONFLIST_NAME:
+        return None
+    conf = _read_object(Path(directory) / names[0])
+    plugins = conf.get("plugins")
+    entry = plugins[0] if isinstance(plugins, list) and plugins else conf
+    if not isinstance(entry, dict) or entry.get("type") not in _MULTUS:
+        return None
+    cluster_network = entry.get("clusterNetwork")
+    if cluster_network:
+        names_ours = isinstance(cluster_network, str) and (
+            cluster_network == network or os.path.basename(cluster_network) == paths.CONFLIST_NAME
+        )
+    else:
+        delegates = entry.get("delegates")
+        first = delegates[0] if isinstance(delegates, list) and delegates else None
+        names_ours = isinstance(first, dict) and first.get("name") == network
+    return str(conf.get("name")) if names_ours else None
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object of a file; an empty object for a file that is too long, no JSON, or no regular file."""
+    try:
+        # Not to wait for the writer of a named pipe.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            text = file.read(_LONGEST_FILE + 1) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
+        value = json.loads(text) if len(text) <= _LONGEST_FILE else None
+    except (OSError, RecursionError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def write_conflist(conflist: dict[str, Any], directory: str = paths.CNI_CONF_DIR) -> bool:
@@ -66,7 +117,7 @@ def write_conflist(conflist: dict[str, Any], directory: str = paths.CNI_CONF_DIR
 
     Raises ConfDirError, with the old file still in place, if the file cannot be written, or if refuse_competitors does.
     """
-    refuse_competitors(directory)
+    refuse_competitors(directory, str(conflist.get("name")))
     if is_current(conflist, directory):
         return False
     target = Path(directory) / paths.CONFLIST_NAME

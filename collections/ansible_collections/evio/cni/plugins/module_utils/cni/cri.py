@@ -69,12 +69,18 @@ def network_status(socket: str = CONTAINERD, *, timeout: float = 5.0) -> Network
     return _parse_status(answer)
 
 
-def await_network(conflist: dict[str, Any], socket: str = CONTAINERD, *, timeout: float = 10.0) -> None:
-    """Wait until the runtime has loaded this conflist and its network is ready. Raises CriError after ``timeout`` s."""
+def await_network(
+    conflist: dict[str, Any], socket: str = CONTAINERD, *, timeout: float = 10.0, multus: str | None = None
+) -> None:
+    """Wait until the runtime has loaded this conflist and its network is ready. Raises CriError after ``timeout`` s.
+
+    ``multus`` is the name of the network of a multus that gives pods this conflist: the runtime loads that network.
+    """
     deadline = time.monotonic() + timeout
     while True:
         status = network_status(socket)
-        if status.ready and conflist in status.sources:
+        is_loaded = conflist in status.sources or any(_name(source) == multus for source in status.sources)
+        if status.ready and is_loaded:
             return
         if time.monotonic() >= deadline:
             found = status.message or f"loaded instead: {[_name(source) for source in status.sources]}"

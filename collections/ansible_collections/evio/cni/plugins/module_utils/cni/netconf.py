@@ -19,6 +19,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+MOST_VLAN = 4094
+"""IEEE 802.1Q: 4095 is reserved."""
+
 
 def decode(text: bytes) -> dict[str, Any]:
     """Return the JSON object on standard input, unchecked. Raises CniError for anything else."""
@@ -52,6 +55,7 @@ class NetConf:
         "ip_masq",
         "ipam_type",
         "is_default_gateway",
+        "is_isolated",
         "mac",
         "mtu",
         "name",
@@ -60,11 +64,15 @@ class NetConf:
         "previous",
         "raw",
         "state_dir",
+        "trunks",
+        "unusable",
+        "vlan",
     )
 
     def __init__(self, raw: dict[str, Any]) -> None:
         """Raises CniError, whose message begins with the key and the value that cannot be used."""
         self.raw = raw
+        self.unusable: tuple[str, ...] = ()
         self.cni_version = version_of(raw)
         self.name = _text(raw, "name", "")
         check_network_name(self.name)
@@ -76,10 +84,11 @@ class NetConf:
             self.gateways = _gateways_of_ranges(raw)
         self.ip_masq = _flag(raw, "ipMasq" if "ipMasq" in raw else "isIPMasq", False)
         self.cluster_cidrs = _cidrs(raw, "clusterCIDRs")
-        self.datapath_type = _text(raw, "datapathType", defaults.DATAPATH_TYPE)
-        if self.datapath_type not in DATAPATH_TYPES:
+        # Empty where the configuration leaves it to the bridge.
+        self.datapath_type = _text(raw, "datapathType", "")
+        if self.datapath_type and self.datapath_type not in DATAPATH_TYPES:
             raise CniError(INVALID_CONFIG, f"datapathType: {self.datapath_type!r} is neither system nor netdev")
-        self.mtu = _mtu(raw, MOST_MTU[self.datapath_type])
+        self.mtu = _mtu(raw, MOST_MTU[self.datapath_type or defaults.DATAPATH_TYPE])
         self.ovsdb = _text(raw, "ovsdb", paths.OVSDB)
         if not self.ovsdb.startswith("unix:/"):
             raise CniError(
@@ -90,24 +99,54 @@ class NetConf:
         if not self.state_dir.startswith("/"):
             raise CniError(INVALID_CONFIG, f"stateDir: {self.state_dir!r} is not an absolute path")
         self.port_security = _flag(raw, "portSecurity", True)
+        self.vlan = _vlan(raw)
+        self.trunks = _trunks(raw)
+        self.is_isolated = _flag(raw, "portIsolation", False)
         self.epoch = _epoch(raw)
         self.dns = _object(raw, "dns")
         self.mac = _mac(raw)
         self.previous = _previous(raw)
 
 
-def conf_for_removal(raw: dict[str, Any]) -> NetConf:
-    """Return the configuration with only the keys that DEL needs.
+def conf_for_removal(raw: dict[str, Any]) -> NetConf | None:
+    """Return the configuration with only the keys that DEL needs, or None without a valid name: no ADD accepted that.
 
-    A key that DEL does not need, and that somebody has made invalid since the ADD, must not keep a pod from being
-    removed.
+    A key that makes an ADD fail, or that somebody has made invalid since the ADD, must not keep a pod from being
+    removed. Keys that DEL needs and cannot use are named in ``unusable`` and have their defaults; then ``ipam_type``
+    may be empty.
     """
-    needed = ("cniVersion", "name", "ovsdb", "stateDir", "portSecurity", "ipam")
-    conf = NetConf({key: raw[key] for key in needed if key in raw})
+    needed = {key: raw[key] for key in _FOR_REMOVAL if key in raw}
+    try:
+        conf = NetConf(needed)
+        unusable: list[str] = []
+    except CniError:
+        unusable = [key for key in _FOR_REMOVAL[1:] if not _is_usable(raw, key)]
+        try:
+            conf = NetConf({"ipam": _NO_IPAM, **{key: needed[key] for key in needed if key not in unusable}})
+        except CniError:
+            return None
+        conf.unusable = tuple(unusable)
+    if "ipam" in unusable:
+        conf.ipam_type = ""
     # The IPAM plugin gets all keys, except invalid ones at which it would fail.
     objects = ("args", "runtimeConfig")
     conf.raw = {key: value for key, value in raw.items() if key not in objects or isinstance(value, dict)}
+    if "cniVersion" in unusable:
+        conf.raw["cniVersion"] = "1.0.0"
     return conf
+
+
+_FOR_REMOVAL = ("name", "cniVersion", "ovsdb", "stateDir", "portSecurity", "ipam")
+
+_NO_IPAM = {"type": "none"}
+
+
+def _is_usable(raw: dict[str, Any], key: str) -> bool:
+    try:
+        NetConf({"name": "any", "ipam": _NO_IPAM, key: raw.get(key)})
+    except CniError:
+        return False
+    return True
 
 
 def range_sets(raw: dict[str, Any]) -> list[Any]:
@@ -172,6 +211,45 @@ def _mtu(raw: dict[str, Any], most: int) -> int | None:
     if not _is_integer(mtu) or (mtu != 0 and not least <= mtu <= most):
         raise CniError(INVALID_CONFIG, f"mtu: {mtu!r} is not between {least} and {most} bytes")
     return mtu or None
+
+
+def _vlan(raw: dict[str, Any]) -> int | None:
+    """Return the VLAN of the pods' ports; None without one, as 0 also says."""
+    vlan = raw.get("vlan")
+    if vlan is None or (_is_integer(vlan) and vlan == 0):
+        return None
+    return _vlan_id("vlan", vlan)
+
+
+def _trunks(raw: dict[str, Any]) -> tuple[int, ...]:
+    """Return the VLANs whose tagged frames the pods' ports carry, sorted; empty without ``vlanTrunk``.
+
+    Each item of the list has an ``id``, or a ``minID`` and a ``maxID``. ``trunk`` is ovs-cni's name of the key.
+    """
+    if raw.get("vlanTrunk") and raw.get("trunk"):
+        raise CniError(INVALID_CONFIG, "trunk: the configuration has vlanTrunk too; give one of them")
+    key = "vlanTrunk" if raw.get("vlanTrunk") else "trunk"
+    items = raw.get(key) or []
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise CniError(INVALID_CONFIG, f"{key}: {items!r} is not a list of objects")
+    found: set[int] = set()
+    for item in items:
+        vlan, first, last = item.get("id"), item.get("minID"), item.get("maxID")
+        if (first is None) != (last is None) or (vlan is None and first is None):
+            raise CniError(INVALID_CONFIG, f"{key}: {item!r} has neither an id nor a minID and a maxID")
+        if vlan is not None:
+            found.add(_vlan_id(key, vlan))
+        if first is not None:
+            found.update(range(_vlan_id(key, first), _vlan_id(key, last) + 1))
+            if first > last:
+                raise CniError(INVALID_CONFIG, f"{key}: minID {first} is greater than maxID {last}")
+    return tuple(sorted(found))
+
+
+def _vlan_id(key: str, value: Any) -> int:
+    if not _is_integer(value) or not 1 <= value <= MOST_VLAN:
+        raise CniError(INVALID_CONFIG, f"{key}: {value!r} is not the number of a VLAN, 1 to {MOST_VLAN}")
+    return int(value)
 
 
 def _epoch(raw: dict[str, Any]) -> int:

@@ -55,6 +55,8 @@ class NetworkRules:
 
     def missing(self) -> list[str]:
         """Return the names of the chains that the kernel does not have with all their rules. Raises NetlinkError."""
+        if not self.chains:
+            return []  # Without asking: the kernel may have no netfilter then.
         netlink = NetlinkSocket(NETLINK_NETFILTER)
         try:
             return [name for name, (_hook, rules) in self.chains.items() if _count(netlink, name) < len(rules)]

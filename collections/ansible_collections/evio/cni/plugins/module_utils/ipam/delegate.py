@@ -11,6 +11,7 @@ import posix
 from time import monotonic
 
 from ..cni.spec import FAILED, INCOMPATIBLE_VERSION, INVALID_CONFIG, INVALID_ENVIRONMENT, IO_FAILURE, CniError
+from ..deadline import seconds_left
 from ..fast_json import dumps, loads
 
 TYPE_CHECKING = False
@@ -24,6 +25,8 @@ NO_ATTACHMENT = {"CNI_CONTAINERID": "none", "CNI_IFNAME": "none", "CNI_NETNS": "
 """For STATUS and GC, which are about no attachment: plugins older than these verbs check the names before the verb."""
 
 _TIMEOUT_SECONDS = 20.0
+_LONGEST_ANSWER = 1 << 20
+"""Bytes."""
 _OLD_VERBS = ("ADD", "DEL", "CHECK")
 _LATEST_VERSION = "1.0.0"
 """The newest version that is asked for with _OLD_VERBS: distributions have older plugins, and 1.1.0 changed nothing in
@@ -31,6 +34,10 @@ these verbs."""
 _SIGKILL = 9
 _S_IFREG, _S_IFMT = 0o100000, 0o170000
 """linux/stat.h"""
+
+
+class IpamRefusedError(CniError):
+    """The IPAM plugin has answered with an error: of an ADD, it has reserved nothing."""
 
 
 def find_plugin(name: str, path: str) -> str:
@@ -116,12 +123,13 @@ class IpamCall:
         finally:
             posix.close(child_input)
             posix.close(child_output)
-        self._deadline = 0.0
+        self._deadline = self._limit = 0.0
         self._run_as_batch_job()
 
     def send_config(self) -> None:
         """Send the configuration: the plugin does its work from now on, and has 20 s for it."""
-        self._deadline = monotonic() + _TIMEOUT_SECONDS
+        self._limit = min(_TIMEOUT_SECONDS, seconds_left(_TIMEOUT_SECONDS))
+        self._deadline = monotonic() + self._limit
         descriptor, self._input = self._input, -1
         try:
             self._write(descriptor, dumps(self._config).encode())
@@ -150,8 +158,10 @@ class IpamCall:
         if not is_in_time:
             posix.killpg(self._process, _SIGKILL)
         _pid, status = posix.waitpid(self._process, 0)
+        if len(output) > _LONGEST_ANSWER:
+            raise CniError(FAILED, f"the IPAM plugin's {self._what} answered more than {_LONGEST_ANSWER} bytes")
         if not is_in_time:
-            raise CniError(FAILED, f"the IPAM plugin's {self._what} did not end within {_TIMEOUT_SECONDS:g} s")
+            raise CniError(FAILED, f"the IPAM plugin's {self._what} did not end within {self._limit:.3g} s")
         try:
             answer = loads(output.decode()) if output.strip() else {}
         except ValueError:
@@ -160,8 +170,8 @@ class IpamCall:
             if isinstance(answer, dict) and answer.get("msg"):
                 code = answer.get("code")
                 code = code if isinstance(code, int) and code > 0 else FAILED
-                raise CniError(code, f"{self._what}: {answer['msg']}", str(answer.get("details", "")))
-            raise CniError(FAILED, f"{self._what} ended with status {posix.waitstatus_to_exitcode(status)}")
+                raise IpamRefusedError(code, f"{self._what}: {answer['msg']}", str(answer.get("details", "")))
+            raise IpamRefusedError(FAILED, f"{self._what} ended with status {posix.waitstatus_to_exitcode(status)}")
         return answer if isinstance(answer, dict) else {}
 
     def result_or_error(self) -> CniError | None:
@@ -213,6 +223,8 @@ class IpamCall:
                     if not block:
                         return output, True
                     output += block
+                    if len(output) > _LONGEST_ANSWER:
+                        return output, False
             return output, False
         finally:
             posix.close(self._output)

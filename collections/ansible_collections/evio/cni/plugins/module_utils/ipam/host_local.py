@@ -7,12 +7,16 @@ and the address given out last. The files are only read here; host-local itself 
 
 from __future__ import annotations
 
+import fcntl
 import posix
+from time import monotonic, sleep
 
 from ..cidr import packed, split_cidr
 from ..cni.attachment import Attachment
 from ..cni.netconf import NetConf, range_sets
 from ..cni.spec import INVALID_CONFIG, CniError
+from ..deadline import seconds_left
+from ..paths import HOST_LOCAL_DATA
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,11 +27,11 @@ HOST_LOCAL = "host-local"
 NO_FREE_ADDRESS = "no IP addresses available"
 """Part of host-local's message when a range has no free address; it has no error code for that."""
 
-_DATA_DIR = "/var/lib/cni/networks"
-"""host-local's default."""
-
 _DEFAULT_IFNAME = "eth0"
 """What Kubernetes calls the interface: for files of host-local before CNI 0.7, which do not name it."""
+
+_LOCK_SECONDS = 5.0
+"""host-local holds its lock for milliseconds."""
 
 _LONGEST_FILE = 4096
 """Bytes."""
@@ -40,7 +44,12 @@ class Reservations:
         self._raw = conf.raw
         self._network = conf.name
         self._gateways = conf.gateways
-        self._directory = f"{conf.raw['ipam'].get('dataDir') or _DATA_DIR}/{conf.name}"
+        self._directory = f"{conf.raw['ipam'].get('dataDir') or HOST_LOCAL_DATA}/{conf.name}"
+
+    @property
+    def directory(self) -> str:
+        """The directory of the network's reservations; it may not exist yet."""
+        return self._directory
 
     def holders(self) -> dict[str, Attachment]:
         """Return the attachment that holds each address; ``eth0`` where the file does not name the interface."""
@@ -59,6 +68,36 @@ class Reservations:
     def count(self) -> int:
         """Return how many addresses are reserved."""
         return len(self.addresses())
+
+    def reserve(self, address: str, attachment: Attachment) -> None:
+        """Reserve the address for an attachment, in place of whatever holds it. Raises OSError.
+
+        As host-local writes it (plugins/ipam/host-local/backend/disk): a file that holds id and interface.
+        """
+        temporary = f"{self._directory}/.{attachment.container_id}"
+        descriptor = posix.open(
+            temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_NOFOLLOW | posix.O_CLOEXEC, 0o600
+        )
+        try:
+            posix.write(descriptor, f"{attachment.container_id}\r\n{attachment.ifname}".encode())
+        finally:
+            posix.close(descriptor)
+        posix.rename(temporary, f"{self._directory}/{address}")
+
+    def lock(self) -> int:
+        """Take host-local's lock of the network, and return its descriptor, to be closed. Raises OSError."""
+        descriptor = posix.open(f"{self._directory}/lock", posix.O_RDONLY | posix.O_CREAT | posix.O_CLOEXEC, 0o600)
+        deadline = monotonic() + min(_LOCK_SECONDS, seconds_left(_LOCK_SECONDS))
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if monotonic() > deadline:
+                    posix.close(descriptor)
+                    raise
+                sleep(0.005)
+            else:
+                return descriptor
 
     def exhausted(self, taken: list[str] | None = None) -> str | None:
         """Return the subnets of the first range set without a free address, or None. ADD needs an address of each set.

@@ -15,6 +15,8 @@ IFF_UP = 0x1
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU = 1, 3, 4
 
+_IFLA_LINKINFO, _IFLA_INFO_KIND = 18, 1
+
 _SIOCGIFINDEX = 0x8933
 """linux/sockios.h"""
 
@@ -61,6 +63,17 @@ class LinkSocket(NetlinkSocket):
             unpack_from("=I", fields[IFLA_MTU])[0],
             fields.get(IFLA_ADDRESS, b"").hex(":"),
         )
+
+    def kind(self, name: str) -> str | None:
+        """Return the device's kind, as in ``veth``; "" if it has none, None without the device. Raises NetlinkError."""
+        try:
+            answer = self.ask("link " + name, _RTM_GETLINK, ifinfo_by_name(name))
+        except NetlinkError as error:
+            if error.errno == ENODEV:
+                return None
+            raise
+        info = parse_attributes(parse_attributes(answer, 16).get(_IFLA_LINKINFO, b""), 0)
+        return info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode()
 
     def index(self, name: str) -> int:
         """Return the index of the device of this name. Raises NetlinkError, also where there is none."""

@@ -7,6 +7,7 @@ as long as a whole ADD. Numbers are those of linux/rtnetlink.h, if_link.h, if_ad
 
 from __future__ import annotations
 
+import posix
 from _struct import pack, unpack_from
 
 from ..cidr import AF_INET, AF_INET6, family, packed, split_cidr
@@ -63,8 +64,15 @@ _RTPROT_BOOT, _RTN_UNICAST = 3, 1
 _IP6_RT_PRIO_USER = 1024
 """linux/ipv6_route.h: the kernel's default priority of an IPv6 route."""
 
+_IPV6_SETTINGS = "/proc/sys/net/ipv6"
+
 _FIRST_INDEX = 2
 """Index of the first device of a network namespace after ``lo``."""
+
+
+def has_ipv6() -> bool:
+    """Return whether this kernel has IPv6. One that was booted with ipv6.disable=1 refuses all that speaks of it."""
+    return posix.access(_IPV6_SETTINGS, posix.F_OK)
 
 
 class Route:
@@ -114,7 +122,7 @@ class Netlink(LinkSocket):
         link_info = attr_nested(_IFLA_LINKINFO, attr_string(_IFLA_INFO_KIND, "veth") + veth)
         pair = ifinfo_by_name(name) + attribute(IFLA_ADDRESS, mac) + size + link_info
         families = _inet_conf({_IPV4_DEVCONF_ARP_IGNORE: _ARP_IGNORE_ALL})
-        if mtu is None or mtu >= LEAST_MTU_IPV6:
+        if (mtu is None or mtu >= LEAST_MTU_IPV6) and has_ipv6():
             families += attr_nested(AF_INET6, attribute(_IFLA_INET6_ADDR_GEN_MODE, pack("=B", _IN6_ADDR_GEN_MODE_NONE)))
         self.change(
             f"veth pair {name} and {peer}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _socket
 from _struct import pack
+from time import monotonic
 
 from .numbers import AF_UNIX, SO_RCVTIMEO, SO_SNDTIMEO, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET
 
@@ -16,19 +17,30 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def connect_unix(path: str, timeout: int) -> Any:
-    """Return a socket that is connected to the server at ``path``; ``timeout`` in seconds limits each send and receive.
+def connect_unix(path: str, timeout: float) -> Any:
+    """Return a socket that is connected to the server at ``path``; ``timeout`` in seconds limits each send.
 
-    A send or receive that takes longer raises BlockingIOError. Raises OSError where nobody listens.
+    A send that takes longer raises BlockingIOError. Raises OSError where nobody listens.
     """
     connection = _socket.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
     try:
         # By socket option (struct timeval): Python's own timeout would poll before each call.
-        limit = pack("=qq", timeout, 0)
-        connection.setsockopt(SOL_SOCKET, SO_RCVTIMEO, limit)
-        connection.setsockopt(SOL_SOCKET, SO_SNDTIMEO, limit)
+        connection.setsockopt(SOL_SOCKET, SO_SNDTIMEO, _timeval(timeout))
         connection.connect(path)
     except OSError:
         connection.close()
         raise
     return connection
+
+
+def receive(connection: Any, deadline: float) -> bytes:
+    """Return the next bytes, b"" at the end. Raises BlockingIOError after ``deadline``, a time of ``monotonic``."""
+    connection.setsockopt(SOL_SOCKET, SO_RCVTIMEO, _timeval(deadline - monotonic()))
+    received: bytes = connection.recv(1 << 16)
+    return received
+
+
+def _timeval(seconds: float) -> bytes:
+    """Return a struct timeval of 1 ms at least: 0 would be no limit."""
+    milliseconds = max(1, int(seconds * 1000))
+    return pack("=qq", milliseconds // 1000, milliseconds % 1000 * 1000)

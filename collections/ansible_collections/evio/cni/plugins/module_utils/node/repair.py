@@ -7,18 +7,29 @@ is gone since a reboot are removed.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from ..cni.attachment import Attachment
 from ..cni.netconf import NetConf
 from ..errors import EvioError
 from ..firewall.network_rules import rules_of
 from ..kernel.boot import boot_id
 from ..kernel.rtnetlink import Netlink
 from ..ovs.bridge import ensure_bridge
-from ..ovs.external_ids import address_ids, external_ids
+from ..ovs.external_ids import MAC_ID, address_ids, external_ids
 from ..ovs.flows import PortSecurity, clear_port_security, delete_stale_flows, is_closed
 from ..ovs.jsonrpc import OvsdbClient
-from ..ovs.ports import NewPort, Port, forget_removed_ports, ports_of, unplug
+from ..ovs.ports import (
+    NewPort,
+    Port,
+    forget_removed_ports,
+    ports_of,
+    resolve_datapath,
+    segment_of,
+    set_external_ids,
+    unplug,
+)
 from ..paths import DEFAULT_CNI_PATH
 from ..plugin.delete import delete_attachment
 from ..plugin.expected import Expected, expected_by_entry
@@ -33,14 +44,20 @@ from ..plugin.findings import (
     port_findings,
     reservation_findings,
 )
+from ..plugin.reclaim import restore_reservations
 from ..plugin.setup_bridge import bridge_of
 from ..state.attachments import JournalEntry, journal_entries
 from ..state.journal import Journal
+from ..state.lock import AttachmentLock
 from .guard import guard_bridge
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+_EVERY_ATTACHMENT = Attachment("", "every", "")
+"""The name whose lock a repair holds. No attachment has it: a network and an interface have names."""
 
 
 class RepairError(EvioError):
@@ -65,6 +82,8 @@ class Repair:
     """Pods whose host end was down and was set up."""
     guarded: list[str] = field(default_factory=list)
     """Pods whose port got its port-security flows again; vswitchd loses flows when it is restarted."""
+    reserved: list[str] = field(default_factory=list)
+    """Addresses of running pods that were reserved with host-local again."""
     removed: list[str] = field(default_factory=list)
     """Attachments that were removed because their pod is gone."""
     failures: list[str] = field(default_factory=list)
@@ -74,10 +93,19 @@ class Repair:
 def repair_networks(networks: list[NetConf]) -> list[Repair]:
     """Repair networks, step by step. What cannot be repaired is told in ``failures``; all else is repaired.
 
-    The flows of all bridges come first, because pods stand still without them.
+    The flows of all bridges come first, because pods stand still without them. One repair runs at a time: a unit, a
+    timer and an operator can start it at once, and two would plug in the same ports. Raises AttachmentBusyError.
     """
+    with ExitStack() as locks:
+        for state_dir in sorted({conf.state_dir for conf in networks}):
+            # Without a lock file, as on a disk that is full, repair is still better than none.
+            locks.enter_context(AttachmentLock(state_dir, _EVERY_ATTACHMENT, is_required=False))
+        return _repair_networks(networks)
+
+
+def _repair_networks(networks: list[NetConf]) -> list[Repair]:
     repairs = [Repair(conf.name) for conf in networks]
-    for step in (_guard_bridge, _remove_dead_attachments, _repair_switch, _ensure_rules):
+    for step in (_guard_bridge, _remove_dead_attachments, _restore_reservations, _repair_switch, _ensure_rules):
         for conf, repair in zip(networks, repairs, strict=True):
             try:
                 step(conf, repair)
@@ -111,9 +139,15 @@ def _remove_dead_attachments(conf: NetConf, repair: Repair) -> None:
             repair.failures.append(f"{entry.attachment}: {error}")
 
 
+def _restore_reservations(conf: NetConf, repair: Repair) -> None:
+    """Reserve the addresses of running pods again, which host-local has lost with its files."""
+    repair.reserved += sorted(restore_reservations(conf))
+
+
 def _repair_switch(conf: NetConf, repair: Repair) -> None:
     repair.bridge += [difference.name for difference in ensure_bridge(bridge_of(conf), ovsdb=conf.ovsdb)]
     with OvsdbClient(conf.ovsdb) as ovsdb:
+        resolve_datapath(conf, ovsdb)
         _repair_pods(conf, ovsdb, repair)
     delete_stale_flows(conf)
 
@@ -158,6 +192,7 @@ class _PodRepair:
                 repair.plugged.append(pod)
             elif finding.mend == INSTALL_PORT_SECURITY and self._port is not None:
                 self._install_port_security(self._port.ofport, {})
+                self._note_mac(self._port)
                 repair.guarded.append(pod)
 
     def _findings(self) -> Iterator[Finding]:
@@ -178,6 +213,13 @@ class _PodRepair:
             return "its port is closed"
         return "its port is guarded, from the external_ids in Open vSwitch where its flows were lost"
 
+    def _note_mac(self, port: Port) -> None:
+        """Note the MAC that the port may send from now on, if it is another than before: a plugin after ours set it."""
+        mac = self._expected.interfaces.pod.mac
+        if port.external_ids.get(MAC_ID, mac) != mac:
+            set_external_ids(self._ovsdb, self._name, {MAC_ID: mac})
+            Journal(self._conf.state_dir).add(self._expected.attachment, {"mac": mac})
+
     def _plug_in(self) -> None:
         """Remove what is left of the port, then add it. In one transaction, vswitchd would not reopen the device.
 
@@ -187,7 +229,7 @@ class _PodRepair:
         self._host.set_link_down(self._name)
         unplug(self._ovsdb, self._name, port_security=self._conf.port_security)
         ids = external_ids(expected.attachment, expected.interfaces.pod.mac) | address_ids(addresses)
-        with NewPort(self._ovsdb, self._conf.bridge, self._name, ids) as port:
+        with NewPort(self._ovsdb, self._conf.bridge, self._name, ids, segment_of(self._conf)) as port:
             flowless = self._install_port_security(port.wait_ofport(), port.switch.removed_ports)
         if flowless:
             # At once: a port that has got its old number again would lose its flows with the next ADD.

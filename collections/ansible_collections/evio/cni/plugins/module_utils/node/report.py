@@ -8,15 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_network
 
+from ..cidr import ip_version
+from ..cni.attachment import Attachment
 from ..cni.netconf import NetConf
 from ..cni.spec import Call
+from ..deadline import end_call
 from ..errors import EvioError
+from ..firewall.forwarding import blocked, forwarding_needs
+from ..firewall.verdict import Packet
 from ..ipam.host_local import HOST_LOCAL, Reservations
 from ..kernel.rtnetlink import Netlink
 from ..ovs.jsonrpc import OvsdbClient
-from ..ovs.ports import Port, has_daemon, is_plugged, ports_of
+from ..ovs.ports import Port, Segment, has_daemon, is_plugged, ports_of, segment_of
 from ..paths import DEFAULT_CNI_PATH
+from ..plugin.reclaim import lost_reservations
 from ..plugin.status import cmd_status
 from ..state.attachments import JournalEntry, journal_entries
 from ..state.journal import Journal
@@ -34,7 +41,8 @@ class PodStatus:
     """In CIDR notation."""
     state: str
     """``plugged in``; ``not plugged in``: repair adds the port; ``not served``: Open vSwitch does not run; ``gone``:
-    the pod's namespace does not exist any more, and gc removes the rest."""
+    the pod's namespace does not exist any more, and gc removes the rest; ``not reserved``: plugged in, but host-local
+    has lost the reservation of its address, and repair brings it back."""
     mtu: int | None
     """Bytes, of the pod's interface on the host; None where it is gone."""
 
@@ -74,16 +82,22 @@ def network_status(conf: NetConf) -> NetworkStatus:
         cmd_status(Call("STATUS", "", "", "", DEFAULT_CNI_PATH, {}), conf)
     except EvioError as error:
         verdict = str(error)
+    finally:
+        end_call()
     try:
         with OvsdbClient(conf.ovsdb) as ovsdb:
             if has_daemon(ovsdb):
                 ports = {port.name: port for port in ports_of(ovsdb, conf.bridge)}
     except EvioError as error:
         verdict = verdict or str(error)
+    verdict = verdict or _firewall_verdict(conf)
+    segment, lost = segment_of(conf), lost_reservations(conf)
     entries = journal_entries(Journal(conf.state_dir), conf.name)
     mtus = host_end_mtus(entries)
     pods = tuple(
-        PodStatus(entry.attachment.container_id, entry.attachment.ifname, entry.ips, _state(entry, ports), mtu)
+        PodStatus(
+            entry.attachment.container_id, entry.attachment.ifname, entry.ips, _state(entry, ports, segment, lost), mtu
+        )
         for entry, mtu in zip(entries, mtus, strict=True)
     )
     reserved = Reservations(conf).count() if conf.ipam_type == HOST_LOCAL else 0
@@ -122,10 +136,25 @@ def host_end_mtus(entries: Sequence[JournalEntry]) -> list[int | None]:
     return [link.mtu if link is not None else None for link in links]
 
 
-def _state(entry: JournalEntry, ports: dict[str, Port] | None) -> str:
+def _firewall_verdict(conf: NetConf) -> str | None:
+    """Return which firewall drops what pods send to other nodes, whose addresses are in clusterCIDRs."""
+    packets = [
+        Packet(gateway.partition("/")[0], str(ip_network(cidr, strict=False)[-1]), conf.bridge)
+        for gateway in conf.gateways
+        for cidr in conf.cluster_cidrs
+        if ip_version(gateway) == ip_version(cidr)
+    ]
+    for chain in blocked(forwarding_needs(conf.bridge, packets)):
+        return f"a firewall of this node cuts pods off: {chain}"
+    return None
+
+
+def _state(entry: JournalEntry, ports: dict[str, Port] | None, segment: Segment, lost: dict[str, Attachment]) -> str:
     """``ports`` are the network's ports by name; None where Open vSwitch does not run."""
     if not entry.is_alive:
         return "gone"
     if ports is None:
         return "not served"
-    return "plugged in" if is_plugged(ports.get(entry.host_end)) else "not plugged in"
+    if not is_plugged(ports.get(entry.host_end), segment):
+        return "not plugged in"
+    return "not reserved" if entry.attachment in lost.values() else "plugged in"

@@ -26,20 +26,21 @@ def find_conflict(
     10.0.0.0/8, is no conflict: the overlay's route to a part of it comes first.
     """
     own = [ip_network(cidr) for cidr in own_subnets]
+    parsed = {name: ip_network(cidr) for name, cidr in networks.items()}
     for use in uses:
         if use.interface in own_interfaces:
             continue
-        address, prefix = ip_interface(use.cidr).ip, ip_interface(use.cidr).network
+        interface = ip_interface(use.cidr)
+        address, prefix = interface.ip, interface.network
         if any(address in subnet for subnet in own):
             continue
-        for name, cidr in networks.items():
-            network = ip_network(cidr)
+        for name, network in parsed.items():
             is_inside = address in network if use.kind == ADDRESS else _is_subnet(prefix, network)
             if is_inside:
                 holder = f"the interface {use.interface}" if use.interface else "this host"
                 return (
-                    f"{holder} has the {use.kind} {use.cidr}, inside {name} {cidr}: this host would lose that network "
-                    "or the overlay; give the overlay networks that no host uses"
+                    f"{holder} has the {use.kind} {use.cidr}, inside {name} {network}: this host would lose that "
+                    "network or the overlay; give the overlay networks that no host uses"
                 )
     return None
 

@@ -15,7 +15,7 @@ from typing import Any
 from .. import paths
 from ..differences import Differences
 from ..errors import EvioError
-from ..firewall.forwarding import accept_forwarding, is_accepted, withdraw_forwarding
+from ..firewall import forwarding
 from ..kernel.sysctl import read_sysctls, write_sysctls
 from .bridge_device import clear_addresses, read_link, set_up_link
 from .bridge_spec import FAIL_MODE, BridgeError, BridgeSpec, BridgeState, check_spec, compare
@@ -68,7 +68,7 @@ def ensure_bridge(
             set_up_link(spec.name, spec.gateways)
             write_sysctls({**spec.node_sysctls, **_existing_link_sysctls(spec)})
             if spec.gateways:
-                accept_forwarding(spec.name)
+                forwarding.accept(_forwarding_needs(spec))
         except EvioError:
             if is_created_here:
                 database.extend_deadline()
@@ -96,7 +96,7 @@ def remove_bridge(
         if not dry_run:
             _delete(database, name)
             database.await_switch()
-            withdraw_forwarding(name)
+            forwarding.withdraw(name)
         return True
 
 
@@ -115,8 +115,13 @@ def release_bridge(name: str, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0
             ours = None if borrowed is None else borrowed.split(",")
             clear_addresses(name, ours, set_down=row.external_ids.get(RAISED_ID) == "true")
             database.commit(lambda _transaction: _give_back(_bridge_row(database, name)))
-            withdraw_forwarding(name)
+            forwarding.withdraw(name)
         return True
+
+
+def blocking_chains(spec: BridgeSpec) -> list[forwarding.Blocked]:
+    """Return the chains of the node's firewalls that drop packets of the bridge's pods, each with its remedy."""
+    return forwarding.blocked(_forwarding_needs(spec))
 
 
 def unplug_ports(
@@ -142,6 +147,10 @@ def unplug_ports(
         return found
 
 
+def _forwarding_needs(spec: BridgeSpec) -> list[forwarding.Need]:
+    return forwarding.pod_needs(spec.name, spec.gateways)
+
+
 def _read_state(database: Database, spec: BridgeSpec, must_exist: bool) -> BridgeState | None:
     row = _bridge_row(database, spec.name)
     if row is None and must_exist:
@@ -162,7 +171,7 @@ def _read_state(database: Database, spec: BridgeSpec, must_exist: bool) -> Bridg
         is_up=bool(link and link.is_up),
         # A setting that the kernel does not have for the device counts as wanted: see _existing_link_sysctls.
         sysctls={**spec.link_sysctls, **read_sysctls(spec.sysctls)} if link else {},
-        is_forwarded=is_accepted(spec.name),
+        is_forwarded=not forwarding.lacks_rules(_forwarding_needs(spec)),
         # Where there are pods' ports, repair installs their flows first.
         forwards=len(row.ports) > 1 or not has_no_flows(database.ovsdb, spec.name),
     )
@@ -171,10 +180,11 @@ def _read_state(database: Database, spec: BridgeSpec, must_exist: bool) -> Bridg
 def _refuse_foreign_link(name: str) -> None:
     """Raise BridgeError if another network device has the bridge's name.
 
-    A tap device is no obstacle: a bridge with datapath ``netdev`` leaves it behind when its database is lost.
+    A bridge leaves a device behind when its database is lost, which Open vSwitch takes up again: ``netdev`` a tap
+    device, ``system`` an internal port of the kernel's datapath.
     """
     link = read_link(name)
-    if link is not None and link.kind != "tun":
+    if link is not None and link.kind not in ("tun", "openvswitch"):
         raise BridgeError(
             f"a network interface {name} is there that is no Open vSwitch bridge; remove it or take another name"
         )
@@ -224,7 +234,7 @@ def _lend(database: Database, spec: BridgeSpec, state: BridgeState) -> None:
     if spec.gateways:
         set_up_link(spec.name, spec.gateways, removable=state.borrowed)
         write_sysctls(spec.node_sysctls)
-        accept_forwarding(spec.name)
+        forwarding.accept(_forwarding_needs(spec))
 
 
 def _await_device(database: Database, spec: BridgeSpec) -> None:

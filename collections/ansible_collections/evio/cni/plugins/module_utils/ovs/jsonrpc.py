@@ -6,10 +6,13 @@ Modules, repair and the creation of bridges use ``idl``, on Open vSwitch's own l
 
 from __future__ import annotations
 
+from time import monotonic
+
+from ..deadline import seconds_left
 from ..errors import EvioError
 from ..fast_json import dumps, first_of
 from ..kernel.numbers import ECONNRESET
-from ..kernel.unix_socket import connect_unix
+from ..kernel.unix_socket import connect_unix, receive
 from .external_ids import OWNER, OWNER_ID
 
 TYPE_CHECKING = False
@@ -24,12 +27,21 @@ class OvsdbError(EvioError):
     """ovsdb-server or ovs-vswitchd does not answer in time, or refuses a request."""
 
 
-class OvsdbClient:
-    """A connection to the server at ``unix:PATH``. ``timeout`` in seconds limits each send and each receive."""
+_LONGEST_MESSAGE = 64 << 20
+"""Bytes. The ports of 10 000 pods take 6 MB."""
 
-    def __init__(self, ovsdb: str, timeout: int = 10) -> None:
+
+class OvsdbClient:
+    """A connection to the server at ``unix:PATH``.
+
+    ``timeout`` in seconds limits each send, and the wait for each answer; within a call of the runtime, what the call
+    has left does.
+    """
+
+    def __init__(self, ovsdb: str, timeout: float = 10) -> None:
         """Connect. Raises OvsdbError."""
         self._ovsdb = ovsdb
+        self._timeout = timeout
         if not ovsdb.startswith("unix:"):
             raise OvsdbError(f"ovsdb: {ovsdb!r} is not the path of a socket, as in unix:/var/run/openvswitch/db.sock")
         self._identifier = 0
@@ -37,7 +49,7 @@ class OvsdbClient:
         """Answers that were received while another one was waited for, by the request's id."""
         self._unread = b""
         try:
-            self._socket = connect_unix(ovsdb[5:], timeout)
+            self._socket = connect_unix(ovsdb[5:], seconds_left(timeout))
         except OSError as error:
             raise OvsdbError(
                 f"the OVSDB at {ovsdb} does not answer ({error.strerror}): is ovsdb-server running?"
@@ -69,7 +81,9 @@ class OvsdbClient:
 
         Raises OvsdbError if the server does not answer or, unless ``check`` is false, refuses an operation.
         """
-        results: list[Any] = self._result(identifier)
+        results = self._result(identifier)
+        if not isinstance(results, list) or not all(result is None or isinstance(result, dict) for result in results):
+            raise self._nonsense()
         failures = [result for result in results if result and result.get("error")]
         if failures and check:
             raise OvsdbError(
@@ -92,31 +106,51 @@ class OvsdbClient:
 
     def _result(self, identifier: int) -> Any:
         """Return the result of a request. Echo requests are answered; other messages of the server are ignored."""
+        deadline = monotonic() + seconds_left(self._timeout)
         try:
             while identifier not in self._answers:
-                message = self._read_message()
+                message = self._read_message(deadline)
+                its_identifier = message.get("id")
                 if message.get("method") == "echo":
-                    self._socket.sendall(dumps({"id": message["id"], "result": [], "error": None}).encode())
-                elif isinstance(message.get("id"), int):
-                    self._answers[message["id"]] = message
+                    self._socket.sendall(dumps({"id": its_identifier, "result": [], "error": None}).encode())
+                elif isinstance(its_identifier, int) and 0 < its_identifier <= self._identifier:
+                    self._answers[its_identifier] = message
+                if monotonic() > deadline:
+                    raise BlockingIOError
         except OSError as error:
             raise self._connection_error(error) from None
         message = self._answers.pop(identifier)
         if message.get("error"):
             raise OvsdbError(f"the OVSDB at {self._ovsdb} refuses: {message['error']}")
-        return message["result"]
+        return message.get("result")
 
-    def _read_message(self) -> dict[str, Any]:
+    def _read_message(self, deadline: float) -> dict[str, Any]:
         """Return the next JSON object. Nothing separates objects, so it reads on until the text is a whole object."""
         while True:
             if self._unread.endswith(b"}"):
-                value, self._unread = first_of(self._unread)
+                try:
+                    value, self._unread = first_of(self._unread)
+                except RecursionError:
+                    raise self._nonsense() from None
                 if isinstance(value, dict):
                     return value
-            received = self._socket.recv(1 << 16)
+                if value is not None:
+                    raise self._nonsense()
+            if monotonic() > deadline:
+                raise BlockingIOError
+            received = receive(self._socket, deadline)
             if not received:
                 raise OSError(ECONNRESET, "Connection reset by peer")
             self._unread += received
+            if self._unread[:1] != b"{" and self._unread.strip()[:1] not in (b"", b"{"):
+                raise self._nonsense()
+            if len(self._unread) > _LONGEST_MESSAGE:
+                raise self._nonsense()
+
+    def _nonsense(self) -> OvsdbError:
+        return OvsdbError(
+            f"the OVSDB at {self._ovsdb} does not answer in OVSDB's protocol: is ovsdb-server behind that socket?"
+        )
 
     def _connection_error(self, error: OSError) -> OvsdbError:
         if isinstance(error, BlockingIOError):

@@ -7,11 +7,14 @@ gets is the subject of ``port_security``. Section numbers below are those of ONF
 
 from __future__ import annotations
 
+from _struct import error as struct_error  # type: ignore[attr-defined]
 from _struct import pack, unpack_from
+from time import monotonic
 
+from ..deadline import seconds_left
 from ..errors import EvioError
 from ..kernel.numbers import ECONNRESET
-from ..kernel.unix_socket import connect_unix
+from ..kernel.unix_socket import connect_unix, receive
 
 # Section 7.2.3.7, OFPXMT_OFB_*: fields that a flow can match.
 IN_PORT, ETH_SRC, ETH_TYPE, VLAN_VID, IP_PROTO, IPV4_SRC = 0, 4, 5, 6, 10, 11
@@ -43,7 +46,10 @@ _WHOLE_COOKIE = 0xFFFFFFFFFFFFFFFF
 _HIGHEST = 0xFFFF
 """Priority."""
 
-_TIMEOUT_SECONDS = 5
+_TIMEOUT_SECONDS = 5.0
+
+_LONGEST_ANSWER = 64 << 20
+"""Bytes."""
 
 
 class OpenFlowError(EvioError):
@@ -85,7 +91,7 @@ class OpenFlow:
         self._transaction = 0
         path = f"{ovsdb.removeprefix('unix:').rpartition('/')[0]}/{bridge}.mgmt"
         try:
-            self._socket = connect_unix(path, _TIMEOUT_SECONDS)
+            self._socket = connect_unix(path, seconds_left(_TIMEOUT_SECONDS))
             try:
                 # OFPT_HELLO with a bitmap of versions (section 7.5.1).
                 self._socket.sendall(pack("!BBHIHHI", _VERSION, _HELLO, 16, 0, 1, 8, 1 << _VERSION))
@@ -168,6 +174,8 @@ class OpenFlow:
             at = 8  # After the multipart header.
             while at < len(answer):
                 [length] = unpack_from("!H", answer, at)
+                if length < 56:
+                    raise self._nonsense()
                 found.append(answer[at : at + length])
                 at += length
         return found
@@ -182,11 +190,13 @@ class OpenFlow:
         for kind, body in messages:
             self._transaction += 1
             data += pack("!BBHI", _VERSION, kind, 8 + len(body), self._transaction) + body
-        parts = []
+        parts: list[bytes] = []
+        limit = seconds_left(_TIMEOUT_SECONDS)
+        deadline = monotonic() + limit
         try:
             self._socket.sendall(data)
             while True:
-                kind, transaction, body = self._receive()
+                kind, transaction, body = self._receive(deadline)
                 if kind == _ECHO_REQUEST:
                     self._socket.sendall(pack("!BBHI", _VERSION, _ECHO_REPLY, 8 + len(body), transaction) + body)
                 elif kind == _ERROR and (transaction >= first or transaction == 0):
@@ -196,20 +206,31 @@ class OpenFlow:
                     parts.append(body)
                     if kind != _MULTIPART_REPLY or not unpack_from("!2xH", body)[0] & _REPLY_MORE:
                         return parts
+                if monotonic() > deadline:
+                    raise BlockingIOError
+                if sum(map(len, parts)) > _LONGEST_ANSWER:
+                    raise self._nonsense()
+        except struct_error:
+            raise self._nonsense() from None
         except BlockingIOError:
-            raise OpenFlowError(f"the bridge {self._bridge} does not answer within {_TIMEOUT_SECONDS} s") from None
+            raise OpenFlowError(f"the bridge {self._bridge} does not answer within {limit:.1f} s") from None
         except OSError as error:
             raise OpenFlowError(f"the bridge {self._bridge} broke off: {error.strerror}") from None
 
-    def _receive(self) -> tuple[int, int, bytes]:
+    def _nonsense(self) -> OpenFlowError:
+        return OpenFlowError(f"the bridge {self._bridge} does not answer in OpenFlow 1.3: is it a bridge of vswitchd?")
+
+    def _receive(self, deadline: float) -> tuple[int, int, bytes]:
         """Return the type, transaction and body of the next message."""
         while True:
             if len(self._unread) >= 8:
                 _version, kind, length, transaction = unpack_from("!BBHI", self._unread)
+                if length < 8:
+                    raise self._nonsense()
                 if len(self._unread) >= length:
                     body, self._unread = self._unread[8:length], self._unread[length:]
                     return kind, transaction, body
-            received = self._socket.recv(1 << 16)
+            received = receive(self._socket, deadline)
             if not received:
                 raise OSError(ECONNRESET, "Connection reset by peer")
             self._unread += received

@@ -7,6 +7,9 @@ flows of a port are the subject of ``flows``.
 
 from __future__ import annotations
 
+from time import monotonic
+
+from ..deadline import seconds_left
 from .external_ids import OWNER, OWNER_ID, REMOVED_PORT_ID, USERSPACE_TSO
 from .jsonrpc import OWNED, OvsdbClient, OvsdbError, ovsdb_map, uuids
 
@@ -19,14 +22,60 @@ if TYPE_CHECKING:
 
 _OFPORT_TIMEOUT_MS = 5000
 
+_UNTAGGED = (0,)
+"""The trunks of a port that carries untagged frames alone."""
+
+_BRIDGE = ["external_ids", "datapath_type"]
+"""Columns of a bridge's row that ``_parse_switch`` reads."""
+
+_SEGMENT = ("tag", "trunks", "protected")
+"""Columns of a port's row that ``_segment`` reads."""
+
+
+class Segment:
+    """The part of the bridge that a port reaches: its VLANs, and whether it is cut off from other isolated ports."""
+
+    __slots__ = ("is_isolated", "trunks", "vlan")
+
+    def __init__(self, vlan: int | None = None, trunks: tuple[int, ...] = (), *, is_isolated: bool = False) -> None:
+        self.vlan = vlan
+        """The VLAN of the port's untagged frames; None for those that are in no VLAN."""
+        self.trunks = trunks
+        """The VLANs whose tagged frames the port carries, sorted; 0 among them stands for untagged frames."""
+        self.is_isolated = is_isolated
+
+    def to_row(self) -> dict[str, Any]:
+        """Return the columns of the port's row (ovs-vswitchd.conf.db(5), table Port).
+
+        A port without VLANs carries untagged frames alone: Open vSwitch would let it carry those of every VLAN.
+        """
+        isolation = {"protected": True} if self.is_isolated else {}
+        if self.vlan is not None:
+            return {"tag": self.vlan, "vlan_mode": "access", **isolation}
+        return {"trunks": ["set", list(self.trunks or _UNTAGGED)], "vlan_mode": "trunk", **isolation}
+
+    def difference(self, other: Segment) -> str | None:
+        """Return in words what is wrong with a port in this segment that should be in the other one; None if nothing.
+
+        A port without VLANs that carries all VLANs is an older version's, and is left so until the pod is recreated.
+        """
+        if self.vlan != other.vlan:
+            wanted = "none" if other.vlan is None else f"VLAN {other.vlan}"
+            return f"has been put into VLAN {self.vlan}" if self.vlan is not None else f"is in no VLAN, not in {wanted}"
+        if self.vlan is None and self.trunks != (other.trunks or _UNTAGGED) and (self.trunks or other.trunks):
+            return "carries other VLANs than the configuration says"
+        if self.is_isolated != other.is_isolated:
+            return "is isolated" if self.is_isolated else "is not isolated from other pods' ports"
+        return None
+
 
 class Port:
     """A port of ours, as the database has it."""
 
-    __slots__ = ("bridged", "error", "external_ids", "name", "ofport", "tag")
+    __slots__ = ("bridged", "error", "external_ids", "name", "ofport", "segment")
 
     def __init__(
-        self, name: str, external_ids: dict[str, str], ofport: int, error: str, bridged: bool, tag: int | None
+        self, name: str, external_ids: dict[str, str], ofport: int, error: str, bridged: bool, segment: Segment
     ) -> None:
         self.name = name
         self.external_ids = external_ids
@@ -35,13 +84,14 @@ class Port:
         self.error = error
         self.bridged = bridged
         """Whether the port is on the bridge that was asked for."""
-        self.tag = tag
-        """VLAN, or None. We put no port into a VLAN; from there a pod would not reach its gateway."""
+        self.segment = segment
 
 
-def is_plugged(port: Port | None) -> bool:
-    """Return whether the port is on its bridge, opened by vswitchd, and in no VLAN."""
-    return port is not None and port.bridged and port.ofport > 0 and not port.error and port.tag is None
+def is_plugged(port: Port | None, segment: Segment) -> bool:
+    """Return whether the port is on its bridge, opened by vswitchd, and in its segment."""
+    if port is None or not port.bridged or port.ofport <= 0 or port.error:
+        return False
+    return port.segment.difference(segment) is None
 
 
 def ports_of(ovsdb: OvsdbClient, bridge: str, where: list[Any] | None = None) -> list[Port]:
@@ -57,12 +107,11 @@ def ports_of(ovsdb: OvsdbClient, bridge: str, where: list[Any] | None = None) ->
             "columns": ["_uuid", "name", "external_ids", "ofport", "error"],
         },
         {"op": "select", "table": "Bridge", "where": [["name", "==", bridge]], "columns": ["ports"]},
-        {"op": "select", "table": "Port", "where": [], "columns": ["_uuid", "interfaces", "tag"]},
+        {"op": "select", "table": "Port", "where": [], "columns": ["_uuid", "interfaces", *_SEGMENT]},
     )
     bridge_ports = {uuid for row in answer[1]["rows"] for uuid in uuids(row["ports"])}
     port_rows = {uuid: row for row in answer[2]["rows"] for uuid in uuids(row["interfaces"])}
     bridged = {uuid for uuid, row in port_rows.items() if row["_uuid"][1] in bridge_ports}
-    tags = {uuid: row["tag"] for uuid, row in port_rows.items() if isinstance(row["tag"], int)}
     return [
         Port(
             row["name"],
@@ -70,10 +119,19 @@ def ports_of(ovsdb: OvsdbClient, bridge: str, where: list[Any] | None = None) ->
             row["ofport"] if isinstance(row["ofport"], int) else 0,
             row["error"] if isinstance(row["error"], str) else "",
             row["_uuid"][1] in bridged,
-            tags.get(row["_uuid"][1]),
+            _segment(port_rows.get(row["_uuid"][1])),
         )
         for row in answer[0]["rows"]
     ]
+
+
+def _segment(row: dict[str, Any] | None) -> Segment:
+    """Return a port's segment from its row; a port without a row is in none."""
+    if row is None:
+        return Segment()
+    tag, trunks = row["tag"], row["trunks"]
+    numbers = [trunks] if isinstance(trunks, int) else trunks[1]
+    return Segment(tag if isinstance(tag, int) else None, tuple(sorted(numbers)), is_isolated=row["protected"] is True)
 
 
 def port_of(ovsdb: OvsdbClient, bridge: str, name: str) -> Port | None:
@@ -85,11 +143,22 @@ def port_of(ovsdb: OvsdbClient, bridge: str, name: str) -> Port | None:
 class Switch:
     """What ADD must know of the switch: its other_config, and the bridge's external_ids (None without the bridge)."""
 
-    __slots__ = ("external_ids", "other_config")
+    __slots__ = ("datapath_type", "external_ids", "other_config")
 
-    def __init__(self, other_config: dict[str, str], external_ids: dict[str, str] | None) -> None:
+    def __init__(
+        self, other_config: dict[str, str], external_ids: dict[str, str] | None, datapath_type: str = ""
+    ) -> None:
         self.other_config = other_config
         self.external_ids = external_ids
+        self.datapath_type = datapath_type
+        """Of the bridge, as the database has it; empty for the kernel's, and without the bridge."""
+
+    @property
+    def needs_checksums(self) -> bool:
+        """Whether frames leave the node with the checksums that the pod has filled in: vswitchd's datapath fills in
+        none without its TSO.
+        """
+        return self.datapath_type == "netdev" and not self.has_userspace_tso
 
     @property
     def has_userspace_tso(self) -> bool:
@@ -127,9 +196,38 @@ def has_daemon(ovsdb: OvsdbClient) -> bool:
     vswitchd holds the lock ``ovs_vswitchd`` (RFC 7047 section 4.1.8).
     """
     answer = ovsdb.ask("lock", "ovs_vswitchd")
-    if answer["locked"]:
-        ovsdb.ask("unlock", "ovs_vswitchd")
-    return not answer["locked"]
+    is_free = isinstance(answer, dict) and answer.get("locked") is not False
+    # The lock, or the place in its queue, is given back: the next question would be an error.
+    ovsdb.ask("unlock", "ovs_vswitchd")
+    return not is_free
+
+
+def bridge_status(ovsdb: OvsdbClient, bridge: str) -> str | None:
+    """Return why vswitchd cannot use the bridge, "" if it can, and None without the bridge. Raises OvsdbError."""
+    where = [["name", "==", bridge]]
+    bridges, interfaces = ovsdb.transact(
+        {"op": "select", "table": "Bridge", "where": where, "columns": ["name"]},
+        {"op": "select", "table": "Interface", "where": where, "columns": ["ofport", "error"]},
+    )
+    if not bridges["rows"]:
+        return None
+    for row in interfaces["rows"]:
+        if isinstance(row["error"], str):
+            return row["error"]
+        if isinstance(row["ofport"], int) and row["ofport"] < 0:
+            return "its device cannot be opened"
+    return ""
+
+
+def is_vswitchd_stopped(ovsdb: str) -> bool:
+    """Return whether the vswitchd beside the server at ``unix:PATH`` is stopped, as by SIGSTOP (proc(5), state T)."""
+    try:
+        with open(f"{ovsdb.removeprefix('unix:').rpartition('/')[0]}/ovs-vswitchd.pid", "rb", 0) as file:
+            pid = int(file.read(32))
+        with open(f"/proc/{pid}/stat", "rb", 0) as file:
+            return file.read(4096).rpartition(b") ")[2][:1] in (b"T", b"t")
+    except (OSError, ValueError):
+        return False  # Without a file of its number, nothing can be said.
 
 
 class NewPort:
@@ -140,7 +238,9 @@ class NewPort:
 
     __slots__ = ("_addition", "_bridge", "_is_awaited", "_ofport", "_ovsdb", "_switch", "_update", "name")
 
-    def __init__(self, ovsdb: OvsdbClient, bridge: str, name: str, external_ids: dict[str, str]) -> None:
+    def __init__(
+        self, ovsdb: OvsdbClient, bridge: str, name: str, external_ids: dict[str, str], segment: Segment
+    ) -> None:
         """Send the request to add the device ``name`` as a port of the bridge. Raises OvsdbError."""
         self.name = name
         self._ovsdb = ovsdb
@@ -149,7 +249,7 @@ class NewPort:
         self._is_awaited = False
         ids = ovsdb_map(external_ids)
         interface = {"name": name, "external_ids": ids}
-        port = {"name": name, "interfaces": ["named-uuid", "interface"], "external_ids": ids}
+        port = {"name": name, "interfaces": ["named-uuid", "interface"], "external_ids": ids, **segment.to_row()}
         mutations = [["ports", "insert", ["named-uuid", "port"]]]
         self._addition: int | None = ovsdb.begin(
             *_switch_queries(bridge),
@@ -157,8 +257,12 @@ class NewPort:
             {"op": "insert", "table": "Port", "row": port, "uuid-name": "port"},
             {"op": "mutate", "table": "Bridge", "where": [["name", "==", bridge]], "mutations": mutations},
         )
-        where = [["name", "==", name]]
-        self._ofport = ovsdb.begin(
+        self._ofport = self._begin_wait()
+
+    def _begin_wait(self) -> int:
+        """Send the request that is answered once vswitchd has opened the port, or after 5 s."""
+        where = [["name", "==", self.name]]
+        return self._ovsdb.begin(
             {
                 "op": "wait",
                 "table": "Interface",
@@ -228,9 +332,16 @@ class NewPort:
         self._ovsdb.wait(self._update)
 
     def _read_ofport(self) -> int:
+        begun = monotonic()
         answer = self._ovsdb.wait(self._ofport, check=False)
-        if len(answer) < 2 or answer[0].get("error"):
-            raise OvsdbError(f"Open vSwitch has not taken up the port {self.name} within 5 s: is ovs-vswitchd running?")
+        while len(answer) < 2 or answer[0].get("error"):
+            # On a starved node a vswitchd that runs may take longer; the call's own end is the limit then.
+            if seconds_left(0) < _OFPORT_TIMEOUT_MS / 1000 or not has_daemon(self._ovsdb):
+                raise OvsdbError(
+                    f"Open vSwitch has not taken up the port {self.name} within {monotonic() - begun:.0f} s: "
+                    "is ovs-vswitchd running?"
+                )
+            answer = self._ovsdb.wait(self._begin_wait(), check=False)
         if not answer[1]["rows"]:
             raise OvsdbError(f"the bridge has gone while {self.name} was plugged in; is another program at work on it?")
         [row] = answer[1]["rows"]
@@ -270,6 +381,36 @@ def try_to_unplug(conf: NetConf, name: str) -> bool:
     return True
 
 
+def set_external_ids(ovsdb: OvsdbClient, name: str, external_ids: dict[str, str]) -> None:
+    """Set external_ids of a port of ours, and leave its others. Raises OvsdbError."""
+    # An insertion into a map does not replace the value of a key that is there.
+    deletion = ["external_ids", "delete", ["set", list(external_ids)]]
+    change = {
+        "where": [["name", "==", name], OWNED],
+        "mutations": [deletion, ["external_ids", "insert", ovsdb_map(external_ids)]],
+    }
+    ovsdb.transact(*({"op": "mutate", "table": table, **change} for table in ("Interface", "Port")))
+
+
+def resolve_datapath(conf: NetConf, ovsdb: OvsdbClient) -> None:
+    """Set the configuration's datapath type to the bridge's where the configuration leaves it out. Raises OvsdbError.
+
+    Without the bridge it stays empty.
+    """
+    if not conf.datapath_type:
+        switch = switch_of(ovsdb, conf.bridge)
+        if switch.external_ids is not None:
+            conf.datapath_type = switch.datapath_type or "system"
+
+
+def segment_of(conf: NetConf) -> Segment:
+    """Return the segment of a network's ports."""
+    # As in the plugin ``bridge``: a trunk also carries untagged frames, unless preserveDefaultVlan is false.
+    untagged = () if conf.raw.get("preserveDefaultVlan") is False else _UNTAGGED
+    trunks = (*untagged, *conf.trunks) if conf.trunks else ()
+    return Segment(conf.vlan, trunks, is_isolated=conf.is_isolated)
+
+
 def forget_removed_ports(ovsdb: OvsdbClient, bridge: str, removed_ports: Iterable[int]) -> None:
     """Delete the bridge's notes about these removed ports, whose flows are deleted. Raises OvsdbError."""
     ovsdb.transact(_forget_operation(bridge, removed_ports))
@@ -279,7 +420,7 @@ def _switch_queries(bridge: str) -> tuple[dict[str, Any], ...]:
     """Return the operations whose results ``_parse_switch`` reads."""
     return (
         {"op": "select", "table": "Open_vSwitch", "where": [], "columns": ["other_config"]},
-        {"op": "select", "table": "Bridge", "where": [["name", "==", bridge]], "columns": ["external_ids"]},
+        {"op": "select", "table": "Bridge", "where": [["name", "==", bridge]], "columns": _BRIDGE},
     )
 
 
@@ -289,6 +430,7 @@ def _parse_switch(results: list[Any]) -> Switch:
     return Switch(
         dict(switches[0]["other_config"][1]) if switches else {},
         dict(bridges[0]["external_ids"][1]) if bridges else None,
+        bridges[0]["datapath_type"] if bridges else "",
     )
 
 

@@ -12,8 +12,10 @@ import posix
 
 from ..cni.attachment import Attachment
 from ..cni.spec import FAILED, TRY_AGAIN, CniError
+from ..cni.unsupported import refuse_unsupported
+from ..deadline import ADD_SECONDS, LOCK_SECONDS, UNDO_SECONDS, begin_call
 from ..errors import NothingBegunError
-from ..ipam.delegate import prepare_ipam
+from ..ipam.delegate import IpamRefusedError, prepare_ipam
 from ..state.lock import AttachmentLock
 
 TYPE_CHECKING = False
@@ -32,8 +34,10 @@ def cmd_add(call: Call, conf: NetConf) -> dict[str, Any]:
 
     Raises EvioError. What could not be undone then stays in the journal, for the next DEL.
     """
+    refuse_unsupported(conf)
+    begin_call(ADD_SECONDS)
     attachment = Attachment(conf.name, call.container_id, call.ifname)
-    lock = AttachmentLock(conf.state_dir, attachment)
+    lock = AttachmentLock(conf.state_dir, attachment, LOCK_SECONDS)
     try:
         # Before IPAM's process is started, so that the process inherits it.
         lock.open()
@@ -89,7 +93,14 @@ def _attach(call: Call, conf: NetConf, attachment: Attachment, netns: int, ipam:
             ipam.close()
         journal.add(attachment, noted)
     except BaseException as error:
-        _undo(call, conf, attachment, is_plugged=not isinstance(error, NothingBegunError))
+        begin_call(UNDO_SECONDS)
+        _undo(
+            call,
+            conf,
+            attachment,
+            is_plugged=not isinstance(error, NothingBegunError),
+            is_reserved=not isinstance(error, IpamRefusedError),
+        )
         raise
     return result
 
@@ -114,9 +125,11 @@ def _free_host_end(call: Call, conf: NetConf, attachment: Attachment, journal: J
     return host_end
 
 
-def _undo(call: Call, conf: NetConf, attachment: Attachment, *, is_plugged: bool = True) -> EvioError | None:
+def _undo(
+    call: Call, conf: NetConf, attachment: Attachment, *, is_plugged: bool = True, is_reserved: bool = True
+) -> EvioError | None:
     """Remove what ADD has made; return what failed. The journal's entry stays then, for the next DEL."""
     # Only a failed ADD needs it.
     from .delete import detach
 
-    return detach(attachment, conf, call.path, call.netns, is_plugged=is_plugged)
+    return detach(attachment, conf, call.path, call.netns, is_plugged=is_plugged, is_reserved=is_reserved)

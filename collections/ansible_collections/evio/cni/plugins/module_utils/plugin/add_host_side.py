@@ -17,7 +17,7 @@ from ..kernel.numbers import EEXIST
 from ..kernel.rtnetlink import Netlink
 from ..ovs.external_ids import external_ids
 from ..ovs.jsonrpc import OvsdbClient, OvsdbError
-from ..ovs.ports import NewPort
+from ..ovs.ports import NewPort, segment_of
 from .setup_bridge import repaired_bridge, setup_bridge
 
 TYPE_CHECKING = False
@@ -44,14 +44,15 @@ def setup_host_side(
         bridge = setup_bridge(conf, host)
         mtu = conf.mtu or bridge.mtu
         _create_veth(host, host_end, host_mac, call.ifname, mac, netns, mtu)
-        port = NewPort(ovsdb, conf.bridge, host_end, ids)
+        port = NewPort(ovsdb, conf.bridge, host_end, ids, segment_of(conf))
         # stage: read while vswitchd opens the port.
         from .add_pod_side import setup_pod_side
 
         if not port.has_bridge():
             # The database was begun anew: the bridge's device still exists, and vswitchd is about to delete it.
             bridge = repaired_bridge(conf, host)
-            port = NewPort(ovsdb, conf.bridge, host_end, ids)
+            port = NewPort(ovsdb, conf.bridge, host_end, ids, segment_of(conf))
+        conf.datapath_type = conf.datapath_type or port.switch.datapath_type
         interfaces = Interfaces(
             Interface(conf.bridge, bridge.mac, bridge.mtu),
             Interface(host_end, host_mac.hex(":"), mtu),

@@ -6,6 +6,8 @@ The veth pair and the port exist already: add_host_side.
 
 from __future__ import annotations
 
+import posix
+
 from ..cidr import split_cidr
 from ..cni.result import addresses_of, result_of, routes_of
 from ..cni.spec import FAILED, ROUTE_NUMBERS, CniError
@@ -18,6 +20,7 @@ from ..kernel.numbers import EACCES
 from ..kernel.rtnetlink import PodNetlink, Route
 from ..ovs.external_ids import address_ids
 from ..ovs.flows import PortSecurity
+from ..paths import HOST_LOCAL_DATA
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,9 +52,7 @@ def setup_pod_side(
     """
     mac = interfaces.pod.mac
     with PodNetlink(netns) as pod:
-        # vswitchd's own datapath passes frames on as they are: without its TSO, the pod must fill in its checksums.
-        needs_checksums = conf.datapath_type == "netdev" and not port.switch.has_userspace_tso
-        index = _prepare_interface(pod, call.ifname, needs_checksums=needs_checksums)
+        index = _prepare_interface(pod, call.ifname, needs_checksums=port.switch.needs_checksums)
         ofport = port.wait_ofport()
         with PortSecurity(conf) as port_security:
             answer = _ipam_answer(ipam, attachment, call, conf)
@@ -74,18 +75,51 @@ def setup_pod_side(
 
 
 def _ipam_answer(ipam: IpamCall, attachment: Attachment, call: Call, conf: NetConf) -> dict[str, Any]:
-    """Return IPAM's answer. If no address is free, reclaim those of dead attachments and ask again. Raises CniError."""
-    for _attempt in range(_RECLAIM_ATTEMPTS):
+    """Return IPAM's answer. If no address is free, reclaim those of dead attachments and ask again; so too if it is the
+    address of a live one, whose reservation is lost. Raises EvioError.
+    """
+    for attempt in range(_RECLAIM_ATTEMPTS + 1):
+        if attempt:
+            ipam = start_ipam("ADD", attachment, conf, call.path, call.netns)
         try:
-            return ipam.result()
+            answer = ipam.result()
         except CniError as refusal:
             # Only an ADD that IPAM refuses needs it.
             from .reclaim import reclaim_addresses
 
-            if not reclaim_addresses(conf, refusal, call.path):
+            if attempt == _RECLAIM_ATTEMPTS or not reclaim_addresses(conf, refusal, call.path):
                 raise
-        ipam = start_ipam("ADD", attachment, conf, call.path, call.netns)
-    return ipam.result()
+        else:
+            if not _has_lost_reservations(conf, answer) or not _gives_up_lost(conf, attachment, answer):
+                return answer
+    raise CniError(FAILED, "the IPAM plugin gives addresses of running pods again and again")
+
+
+def _has_lost_reservations(conf: NetConf, answer: dict[str, Any]) -> bool:
+    """Return whether fewer addresses are reserved than the journal has attachments, as when /var/lib/cni was emptied.
+
+    Two directories are listed for that and nothing is read.
+    """
+    if conf.ipam_type != "host-local":
+        return False
+    ips = answer.get("ips")
+    each = len(ips) if isinstance(ips, list) and ips else 1
+    try:
+        attachments = posix.listdir(f"{conf.state_dir}/{conf.name}")
+        files = posix.listdir(f"{conf.raw['ipam'].get('dataDir') or HOST_LOCAL_DATA}/{conf.name}")
+    except OSError:
+        return False
+    reserved = sum("0" <= name[0] <= "9" or ":" in name for name in files)
+    return reserved < len(attachments) * each
+
+
+def _gives_up_lost(conf: NetConf, attachment: Attachment, answer: dict[str, Any]) -> bool:
+    """Restore the reservations of live pods; return whether one of them has an address of this answer."""
+    # Only where reservations are lost.
+    from .reclaim import restore_reservations
+
+    restored = restore_reservations(conf, attachment)
+    return any(str(ip.get("address")).partition("/")[0] in restored for ip in answer.get("ips") or ())
 
 
 def _prepare_interface(pod: PodNetlink, ifname: str, *, needs_checksums: bool) -> int:

@@ -12,6 +12,7 @@ import posix
 from ..cni.attachment import Attachment
 from ..cni.netconf import NetConf
 from ..cni.spec import INVALID_CONFIG, NOT_AS_ATTACHED, TRY_AGAIN, Call, CniError
+from ..deadline import CHECK_SECONDS, begin_call
 from ..ipam.delegate import start_ipam
 from ..kernel.netns import open_netns
 from ..state.journal import Journal
@@ -26,6 +27,7 @@ def cmd_check(call: Call, conf: NetConf) -> None:
     """
     if conf.previous is None:
         raise CniError(INVALID_CONFIG, "CHECK needs the result of ADD: prevResult is not in the configuration")
+    begin_call(CHECK_SECONDS)
     # Refuse a netns that is none before the IPAM plugin is asked.
     posix.close(open_netns(call.netns))
     attachment = Attachment(conf.name, call.container_id, call.ifname)

@@ -11,6 +11,7 @@ from ..cni.attachment import Attachment
 from ..cni.interfaces import Interface, Interfaces
 from ..cni.spec import NOT_AS_ATTACHED, CniError
 from ..ipam.host_local import HOST_LOCAL
+from ..state.result_cache import cached_mac
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,11 +90,15 @@ def expected_by_result(conf: NetConf, attachment: Attachment, netns: str, host_e
 
 
 def expected_by_entry(conf: NetConf, entry: JournalEntry) -> Expected:
-    """Read the attachment's journal entry, which has no MTU and no routes: the configuration says which there are."""
+    """Read the attachment's journal entry, which has no MTU and no routes: the configuration says which there are.
+
+    The pod's MAC is that of the whole chain's result, where the runtime has it: a plugin after ours may change it.
+    """
+    mac = (cached_mac(entry.attachment, entry.netns) if entry.mac else None) or entry.mac
     interfaces = Interfaces(
         Interface(conf.bridge, "", 0),
         Interface(entry.host_end, "", 0),
-        Interface(entry.attachment.ifname, entry.mac, 0, entry.netns),
+        Interface(entry.attachment.ifname, mac, 0, entry.netns),
     )
     return Expected(entry.attachment, interfaces, list(entry.ips), list(_configured_routes(conf, entry)))
 

@@ -17,12 +17,13 @@ from ..ipam.host_local import HOST_LOCAL, Reservations
 from ..kernel.ethtool import has_tx_checksum
 from ..kernel.netlink import NetlinkError
 from ..kernel.netns import open_netns
-from ..kernel.rtnetlink import Netlink, PodNetlink
+from ..kernel.rtnetlink import Netlink, PodNetlink, has_ipv6
 from ..overlay.wireguard.state import overlay_fault, read_state
+from ..ovs.external_ids import MAC_ID
 from ..ovs.flows import has_port_security, lacks_normal_flow
 from ..ovs.jsonrpc import OvsdbClient, OvsdbError
 from ..ovs.openflow import OpenFlowError
-from ..ovs.ports import has_daemon, port_of, switch_of
+from ..ovs.ports import has_daemon, port_of, resolve_datapath, segment_of, switch_of
 from ..state.fence import read_fence
 from .setup_bridge import bridge_of, is_as_wanted
 
@@ -79,6 +80,8 @@ def findings(conf: NetConf, expected: Expected, *, thorough: bool = False) -> It
     ``thorough`` is for people: it adds links beside the attachment itself (journal, claim, tunnel) and compares every
     property of the bridge, for which the libraries ``ovs`` and ``pyroute2`` are imported. Raises NetlinkError.
     """
+    if not conf.datapath_type:
+        _read_datapath(conf)
     if thorough:
         yield from entry_findings(conf, expected)
     yield from reservation_findings(conf, expected)
@@ -91,6 +94,14 @@ def findings(conf: NetConf, expected: Expected, *, thorough: bool = False) -> It
     yield from _rules_findings(conf, expected)
     if thorough:
         yield from _tunnel_findings()
+
+
+def _read_datapath(conf: NetConf) -> None:
+    try:
+        with OvsdbClient(conf.ovsdb) as ovsdb:
+            resolve_datapath(conf, ovsdb)
+    except OvsdbError:
+        return  # The finding of the port says that the OVSDB does not answer.
 
 
 def entry_findings(conf: NetConf, expected: Expected) -> list[Finding]:
@@ -122,7 +133,7 @@ def reservation_findings(conf: NetConf, expected: Expected) -> list[Finding]:
         holder = reservations.holder(address)
         if holder is None:
             what = f"host-local: {address} is reserved for nobody, so another pod may get it"
-            faults.append(Finding("reservation", what, _RECREATE))
+            faults.append(Finding("reservation", what, _REPAIR))
         elif holder.container_id != attachment.container_id or holder.ifname not in ("", attachment.ifname):
             what = f"host-local: {address} is reserved for {str(holder).rstrip()}"
             faults.append(Finding("reservation", what, _RECREATE, mend=LEAVE_ALONE))
@@ -154,8 +165,15 @@ def port_findings(conf: NetConf, expected: Expected, port: Port | None) -> list[
     if port.ofport <= 0 or port.error:
         what = f"Open vSwitch cannot use the port {name}: {port.error or 'it has no OpenFlow number'}"
         return [Finding("port", what, _REPAIR, mend=PLUG_IN)]
-    if port.tag is not None:
-        return [Finding("port", f"{name} has been put into VLAN {port.tag}", _REPAIR, mend=PLUG_IN)]
+    if difference := port.segment.difference(segment_of(conf)):
+        return [Finding("port", f"{name} {difference}", _REPAIR, mend=PLUG_IN)]
+    allowed = port.external_ids.get(MAC_ID, "")
+    if conf.port_security and expected.interfaces.pod.mac and allowed not in ("", expected.interfaces.pod.mac):
+        what = (
+            f"port security lets the port {name} send from the MAC {allowed} alone, and a plugin after evio has given "
+            f"the pod's {expected.interfaces.pod.name} the MAC {expected.interfaces.pod.mac}"
+        )
+        return [Finding("port", what, _REPAIR, mend=INSTALL_PORT_SECURITY)]
     # The flows are counted, and every MAC has the same number of flows.
     mac = expected.interfaces.pod.mac or _ANY_MAC
     try:
@@ -211,9 +229,10 @@ def _pod_address_faults(expected: Expected, netlink: PodNetlink, link: Link) -> 
         if split_cidr(address) not in addresses:
             yield Finding("pod", f"the pod's {link.name} has lost its address {address}", _RECREATE)
     ours = [split_cidr(address) for address in expected.addresses]
-    routes = {number: netlink.routes(number) for number in (AF_INET, AF_INET6)}
+    families = (AF_INET, AF_INET6) if has_ipv6() else (AF_INET,)
+    routes = {number: netlink.routes(number) for number in families}
     for route in expected.routes:
-        if not _has_route(routes[family(route.destination)], route, link.index, ours):
+        if not _has_route(routes.get(family(route.destination), set()), route, link.index, ours):
             gateway = f" via {route.gateway}" if route.gateway else ""
             yield Finding("pod", f"the pod has lost its route to {route.destination}{gateway}", _RECREATE)
 
@@ -238,7 +257,7 @@ def _checksum_faults(conf: NetConf, expected: Expected, netlink: PodNetlink) -> 
         return
     try:
         with OvsdbClient(conf.ovsdb) as ovsdb:
-            if switch_of(ovsdb, conf.bridge).has_userspace_tso:
+            if not switch_of(ovsdb, conf.bridge).needs_checksums:
                 return
     except OvsdbError:
         return  # The finding of the port says that the OVSDB does not answer.

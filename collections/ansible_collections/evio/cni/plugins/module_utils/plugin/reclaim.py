@@ -7,12 +7,14 @@ for all of them at the runtime's request: gc.
 
 from __future__ import annotations
 
+import posix
+
 from ..cni.spec import CniError
 from ..errors import EvioError
 from ..ipam.host_local import HOST_LOCAL, NO_FREE_ADDRESS, Reservations
 from ..kernel.boot import boot_id
 from ..kernel.netns import is_netns
-from ..state.attachments import is_alive
+from ..state.attachments import is_alive, journal_entries
 from ..state.journal import Journal
 from ..state.lock import AttachmentLock
 from .delete import detach
@@ -21,6 +23,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..cni.attachment import Attachment
     from ..cni.netconf import NetConf
+
+
+class ReservationError(EvioError):
+    """The reservations of running pods cannot be restored."""
+
 
 _LOCK_SECONDS = 1.0
 """How long to wait for another call that works on an attachment which looks dead: longer than a DEL takes."""
@@ -41,6 +48,45 @@ def reclaim_addresses(conf: NetConf, refusal: CniError, cni_path: str) -> bool:
         return reservations.exhausted() is None
     except CniError:
         return False  # The ranges are wrong, as host-local's own message says.
+
+
+def lost_reservations(conf: NetConf, but: Attachment | None = None) -> dict[str, Attachment]:
+    """Return the addresses of live attachments that host-local has reserved for nobody or for ``but``, with their pods.
+
+    So it is once somebody has deleted host-local's files under running pods. Raises StateError.
+    """
+    if conf.ipam_type != HOST_LOCAL:
+        return {}
+    reservations, lost = Reservations(conf), {}
+    for entry in journal_entries(Journal(conf.state_dir), conf.name):
+        if entry.is_alive and not entry.is_deleted and entry.attachment != but:
+            for address in (cidr.partition("/")[0] for cidr in entry.ips):
+                holder = reservations.holder(address)
+                if holder is None or (but is not None and holder.container_id == but.container_id):
+                    lost[address] = entry.attachment
+    return lost
+
+
+def restore_reservations(conf: NetConf, but: Attachment | None = None) -> dict[str, Attachment]:
+    """Reserve the addresses of ``lost_reservations`` for their pods again, and return them.
+
+    ``but`` is the attachment of a running ADD: it loses the addresses that it was given and that belong to a live pod.
+    Raises EvioError.
+    """
+    if not lost_reservations(conf, but):
+        return {}
+    reservations = Reservations(conf)
+    try:
+        lock = reservations.lock()
+        try:
+            lost = lost_reservations(conf, but)
+            for address, attachment in lost.items():
+                reservations.reserve(address, attachment)
+        finally:
+            posix.close(lock)
+    except OSError as error:
+        raise ReservationError(f"cannot reserve addresses in {reservations.directory}: {error.strerror}") from None
+    return lost
 
 
 def live_addresses(conf: NetConf, reservations: Reservations) -> list[str]:

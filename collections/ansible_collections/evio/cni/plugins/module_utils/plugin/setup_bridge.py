@@ -89,10 +89,11 @@ def _was_ours(conf: NetConf) -> bool:
 
 def repair_bridge(conf: NetConf) -> None:
     """Make the bridge, or change it to what the configuration wants. Raises CniError."""
-    _refuse_gateway_of_another_network(conf)
+    refuse_gateway_of_another_network(conf)
     # Rare; these imports take ten times as long as a whole ADD.
     from ..ovs.datapath import probe_datapath
 
+    # Before Open vSwitch is asked: without the module it would wait for the device until its time is over.
     if conf.datapath_type == "system" and probe_datapath() != "system":
         raise CniError(FAILED, NO_MODULE)
     # The launcher's option -S keeps them out of sys.path.
@@ -115,13 +116,24 @@ def bridge_of(conf: NetConf) -> BridgeSpec:
         conf.bridge,
         tuple(conf.gateways),
         mtu=conf.mtu,
-        datapath_type=conf.datapath_type,
+        datapath_type=conf.datapath_type or _found_datapath(conf),
         external_ids={OWNER_ID: OWNER, **epoch},
         may_adopt=_was_ours(conf),
     )
 
 
-def _refuse_gateway_of_another_network(conf: NetConf) -> None:
+def _found_datapath(conf: NetConf) -> str:
+    """Return the datapath type of the bridge, or of a new one on this kernel. Raises OvsdbError."""
+    from ..ovs.datapath import probe_datapath
+
+    with OvsdbClient(conf.ovsdb) as ovsdb:
+        switch = switch_of(ovsdb, conf.bridge)
+    if switch.external_ids is None:
+        return probe_datapath()
+    return switch.datapath_type or "system"
+
+
+def refuse_gateway_of_another_network(conf: NetConf) -> None:
     """Raise CniError if live pods of another network have other gateways on this bridge.
 
     Networks may share a bridge; but the repair would take away gateways that the configuration does not have.

@@ -9,14 +9,20 @@ from __future__ import annotations
 
 from .. import paths
 from ..cni.spec import LIMITED_CONNECTIVITY, NOT_AVAILABLE, Call, CniError
+from ..cni.unsupported import refuse_unsupported
+from ..deadline import STATUS_SECONDS, begin_call
 from ..ipam.delegate import NO_ATTACHMENT, IpamCall, is_too_old
 from ..ipam.host_local import HOST_LOCAL, Reservations
+from ..kernel.links import LinkSocket
 from ..kernel.netns import has_interface
+from ..kernel.rtnetlink import Netlink
 from ..overlay.wireguard.state import overlay_fault
 from ..ovs.jsonrpc import OvsdbClient, OvsdbError
-from ..ovs.ports import has_daemon
-from ..state.directory import is_writable
+from ..ovs.openflow import OpenFlow, OpenFlowError
+from ..ovs.ports import bridge_status, has_daemon, is_vswitchd_stopped
+from ..state.directory import has_space, is_writable
 from ..state.fence import refuse_if_fenced
+from .setup_bridge import NO_MODULE, is_as_wanted, refuse_gateway_of_another_network
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,22 +30,34 @@ if TYPE_CHECKING:
 
 
 def cmd_status(call: Call, conf: NetConf) -> None:
-    """Serve STATUS. Raises FenceError or CniError NOT_AVAILABLE if an ADD would fail, and CniError LIMITED_CONNECTIVITY
-    if pods would not reach other nodes.
+    """Serve STATUS in less than a second.
+
+    Raises FenceError or CniError, mostly NOT_AVAILABLE, if an ADD would fail, and CniError LIMITED_CONNECTIVITY if pods
+    would not reach other nodes.
     """
+    refuse_unsupported(conf)
+    begin_call(STATUS_SECONDS)
     refuse_if_fenced(conf.state_dir)
-    if not is_writable(conf.state_dir):
-        raise CniError(NOT_AVAILABLE, f"stateDir: nothing can be written in {conf.state_dir}")
+    _check_directory("stateDir", conf.state_dir)
     ipam = _start_ipam(call, conf)
     try:
         _check_switch(conf)
         if conf.ipam_type == HOST_LOCAL:
+            _check_directory("ipam.dataDir", Reservations(conf).directory)
             _check_addresses(conf)
     finally:
         failure = _ipam_failure(ipam)
     if failure is not None:
         raise failure
     _check_overlay()
+
+
+def _check_directory(key: str, directory: str) -> None:
+    """Raise CniError unless an ADD can write a file in the directory."""
+    if not is_writable(directory):
+        raise CniError(NOT_AVAILABLE, f"{key}: nothing can be written in {directory}")
+    if not has_space(directory):
+        raise CniError(NOT_AVAILABLE, f"{key}: the file system of {directory} is full")
 
 
 def _start_ipam(call: Call, conf: NetConf) -> IpamCall:
@@ -61,20 +79,46 @@ def _ipam_failure(ipam: IpamCall) -> CniError | None:
 
 
 def _check_switch(conf: NetConf) -> None:
+    """Raise CniError unless vswitchd serves the OVSDB and answers, and the bridge is there or can be made."""
     try:
-        with OvsdbClient(conf.ovsdb, timeout=2) as ovsdb:
+        with OvsdbClient(conf.ovsdb) as ovsdb:
             is_served = has_daemon(ovsdb)
-    except OvsdbError as error:
+            bridge = bridge_status(ovsdb, conf.bridge)
+        if not is_served:
+            raise CniError(NOT_AVAILABLE, f"nothing serves the OVSDB at {conf.ovsdb}: is ovs-vswitchd running?")
+        if bridge is None:
+            _check_new_bridge(conf)
+        elif bridge:
+            raise CniError(NOT_AVAILABLE, f"Open vSwitch cannot use the bridge {conf.bridge}: {bridge}")
+        else:
+            with OpenFlow(conf.ovsdb, conf.bridge) as switch:
+                switch.change([], 0, [])
+    except (OvsdbError, OpenFlowError) as error:
         raise CniError(NOT_AVAILABLE, str(error)) from None
-    if not is_served:
-        raise CniError(NOT_AVAILABLE, f"nothing serves the OVSDB at {conf.ovsdb}: is ovs-vswitchd running?")
-    if conf.datapath_type == "system" and not has_interface(conf.bridge):
-        # Rare: the first ADD would make the bridge.
-        from ..ovs.datapath import probe_datapath
-        from .setup_bridge import NO_MODULE
+    with Netlink() as host:
+        link = host.link(conf.bridge)
+        if link is None or not is_as_wanted(conf, host, link):
+            refuse_gateway_of_another_network(conf)
 
-        if probe_datapath() != "system":
-            raise CniError(NOT_AVAILABLE, NO_MODULE)
+
+def _check_new_bridge(conf: NetConf) -> None:
+    """Raise CniError if the first ADD could not make the bridge."""
+    # Rare: once there is a pod, there is a bridge.
+    from ..ovs.datapath import probe_datapath
+
+    if conf.datapath_type == "system" and probe_datapath() != "system" and not has_interface(conf.bridge):
+        raise CniError(NOT_AVAILABLE, NO_MODULE)
+    with LinkSocket() as host:
+        kind = host.kind(conf.bridge)
+    # A bridge of vswitchd's datapath leaves a tap device behind when its database is lost, and takes it up again.
+    if kind not in (None, "tun", "openvswitch"):
+        raise CniError(
+            NOT_AVAILABLE,
+            f"bridge: a network interface {conf.bridge} is there that is no Open vSwitch bridge; "
+            "remove it or take another name",
+        )
+    if is_vswitchd_stopped(conf.ovsdb):
+        raise CniError(NOT_AVAILABLE, "ovs-vswitchd is stopped: continue or restart it")
 
 
 def _check_addresses(conf: NetConf) -> None:

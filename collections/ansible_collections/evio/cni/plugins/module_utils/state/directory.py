@@ -7,6 +7,9 @@ import posix
 
 from ..errors import EvioError
 
+_ROOM = 16384
+"""Bytes: the journal's entry of one attachment, with a long configuration, fits in."""
+
 
 class StateError(EvioError):
     """A file of the state directory cannot be read or written."""
@@ -17,6 +20,15 @@ def is_writable(directory: str) -> bool:
     while directory and not posix.access(directory, posix.F_OK):
         directory = directory.rpartition("/")[0]
     return posix.access(directory or "/", posix.W_OK | posix.X_OK)
+
+
+def has_space(directory: str) -> bool:
+    """Return whether the file system of a directory, or of its nearest parent that exists, has room for more files."""
+    while directory and not posix.access(directory, posix.F_OK):
+        directory = directory.rpartition("/")[0]
+    found = posix.statvfs(directory or "/")
+    # Some file systems count no inodes: f_files is 0 there.
+    return found.f_bfree * found.f_frsize >= _ROOM and (found.f_ffree > 0 or found.f_files == 0)
 
 
 def make_directories(path: str) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..cni.attachment import Attachment
 
 LONGEST_CALL_SECONDS = 60.0
-"""Longer than any call works on an attachment: IPAM has 20 s, 20 s more when an ADD is undone, Open vSwitch 5 s."""
+"""Longer than any call works on an attachment: ``deadline`` has ADD's time, and that for undoing a failed ADD."""
 
 _FILE = ".lock"
 _POLL_SECONDS = 0.005

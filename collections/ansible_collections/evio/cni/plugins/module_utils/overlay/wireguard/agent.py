@@ -20,7 +20,7 @@ from collections.abc import Callable, Hashable, Mapping
 from ...atomic_file import write_atomic
 from ...defaults import BRIDGE
 from ...errors import EvioError
-from ...firewall.forwarding import accept_forwarding
+from ...firewall.forwarding import CLUSTER
 from ...kernel.networks_in_use import networks_in_use
 from ..conflicts import find_conflict
 from ..endpoint import OverlayError
@@ -28,7 +28,7 @@ from ..name_lookup import NameLookups
 from .agent_files import AgentFiles, fingerprint
 from .config import PROBE_PORT, UDP_HEADERS, OverlayConfig, former_probe_address, overlay_networks
 from .device import USERSPACE
-from .firewall import overlay_rules_of
+from .firewall import FirewallWatch, overlay_rules_of
 from .interface import ensure_link, has_address, remove_link
 from .lan_endpoints import lan_endpoints
 from .limits import LogLimit, MessageLimit
@@ -94,6 +94,8 @@ class OverlayAgent:
         # Only a node that a former version has set up has this address, and keeps it until all nodes have this version.
         self._keeps_former = has_address(self._config.interface, former_probe_address(self._config.address))
         self._rules = overlay_rules_of(self._config, self._routes)
+        self._firewall = FirewallWatch()
+        self._logged_blocked: tuple[object, ...] = ()
         self._names = NameLookups()
         self._names.watch(_endpoints(self._config))
         self._limit = MessageLimit()
@@ -171,9 +173,11 @@ class OverlayAgent:
             if now >= self._next_link_check and not self._step("interface", lambda: self._check_link(now)):
                 self._next_link_check = now + RETRY_INTERVAL
             if now >= self._next_conflict_check:
-                self._step("networks", lambda: self._check_networks(now))
+                self._next_conflict_check = now + LINK_CHECK
+                self._step("networks", lambda: self._check_networks(time.monotonic()))
             self._step("names", lambda: self._check_names(now))
             self._step("peers", lambda: self._tick(now))
+        self._log_blocked()
         self._publish(now)
         notify("WATCHDOG=1")
 
@@ -254,12 +258,7 @@ class OverlayAgent:
             if difference.name == "up":
                 # wireguard-go opens its socket now, and fails if the port is used.
                 self._next_device_check = now
-        for chain in accept_forwarding(self._config.interface):
-            self._warn(
-                ("chain", chain),
-                "%s",
-                f"{chain} drops forwarded packets: pods and relayed nodes will not reach each other",
-            )
+        self._firewall.look(self._config, self._routes)
         self._paths.announce_lan(lan_endpoints(self._config, self._paths.relay_endpoints()))
         self._probes.ensure_open(self._config)
         if self._keeps_former:
@@ -267,15 +266,28 @@ class OverlayAgent:
         self._paths.use_former_probe_addresses(self._keeps_former)
         self._next_link_check = now + LINK_CHECK
 
+    def _log_blocked(self) -> None:
+        """Log the chains of other firewalls that drop packets, once until they are others; publish them at once."""
+        blocked = self._firewall.blocked
+        if blocked == self._logged_blocked:
+            return
+        for chain in blocked:
+            _log.warning("%s", chain)
+        if not blocked:
+            _log.info("no firewall of this node drops packets of pods and of the overlay any more")
+        self._logged_blocked = blocked
+        self._next_state = 0.0
+
     def _check_networks(self, now: float) -> None:
         """Raise OverlayError if another interface of the host has a network inside the overlay's."""
-        self._next_conflict_check = now + LINK_CHECK
         conflict = find_conflict(
             networks_in_use(),
             overlay_networks(self._config.host_cidr, self._routes.pod_cidrs),
             (self._config.interface, BRIDGE),
             self._routes.subnets.get(self._config.node, ()),
         )
+        # A host with very many routes is asked less often.
+        self._next_conflict_check = now + max(LINK_CHECK, 50 * (time.monotonic() - now))
         if conflict is not None:
             raise OverlayError(conflict)
 
@@ -383,7 +395,10 @@ class OverlayAgent:
         )
         reached = sum(peer.path is not None for peer in peers)
         notify(f"STATUS={fault or f'reaches {reached} of {len(peers)} nodes'}")
-        state = OverlayState(self._config.node, self._config.interface, self._device.kind, time.time(), peers, fault)
+        blocked = [str(chain) for chain in self._firewall.blocked if chain.reach == CLUSTER]
+        state = OverlayState(
+            self._config.node, self._config.interface, self._device.kind, time.time(), peers, fault, blocked
+        )
         try:
             write_atomic(self._files.state, render_state(state), mode=0o644)
         except OSError as error:

@@ -180,8 +180,13 @@ def slow_userspace_version() -> str | None:
 
 
 def read_device(interface: str) -> DeviceState | None:
-    """Return the device and its peers; None if there is no such device or its wireguard-go does not answer."""
+    """Return the device and its peers; None if there is no such device or its wireguard-go does not answer.
+
+    Raises WireGuardError if wg itself failed: a device that works must not be replaced for that.
+    """
     result = _wg(["show", interface, "dump"])
+    if result.returncode < 0:
+        raise WireGuardError(f"wg show {interface} dump was ended by signal {-result.returncode}")
     if result.returncode != 0:
         return None
     try:

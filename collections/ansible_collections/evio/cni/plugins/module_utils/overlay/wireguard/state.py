@@ -14,7 +14,7 @@ from ...fast_json import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
 STATE_INTERVAL = 5.0
@@ -54,7 +54,7 @@ class PeerPath:
 class OverlayState:
     """The overlay as the agent of this node sees it."""
 
-    __slots__ = ("device", "fault", "interface", "node", "peers", "updated")
+    __slots__ = ("blocked", "device", "fault", "interface", "node", "peers", "updated")
 
     def __init__(
         self,
@@ -64,6 +64,7 @@ class OverlayState:
         updated: float,
         peers: tuple[PeerPath, ...],
         fault: str | None = None,
+        blocked: Iterable[str] = (),
     ) -> None:
         self.node = node
         self.interface = interface
@@ -74,6 +75,8 @@ class OverlayState:
         self.peers = peers
         self.fault = fault
         """The error that the agent met in its last round; None if there was none."""
+        self.blocked = tuple(blocked)
+        """One sentence for each chain of the node's firewalls that drops the overlay's packets, with its remedy."""
 
     def is_fresh(self, now: float | None = None) -> bool:
         """Return whether the agent wrote this within STATE_LIFETIME. ``now`` is in seconds since 1970."""
@@ -88,6 +91,7 @@ class OverlayState:
             "updated": self.updated,
             "peers": [peer.to_json() for peer in self.peers],
             "fault": self.fault,
+            "blocked": list(self.blocked),
         }
 
 
@@ -107,6 +111,9 @@ def overlay_fault(path: str, now: float | None = None) -> str | None:
     age = _age(updated, now)
     if age >= STATE_LIFETIME:
         return f"the overlay's agent has said nothing for {age:.0f} s; is it running?"
+    blocked = data.get("blocked")
+    if isinstance(blocked, list) and blocked:
+        return f"a firewall of this node cuts pods off: {blocked[0]}"
     return None
 
 
