@@ -38,10 +38,9 @@ class ActionModule(ActionBase):
         found = {host: _own_names(variables["hostvars"].raw_get(host)) for host in hosts}
         in_inventory = {name for names in found.values() for name in names}
         found["variables of the play"] = [name for name in _own_names(variables) if name not in in_inventory]
+        sources = [*(variables.get("ansible_inventory_sources") or ()), variables.get("playbook_dir") or "."]
         try:
-            check_groups(
-                groups, arguments["extra_names"], _group_files(variables.get("ansible_inventory_sources") or ())
-            )
+            check_groups(groups, arguments["extra_names"], _group_files(sources))
             check_variables(_known_variables(), found, arguments["extra_names"])
         except EvioError as error:
             raise AnsibleActionFail(str(error)) from None
@@ -49,7 +48,7 @@ class ActionModule(ActionBase):
 
 
 def _group_files(sources: Iterable[str]) -> list[str]:
-    """Return the names of the files and directories in group_vars beside these inventories, without suffixes."""
+    """Return the groups that have files in group_vars, in these directories or beside these inventory files."""
     directories = {Path(source) if Path(source).is_dir() else Path(source).parent for source in sources}
     return [path.stem for directory in directories for path in (directory / "group_vars").glob("*")]
 
