@@ -1,6 +1,5 @@
-#!/usr/bin/python
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible module that refuses hosts which are not the machines of the inventory; inventory/identities does it."""
+"""Documentation of the action plugin of this name, which needs no module: it compares what other tasks have read."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ version_added: 0.1.0
 description:
   - Fails for a machine that was set up as another node or for another cluster, for two hosts with one machine-id, and
     for a machine-id that identifies no machine. The message names each such host and what to do.
-  - Changes nothing. Run it once, on the control machine, before anything is changed on the hosts.
+  - Changes nothing, and runs on the control machine. Run it once, before anything is changed on the hosts.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -46,44 +45,8 @@ EXAMPLES = r"""
     cluster: kubernetes
     identities:
       node1: {hostname: edge1, machine_id: 3f0d5c2f8f0c4a2f9d8d5cf1a3f3a6b1, node: node1, cluster: kubernetes}
-  delegate_to: localhost
   run_once: true
 """
 
 RETURN = r"""
 """
-
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ..module_utils.inventory.identities import SeenIdentity, refuse_wrong_hosts
-from ..module_utils.module_runner import Module, run_module
-
-
-class InventoryIdentitiesInfo:
-    """One run: compare the identities of all hosts."""
-
-    def __init__(self, module: Module) -> None:
-        self.params = module.params
-
-    def run(self) -> dict[str, Any]:
-        seen = {name: SeenIdentity(**identity) for name, identity in self.params["identities"].items() if identity}
-        refuse_wrong_hosts(self.params["cluster"], seen, self.params["renamed"])
-        return {"changed": False}
-
-
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "cluster": {"type": "str", "required": True},
-            "identities": {"type": "dict", "required": True},
-            "renamed": {"type": "dict", "default": {}},
-        },
-        supports_check_mode=True,
-    )
-    run_module(module, InventoryIdentitiesInfo)
-
-
-if __name__ == "__main__":
-    main()
