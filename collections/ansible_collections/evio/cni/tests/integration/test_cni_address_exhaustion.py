@@ -253,9 +253,9 @@ def test_after_a_reboot_no_address_is_given_twice(node: Node, new_pod: NewPod) -
 
 def test_address_of_a_live_pod_is_not_given_again_when_reservations_are_lost(node: Node, new_pod: NewPod) -> None:
     node.conf["ipam"]["ranges"] = [[{"subnet": "10.244.3.0/24"}]]
-    pods = [node.add(new_pod()) for _ in range(3)]
+    pods = [node.add(new_pod()) for _place in range(3)]
     shutil.rmtree(node.directory / "ipam")
-    more = [node.add(new_pod()) for _ in range(3)]
+    more = [node.add(new_pod()) for _place in range(3)]
     addresses = [pod.address for pod in (*pods, *more)]
     assert len(set(addresses)) == 6
     assert set(node.reservations()) == set(addresses)
@@ -269,9 +269,9 @@ def test_address_of_a_live_pod_is_not_given_again_when_reservations_are_lost(nod
 
 def test_adds_at_once_after_the_loss_get_addresses_of_their_own(node: Node, new_pod: NewPod) -> None:
     node.conf["ipam"]["ranges"] = [[{"subnet": "10.244.3.0/24"}]]
-    pods = [node.add(new_pod()) for _ in range(3)]
+    pods = [node.add(new_pod()) for _place in range(3)]
     shutil.rmtree(node.directory / "ipam")
-    more = [new_pod() for _ in range(6)]
+    more = [new_pod() for _place in range(6)]
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(node.add, more))
     addresses = [pod.address for pod in (*pods, *more)]

@@ -31,7 +31,7 @@ def conf_changes() -> dict[str, Any]:
 
 
 def test_pods_of_different_vlans_on_one_bridge_do_not_reach_each_other(node: Node, new_pod: NewPod) -> None:
-    in_100, other_in_100 = (node.add(new_pod(), vlan=100) for _ in range(2))
+    in_100, other_in_100 = (node.add(new_pod(), vlan=100) for _place in range(2))
     in_200, in_none = node.add(new_pod(), vlan=200), node.add(new_pod())
     assert in_100.pings(other_in_100.address)
     for one, other in ((in_100, in_200), (in_none, in_100), (in_200, in_none)):
@@ -43,7 +43,7 @@ def test_pods_of_different_vlans_on_one_bridge_do_not_reach_each_other(node: Nod
 
 def test_pod_without_port_security_does_not_enter_a_vlan_by_tagging_its_frames(node: Node, new_pod: NewPod) -> None:
     inside = node.add(new_pod(), vlan=100)
-    outside, listener = (node.add(new_pod(), portSecurity=False) for _ in range(2))
+    outside, listener = (node.add(new_pod(), portSecurity=False) for _place in range(2))
     assert received([inside, listener], outside, vlan=100) == []
     assert received([inside, listener], outside, vlan=0) == [listener]
 
@@ -86,7 +86,7 @@ def _sees(packets: socket.socket, mark: bytes) -> bool:
 
 def test_isolated_pods_reach_the_gateway_and_not_each_other(node: Node, new_pod: NewPod) -> None:
     changes = {"gateway": "10.244.3.1/24", "isGateway": True, "portIsolation": True}
-    one, other = (node.add(new_pod(), **changes) for _ in range(2))
+    one, other = (node.add(new_pod(), **changes) for _place in range(2))
     assert one.pings("10.244.3.1")
     assert not one.pings(other.address)
     node.call("CHECK", one, prevResult=one.result, **changes)

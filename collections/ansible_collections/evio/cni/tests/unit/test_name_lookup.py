@@ -110,7 +110,7 @@ def test_lookup_of_a_name_that_is_not_watched_any_more_is_ended(answer: Callable
     lookups = NameLookups()
     lookups.watch([RELAY])
     lookups.poll(100.0)
-    (lookup,) = lookups._running.values()
+    lookup = next(iter(lookups._running.values()))
     lookups.watch([])
     assert lookup._process is not None
     assert lookup._process.returncode is not None

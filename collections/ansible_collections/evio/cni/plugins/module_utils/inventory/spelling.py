@@ -102,7 +102,7 @@ def _split(name: str) -> tuple[str, str]:
     """Return the part before the first underscore and the rest, in small letters; a hyphen counts as an underscore."""
     plain = name.lower().replace("-", "_")
     if not plain.startswith(_PREFIX) or "_" in plain[: len(_PREFIX) + 1]:
-        prefix, _, rest = plain.partition("_")
+        prefix, _separator, rest = plain.partition("_")
         return prefix, rest
     # evionodes
     return _PREFIX, plain[len(_PREFIX) :].lstrip("_")

@@ -12,6 +12,7 @@ import os
 import subprocess
 import time
 from collections.abc import Collection, Iterable
+from typing import IO
 
 from .endpoint import is_named, join_endpoint, usable_endpoint
 
@@ -118,9 +119,9 @@ class _Lookup:
                 return None
             self.end()
             return ()
-        assert self._process.stdout is not None
-        with self._process.stdout:
-            text = os.read(self._process.stdout.fileno(), _MOST_OUTPUT).decode("ascii", "replace")
+        output: IO[bytes] = self._process.stdout  # type: ignore[assignment]  # Popen was given a pipe.
+        with output:
+            text = os.read(output.fileno(), _MOST_OUTPUT).decode("ascii", "replace")
         found = (
             usable_endpoint(join_endpoint(line.split()[0], self._port)) for line in text.splitlines() if line.strip()
         )

@@ -161,7 +161,7 @@ def _list(value: Any, length: int) -> list[Any]:
 
 def _number(value: Any) -> int:
     """Accept whole numbers only. JSON's 1e999 is a float, and so is NaN; true is an int to Python."""
-    if type(value) is not int or not 0 <= value <= LARGEST_NUMBER:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST_NUMBER:
         raise ValueError("not a number of milliseconds")
     return value
 
