@@ -51,7 +51,8 @@ with_result="${{conf%?}},\\"prevResult\\":$(cat /mnt/ADD)}}"
 call CHECK "$with_result"
 ovs-vsctl --db=unix:/mnt/db.sock del-br br-evio
 {PLUGIN} repair --conf-dir /mnt/net.d; echo "repair $?"
-ip netns exec pod ping -c3 -W5 10.244.3.1 > /dev/null; echo "ping $?"
+# The guest has one processor, on which the first packets to a new vswitchd are lost ("lost" of dpctl/show).
+for try in 1 2 3 4 5 6 7 8; do ip netns exec pod ping -c1 -W2 10.244.3.1 > /dev/null && break; done; echo "ping $?"
 call CHECK "$with_result"
 call DEL "$conf"
 cp /mnt/out @OUT@
