@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import faults
@@ -90,6 +91,10 @@ def test_lab_with_a_dead_node_is_built_again(lab: Lab) -> None:
     life_cycle.up(lab, plan(1))
     process = nodes.pid(lab, lab.topology().nodes[0])
     os.kill(process, 9)
+    # A killed process is there until the kernel has ended all of its namespace.
+    deadline = time.monotonic() + 10
+    while nodes.is_running(lab, lab.topology().nodes[0]) and time.monotonic() < deadline:
+        time.sleep(0.05)
     life_cycle.up(lab, plan(1))
     assert nodes.is_running(lab, lab.topology().nodes[0])
 
