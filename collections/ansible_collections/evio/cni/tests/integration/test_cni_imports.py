@@ -64,7 +64,7 @@ OF = {
         "evio_cni.kernel.ethtool",
         "evio_cni.kernel.netns",
         "evio_cni.kernel.rtnetlink",
-        "evio_cni.ovs.flows",
+        "evio_cni.ovs.port_flows",
         "evio_cni.ovs.openflow",
         "evio_cni.ovs.port_security",
         "evio_cni.plugin.add",

@@ -21,7 +21,7 @@ from ..ovs.flows import guard_ports
 from ..ovs.jsonrpc import OvsdbClient
 from ..ovs.openflow import Flow, OpenFlowError
 from ..ovs.port_security import flows_of
-from ..ovs.ports import Port
+from ..ovs.port_state import Port
 from ..state.attachments import JournalEntry, is_half_made
 from ..state.directory import StateError
 from ..state.journal import Journal

@@ -18,18 +18,11 @@ from ..kernel.boot import boot_id
 from ..kernel.rtnetlink import Netlink
 from ..ovs.bridge import ensure_bridge
 from ..ovs.external_ids import MAC_ID, address_ids, external_ids
-from ..ovs.flows import PortSecurity, clear_port_security, delete_stale_flows, is_closed
+from ..ovs.flows import clear_port_security, delete_stale_flows, is_closed
 from ..ovs.jsonrpc import OvsdbClient
-from ..ovs.ports import (
-    NewPort,
-    Port,
-    forget_removed_ports,
-    ports_of,
-    resolve_datapath,
-    segment_of,
-    set_external_ids,
-    unplug,
-)
+from ..ovs.port_flows import PortSecurity
+from ..ovs.port_state import Port, forget_removed_ports, ports_of, resolve_datapath, set_external_ids
+from ..ovs.ports import NewPort, segment_of, unplug
 from ..paths import DEFAULT_CNI_PATH
 from ..plugin.delete import delete_attachment
 from ..plugin.expected import Expected, expected_by_entry

@@ -21,7 +21,8 @@ from ..firewall.verdict import Packet
 from ..ipam.host_local import HOST_LOCAL, Reservations
 from ..kernel.rtnetlink import Netlink
 from ..ovs.jsonrpc import OvsdbClient
-from ..ovs.ports import Port, Segment, has_daemon, is_plugged, ports_of, segment_of
+from ..ovs.port_state import Port, is_plugged, ports_of
+from ..ovs.ports import Segment, has_daemon, segment_of
 from ..paths import DEFAULT_CNI_PATH
 from ..plugin.reclaim import lost_reservations
 from ..plugin.status import cmd_status

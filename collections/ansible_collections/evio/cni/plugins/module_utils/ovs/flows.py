@@ -2,74 +2,30 @@
 """The flows of a pod bridge: those that enforce port security on pods' ports, and its NORMAL flow, which switches.
 
 The fail mode of our bridges is ``secure``: a vswitchd that has just started lets nothing pass. ``guard_ports`` ends
-that: it installs the flows of the pods' ports, and then the NORMAL flow. Which flows a port needs is the subject of
-``port_security``. DEL deletes no flows, because vswitchd takes a dozen milliseconds to release a port: it notes the
-port on the bridge, and the next ADD, GC or repair deletes its flows.
+that: it installs the flows of the pods' ports, and then the NORMAL flow. The flows of one port: port_flows. DEL deletes
+no flows, because vswitchd takes a dozen milliseconds to release a port: it notes the port on the bridge, and the next
+ADD, GC or repair deletes its flows.
 """
 
 from __future__ import annotations
 
 from .jsonrpc import OvsdbClient
 from .openflow import Flow, OpenFlow, OpenFlowError, Selection
+from .port_flows import flows_of_removed_ports
 from .port_security import OURS, OURS_MASK, closed_port, cookie_of, flows_of
-from .ports import forget_removed_ports, has_controller, ports_of, switch_of
+from .port_state import forget_removed_ports, has_controller, ports_of
+from .ports import switch_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Self
 
     from ..cni.netconf import NetConf
-    from .ports import Port
+    from .port_state import Port
 
 _ALL_FLOWS = Selection(0, 0)
 
 _OUR_FLOWS = Selection(OURS, OURS_MASK)
-
-
-class PortSecurity:
-    """A connection to the network's bridge, which ADD opens while it waits for IPAM.
-
-    For a network without port security it connects to nothing and installs nothing.
-    """
-
-    def __init__(self, conf: NetConf) -> None:
-        """Connect. Raises OpenFlowError."""
-        self._bridge = OpenFlow(conf.ovsdb, conf.bridge) if conf.port_security else None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        if self._bridge is not None:
-            self._bridge.close()
-
-    def install_port_security(
-        self,
-        ofport: int,
-        name: str,
-        mac: str,
-        addresses: list[str],
-        removed_ports: dict[int, str],
-        *,
-        is_in_use: bool = False,
-    ) -> list[int]:
-        """Let the port send only frames from the pod's own MAC and addresses, and delete the flows of removed ports.
-
-        ``ofport`` is the port's OpenFlow number, ``name`` the name of the host's end. ``is_in_use``: the pod may send
-        already, so nothing of it passes while its old flows are replaced. Returns the numbers of the removed ports
-        whose flows are deleted: all, or none without port security. Raises OpenFlowError.
-        """
-        if self._bridge is None:
-            return []
-        cookie = cookie_of(name)
-        deletions = [Selection(cookie), *_flows_of_removed_ports(removed_ports)]
-        flows = flows_of(ofport, mac, addresses)
-        if is_in_use:
-            self._bridge.replace(deletions, cookie, flows, closed_port(name, ofport))
-        else:
-            self._bridge.change(deletions, cookie, flows)
-        return list(removed_ports)
 
 
 def clear_port_security(conf: NetConf, name: str) -> None:
@@ -180,11 +136,6 @@ def delete_stale_flows(conf: NetConf) -> None:
             stale = [Selection(OURS, OURS_MASK, number) for number in sorted(matched - live.keys())]
             # A port that was added again may have its old number: its flows stay.
             gone = {number: name for number, name in removed_ports.items() if live.get(number) != name}
-            bridge.change([*stale, *_flows_of_removed_ports(gone)], OURS, [])
+            bridge.change([*stale, *flows_of_removed_ports(gone)], OURS, [])
             if removed_ports:
                 forget_removed_ports(ovsdb, conf.bridge, removed_ports)
-
-
-def _flows_of_removed_ports(removed_ports: dict[int, str]) -> list[Selection]:
-    """Select the flows of removed ports by number and cookie: vswitchd may have given the number to another port."""
-    return [Selection(cookie_of(name), port=number) for number, name in removed_ports.items()]

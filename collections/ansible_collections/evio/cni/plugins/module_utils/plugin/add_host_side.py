@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import posix
 
-from ..cni.interfaces import Interface, Interfaces
 from ..cni.spec import FAILED, INVALID_CONFIG, INVALID_ENVIRONMENT, CniError
 from ..errors import NothingBegunError
 from ..kernel.netlink import NetlinkError
@@ -46,6 +45,7 @@ def setup_host_side(
         _create_veth(host, host_end, host_mac, call.ifname, mac, netns, mtu)
         port = NewPort(ovsdb, conf.bridge, host_end, ids, segment_of(conf))
         # stage: read while vswitchd opens the port.
+        from ..cni.interfaces import Interface, Interfaces
         from .add_pod_side import setup_pod_side
 
         if not port.has_bridge():

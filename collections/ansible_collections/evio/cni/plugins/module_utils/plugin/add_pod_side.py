@@ -19,7 +19,7 @@ from ..kernel.netns import in_netns
 from ..kernel.numbers import EACCES
 from ..kernel.rtnetlink import PodNetlink, Route
 from ..ovs.external_ids import address_ids
-from ..ovs.flows import PortSecurity
+from ..ovs.port_flows import PortSecurity
 from ..paths import HOST_LOCAL_DATA
 
 TYPE_CHECKING = False

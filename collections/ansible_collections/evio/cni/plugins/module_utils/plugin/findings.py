@@ -23,7 +23,8 @@ from ..ovs.external_ids import MAC_ID
 from ..ovs.flows import has_port_security, lacks_normal_flow
 from ..ovs.jsonrpc import OvsdbClient, OvsdbError
 from ..ovs.openflow import OpenFlowError
-from ..ovs.ports import has_daemon, port_of, resolve_datapath, segment_of, switch_of
+from ..ovs.port_state import port_of, resolve_datapath
+from ..ovs.ports import has_daemon, segment_of, switch_of
 from ..state.fence import read_fence
 from .setup_bridge import bridge_of, is_as_wanted
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from ..cni.interfaces import Interface
     from ..cni.netconf import NetConf
     from ..kernel.links import Link
-    from ..ovs.ports import Port
+    from ..ovs.port_state import Port
     from .expected import Expected, ExpectedRoute
 
 LEAVE_ALONE, SET_UP, PLUG_IN, INSTALL_PORT_SECURITY = "leave alone", "set up", "plug in", "install port security"

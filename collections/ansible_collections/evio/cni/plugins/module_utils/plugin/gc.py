@@ -17,7 +17,7 @@ from ..ipam.host_local import HOST_LOCAL, Reservations
 from ..ovs.external_ids import CONTAINER_ID, IFNAME_ID, NETWORK_ID
 from ..ovs.flows import delete_stale_flows
 from ..ovs.jsonrpc import OvsdbClient, OvsdbError
-from ..ovs.ports import ports_of
+from ..ovs.port_state import ports_of
 from ..paths import DEFAULT_CNI_PATH
 from ..state.attachments import is_alive, is_half_made
 from ..state.journal import Journal

@@ -17,7 +17,7 @@ from ..kernel.boot import boot_id
 from ..kernel.netns import is_netns
 from ..ovs.external_ids import CONTAINER_ID, IFNAME_ID, NETWORK_ID
 from ..ovs.jsonrpc import OvsdbClient, OvsdbError
-from ..ovs.ports import ports_of
+from ..ovs.port_state import ports_of
 from ..state.attachments import is_alive, journal_entries
 from ..state.journal import Journal
 from ..state.lock import AttachmentLock

@@ -19,7 +19,8 @@ from ..kernel.rtnetlink import Netlink
 from ..overlay.wireguard.state import overlay_fault
 from ..ovs.jsonrpc import OvsdbClient, OvsdbError
 from ..ovs.openflow import OpenFlow, OpenFlowError
-from ..ovs.ports import bridge_status, has_daemon, is_vswitchd_stopped
+from ..ovs.port_state import bridge_status, is_vswitchd_stopped
+from ..ovs.ports import has_daemon
 from ..state.directory import has_space, is_writable
 from ..state.fence import refuse_if_fenced
 from .setup_bridge import NO_MODULE, is_as_wanted, refuse_gateway_of_another_network

@@ -23,7 +23,7 @@ _ADD = (
     ("evio_cni.plugin.add",),
     ("evio_cni.kernel.netns", "evio_cni.state.fence", "evio_cni.kernel.boot", "evio_cni.state.journal"),
     ("evio_cni.plugin.add_host_side",),
-    ("evio_cni.plugin.add_pod_side",),
+    ("evio_cni.cni.interfaces", "evio_cni.plugin.add_pod_side"),
 )
 _DEL = ((_PROGRAM,), ("evio_cni.plugin.delete",), ("evio_cni.ipam.delegate",), ("evio_cni.ovs.ports",))
 _OTHERS = ("evio_cni.plugin.check", "evio_cni.plugin.status", "evio_cni.plugin.gc")

@@ -1,0 +1,63 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Install the flows of one port, which enforce port security on it. Which flows those are: port_security."""
+
+from __future__ import annotations
+
+from .openflow import OpenFlow, Selection
+from .port_security import closed_port, cookie_of, flows_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
+
+    from ..cni.netconf import NetConf
+
+
+class PortSecurity:
+    """A connection to the network's bridge, which ADD opens while it waits for IPAM.
+
+    For a network without port security it connects to nothing and installs nothing.
+    """
+
+    def __init__(self, conf: NetConf) -> None:
+        """Connect. Raises OpenFlowError."""
+        self._bridge = OpenFlow(conf.ovsdb, conf.bridge) if conf.port_security else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._bridge is not None:
+            self._bridge.close()
+
+    def install_port_security(
+        self,
+        ofport: int,
+        name: str,
+        mac: str,
+        addresses: list[str],
+        removed_ports: dict[int, str],
+        *,
+        is_in_use: bool = False,
+    ) -> list[int]:
+        """Let the port send only frames from the pod's own MAC and addresses, and delete the flows of removed ports.
+
+        ``ofport`` is the port's OpenFlow number, ``name`` the name of the host's end. ``is_in_use``: the pod may send
+        already, so nothing of it passes while its old flows are replaced. Returns the numbers of the removed ports
+        whose flows are deleted: all, or none without port security. Raises OpenFlowError.
+        """
+        if self._bridge is None:
+            return []
+        cookie = cookie_of(name)
+        deletions = [Selection(cookie), *flows_of_removed_ports(removed_ports)]
+        flows = flows_of(ofport, mac, addresses)
+        if is_in_use:
+            self._bridge.replace(deletions, cookie, flows, closed_port(name, ofport))
+        else:
+            self._bridge.change(deletions, cookie, flows)
+        return list(removed_ports)
+
+
+def flows_of_removed_ports(removed_ports: dict[int, str]) -> list[Selection]:
+    """Select the flows of removed ports by number and cookie: vswitchd may have given the number to another port."""
+    return [Selection(cookie_of(name), port=number) for number, name in removed_ports.items()]
