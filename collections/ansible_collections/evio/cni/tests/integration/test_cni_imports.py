@@ -63,6 +63,7 @@ OF = {
         "evio_cni.kernel.boot",
         "evio_cni.kernel.ethtool",
         "evio_cni.kernel.netns",
+        "evio_cni.kernel.pod_netlink",
         "evio_cni.kernel.rtnetlink",
         "evio_cni.ovs.port_flows",
         "evio_cni.ovs.openflow",

@@ -1,8 +1,9 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Veth pairs, addresses and routes by raw rtnetlink, for the CNI verbs: in the host's namespace and in pods'.
+"""Veth pairs and the bridge's addresses by raw rtnetlink, for the host's side of the CNI verbs.
 
-``links`` finds and deletes devices. The rest of the library uses pyroute2 (``iproute``), whose import takes ten times
-as long as a whole ADD. Numbers are those of linux/rtnetlink.h, if_link.h, if_addr.h, if_arp.h and veth.h.
+``links`` finds and deletes devices; ``pod_netlink`` sets up the pod's side. The rest of the library uses pyroute2
+(``iproute``), whose import takes ten times as long as a whole ADD. Numbers are those of linux/rtnetlink.h, if_link.h,
+if_addr.h, if_arp.h and veth.h.
 """
 
 from __future__ import annotations
@@ -10,26 +11,23 @@ from __future__ import annotations
 import posix
 from _struct import pack, unpack_from
 
-from ..cidr import AF_INET, AF_INET6, family, packed, split_cidr
+from ..cidr import AF_INET, AF_INET6
 from ..mtu import LEAST_MTU_IPV6
 from .links import IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, LinkSocket, ifinfo, ifinfo_by_name
 from .netlink import (
-    NLM_F_APPEND,
     NLM_F_CREATE,
     NLM_F_EXCL,
-    NetlinkError,
     attr_nested,
     attr_string,
     attribute,
     parse_attributes,
 )
-from .netns import in_netns
 
-_RTM_NEWLINK = 16
+RTM_NEWLINK = 16
 
 _IFF_PROMISC = 0x100
 
-_IFLA_LINKINFO, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 18, 26, 28
+_IFLA_LINKINFO, IFLA_AF_SPEC, _IFLA_NET_NS_FD = 18, 26, 28
 
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 
@@ -37,61 +35,22 @@ _IFLA_INET_CONF = 1
 
 _IFLA_INET6_ADDR_GEN_MODE, _IN6_ADDR_GEN_MODE_NONE = 8, 1
 
-_IPV4_DEVCONF_ARP_IGNORE, _IPV4_DEVCONF_ARP_NOTIFY = 19, 22
+_IPV4_DEVCONF_ARP_IGNORE = 19
 """linux/ip.h"""
 
 _ARP_IGNORE_ALL = 8
 """Value of ARP_IGNORE: answer no ARP request (Documentation/networking/ip-sysctl.rst)."""
 
-_RTM_NEWADDR, _RTM_GETADDR = 20, 22
+RTM_GETADDR = 22
 
-_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
-
-_IFA_F_NODAD = 0x02
-
-_RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
-
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_METRICS, _RTA_TABLE = 1, 4, 5, 6, 8, 15
-
-_RTAX_MTU, _RTAX_ADVMSS = 2, 8
-
-_RT_TABLE_UNSPEC, _RT_TABLE_MAIN = 0, 254
-
-_RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253
-
-_RTPROT_BOOT, _RTN_UNICAST = 3, 1
-
-_IP6_RT_PRIO_USER = 1024
-"""linux/ipv6_route.h: the kernel's default priority of an IPv6 route."""
+IFA_ADDRESS, IFA_LOCAL = 1, 2
 
 _IPV6_SETTINGS = "/proc/sys/net/ipv6"
-
-_FIRST_INDEX = 2
-"""Index of the first device of a network namespace after ``lo``."""
 
 
 def has_ipv6() -> bool:
     """Return whether this kernel has IPv6. One that was booted with ipv6.disable=1 refuses all that speaks of it."""
     return posix.access(_IPV6_SETTINGS, posix.F_OK)
-
-
-class Route:
-    """A route of a pod's interface, destination and gateway packed.
-
-    ``more`` takes the further keys of a route in a CNI 1.1 result: mtu, advmss, priority, table and scope. The kernel
-    chooses the value of a key that is missing or None.
-    """
-
-    __slots__ = ("advmss", "destination", "gateway", "length", "mtu", "priority", "scope", "table")
-
-    def __init__(self, destination: str, gateway: str | None, **more: int | None) -> None:
-        self.destination, self.length = split_cidr(destination)
-        self.gateway = packed(gateway) if gateway else None
-        self.mtu = more.get("mtu")
-        self.advmss = more.get("advmss")
-        self.priority = more.get("priority")
-        self.table = more.get("table")
-        self.scope = more.get("scope")
 
 
 class Netlink(LinkSocket):
@@ -101,11 +60,11 @@ class Netlink(LinkSocket):
         """Return all addresses of a device, link-local ones too: packed, with prefix lengths. Raises NetlinkError."""
         query = pack("=BBBBI", 0, 0, 0, 0, index)
         found = set()
-        for answer in self.dump("addresses", _RTM_GETADDR, query):
+        for answer in self.dump("addresses", RTM_GETADDR, query):
             prefix_length, its_index = unpack_from("=xB2xI", answer)
             if its_index == index:
                 fields = parse_attributes(answer, 8)
-                found.add((fields.get(_IFA_LOCAL, fields.get(_IFA_ADDRESS, b"")), prefix_length))
+                found.add((fields.get(IFA_LOCAL, fields.get(IFA_ADDRESS, b"")), prefix_length))
         return found
 
     def create_veth(self, name: str, mac: bytes, peer: str, peer_mac: bytes, netns: int, mtu: int | None) -> None:
@@ -121,112 +80,31 @@ class Netlink(LinkSocket):
         veth = attr_nested(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, peer_info))
         link_info = attr_nested(_IFLA_LINKINFO, attr_string(_IFLA_INFO_KIND, "veth") + veth)
         pair = ifinfo_by_name(name) + attribute(IFLA_ADDRESS, mac) + size + link_info
-        families = _inet_conf({_IPV4_DEVCONF_ARP_IGNORE: _ARP_IGNORE_ALL})
+        families = inet_conf({_IPV4_DEVCONF_ARP_IGNORE: _ARP_IGNORE_ALL})
         if (mtu is None or mtu >= LEAST_MTU_IPV6) and has_ipv6():
             families += attr_nested(AF_INET6, attribute(_IFLA_INET6_ADDR_GEN_MODE, pack("=B", _IN6_ADDR_GEN_MODE_NONE)))
         self.change(
             f"veth pair {name} and {peer}",
             [
-                (_RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, pair),
-                (_RTM_NEWLINK, 0, ifinfo_by_name(name) + attr_nested(_IFLA_AF_SPEC, families)),
+                (RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, pair),
+                (RTM_NEWLINK, 0, ifinfo_by_name(name) + attr_nested(IFLA_AF_SPEC, families)),
                 # vswitchd would set promiscuous mode itself, and then read all links and routes of the host again.
-                (_RTM_NEWLINK, 0, ifinfo(0, IFF_UP | _IFF_PROMISC) + attr_string(IFLA_IFNAME, name)),
+                (RTM_NEWLINK, 0, ifinfo(0, IFF_UP | _IFF_PROMISC) + attr_string(IFLA_IFNAME, name)),
             ],
         )
 
     def set_link_up(self, name: str) -> None:
         """Set a device up. Raises NetlinkError."""
-        self.change("link " + name, [(_RTM_NEWLINK, 0, ifinfo(0, IFF_UP) + attr_string(IFLA_IFNAME, name))])
+        self.change("link " + name, [(RTM_NEWLINK, 0, ifinfo(0, IFF_UP) + attr_string(IFLA_IFNAME, name))])
 
     def set_link_down(self, name: str) -> None:
         """Set a device down. Raises NetlinkError."""
         self.change(
-            "link " + name, [(_RTM_NEWLINK, 0, ifinfo(0, flags_to_clear=IFF_UP) + attr_string(IFLA_IFNAME, name))]
+            "link " + name, [(RTM_NEWLINK, 0, ifinfo(0, flags_to_clear=IFF_UP) + attr_string(IFLA_IFNAME, name))]
         )
 
 
-class PodNetlink(Netlink):
-    """A socket in a pod's network namespace, for ADD and CHECK: also adds addresses, and adds and reads routes."""
-
-    def __init__(self, netns: int) -> None:
-        """Open the socket in the namespace that a descriptor refers to. Raises NetlinkError."""
-        try:
-            in_netns(netns, super().__init__)
-        except OSError as error:
-            raise NetlinkError("netlink", error.errno or 0) from None
-
-    def add_addresses(self, index: int, addresses: list[tuple[bytes, int]]) -> None:
-        """Add addresses (packed, prefix length) to a device that is down. Raises NetlinkError.
-
-        The kernel announces them to the neighbours when the device is set up (arp_notify). Sending that frame from
-        here would need a packet socket, which takes 15 ms to close.
-        """
-        notify = attr_nested(_IFLA_AF_SPEC, _inet_conf({_IPV4_DEVCONF_ARP_NOTIFY: 1}))
-        batch = [(_RTM_NEWLINK, 0, ifinfo(index) + notify)]
-        batch += [(_RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, _address(index, *address)) for address in addresses]
-        self.change("addresses of the pod", batch)
-
-    def set_up_with_routes(self, index: int, routes: list[Route]) -> None:
-        """Set the device up and then add its routes, in one write. Raises NetlinkError."""
-        batch = [(_RTM_NEWLINK, 0, ifinfo(index, IFF_UP))]
-        # Appended: a route of another interface to the same destination, which the pod had before, keeps precedence.
-        batch += [(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, _route(index, route)) for route in routes]
-        self.change("routes of the pod", batch)
-
-    def routes(self, address_family: int) -> set[tuple[bytes, int, bytes, int]]:
-        """Return the routes of the main table: destination, its prefix length, gateway, index of the device.
-
-        A default route has the destination b"", a route without a gateway the gateway b"". Raises NetlinkError.
-        """
-        query = pack("=BBBBBBBBI", address_family, 0, 0, 0, _RT_TABLE_MAIN, 0, 0, 0, 0)
-        found = set()
-        for answer in self.dump("routes", _RTM_GETROUTE, query):
-            fields = parse_attributes(answer, 12)
-            if answer[4] == _RT_TABLE_MAIN and _RTA_OIF in fields:
-                index = unpack_from("=I", fields[_RTA_OIF])[0]
-                found.add((fields.get(_RTA_DST, b""), answer[1], fields.get(_RTA_GATEWAY, b""), index))
-        return found
-
-
-def _inet_conf(settings: dict[int, int]) -> bytes:
+def inet_conf(settings: dict[int, int]) -> bytes:
     """Return the part of IFLA_AF_SPEC with a device's IPv4 settings, by their numbers (linux/ip.h)."""
     values = b"".join(attribute(number, pack("=I", value)) for number, value in settings.items())
     return attr_nested(AF_INET, attr_nested(_IFLA_INET_CONF, values))
-
-
-def _address(index: int, address: bytes, prefix_length: int) -> bytes:
-    version = family(address)
-    # The registry and IPAM guarantee that no other node has the address: IPv6 need not probe for a duplicate first.
-    flags = _IFA_F_NODAD if version == AF_INET6 else 0
-    body = pack("=BBBBI", version, prefix_length, flags, _RT_SCOPE_UNIVERSE, index)
-    body += attribute(_IFA_LOCAL, address) + attribute(_IFA_ADDRESS, address)
-    if version == AF_INET and prefix_length < 31:
-        broadcast = int.from_bytes(address, "big") | (0xFFFFFFFF >> prefix_length)
-        body += attribute(_IFA_BROADCAST, broadcast.to_bytes(4, "big"))
-    return body
-
-
-def _route(index: int, route: Route) -> bytes:
-    version = family(route.destination)
-    scope, priority, table = route.scope, route.priority, route.table or _RT_TABLE_MAIN
-    if scope is None:
-        scope = _RT_SCOPE_UNIVERSE if route.gateway else _RT_SCOPE_LINK
-    if priority is None and version == AF_INET6:
-        # The kernel would merge two IPv6 routes of one priority into a multipath route. The first interface gets the
-        # kernel's default, each further interface a lower precedence.
-        priority = _IP6_RT_PRIO_USER + max(0, index - _FIRST_INDEX)
-    # struct rtmsg has one byte for the table; a larger number goes into an attribute.
-    short_table = table if table < 256 else _RT_TABLE_UNSPEC
-    body = pack("=BBBBBBBBI", version, route.length, 0, 0, short_table, _RTPROT_BOOT, scope, _RTN_UNICAST, 0)
-    if route.length:
-        body += attribute(_RTA_DST, route.destination)
-    if route.gateway:
-        body += attribute(_RTA_GATEWAY, route.gateway)
-    if priority is not None:
-        body += attribute(_RTA_PRIORITY, pack("=I", priority))
-    if table >= 256:
-        body += attribute(_RTA_TABLE, pack("=I", table))
-    metrics = ((_RTAX_MTU, route.mtu), (_RTAX_ADVMSS, route.advmss))
-    if known := b"".join(attribute(kind, pack("=I", value)) for kind, value in metrics if value is not None):
-        body += attr_nested(_RTA_METRICS, known)
-    return body + attribute(_RTA_OIF, pack("=I", index))

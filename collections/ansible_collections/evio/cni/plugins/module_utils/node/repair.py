@@ -38,7 +38,7 @@ from ..plugin.findings import (
     reservation_findings,
 )
 from ..plugin.reclaim import restore_reservations
-from ..plugin.setup_bridge import bridge_of
+from ..plugin.repair_bridge import bridge_of
 from ..state.attachments import JournalEntry, journal_entries
 from ..state.journal import Journal
 from ..state.lock import AttachmentLock

@@ -17,7 +17,7 @@ from ..kernel.rtnetlink import Netlink
 from ..ovs.external_ids import external_ids
 from ..ovs.jsonrpc import OvsdbClient, OvsdbError
 from ..ovs.ports import NewPort, segment_of
-from .setup_bridge import repaired_bridge, setup_bridge
+from .setup_bridge import setup_bridge
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def setup_host_side(
 
         if not port.has_bridge():
             # The database was begun anew: the bridge's device still exists, and vswitchd is about to delete it.
+            from .repair_bridge import repaired_bridge
+
             bridge = repaired_bridge(conf, host)
             port = NewPort(ovsdb, conf.bridge, host_end, ids, segment_of(conf))
         conf.datapath_type = conf.datapath_type or port.switch.datapath_type

@@ -17,7 +17,7 @@ from ..kernel.ethtool import disable_tx_checksum
 from ..kernel.netlink import NetlinkError
 from ..kernel.netns import in_netns
 from ..kernel.numbers import EACCES
-from ..kernel.rtnetlink import PodNetlink, Route
+from ..kernel.pod_netlink import PodNetlink, Route
 from ..ovs.external_ids import address_ids
 from ..ovs.port_flows import PortSecurity
 from ..paths import HOST_LOCAL_DATA

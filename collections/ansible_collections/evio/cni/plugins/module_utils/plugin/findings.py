@@ -17,7 +17,8 @@ from ..ipam.host_local import HOST_LOCAL, Reservations
 from ..kernel.ethtool import has_tx_checksum
 from ..kernel.netlink import NetlinkError
 from ..kernel.netns import open_netns
-from ..kernel.rtnetlink import Netlink, PodNetlink, has_ipv6
+from ..kernel.pod_netlink import PodNetlink
+from ..kernel.rtnetlink import Netlink, has_ipv6
 from ..overlay.wireguard.state import overlay_fault, read_state
 from ..ovs.external_ids import MAC_ID
 from ..ovs.flows import has_port_security, lacks_normal_flow
@@ -26,7 +27,8 @@ from ..ovs.openflow import OpenFlowError
 from ..ovs.port_state import port_of, resolve_datapath
 from ..ovs.ports import has_daemon, segment_of, switch_of
 from ..state.fence import read_fence
-from .setup_bridge import bridge_of, is_as_wanted
+from .repair_bridge import bridge_of
+from .setup_bridge import is_as_wanted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,50 +1,27 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The pod bridge as the configuration wants it: checked by every ADD in microseconds, repaired where it is not.
-
-How a bridge is made or changed: ovs/bridge, which is imported for a repair alone.
-"""
+"""The pod bridge as the configuration wants it: checked by every ADD in microseconds. Its repair: repair_bridge."""
 
 from __future__ import annotations
 
-import sys
-
 from ..cidr import split_cidr
-from ..cni.netconf import NetConf
-from ..cni.spec import FAILED, INVALID_CONFIG, CniError
-from ..errors import EvioError
-from ..kernel.netns import has_interface
 from ..names import bridge_mac
-from ..ovs.external_ids import EPOCH_ID, OWNER, OWNER_ID
-from ..ovs.jsonrpc import OvsdbClient, OvsdbError
-from ..ovs.ports import switch_of
-from ..paths import PYTHON_PACKAGES
-from ..state.journal import Journal, networks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from ..cni.netconf import NetConf
     from ..kernel.links import Link
     from ..kernel.rtnetlink import Netlink
-    from ..ovs.bridge_spec import BridgeSpec
-
-NO_MODULE = "datapathType: this kernel has no module openvswitch; netdev does without"
-"""Message: ADD and STATUS refuse ``system`` then."""
 
 
 def setup_bridge(conf: NetConf, host: Netlink) -> Link:
     """Return the bridge's device, repaired if it was not as the configuration wants it. Raises EvioError."""
     link = host.link(conf.bridge)
-    return link if link is not None and is_as_wanted(conf, host, link) else repaired_bridge(conf, host)
+    if link is not None and is_as_wanted(conf, host, link):
+        return link
+    # Only a bridge that is not as wanted needs it.
+    from .repair_bridge import repaired_bridge
 
-
-def repaired_bridge(conf: NetConf, host: Netlink) -> Link:
-    """Repair the bridge and return its device. Raises EvioError."""
-    repair_bridge(conf)
-    link = host.link(conf.bridge)
-    if link is None:
-        raise CniError(FAILED, f"the bridge {conf.bridge} was made and is gone again; does another program delete it?")
-    return link
+    return repaired_bridge(conf, host)
 
 
 def is_as_wanted(conf: NetConf, host: Netlink, link: Link) -> bool:
@@ -58,102 +35,11 @@ def is_as_wanted(conf: NetConf, host: Netlink, link: Link) -> bool:
         return True
     gateways = {split_cidr(gateway) for gateway in conf.gateways}
     mac = bridge_mac(split_cidr(conf.gateways[0])[0])
-    return gateways <= host.addresses(link.index) and (link.mac == mac or _is_borrowed(conf))
-
-
-def _is_borrowed(conf: NetConf) -> bool:
-    """Return whether the bridge lacks our mark, and is to be left without it."""
-    try:
-        with OvsdbClient(conf.ovsdb) as ovsdb:
-            is_borrowed = switch_of(ovsdb, conf.bridge).is_borrowed
-    except OvsdbError:
+    if not gateways <= host.addresses(link.index):
         return False
-    return is_borrowed and not _was_ours(conf)
+    if link.mac == mac:
+        return True
+    # Only a bridge with another MAC needs it.
+    from .repair_bridge import is_borrowed
 
-
-def _was_ours(conf: NetConf) -> bool:
-    """Return whether live pods of the network were attached when the bridge of this name had our mark.
-
-    If it has none now, somebody has made the bridge anew in the place of ours.
-    """
-    journal = Journal(conf.state_dir)
-    return any(
-        entry.get("bridge") == conf.bridge
-        and not entry.get("borrowed")
-        and "ips" in entry
-        and has_interface(journal.host_end_in(entry, attachment))
-        for attachment in journal.attachments(conf.name)
-        for entry in [journal.read(attachment) or {}]
-    )
-
-
-def repair_bridge(conf: NetConf) -> None:
-    """Make the bridge, or change it to what the configuration wants. Raises CniError."""
-    refuse_gateway_of_another_network(conf)
-    # Rare; these imports take ten times as long as a whole ADD.
-    from ..ovs.datapath import probe_datapath
-
-    # Before Open vSwitch is asked: without the module it would wait for the device until its time is over.
-    if conf.datapath_type == "system" and probe_datapath() != "system":
-        raise CniError(FAILED, NO_MODULE)
-    # The launcher's option -S keeps them out of sys.path.
-    sys.path.append(PYTHON_PACKAGES)
-    from ..ovs.bridge import ensure_bridge
-
-    try:
-        ensure_bridge(bridge_of(conf), ovsdb=conf.ovsdb)
-    except EvioError as error:
-        raise CniError(FAILED, str(error)) from None
-
-
-def bridge_of(conf: NetConf) -> BridgeSpec:
-    """Return the configuration's bridge, as ``ensure_bridge`` and ``compare_bridge`` take it."""
-    # Rare, as above.
-    from ..ovs.bridge_spec import BridgeSpec
-
-    epoch = {EPOCH_ID: str(conf.epoch)} if conf.epoch else {}
-    return BridgeSpec(
-        conf.bridge,
-        tuple(conf.gateways),
-        mtu=conf.mtu,
-        datapath_type=conf.datapath_type or _found_datapath(conf),
-        external_ids={OWNER_ID: OWNER, **epoch},
-        may_adopt=_was_ours(conf),
-    )
-
-
-def _found_datapath(conf: NetConf) -> str:
-    """Return the datapath type of the bridge, or of a new one on this kernel. Raises OvsdbError."""
-    from ..ovs.datapath import probe_datapath
-
-    with OvsdbClient(conf.ovsdb) as ovsdb:
-        switch = switch_of(ovsdb, conf.bridge)
-    if switch.external_ids is None:
-        return probe_datapath()
-    return switch.datapath_type or "system"
-
-
-def refuse_gateway_of_another_network(conf: NetConf) -> None:
-    """Raise CniError if live pods of another network have other gateways on this bridge.
-
-    Networks may share a bridge; but the repair would take away gateways that the configuration does not have.
-    """
-    journal = Journal(conf.state_dir)
-    for other in networks(conf.state_dir) if conf.gateways else ():
-        for attachment in journal.attachments(other) if other != conf.name else ():
-            entry = journal.read(attachment) or {}
-            if entry.get("bridge") == conf.bridge and has_interface(journal.host_end_in(entry, attachment)):
-                gateways = _gateways_in(entry)
-                if gateways and gateways != conf.gateways:
-                    raise CniError(
-                        INVALID_CONFIG,
-                        f"gateway: the bridge {conf.bridge} is the gateway {', '.join(gateways)} of network {other}'s "
-                        "pods; give this network a bridge of its own",
-                    )
-
-
-def _gateways_in(entry: dict[str, Any]) -> list[str]:
-    try:
-        return NetConf(entry["config"]).gateways
-    except (CniError, KeyError, TypeError, AttributeError):
-        return []
+    return is_borrowed(conf)

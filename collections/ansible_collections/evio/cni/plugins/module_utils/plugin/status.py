@@ -23,7 +23,8 @@ from ..ovs.port_state import bridge_status, is_vswitchd_stopped
 from ..ovs.ports import has_daemon
 from ..state.directory import has_space, is_writable
 from ..state.fence import refuse_if_fenced
-from .setup_bridge import NO_MODULE, is_as_wanted, refuse_gateway_of_another_network
+from .repair_bridge import NO_MODULE, refuse_gateway_of_another_network
+from .setup_bridge import is_as_wanted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
