@@ -105,7 +105,7 @@ def test_repair_restores_the_normal_flow(node: Node, new_pod: NewPod) -> None:
     pod = node.add(new_pod())
     damage_flows(node)
     done = repair(node)
-    assert (done["bridge"], done["guarded"]) == (["flow"], [f"{pod.container_id} eth0"])
+    assert (done["bridge"], done["guarded"]) == (["steering", "flow"], [f"{pod.container_id} eth0"])
     assert repair(node)["bridge"] == []
 
 
@@ -124,6 +124,7 @@ def test_foreign_flow_means_that_another_controls_the_bridge(node: Node, new_pod
     damage_flows(node)
     target = f"unix:{node.switch.directory}/br-evio.mgmt"
     in_namespace(node.switch.netns, "ovs-ofctl", "-O", "OpenFlow13", "add-flow", target, "priority=5,arp,actions=drop")
+    assert repair(node)["bridge"] == ["steering"]
     assert repair(node)["bridge"] == []
 
 

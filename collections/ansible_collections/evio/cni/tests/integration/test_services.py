@@ -121,7 +121,7 @@ def kube_proxy(node: Node, backends: dict[str, list[str]], mode: str) -> None:
             *(_nft_dnat(service, pods) for service, pods in backends.items()),
             "}",
             # For what the node itself asks.
-            "chain output { type nat hook output priority dstnat;",
+            "chain output { type nat hook output priority -100;",
             *(_nft_dnat(service, pods) for service, pods in backends.items()),
             "}",
             "chain postrouting { type nat hook postrouting priority srcnat - 1; ct mark 0x4000 masquerade;",
@@ -269,7 +269,7 @@ def test_service_has_backends_on_all_nodes_of_a_layer_2_segment(
         node.conf |= {"portSecurity": port_security, "serviceCIDRs": ["10.96.0.0/12"]}
         # The uplink, with an address that no pod can answer.
         for command in (
-            "link add eth0 type dummy",
+            "link add eth0 type veth peer name uplink",
             "address add 192.168.1.2/24 dev eth0",
             "link set eth0 up",
             "route add default via 192.168.1.1",
