@@ -44,8 +44,13 @@ def has_port_security(conf: NetConf, name: str, ofport: int, mac: str, addresses
         return bridge.count(Selection(cookie_of(name))) == len(wanted)
 
 
-def lacks_bridge_flows(conf: NetConf, mac: str) -> bool:
-    """Return whether the bridge with this MAC lacks a flow that steers packets of pods. Raises OpenFlowError."""
+def lacks_bridge_flows(conf: NetConf, ovsdb: OvsdbClient, mac: str) -> bool:
+    """Return whether the bridge with this MAC lacks a flow that steers packets of pods, and has no controller.
+
+    A controller manages all flows. Raises OpenFlowError and OvsdbError.
+    """
+    if has_controller(ovsdb, conf.bridge):
+        return False
     with OpenFlow(conf.ovsdb, conf.bridge) as bridge:
         return lacks_steering(bridge, Steering(conf), mac)
 

@@ -309,12 +309,12 @@ def _bridge_findings(
                 what = f"the bridge {conf.bridge} has lost its NORMAL flow and forwards nothing"
                 remedy = _ASK_OWNER if switch_of(ovsdb, conf.bridge).is_borrowed else _REPAIR
                 faults.append(Finding("bridge", what, remedy))
-        if lacks_bridge_flows(conf, device.mac):
-            what = (
-                f"the bridge {conf.bridge} has lost the flows that send packets between pods by the node's kernel: "
-                "Services with a backend on this node do not answer its pods"
-            )
-            faults.append(Finding("bridge", what, _REPAIR))
+            if lacks_bridge_flows(conf, ovsdb, device.mac):
+                what = (
+                    f"the bridge {conf.bridge} has lost the flows that send packets between pods by the node's kernel: "
+                    "Services with a backend on this node do not answer its pods"
+                )
+                faults.append(Finding("bridge", what, _REPAIR))
     except (OvsdbError, OpenFlowError) as error:
         faults.append(Finding("bridge", str(error), _START_SWITCH, is_known=False))
     return faults or [Finding("bridge", f"{conf.bridge} is {as_configured}")]
