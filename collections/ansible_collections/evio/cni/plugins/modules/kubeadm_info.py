@@ -22,12 +22,17 @@ attributes:
     support: none
   idempotent:
     support: full
-options: {}
+options:
+  address:
+    description: The host's address in the host overlay.
+    type: str
+    required: true
 """
 
 EXAMPLES = r"""
 - name: Read what kubeadm has done on this host
   evio.cni.kubeadm_info:
+    address: 10.10.0.1
 """
 
 RETURN = r"""
@@ -47,13 +52,22 @@ host:
     has_etcd:
       description: Whether the host has the static pod of a stacked etcd.
       type: bool
+    has_address:
+      description: Whether the host has O(address).
+      type: bool
     kubeadm:
       description: Version of kubeadm, or null if it is not installed.
       type: str
     kubelet:
       description: Version of kubelet, or null if it is not installed.
       type: str
-  sample: {state: worker, server: "https://10.10.0.1:6443", has_etcd: false, kubeadm: 1.30.2, kubelet: 1.30.2}
+  sample:
+    state: worker
+    server: https://10.10.0.1:6443
+    has_etcd: false
+    has_address: true
+    kubeadm: 1.30.2
+    kubelet: 1.30.2
 """
 
 from dataclasses import asdict
@@ -69,14 +83,18 @@ class KubeadmInfo:
     """One run: read kubeadm's files, and ask the programs for their versions."""
 
     def __init__(self, module: Module) -> None:
-        self.module = module
+        self.address: str = module.params["address"]
 
     def run(self) -> dict[str, Any]:
-        return {"changed": False, "host": asdict(read_host())}
+        return {"changed": False, "host": asdict(read_host(self.address))}
 
 
 def main() -> None:
-    run_module(AnsibleModule(argument_spec={}, supports_check_mode=True), KubeadmInfo)
+    module = AnsibleModule(
+        argument_spec={"address": {"type": "str", "required": True}},
+        supports_check_mode=True,
+    )
+    run_module(module, KubeadmInfo)
 
 
 if __name__ == "__main__":

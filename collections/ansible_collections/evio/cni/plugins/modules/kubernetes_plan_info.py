@@ -80,6 +80,10 @@ reset_first:
   returned: success
   type: list
   elements: str
+etcd_is_expected:
+  description: Whether the stacked etcd of RV(primary) should answer already.
+  returned: success
+  type: bool
 api_version:
   description: API version of kubeadm's configuration files.
   returned: success

@@ -31,6 +31,8 @@ class KubernetesPlan:
     """The hosts of the run on which `kubeadm join` has to run."""
     reset_first: tuple[str, ...]
     """Those of them on which an interrupted join has to be reset first."""
+    etcd_is_expected: bool
+    """Whether the stacked etcd of ``primary`` should answer already."""
     api_version: str
     """API version of kubeadm's configuration files."""
     version: str
@@ -74,6 +76,7 @@ def plan_kubernetes(
         initialises=initialises,
         joining=joining,
         reset_first=tuple(name for name in joining if hosts[name].state == JOINING),
+        etcd_is_expected=not initialises and hosts[primary].has_etcd and hosts[primary].has_address,
         api_version=api_version(version),
         version=version,
     )

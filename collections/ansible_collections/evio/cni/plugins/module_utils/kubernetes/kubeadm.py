@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 from dataclasses import dataclass
 
@@ -48,22 +49,24 @@ class KubeadmHost:
     """URL of the API server in kubelet's kubeconfig; None if the host is in no cluster."""
     has_etcd: bool
     """Whether the static pod of a stacked etcd is there."""
+    has_address: bool
+    """Whether an interface of the host has its host overlay address, at which that etcd listens."""
     kubeadm: str | None
     """Version of kubeadm, such as 1.30.2; None if kubeadm is not installed."""
     kubelet: str | None
     """Version of kubelet; None if kubelet is not installed."""
 
 
-def read_host(directory: str = KUBERNETES_DIR, begun: str = paths.KUBEADM_BEGUN) -> KubeadmHost:
+def read_host(address: str, *, directory: str = KUBERNETES_DIR, begun: str = paths.KUBEADM_BEGUN) -> KubeadmHost:
     """Return what kubeadm has done on this host. Raises KubeadmError.
 
-    ``begun`` is the file that the role ``kubernetes`` writes before it runs kubeadm, and removes afterwards.
+    ``address`` is the host overlay address. ``begun`` is the file that the role ``kubernetes`` writes before it runs kubeadm, and removes afterwards.
     """
-    has_etcd = os.path.exists(f"{directory}/manifests/etcd.yaml")
     return KubeadmHost(
         state=_state(directory, begun),
         server=_server(f"{directory}/kubelet.conf"),
-        has_etcd=has_etcd,
+        has_etcd=os.path.exists(f"{directory}/manifests/etcd.yaml"),
+        has_address=_is_local(address),
         kubeadm=_version("kubeadm", "version", "--output=short"),
         kubelet=_version("kubelet", "--version"),
     )
@@ -115,6 +118,15 @@ def _read(path: str) -> str | None:
         return read_text(path)
     except OSError as error:
         raise KubeadmError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _is_local(address: str) -> bool:
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
 
 
 def _version(program: str, *arguments: str) -> str | None:
