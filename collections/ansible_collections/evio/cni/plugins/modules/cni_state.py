@@ -80,8 +80,8 @@ class CniState:
         running = [attachment.container_id for attachment in self.found.running]
         if running:
             self.module.warn(
-                f"{len(running)} pods of the network still run, so the journal, the firewall rules and the programs stay: "
-                "end the pods, and run this again"
+                f"{len(running)} pods of the network still run, so the journal, the firewall rules and the programs "
+                "stay: end the pods, and run this again"
             )
             return {"changed": False, "running": running}
         differences = Differences()

@@ -293,9 +293,9 @@ def _check_kubeadm(cluster: Cluster) -> None:
         raise ClusterError(f"evio_kubernetes_endpoint: {endpoint!r} is not host:port")
     if len(cluster.control_plane) > 1 and not endpoint:
         raise ClusterError(
-            f"evio_kubernetes_endpoint: not given, but evio_control_plane has {len(cluster.control_plane)} hosts; set it "
-            "to a name and port that lead to each of them (a DNS name of their host overlay addresses), or to the first "
-            "host's overlay address if its loss may stop the API"
+            f"evio_kubernetes_endpoint: not given, but evio_control_plane has {len(cluster.control_plane)} hosts; set "
+            "it to a name and port that lead to each of them (a DNS name of their host overlay addresses), or to the "
+            "first host's overlay address if its loss may stop the API"
         )
     services = cluster.kubernetes.service_network
     for cidr in filter(None, (part.strip() for part in services.split(","))):
