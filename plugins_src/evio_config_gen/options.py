@@ -82,6 +82,9 @@ OPTIONS = (
     Option("restore", "yes: claim the subnets of the present configuration again, etcd has lost them", "yes|no", "no"),
     Option("state-dir", "state directory of the CNI plugin", "DIR", paths.STATE_DIR),
     Option("machine-id", "file with the id of this machine", "FILE", paths.MACHINE_ID),
+    Option(
+        "host-root", "where the host's / is seen, wholly or in part; links of plugins are followed there", "DIR", ""
+    ),
     Option("plugin-dir", "directories in which to look for portmap and bandwidth", "DIR", ",".join(paths.PLUGIN_DIRS)),
 )
 
@@ -194,6 +197,7 @@ def _settings(values: Mapping[str, str]) -> Settings:
         state_dir=values["state_dir"],
         machine_id_file=values["machine_id"],
         plugin_dirs=_list(values["plugin_dir"]),
+        host_root=_directory("host-root", values["host_root"]),
     )
 
 
@@ -206,6 +210,13 @@ def _read_password(path: str) -> str:
     if not lines or not lines[0]:
         raise OptionError(f"{path} holds no password on its first line")
     return lines[0]
+
+
+def _directory(name: str, path: str) -> str:
+    """Return the absolute path of a directory that exists, or an empty string for none."""
+    if path and not (os.path.isabs(path) and os.path.isdir(path)):
+        raise OptionError(f"--{name}: {path!r} is not the absolute path of a directory")
+    return path
 
 
 def _list(text: str) -> tuple[str, ...]:

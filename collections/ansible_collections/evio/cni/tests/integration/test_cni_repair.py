@@ -21,13 +21,9 @@ pytestmark = pytest.mark.root
 
 
 @pytest.fixture
-def node(node: Node, tmp_path: Path) -> Node:
+def node(node: Node) -> Node:
     """The node, with its conflist where the operator's commands find it."""
-    conf_dir = tmp_path / "net.d"
-    conf_dir.mkdir()
-    entry = {key: value for key, value in node.conf.items() if key not in ("name", "cniVersion")}
-    conflist = {"cniVersion": "1.0.0", "cniVersions": ["1.0.0", "1.1.0"], "name": "evio", "plugins": [entry]}
-    (conf_dir / "10-evio.conflist").write_text(json.dumps(conflist))
+    node.write_conflist()
     return node
 
 
@@ -109,7 +105,7 @@ def test_repair_restores_the_normal_flow(node: Node, new_pod: NewPod) -> None:
     pod = node.add(new_pod())
     damage_flows(node)
     done = repair(node)
-    assert (done["bridge"], done["guarded"]) == (["flow"], [f"{pod.container_id} eth0"])
+    assert (done["bridge"], done["guarded"]) == (["steering", "flow"], [f"{pod.container_id} eth0"])
     assert repair(node)["bridge"] == []
 
 
@@ -128,6 +124,7 @@ def test_foreign_flow_means_that_another_controls_the_bridge(node: Node, new_pod
     damage_flows(node)
     target = f"unix:{node.switch.directory}/br-evio.mgmt"
     in_namespace(node.switch.netns, "ovs-ofctl", "-O", "OpenFlow13", "add-flow", target, "priority=5,arp,actions=drop")
+    assert repair(node)["bridge"] == ["steering"]
     assert repair(node)["bridge"] == []
 
 

@@ -275,6 +275,33 @@ def test_plugin_whose_link_dangles_in_the_container_is_named_and_never_dropped(h
     assert host.conflist() == complete
 
 
+def test_links_of_plugins_are_followed_below_the_hosts_root(host: Host, tmp_path: Path) -> None:
+    """The container sees /opt/cni at its place, and the rest of the host below another directory."""
+    root, plugins = tmp_path / "host", tmp_path / "opt/cni/bin"
+    plugins.mkdir(parents=True)
+    (root / "usr/lib/cni").mkdir(parents=True)
+    (root / "usr/lib/cni/portmap").touch()
+    (root / "lib").symlink_to("/usr/lib")
+    (plugins / "portmap").symlink_to("/lib/cni/portmap")
+    (plugins / "bandwidth").symlink_to("../../../../../../../../../../no/such/bandwidth")
+    done = host.run(f"--plugin-dir={plugins}", f"--host-root={root}")
+    assert done.returncode == 0
+    assert [plugin["type"] for plugin in host.conflist()["plugins"]] == ["evio", "portmap"]
+    assert f"{plugins}/bandwidth is a link to /no/such/bandwidth, which is not there" in done.stderr
+    assert f"(looked for below {root} and /)" in done.stderr
+    assert "--host-root: '/no/such' is not the absolute path of a directory" in error_of(
+        host.run("--host-root=/no/such")
+    )
+
+
+def test_links_in_a_circle_end(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "portmap").symlink_to(tmp_path / "bandwidth")
+    (tmp_path / "bandwidth").symlink_to(tmp_path / "portmap")
+    done = host.run(f"--plugin-dir={tmp_path}")
+    assert done.returncode == 0
+    assert [plugin["type"] for plugin in host.conflist()["plugins"]] == ["evio"]
+
+
 def test_other_machine_of_the_same_name_is_refused_until_confirmed_as_replacement(host: Host) -> None:
     host.run()
     host.machine_id.write_text("ffffffffffffffffffffffffffffffff\n")

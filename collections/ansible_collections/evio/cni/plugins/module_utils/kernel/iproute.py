@@ -13,6 +13,9 @@ from typing import Any
 from ..errors import EvioError
 from .netlink import NetlinkError
 
+ROUTE_PROTOCOL = 225
+"""Marks our routes: rtnetlink(7) leaves the values above RTPROT_STATIC to programs for this purpose."""
+
 
 class Pyroute2MissingError(EvioError):
     """The library pyroute2 is not installed."""

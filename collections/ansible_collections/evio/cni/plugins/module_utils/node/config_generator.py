@@ -22,7 +22,10 @@ from ..state.fence import put_up_fence, take_down_fence
 from ..subnets import check_network, parse_pools
 from .claim import read_local_claim, read_machine_id
 
-_MOUNT = "in a container, mount the host's directories of CNI plugins at the same paths"
+_MOUNT = "in a container, mount the host's directories of CNI plugins at the same paths, or below --host-root"
+
+_MOST_LINKS = 40
+"""Links that are followed for one path, as in path_resolution(7)."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,9 @@ class Settings:
     state_dir: str
     machine_id_file: str
     plugin_dirs: tuple[str, ...]
-    """The directories in which to look for the chained plugins."""
+    """The directories of the host in which to look for the chained plugins."""
+    host_root: str = ""
+    """The directory below which the host's directories are seen too, wholly or in part; empty for nowhere."""
 
 
 @dataclass(frozen=True)
@@ -123,21 +128,48 @@ def _chained_plugins(settings: Settings) -> tuple[tuple[str, ...], list[str]]:
     configured, chained, warnings = _configured_plugins(settings.out_dir), [], []
     for name in CHAINED_PLUGINS:
         paths_of = [os.path.join(directory, name) for directory in settings.plugin_dirs]
-        if any(os.path.isfile(path) for path in paths_of):
+        views = (settings.host_root, "") if settings.host_root else ("",)
+        ends = [_follow(path, views) for path in paths_of]
+        if any(os.path.isfile(view + end) for end in ends for view in views):
             chained.append(name)
             continue
-        links = [path for path in paths_of if os.path.islink(path)]
+        links = [(path, end) for path, end in zip(paths_of, ends, strict=True) if end != path]
+        places = " and ".join(view or "/" for view in views)
         problem = (
-            f"{links[0]} is a link to {os.readlink(links[0])}, which is not there"
+            f"{links[0][0]} is a link to {links[0][1]}, which is not there"
             if links
             else f"it is in none of {', '.join(settings.plugin_dirs)}"
-        )
+        ) + (f" (looked for below {places})" if settings.host_root else "")
         if name in configured:
             chained.append(name)
             warnings.append(f"{name} is still chained, as in the present conflist, but {problem}; {_MOUNT}")
         elif links:
             warnings.append(f"{name} is not chained: {problem}; {_MOUNT}")
     return tuple(chained), warnings
+
+
+def _follow(path: str, views: tuple[str, ...]) -> str:
+    """Return the path on the host at which the links of a path of the host end.
+
+    ``views`` are the directories below which the host's files are seen: a link that is seen below one of them may lead
+    to a file that is seen below another.
+    """
+    done, left, followed = "", [part for part in path.split("/") if part], 0
+    while left:
+        part = left.pop(0)
+        if part == "..":
+            done = os.path.dirname(done) if done != "/" else ""
+            continue
+        here = f"{done}/{part}"
+        link = next((view + here for view in views if os.path.islink(view + here)), None)
+        if link is None or followed == _MOST_LINKS:
+            done = here
+            continue
+        followed += 1
+        target = os.readlink(link)
+        done = "" if target.startswith("/") else done
+        left[:0] = [part for part in target.split("/") if part not in ("", ".")]
+    return done
 
 
 def _configured_plugins(out_dir: str) -> set[str]:
