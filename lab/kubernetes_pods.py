@@ -1,4 +1,4 @@
-"""What a node has of pods: network namespaces, OVS ports, reserved addresses, journal entries. Read on the node itself."""
+"""What a node has of pods: network namespaces, OVS ports, reserved addresses, journal entries; the node reads it."""
 
 from __future__ import annotations
 

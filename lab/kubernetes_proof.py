@@ -311,7 +311,7 @@ def _client_url(authority: str) -> str:
 
 
 def _client(answer: str) -> str:
-    """Return the client's address in an answer: busybox writes IPv4 addresses as [::ffff:10.0.0.1] with IPv6 sockets."""
+    """Return the client's address in an answer; busybox writes an IPv4 address as [::ffff:10.0.0.1]."""
     address = ip_address(answer.split()[2].strip("[]"))
     mapped = getattr(address, "ipv4_mapped", None)
     return str(mapped or address)
