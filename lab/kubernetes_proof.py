@@ -12,101 +12,48 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from ipaddress import ip_address
 
 import http_requests
+import kubernetes_cluster
+import kubernetes_faults
 import kubernetes_pods
 import kubernetes_workload as workload
 import nodes
 from commands import LabError, attempt
 from http_requests import Source
-from kubectl import Kubectl, await_that
+from kubectl import await_that
+from kubernetes_cluster import Cluster, Row, failed_adds, measure, set_crowd
 from kubernetes_pods import OnNode
 from state import Lab
-from topology import Node
 
-_READY_SECONDS = 120.0
+import playbooks
+
 _REQUESTS = 4
 """Requests from each source to each Service: kube-proxy chooses one of two backends for each."""
 CROWD = 60
 """Pods of the crowd at its largest."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: what was proven, what was measured, and whether it holds; None: it was not run."""
+def prove(lab: Lab, *, with_faults: bool) -> list[Row]:
+    """Make the cluster with bootstrap.yml, and print and return all rows; without faults only those of the network.
 
-    subject: str
-    measured: str
-    holds: bool | None
-
-    @property
-    def text(self) -> str:
-        """The row as a line."""
-        verdict = {True: "ok", False: "FAILED", None: "not run"}[self.holds]
-        return f"{self.subject:52} {verdict:8} {self.measured}"
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A cluster with the proof's workload running: its lab, its nodes, its web servers, and its Services' addresses."""
-
-    lab: Lab
-    kubectl: Kubectl
-    nodes: tuple[Node, ...]
-    host_addresses: dict[str, str]
-    pods: list[Source]
-    services: dict[str, str]
-
-    @property
-    def node_sources(self) -> list[Source]:
-        """The nodes as sources of requests."""
-        return [Source(node.name, node.name, self.host_addresses[node.name]) for node in self.nodes]
-
-    def service_urls(self, path: str) -> list[tuple[str, str]]:
-        """Return the URL of each node's Service, with the node's name."""
-        return [(node.name, f"http://{self.services[workload.service(node.name)]}{path}") for node in self.nodes]
-
-
-def measure(subject: str, check: Callable[[], tuple[str, bool]]) -> Row:
-    """Return the row of one check; one that could not be made fails, with the reason."""
-    started = time.monotonic()
+    Raises LabError if the lab has no Kubernetes, or the cluster cannot be made.
+    """
+    if not lab.topology().has_kubernetes:
+        raise LabError("the lab's nodes have no Kubernetes: build it with lab/lab up --kubernetes")
+    rows = [measure("bootstrap.yml, until all nodes are Ready", lambda: _bootstrap(lab))]
+    if not rows[0].holds:
+        return rows
+    cluster = kubernetes_cluster.start(lab)
     try:
-        measured, holds = check()
-    except LabError as error:
-        measured, holds = f"{error}"[:300], False
-    row = Row(subject, f"{measured}  [{time.monotonic() - started:.0f} s]", holds)
-    print(row.text, flush=True)
-    return row
-
-
-def start(lab: Lab) -> Cluster:
-    """Start the proof's pods and Services, and return when all are Ready. Raises LabError."""
-    kubectl = Kubectl(lab, workload.NAMESPACE)
-    lab_nodes = lab.topology().nodes
-    kubectl.apply(workload.manifests(lab_nodes))
-    kubectl.await_rollout(*workload.deployments(lab_nodes), workload.CROWD, timeout=_READY_SECONDS)
-    return look(lab)
-
-
-def look(lab: Lab) -> Cluster:
-    """Return the cluster as it is now: pods have other addresses and namespaces after a fault."""
-    kubectl = Kubectl(lab, workload.NAMESPACE)
-    addresses = {
-        node["metadata"]["name"]: next(
-            each["address"] for each in node["status"]["addresses"] if each["type"] == "InternalIP"
-        )
-        for node in kubectl.get("nodes")
-    }
-    services = {each["metadata"]["name"]: each["spec"]["clusterIP"] for each in kubectl.get("services")}
-    lab_nodes = tuple(node for node in lab.topology().nodes if node.name in addresses)
-    return Cluster(lab, kubectl, lab_nodes, addresses, kubernetes_pods.sources(lab, kubectl, "app=web"), services)
-
-
-def stop(lab: Lab) -> None:
-    """Remove all that the proof has started."""
-    Kubectl(lab, workload.NAMESPACE)("delete", "namespace", workload.NAMESPACE, "--ignore-not-found", timeout=180)
+        rows += prove_network(cluster)
+        if with_faults:
+            rows += prove_scaling(cluster)
+            rows += kubernetes_faults.prove(cluster)
+    finally:
+        kubernetes_cluster.stop(lab)
+    return rows
 
 
 def prove_network(cluster: Cluster) -> Iterator[Row]:
@@ -137,33 +84,6 @@ def prove_scaling(cluster: Cluster) -> Iterator[Row]:
     yield measure("nothing left of them on any node", lambda: nothing_left(cluster, before))
 
 
-def set_crowd(cluster: Cluster, replicas: int) -> float:
-    """Scale the crowd, and return the seconds until all of its pods are Ready, or none is there."""
-    cluster.kubectl("scale", f"deployment/{workload.CROWD}", f"--replicas={replicas}")
-
-    def is_so() -> bool:
-        names = cluster.kubectl("get", "pods", f"--selector=app={workload.CROWD}", "--output=name").split()
-        if len(names) != replicas:
-            return False
-        template = "--output=jsonpath={.status.readyReplicas}"
-        ready = cluster.kubectl("get", f"deployment/{workload.CROWD}", template)
-        return int(ready or 0) == replicas
-
-    return await_that(is_so, f"the crowd has {replicas} pods", timeout=180)
-
-
-def failed_adds(cluster: Cluster, since: float) -> int:
-    """Return how many sandboxes the nodes' containerd could not give a network since a time."""
-
-    def on(node: Node) -> int:
-        journal = ["journalctl", "--unit=containerd", f"--since=@{since:.0f}", "--output=cat", "--no-pager"]
-        printed = attempt(*nodes.command(cluster.lab, node, journal), timeout=60).stdout
-        return printed.count("failed to setup network for sandbox")
-
-    with ThreadPoolExecutor(max_workers=8) as workers:
-        return sum(workers.map(on, cluster.nodes))
-
-
 def nothing_left(cluster: Cluster, before: dict[str, OnNode]) -> tuple[str, bool]:
     """Compare what the nodes have with what they had; containerd may need some seconds to remove the last sandbox."""
 
@@ -177,6 +97,13 @@ def nothing_left(cluster: Cluster, before: dict[str, OnNode]) -> tuple[str, bool
     except LabError:
         return f"had {expected}, has {now()}", False
     return "namespaces, OVS ports, veths, addresses, journal, sandboxes as before", True
+
+
+def _bootstrap(lab: Lab) -> tuple[str, bool]:
+    began = time.monotonic()
+    printed = playbooks.run(lab, "bootstrap.yml", timeout=1200)
+    changed = sum(int(count) for count in re.findall(r"changed=(\d+)", printed))
+    return f"{len(lab.topology().nodes)} nodes after {time.monotonic() - began:.0f} s, {changed} changes", True
 
 
 def _nodes_ready(cluster: Cluster) -> tuple[str, bool]:
