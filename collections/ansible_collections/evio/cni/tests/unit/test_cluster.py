@@ -162,7 +162,7 @@ def test_node_that_the_cluster_needs_may_not_leave(cluster: Cluster, leaving: li
 KUBEADM = replace(
     GOOD,
     pod_nodes=("node1", "node2"),
-    kubernetes=KubernetesSite("kubeadm", node_names=("node1", "node2"), service_network="10.96.0.0/12"),
+    kubernetes=KubernetesSite("kubeadm", node_names=("node1", "node2")),
 )
 
 
@@ -174,7 +174,6 @@ def test_clusters_of_kubeadm_that_can_work_pass() -> None:
     check_cluster(KUBEADM)
     check_cluster(with_kubernetes(endpoint="api.example.org:6443"))
     check_cluster(with_kubernetes(endpoint="[fd00::1]:6443"))
-    check_cluster(with_kubernetes(service_network="10.96.0.0/12, fd96::/108"))
     check_cluster(replace(with_kubernetes(endpoint="10.10.0.1:6443"), control_plane=("node1", "node2")))
 
 
@@ -189,11 +188,6 @@ def test_clusters_of_kubeadm_that_can_work_pass() -> None:
         (replace(KUBEADM, control_plane=("node1", "node2")), "evio_kubernetes_endpoint: not given, but"),
         (with_kubernetes(endpoint="10.10.0.1"), "evio_kubernetes_endpoint: '10.10.0.1' is not host:port"),
         (with_kubernetes(endpoint="10.10.0.1:70000"), "evio_kubernetes_endpoint: '10.10.0.1:70000' is not"),
-        (
-            with_kubernetes(service_network="10.244.0.0/20"),
-            "evio_service_network: 10.244.0.0/20 overlaps with evio_pod",
-        ),
-        (with_kubernetes(service_network="10.96.0.1/12"), "evio_service_network: '10.96.0.1/12' is not a network"),
     ],
 )
 def test_cluster_of_kubeadm_that_cannot_work_is_refused(cluster: Cluster, words: str) -> None:
