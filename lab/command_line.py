@@ -51,6 +51,11 @@ def _parser() -> argparse.ArgumentParser:
         "--mtu", type=int, default=ETHERNET_MTU, help="of the public segment, in bytes (default: %(default)s)"
     )
     up.add_argument("--ipv6", action="store_true", help="IPv6 underlay: sites with prefixes, behind firewalls")
+    up.add_argument(
+        "--kubernetes",
+        action="store_true",
+        help="nodes have kubeadm, kubelet and images, which setup/kubernetes builds",
+    )
     up.set_defaults(verb=_up)
 
     verbs.add_parser("down", help="remove the whole lab").set_defaults(verb=_down)
@@ -69,6 +74,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_json(prove)
     prove.set_defaults(verb=_prove)
+
+    kubernetes = verbs.add_parser(
+        "prove-kubernetes",
+        help="make a cluster with kubeadm in a lab with --kubernetes, and prove that all of it works",
+    )
+    kubernetes.add_argument("--network", action="store_true", help="only what pods, Services and kubectl reach")
+    kubernetes.set_defaults(verb=_prove_kubernetes)
 
     for name, run, help_text in (
         ("ssh", _ssh, "log into a node by ssh, or run a command there"),
@@ -116,6 +128,7 @@ def _up(lab: Lab, arguments: argparse.Namespace) -> None:
         per_router=arguments.per_router,
         version=6 if arguments.ipv6 else 4,
         mtu=arguments.mtu,
+        has_kubernetes=arguments.kubernetes,
     )
     with lab.lock():
         life_cycle.up(lab, topology)
@@ -154,6 +167,16 @@ def _prove(lab: Lab, arguments: argparse.Namespace) -> None:
     print(json.dumps(proof.as_json(proved), indent=1) if arguments.json else proof_table.render(proved), end="")
     if proved.failures:
         raise LabError(f"the proof failed: {len(proved.failures)} of {len(proved.checks)} checks do not hold")
+
+
+def _prove_kubernetes(lab: Lab, arguments: argparse.Namespace) -> None:
+    import kubernetes_proof
+
+    with lab.lock():
+        rows = kubernetes_proof.prove(lab, with_faults=not arguments.network)
+    failed = [row.subject for row in rows if row.holds is False]
+    if failed:
+        raise LabError(f"{len(failed)} of {len(rows)} rows failed: {'; '.join(failed)}")
 
 
 def _ssh(lab: Lab, arguments: argparse.Namespace) -> None:
