@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evio_cni import paths
 from evio_cni.cni.netconf import NetConf
@@ -23,6 +23,9 @@ from evio_cni.node.explain import explain
 from evio_cni.node.networks import read_networks
 from evio_cni.node.report import network_status
 from evio_cni.plugin.gc import collect_network
+
+if TYPE_CHECKING:
+    from evio_cni.node.repair import Repair
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -88,6 +91,20 @@ def _parser() -> argparse.ArgumentParser:
         "repair", parents=[common], help="give running pods back what they have lost, without restarting them"
     )
     repair.set_defaults(command=_repair)
+    watch = commands.add_parser(
+        "watch",
+        help="repair now, whenever Open vSwitch is started again, and at intervals; for a container, where no systemd "
+        "runs evio-repair.service",
+    )
+    watch.add_argument("--conf-dir", default=paths.CNI_CONF_DIR, metavar="DIR", help="as for repair")
+    watch.add_argument(
+        "--interval",
+        type=_seconds,
+        default=60.0,
+        metavar="S",
+        help="seconds between two repairs (default: %(default)g)",
+    )
+    watch.set_defaults(command=_watch)
     collect = commands.add_parser("gc", parents=[common], help="remove what pods that are gone have left behind")
     collect.set_defaults(command=_collect)
     explanation = commands.add_parser(
@@ -146,19 +163,57 @@ def _repair(options: argparse.Namespace) -> int:
     if options.json:
         _print_json([_repair_json(asdict(repair)) for repair in repairs])
     for repair in repairs if not options.json else ():
-        done = [f"corrected the bridge: {', '.join(repair.bridge)}"] if repair.bridge else []
-        done += ["installed the node's rules"] if repair.rules else []
-        done += [f"set the host end of {pod} up" for pod in repair.raised]
-        done += [f"added the port of {pod} to the bridge" for pod in repair.plugged]
-        done += [f"installed the port-security flows of {pod}" for pod in repair.guarded]
-        done += [f"reserved {address} again" for address in repair.reserved]
-        done += [f"removed {pod}" for pod in repair.removed]
+        done = _mended(repair)
         nothing = "nothing was mended" if repair.failures else "all in order"
         _print(f"network {repair.network}: {'; '.join(done) or nothing}")
     for repair in repairs:
         for failure in repair.failures:
             sys.stderr.write(f"evio repair: {repair.network}: {failure}\n")
     return 1 if any(repair.failures for repair in repairs) else 0
+
+
+def _mended(repair: Repair) -> list[str]:
+    """Return what was done for one network, in words."""
+    done = [f"corrected the bridge: {', '.join(repair.bridge)}"] if repair.bridge else []
+    done += ["installed the node's rules"] if repair.rules else []
+    done += [f"set the host end of {pod} up" for pod in repair.raised]
+    done += [f"added the port of {pod} to the bridge" for pod in repair.plugged]
+    done += [f"installed the port-security flows of {pod}" for pod in repair.guarded]
+    done += [f"reserved {address} again" for address in repair.reserved]
+    done += [f"removed {pod}" for pod in repair.removed]
+    return done
+
+
+def _watch(options: argparse.Namespace) -> int:
+    # Importing ovs and pyroute2 takes longer than the other commands need.
+    import signal
+    from threading import Event
+
+    from evio_cni.node.watch import Watch
+    from evio_cni.programs.installation import version_in_use
+
+    def report(repairs: list[Repair]) -> None:
+        for repair in repairs:
+            if done := _mended(repair):
+                print(f"network {repair.network}: {'; '.join(done)}", flush=True)
+
+    def warn(fault: str) -> None:
+        print(f"evio watch: {fault}", file=sys.stderr, flush=True)
+
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # A container's first process does not end at a signal that it has no handler for.
+        signal.signal(number, lambda *_arguments: stop.set())
+    with version_in_use():
+        Watch(options.conf_dir, report=report, warn=warn, interval=options.interval).run(stop)
+    return 0
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 1 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"{text} is not between 1 and 86400 seconds")
+    return seconds
 
 
 def _collect(options: argparse.Namespace) -> int:
