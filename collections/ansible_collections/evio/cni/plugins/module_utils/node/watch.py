@@ -2,8 +2,8 @@
 """Repair the node's networks whenever that may be needed: the watch of a container, where no systemd starts ``repair``.
 
 It looks five times a second whether vswitchd has opened a bridge's OpenFlow socket anew, or the conflists have changed,
-and repairs then. ``repair`` also runs at the start, and at intervals: a firewall manager or an operator who removes rules
-gives no sign.
+and repairs then. ``repair`` also runs at the start and at intervals: nothing tells when a firewall manager has removed
+rules.
 """
 
 from __future__ import annotations
