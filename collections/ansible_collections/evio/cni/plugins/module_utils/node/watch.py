@@ -17,6 +17,7 @@ from ..cni.netconf import NetConf
 from ..errors import EvioError
 from ..ovs.openflow import management_socket
 from .networks import read_networks
+from .pod_routes import PodRoutesKeeper
 from .repair import Repair, repair_networks
 
 _LOOK_SECONDS = 0.2
@@ -25,12 +26,47 @@ _LOOK_SECONDS = 0.2
 _RETRY_SECONDS = 5.0
 """Until the next repair after one that failed."""
 
+_CLAIMS_SECONDS = 10.0
+"""Between two looks at the claims of other nodes. etcd answers in a few bytes that nothing has changed."""
+
+
+class Faults:
+    """Faults that are told once, as long as they last, by ``warn``, which is called with a sentence."""
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self._warn = warn
+        self._told: set[str] = set()
+
+    def tell(self, faults: list[str]) -> None:
+        """Tell those of the present faults that are new."""
+        for fault in faults:
+            if fault not in self._told:
+                self._warn(fault)
+        self._told = set(faults)
+
+
+def keep_pod_routes(
+    keeper: PodRoutesKeeper, stop: Event, *, report: Callable[[list[str]], None], warn: Callable[[str], None]
+) -> None:
+    """Keep the pod routes like the claims until ``stop`` is set; ``report`` is called with the nodes that changed."""
+    faults = Faults(warn)
+    try:
+        while not stop.is_set():
+            try:
+                report(keeper.update())
+                faults.tell([])
+            except EvioError as error:
+                faults.tell([str(error)])
+            stop.wait(_CLAIMS_SECONDS)
+    finally:
+        # Nothing but stop ends this; after anything else the whole program ends, and is started again.
+        stop.set()
+
 
 class Watch:
     """The watch of one node.
 
-    ``report`` is called with the repairs of all networks, ``warn`` with one sentence for a fault; a fault that lasts is
-    told once.
+    ``report`` is called with the repairs of all networks, ``warn`` with one sentence for a fault.
     """
 
     def __init__(
@@ -44,10 +80,9 @@ class Watch:
         """``interval`` is the time between two repairs if nothing has changed, in seconds."""
         self._conf_dir = conf_dir
         self._report = report
-        self._warn = warn
+        self._faults = Faults(warn)
         self._interval = interval
         self._networks: list[NetConf] = []
-        self._told: set[str] = set()
 
     def run(self, stop: Event) -> None:
         """Watch until ``stop`` is set."""
@@ -77,10 +112,7 @@ class Watch:
             faults.append(str(error))
         self._report(repairs)
         faults += [f"{repair.network}: {failure}" for repair in repairs for failure in repair.failures]
-        for fault in faults:
-            if fault not in self._told:
-                self._warn(fault)
-        self._told = set(faults)
+        self._faults.tell(faults)
         return not faults
 
 
