@@ -51,6 +51,11 @@ def _parser() -> argparse.ArgumentParser:
         "--mtu", type=int, default=ETHERNET_MTU, help="of the public segment, in bytes (default: %(default)s)"
     )
     up.add_argument("--ipv6", action="store_true", help="IPv6 underlay: sites with prefixes, behind firewalls")
+    up.add_argument(
+        "--kubernetes",
+        action="store_true",
+        help="nodes have kubeadm, kubelet and images, which setup/kubernetes builds",
+    )
     up.set_defaults(verb=_up)
 
     verbs.add_parser("down", help="remove the whole lab").set_defaults(verb=_down)
@@ -116,6 +121,7 @@ def _up(lab: Lab, arguments: argparse.Namespace) -> None:
         per_router=arguments.per_router,
         version=6 if arguments.ipv6 else 4,
         mtu=arguments.mtu,
+        has_kubernetes=arguments.kubernetes,
     )
     with lab.lock():
         life_cycle.up(lab, topology)

@@ -1,6 +1,6 @@
-"""Build the lab's two container images from one static busybox, without a registry or a daemon.
+"""Build container images as archives, without a registry or a daemon; among them the images of the lab's own pods.
 
-Archives (docker-archive, for `ctr images import`) are reproducible: the same busybox gives the same bytes.
+Archives (docker-archive, for `ctr images import`) are reproducible: the same files give the same bytes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import json
 import platform
 import subprocess
 import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,59 +24,82 @@ BUSYBOX = "evio.lab/busybox:1"
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 """The architecture in an image's configuration, by uname's name of the machine."""
-_SLEEP = ["/bin/sh", "-c", 'trap "exit 0" TERM INT; while :; do sleep 3600 & wait $!; done']
-"""The pause image's command: wait until a signal ends it."""
+_DIRECTORIES = ("bin", "etc", "srv", "tmp")
+"""Directories of every image, beside those of its files."""
+_SLEEP = ("/bin/sh", "-c", 'trap "exit 0" TERM INT; while :; do sleep 3600 & wait $!; done')
+"""The command of a pause image: wait until a signal ends it."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image of one layer: its name, its command, and by their paths in the image its files and symbolic links."""
+
+    name: str
+    command: Sequence[str]
+    files: Mapping[str, Path]
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 def prepare(lab: Lab, rootfs: Path) -> dict[str, Path]:
-    """Return the archive of each image by the image's name; write those that are missing or outdated."""
-    busybox = rootfs / "bin/busybox"
-    archives = {name: lab.images / f"{name.split('/')[1].replace(':', '-')}.tar" for name in (PAUSE, BUSYBOX)}
-    for name, path in archives.items():
-        content = archive(name, busybox, _SLEEP if name == PAUSE else ["/bin/sh"])
+    """Return the archives of the images of the lab's own pods by their names; write the missing and the outdated."""
+    archives = {}
+    for image in (pause(PAUSE, rootfs), busybox(BUSYBOX, rootfs)):
+        path = lab.images / f"{image.name.split('/')[1].replace(':', '-')}.tar"
+        content = archive(image)
         if not path.exists() or path.read_bytes() != content:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
+        archives[image.name] = path
     return archives
 
 
-def archive(name: str, busybox: Path, command: list[str]) -> bytes:
-    """Return a docker-archive of one image: a layer with busybox and a link for each applet, and its command."""
-    layer = _layer(busybox)
+def pause(name: str, rootfs: Path) -> Image:
+    """Return an image whose command does nothing until a signal ends it: a pod's sandbox runs it."""
+    return busybox(name, rootfs, command=_SLEEP)
+
+
+def busybox(name: str, rootfs: Path, command: Sequence[str] = ("/bin/sh",)) -> Image:
+    """Return an image of the root file system's static busybox, with a link for each applet."""
+    program = rootfs / "bin/busybox"
+    try:
+        listed = subprocess.run([program, "--list"], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise LabError(f"{program} does not run: {error}") from error
+    applets = sorted(set(listed.stdout.split()) - {"busybox"})
+    return Image(name, command, {"bin/busybox": program}, {f"bin/{applet}": "busybox" for applet in applets})
+
+
+def archive(image: Image) -> bytes:
+    """Return the docker-archive of an image."""
+    layer = _layer(image)
     digest = hashlib.sha256(layer).hexdigest()
     config = _json(
         {
             "architecture": _ARCHITECTURES[platform.machine()],
             "os": "linux",
             "created": "1970-01-01T00:00:00Z",
-            "config": {"Cmd": command, "Env": ["PATH=/bin"]},
+            "config": {"Cmd": list(image.command), "Env": ["PATH=/usr/local/bin:/usr/sbin:/usr/bin:/bin"]},
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
             "history": [{"created": "1970-01-01T00:00:00Z"}],
         }
     )
     config_name = f"{hashlib.sha256(config).hexdigest()}.json"
     layer_name = f"{digest}/layer.tar"
-    manifest = _json([{"Config": config_name, "RepoTags": [name], "Layers": [layer_name]}])
+    manifest = _json([{"Config": config_name, "RepoTags": [image.name], "Layers": [layer_name]}])
     return _tar([(config_name, config), (layer_name, layer), ("manifest.json", manifest)])
 
 
-def _layer(busybox: Path) -> bytes:
+def _layer(image: Image) -> bytes:
+    above = {str(parent) for path in (*image.files, *image.links) for parent in Path(path).parents} - {"."}
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for directory in ("bin", "etc", "srv", "tmp"):
+        for directory in sorted(above.union(_DIRECTORIES)):
             _add(tar, directory, kind=tarfile.DIRTYPE, mode=0o755)
-        _add(tar, "bin/busybox", busybox.read_bytes(), mode=0o755)
-        for applet in _applets(busybox):
-            _add(tar, f"bin/{applet}", kind=tarfile.SYMTYPE, link="busybox", mode=0o777)
+        for path, source in sorted(image.files.items()):
+            _add(tar, path, source.read_bytes(), mode=0o755)
+        for path, target in sorted(image.links.items()):
+            _add(tar, path, kind=tarfile.SYMTYPE, link=target, mode=0o777)
     return buffer.getvalue()
-
-
-def _applets(busybox: Path) -> list[str]:
-    try:
-        listed = subprocess.run([busybox, "--list"], capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise LabError(f"{busybox} does not run: {error}") from error
-    return sorted(set(listed.stdout.split()) - {"busybox"})
 
 
 def _tar(files: list[tuple[str, bytes]]) -> bytes:

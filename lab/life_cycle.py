@@ -11,6 +11,7 @@ from pathlib import Path
 
 import internet
 import inventory
+import kubernetes_layer
 import mounts
 import network
 import nodes
@@ -36,16 +37,20 @@ def up(lab: Lab, topology: Topology) -> None:
         print("== removing an unfinished lab", flush=True)
         _remove(lab)
     elif network.namespaces(lab.prefix):
-        raise LabError(f"a lab of another checkout is up (namespaces {lab.prefix}-*): run lab/lab down there")
+        raise LabError(
+            f"a lab of another checkout is up (namespaces {lab.prefix}-*): run lab/lab down there, or give this lab "
+            "another prefix in the environment variable EVIO_LAB_PREFIX"
+        )
     started = time.monotonic()
     base = rootfs.prepare(lab)
+    layers = (base,) if not topology.has_kubernetes else (kubernetes_layer.prepare(lab, base), base)
     lab.write(topology, is_complete=False)
     segment = f"a public segment with IPv{topology.version} and MTU {topology.mtu}"
     print(f"== network: {segment}, {len(topology.routers)} routers, {len(topology.nodes)} nodes", flush=True)
     network.build(lab.prefix, topology)
     internet.start(in_netns(lab.netns(network.INTERNET), []), lab.internet_log, version=topology.version)
     print("== nodes: starting systemd in the network namespace of each", flush=True)
-    nodes.start_all(lab, topology.nodes, base)
+    nodes.start_all(lab, topology.nodes, layers)
     inventory.write(lab, topology)
     lab.write(topology, is_complete=True)
     print(f"== the lab is up after {time.monotonic() - started:.1f} s", flush=True)

@@ -1,7 +1,7 @@
 """The lab's nodes: podman containers with systemd as process 1, each in the network namespace that network.py made.
 
-A node's files are an overlay over the common root file system. They outlive a reboot of the node; its network settings
-do not.
+A node's files are an overlay over the common root file system, which may have layers. They outlive a reboot of the
+node; its network settings do not.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import resource
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,12 +40,15 @@ lock_type = "file"
 _HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{name}\n"
 
 
-def start_all(lab: Lab, nodes: Iterable[Node], rootfs: Path) -> None:
-    """Start nodes at the same time, and return when each has all its units up and answers on its ssh port."""
+def start_all(lab: Lab, nodes: Iterable[Node], layers: Sequence[Path]) -> None:
+    """Start nodes at the same time, and return when each has all its units up and answers on its ssh port.
+
+    The root file system is the last of the layers; a file of an earlier layer hides those of later ones.
+    """
     nodes = tuple(nodes)
     ssh.make_key(lab)
     write_file(_containers_conf(lab), _CONTAINERS_CONF)
-    _on_all(lambda node: _create(lab, node, rootfs), nodes)
+    _on_all(lambda node: _create(lab, node, layers), nodes)
     ssh.write_configuration(lab, nodes)
     _on_all(lambda node: _await_boot(lab, node), nodes)
 
@@ -107,8 +110,8 @@ def cgroups(lab: Lab) -> list[Path]:
     return sorted(found, key=lambda path: len(path.parts), reverse=True)
 
 
-def _create(lab: Lab, node: Node, rootfs: Path) -> None:
-    root = _mount_root(lab, node, rootfs)
+def _create(lab: Lab, node: Node, layers: Sequence[Path]) -> None:
+    root = _mount_root(lab, node, layers)
     _write_identity(lab, node, root)
     containerd = lab.node(node.name) / "containerd"
     containerd.mkdir(exist_ok=True)
@@ -134,13 +137,13 @@ def _limit(which: int) -> int:
     return min(most if most != resource.RLIM_INFINITY else 1 << 20, _HIGHEST_LIMIT)
 
 
-def _mount_root(lab: Lab, node: Node, rootfs: Path) -> Path:
+def _mount_root(lab: Lab, node: Node, layers: Sequence[Path]) -> Path:
     directory = lab.node(node.name)
     upper, work, root = directory / "upper", directory / "work", directory / "root"
     for path in (upper, work, root):
         path.mkdir(parents=True)
     # volatile: a node's fsync does not wait for the disk, because the lab's files need not survive a power cut.
-    options = f"lowerdir={rootfs},upperdir={upper},workdir={work},volatile"
+    options = f"lowerdir={':'.join(map(str, layers))},upperdir={upper},workdir={work},volatile"
     run("mount", "-t", "overlay", "-o", options, "overlay", str(root))
     return root
 

@@ -28,6 +28,8 @@ _HOST_PACKAGES = [
 ]
 # fmt: on
 """A bare Debian host that Ansible can reach, and tools for a person who looks for a fault there."""
+_KUBERNETES_NEEDS = ["conntrack", "ebtables", "iptables", "ipset", "socat"]
+"""Packages that Kubernetes' own packages depend on. All labs have them, so that there is one root file system."""
 
 _HOOK = REPOSITORY / "lab/node_rootfs.sh"
 _INIT = REPOSITORY / "lab/node_init.sh"
@@ -40,7 +42,7 @@ _TIMEOUT = 900.0
 
 def prepare(lab: Lab) -> Path:
     """Return the directory of the root file system; build it, about a minute, if the recipe is new."""
-    packages = sorted({*_HOST_PACKAGES, *_roles_packages()})
+    packages = sorted({*_HOST_PACKAGES, *_KUBERNETES_NEEDS, *_roles_packages()})
     recipe = "\n".join([_SUITE, *packages, _HOOK.read_text(), _INIT.read_text()])
     rootfs = lab.cache / f"rootfs-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     if not rootfs.exists():

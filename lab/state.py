@@ -18,13 +18,15 @@ from commands import LabError
 from topology import Topology, from_dict
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+PREFIX = os.environ.get("EVIO_LAB_PREFIX", "evl")
+"""Prefix of the names of a checkout's lab. With different prefixes, labs of several checkouts can be up together."""
 
 
 @dataclass(frozen=True)
 class Lab:
     """One lab: the prefix of its names in the kernel, and the directory of its files."""
 
-    prefix: str = "evl"
+    prefix: str = PREFIX
     state: Path = REPOSITORY / "lab" / ".state"
 
     @property

@@ -65,6 +65,7 @@ class Router:
 class Topology:
     """The whole lab: `version` is the underlay's IP version, `mtu` the MTU of its public segment in bytes.
 
+    If it `has_kubernetes`, its nodes have what Kubernetes' packages bring to a host.
     The sites' LANs have an MTU of 1500 whatever the public segment has, as behind DSL or cellular uplinks: a node
     learns of a smaller MTU only from its router's ICMP messages.
     """
@@ -73,6 +74,7 @@ class Topology:
     routers: tuple[Router, ...]
     version: int = 4
     mtu: int = ETHERNET_MTU
+    has_kubernetes: bool = False
 
     @property
     def internet_address(self) -> str:
@@ -138,10 +140,19 @@ def from_dict(described: dict[str, Any]) -> Topology:
         routers=tuple(Router(**router) for router in described["routers"]),
         version=described["version"],
         mtu=described["mtu"],
+        has_kubernetes=described["has_kubernetes"],
     )
 
 
-def plan(nodes: int, *, public: int = 1, per_router: int = 1, version: int = 4, mtu: int = ETHERNET_MTU) -> Topology:
+def plan(
+    nodes: int,
+    *,
+    public: int = 1,
+    per_router: int = 1,
+    version: int = 4,
+    mtu: int = ETHERNET_MTU,
+    has_kubernetes: bool = False,
+) -> Topology:
     """Plan node1 to nodeN: the first `public` nodes on the public segment, the others `per_router` to a router.
 
     Raises LabError if so many nodes do not fit, no node would be public, or the underlay cannot have this MTU.
@@ -162,7 +173,7 @@ def plan(nodes: int, *, public: int = 1, per_router: int = 1, version: int = 4, 
         routers.append(router)
         for place, n in enumerate(range(first, min(first + per_router, nodes + 1))):
             planned.append(_behind(version, f"node{n}", router, place))
-    return Topology(tuple(planned), tuple(routers), version, mtu)
+    return Topology(tuple(planned), tuple(routers), version, mtu, has_kubernetes)
 
 
 def _public_node(version: int, number: int) -> Node:

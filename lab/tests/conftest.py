@@ -7,13 +7,13 @@ from pathlib import Path
 
 import life_cycle
 import pytest
-from state import Lab
+from state import PREFIX, Lab
 
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
     """A lab that is not up yet. What a test builds of it is removed; the cached root file system is the common one."""
-    own = Lab(prefix="evlt", state=tmp_path / "state")
+    own = Lab(prefix=f"{PREFIX}t", state=tmp_path / "state")
     own.state.mkdir()
     Lab().cache.mkdir(parents=True, exist_ok=True)
     own.cache.symlink_to(Lab().cache)

@@ -13,7 +13,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ..module_utils.errors import EvioError
-from ..module_utils.inventory.cluster import Cluster, EdgeVpnMember, EdgeVpnSite, Node, check_cluster, check_leaving
+from ..module_utils.inventory.cluster import Cluster, EdgeVpnMember, EdgeVpnSite, KubernetesSite, Node, check_cluster, check_leaving
 
 _ARGUMENT_SPEC: dict[str, Any] = {
     "name": {"type": "str", "required": True},
@@ -26,6 +26,9 @@ _ARGUMENT_SPEC: dict[str, Any] = {
     "control_plane": {"type": "list", "elements": "str", "required": True},
     "pod_nodes": {"type": "list", "elements": "str", "default": []},
     "etcd_managed": {"type": "bool", "default": False},
+    "kubernetes": {"type": "str", "default": "none"},
+    "kubernetes_endpoint": {"type": "str"},
+    "service_network": {"type": "str"},
     "leaving": {"type": "list", "elements": "str"},
     "node_descriptions": {
         "type": "list",
@@ -38,6 +41,7 @@ _ARGUMENT_SPEC: dict[str, Any] = {
             "host_account": {"type": "str"},
             "pod_account": {"type": "str"},
             "evio_node_id": {"type": "str"},
+            "kubernetes_name": {"type": "str"},
         },
     },
     "xmpp_host": {"type": "str"},
@@ -78,7 +82,21 @@ def _cluster(arguments: dict[str, Any]) -> Cluster:
         control_plane=tuple(arguments["control_plane"]),
         pod_nodes=tuple(arguments["pod_nodes"]),
         etcd_managed=arguments["etcd_managed"],
+        kubernetes=_kubernetes(arguments),
         evio=EdgeVpnSite(arguments["xmpp_host"] or "", tuple(arguments["overlay_ids"]), tuple(arguments["signalling"])),
+    )
+
+
+def _kubernetes(arguments: dict[str, Any]) -> KubernetesSite:
+    return KubernetesSite(
+        source=arguments["kubernetes"],
+        endpoint=arguments["kubernetes_endpoint"] or "",
+        node_names=tuple(
+            description["kubernetes_name"] or description["name"].lower()
+            for description in arguments["node_descriptions"]
+            if description["name"] in arguments["pod_nodes"]
+        ),
+        service_network=arguments["service_network"] or "",
     )
 
 

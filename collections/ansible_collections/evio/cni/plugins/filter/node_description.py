@@ -26,8 +26,8 @@ node_descriptions: "{{ groups['evio_nodes'] | map('extract', hostvars) | map('ev
 RETURN = r"""
 _value:
   description: >-
-    The host's name, host overlay address and public endpoint, and for EdgeVPN.io the usernames of its accounts and its
-    id.
+    The host's name, host overlay address and public endpoint, its name in Kubernetes, and for EdgeVPN.io the usernames
+    of its accounts and its id.
   type: dict
 """
 
@@ -36,7 +36,7 @@ from typing import Any
 
 
 def node_description(variables: Mapping[str, Any]) -> dict[str, str]:
-    """Return name, addresses, usernames and id of a host; a value that the inventory does not give is empty."""
+    """Return names, addresses, usernames and id of a host; a value that the inventory does not give is empty."""
     return {
         "name": str(variables["inventory_hostname"]),
         "host_overlay_address": str(variables.get("evio_host_overlay_address") or ""),
@@ -44,6 +44,7 @@ def node_description(variables: Mapping[str, Any]) -> dict[str, str]:
         "host_account": _username(variables.get("evio_xmpp_host_account")),
         "pod_account": _username(variables.get("evio_xmpp_pod_account")),
         "evio_node_id": str(variables.get("evio_node_id") or ""),
+        "kubernetes_name": str(variables.get("evio_kubernetes_node_name") or ""),
     }
 
 

@@ -45,6 +45,9 @@ OVERLAY_CONFIG = ETC_DIR + "/overlay.json"
 POD_ROUTES_CONFIG = ETC_DIR + "/pod-routes.json"
 """The pod subnets of each node; written once they are claimed."""
 
+KUBEADM_BEGUN = ETC_DIR + "/kubeadm-begun"
+"""Says `init` or `join` while the role kubernetes runs kubeadm. It is still there if that run was interrupted."""
+
 WIREGUARD_KEY = ETC_DIR + "/wireguard.key"
 """This node's private key."""
 

@@ -66,6 +66,16 @@ options:
     description: The variable C(evio_etcd_managed).
     type: bool
     default: false
+  kubernetes:
+    description: The variable C(evio_kubernetes).
+    type: str
+    default: none
+  kubernetes_endpoint:
+    description: The variable C(evio_kubernetes_endpoint), if it is given.
+    type: str
+  service_network:
+    description: The variable C(evio_service_network).
+    type: str
   leaving:
     description: Names of nodes that will be removed. Fails if the cluster cannot work without them.
     type: list
@@ -94,6 +104,9 @@ options:
         type: str
       evio_node_id:
         description: The host's C(evio_node_id), if it has one. Only with EdgeVPN.io.
+        type: str
+      kubernetes_name:
+        description: The host's C(evio_kubernetes_node_name), if it is given.
         type: str
   xmpp_host:
     description: Name or address of EdgeVPN.io's signalling server.

@@ -121,6 +121,14 @@ class Node:
             raise PluginFailedError(answer)
         return answer
 
+    def write_conflist(self) -> None:
+        """Write the configuration to ``net.d``, where the operator's commands look for it."""
+        conf_dir = self.directory / "net.d"
+        conf_dir.mkdir(exist_ok=True)
+        entry = {key: value for key, value in self.conf.items() if key not in ("name", "cniVersion")}
+        conflist = {"cniVersion": "1.0.0", "cniVersions": ["1.0.0", "1.1.0"], "name": "evio", "plugins": [entry]}
+        (conf_dir / "10-evio.conflist").write_text(json.dumps(conflist))
+
     def add(self, pod: Pod, **changes: Any) -> Pod:
         pod.result = self.call("ADD", pod, **changes)
         return pod

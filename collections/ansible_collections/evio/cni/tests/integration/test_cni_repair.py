@@ -21,13 +21,9 @@ pytestmark = pytest.mark.root
 
 
 @pytest.fixture
-def node(node: Node, tmp_path: Path) -> Node:
+def node(node: Node) -> Node:
     """The node, with its conflist where the operator's commands find it."""
-    conf_dir = tmp_path / "net.d"
-    conf_dir.mkdir()
-    entry = {key: value for key, value in node.conf.items() if key not in ("name", "cniVersion")}
-    conflist = {"cniVersion": "1.0.0", "cniVersions": ["1.0.0", "1.1.0"], "name": "evio", "plugins": [entry]}
-    (conf_dir / "10-evio.conflist").write_text(json.dumps(conflist))
+    node.write_conflist()
     return node
 
 

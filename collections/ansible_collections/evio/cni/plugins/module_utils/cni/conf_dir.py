@@ -72,6 +72,15 @@ def refuse_competitors(directory: str = paths.CNI_CONF_DIR, network: str = "evio
         )
 
 
+def later_files(directory: str = paths.CNI_CONF_DIR) -> list[str]:
+    """Return the names of the files in the directory that the runtime would use if ours were not there, in its order."""
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return []
+    return sorted(name for name in names if name.endswith(_CONFIG_SUFFIXES) and name > paths.CONFLIST_NAME)
+
+
 def multus_in_front(directory: str = paths.CNI_CONF_DIR, network: str = "evio") -> str | None:
     """Return the name of multus' network if multus' is the first file and delegates to ``network``; None otherwise.
 

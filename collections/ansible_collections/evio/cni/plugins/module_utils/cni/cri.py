@@ -49,6 +49,10 @@ class NetworkStatus:
     """Why it is not ready."""
     sources: tuple[Any, ...]
     """The conflists that it has loaded, as the files had them."""
+    conf_dir: str | None = None
+    """The directory of its CNI configuration; None if the runtime does not tell it. containerd does."""
+    bin_dirs: tuple[str, ...] = ()
+    """The directories of its CNI plugins; empty if the runtime does not tell them."""
 
 
 def network_status(socket: str = CONTAINERD, *, timeout: float = 5.0) -> NetworkStatus:
@@ -91,6 +95,20 @@ def await_network(
         time.sleep(_PAUSE)
 
 
+def refuse_other_directories(status: NetworkStatus, socket: str, conf_dir: str, bin_dir: str) -> None:
+    """Raise CriError if the runtime reads CNI configuration or plugins from other directories than these."""
+    if status.conf_dir is not None and os.path.realpath(status.conf_dir) != os.path.realpath(conf_dir):
+        raise CriError(
+            f"the container runtime at {socket} reads CNI configuration from {status.conf_dir}, not from {conf_dir}; set "
+            f"evio_cni_conf_dir: {status.conf_dir}"
+        )
+    if status.bin_dirs and os.path.realpath(bin_dir) not in map(os.path.realpath, status.bin_dirs):
+        raise CriError(
+            f"the container runtime at {socket} looks for CNI plugins in {', '.join(status.bin_dirs)}, not in {bin_dir}; "
+            f"set evio_cni_bin_dir: {status.bin_dirs[0]}"
+        )
+
+
 def _why_without_cri(socket: str, reason: str) -> str:
     """Return what to do about a runtime whose CRI service is absent, most often because it failed to start."""
     used, limit = inotify_instances()
@@ -130,6 +148,7 @@ def _is_inotify(link: str) -> bool:
 def _parse_status(answer: bytes) -> NetworkStatus:
     # runtime/v1/api.proto: StatusResponse{1 status{1 conditions{1 type, 2 status, 3 reason, 4 message}}, 2 info<k, v>}
     ready, message, sources = False, "no NetworkReady condition", ()
+    conf_dir, bin_dirs = None, ()
     for number, value in _fields(answer):
         if number == 1:
             for _number, condition in _fields(value):
@@ -141,7 +160,9 @@ def _parse_status(answer: bytes) -> NetworkStatus:
             entry = dict(_fields(value))
             if entry.get(1) == b"cniconfig":
                 sources = _sources(entry.get(2, b"{}"))
-    return NetworkStatus(ready, message, sources)
+            elif entry.get(1) == b"config":
+                conf_dir, bin_dirs = _directories(entry.get(2, b"{}"))
+    return NetworkStatus(ready, message, sources, conf_dir, bin_dirs)
 
 
 def _sources(cniconfig: bytes) -> tuple[Any, ...]:
@@ -152,6 +173,15 @@ def _sources(cniconfig: bytes) -> tuple[Any, ...]:
         except (KeyError, TypeError, ValueError):
             continue
     return tuple(sources)
+
+
+def _directories(config: bytes) -> tuple[str | None, tuple[str, ...]]:
+    """Return containerd's directories of CNI configuration and plugins. Since containerd 2.1 it has several of the latter."""
+    with contextlib.suppress(AttributeError, TypeError, ValueError):
+        cni = json.loads(config).get("cni") or {}
+        bin_dirs = cni.get("binDirs") or [cni.get("binDir")]
+        return cni.get("confDir") or None, tuple(str(directory) for directory in bin_dirs if directory)
+    return None, ()
 
 
 def _name(source: Any) -> str:

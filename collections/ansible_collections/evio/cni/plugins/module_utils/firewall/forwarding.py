@@ -12,6 +12,7 @@ import contextlib
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 
 from ..cidr import ip_version
 from ..kernel import iptables_legacy, nft
@@ -112,7 +113,7 @@ def forwarding_needs(interface: str, packets: Iterable[Packet]) -> list[Need]:
 
 
 def pod_needs(bridge: str, addresses: Iterable[str]) -> list[Need]:
-    """Return what the pod bridge needs: packets from pods to the internet, and those to a hostPort or NodePort.
+    """Return what the pod bridge needs: packets between pods, from pods to the internet, to a hostPort or NodePort.
 
     ``addresses`` are one or more of pods or gateways, of each IP version; with or without a prefix length.
     """
@@ -122,7 +123,9 @@ def pod_needs(bridge: str, addresses: Iterable[str]) -> list[Need]:
         version = ip_version(pod)
         link, internet, stranger = uplink(version), _INTERNET[version], _STRANGER[version]
         out, back = Packet(pod, internet, bridge, link), Packet(internet, pod, link, bridge)
+        # Packets between pods of the node pass its kernel: ovs/pod_steering.
         needs[version] = [
+            Need(Packet(pod, str(ip_address(pod) + 1), bridge, bridge), _IN, bridge),
             Need(out, _IN, bridge, reach=INTERNET, stranger=replace(out, source=stranger, incoming="")),
             Need(back, _OUT, bridge, reach=HOST_PORT, stranger=replace(back, destination=stranger, outgoing="")),
         ]

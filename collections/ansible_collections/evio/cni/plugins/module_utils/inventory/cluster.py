@@ -6,6 +6,7 @@ Pure. Subnet arithmetic is subnets' subject; what a backend makes of the descrip
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -19,7 +20,13 @@ from ..overlay.endpoint import OverlayError, endpoint_host, is_named, parse_publ
 from ..subnets import parse_pools, refuse_overlaps
 
 OVERLAYS = ("evio", "wireguard", "external")
+KUBERNETES = ("none", "kubeadm", "existing")
 _CLUSTER_NAME_LENGTH = 63
+
+_KUBERNETES_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+"""A DNS subdomain, which the name of a node is (kubernetes.io, "Object Names and IDs")."""
+_KUBERNETES_NAME_LENGTH = 253
+_ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+):(\d{1,5})")
 
 
 class ClusterError(EvioError):
@@ -47,6 +54,20 @@ class EdgeVpnSite:
     """The ids of host overlay and pod overlay."""
     signalling: tuple[str, ...] = ()
     """Names of the hosts on which the role xmpp sets up a signalling server."""
+
+
+@dataclass(frozen=True)
+class KubernetesSite:
+    """The settings of all hosts for Kubernetes."""
+
+    source: str = "none"
+    """Where the cluster comes from: one of KUBERNETES."""
+    endpoint: str = ""
+    """The API server's ``host:port`` that the inventory gives, or empty."""
+    node_names: tuple[str, ...] = ()
+    """Names in Kubernetes of the nodes of ``pod_nodes``."""
+    service_network: str = ""
+    """One CIDR, or one IPv4 and one IPv6 CIDR with a comma between them."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +103,7 @@ class Cluster:
     """Names of the nodes that run pods."""
     etcd_managed: bool = False
     """Whether the playbooks run the role etcd on the nodes of ``control_plane``."""
+    kubernetes: KubernetesSite = KubernetesSite()
     evio: EdgeVpnSite = EdgeVpnSite()
     """Ignored unless ``overlay`` is evio."""
 
@@ -103,6 +125,7 @@ def check_cluster(cluster: Cluster) -> None:
             )
     _check_addresses(cluster.nodes, host_overlay)
     _check_relays(cluster)
+    _check_kubernetes(cluster)
     if cluster.overlay == "evio":
         _check_edgevpn(cluster, host_overlay)
 
@@ -235,6 +258,51 @@ def _check_outside(node: Node, endpoint: str, networks: Mapping[str, str]) -> No
                 f"{node.name}: evio_public_endpoint: {node.public_endpoint!r} is inside {variable} {cidr}: the "
                 "overlay's packets would enter their own tunnel; give the address that the host has outside the overlay"
             )
+
+
+def _check_kubernetes(cluster: Cluster) -> None:
+    site = cluster.kubernetes
+    if site.source not in KUBERNETES:
+        raise ClusterError(f"evio_kubernetes: {site.source!r} is not one of {', '.join(KUBERNETES)}")
+    if site.source == "none":
+        return
+    for name in site.node_names:
+        if len(name) > _KUBERNETES_NAME_LENGTH or not _KUBERNETES_NAME.fullmatch(name):
+            raise ClusterError(
+                f"evio_kubernetes_node_name: {name!r} cannot be the name of a node in Kubernetes; use small letters, "
+                "digits, '-' and '.'"
+            )
+    twice = sorted({name for name in site.node_names if site.node_names.count(name) > 1})
+    if twice:
+        raise ClusterError(f"evio_kubernetes_node_name: {twice[0]!r} is given to two hosts")
+    if not cluster.pod_nodes:
+        raise ClusterError(f"group evio_pod_nodes: it has no host, but evio_kubernetes is {site.source}")
+    if site.source == "kubeadm":
+        _check_kubeadm(cluster)
+
+
+def _check_kubeadm(cluster: Cluster) -> None:
+    endpoint = cluster.kubernetes.endpoint
+    outside = [name for name in cluster.control_plane if name not in cluster.pod_nodes]
+    if outside:
+        raise ClusterError(
+            f"group evio_control_plane: {outside[0]!r} is not in evio_pod_nodes; kubeadm runs the control plane as pods"
+        )
+    match = _ENDPOINT.fullmatch(endpoint)
+    if endpoint and (match is None or not 0 < int(match[2]) < 1 << 16):
+        raise ClusterError(f"evio_kubernetes_endpoint: {endpoint!r} is not host:port")
+    if len(cluster.control_plane) > 1 and not endpoint:
+        raise ClusterError(
+            f"evio_kubernetes_endpoint: not given, but evio_control_plane has {len(cluster.control_plane)} hosts; set it "
+            "to a name and port that lead to each of them (a DNS name of their host overlay addresses), or to the first "
+            "host's overlay address if its loss may stop the API"
+        )
+    services = cluster.kubernetes.service_network
+    for cidr in filter(None, (part.strip() for part in services.split(","))):
+        network = _network("evio_service_network", cidr)
+        for variable, other in _networks(cluster).items():
+            if ip_network(other).version == network.version and network.overlaps(ip_network(other)):
+                raise ClusterError(f"evio_service_network: {cidr} overlaps with {variable} {other}")
 
 
 def _check_edgevpn(cluster: Cluster, host_overlay: IPv4Network | IPv6Network) -> None:

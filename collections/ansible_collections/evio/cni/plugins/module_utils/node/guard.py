@@ -15,11 +15,13 @@ from ..cidr import is_cidr
 from ..cni.attachment import Attachment
 from ..cni.netconf import NetConf
 from ..cni.spec import CniError, is_name
+from ..kernel.rtnetlink import Netlink
 from ..names import is_mac
 from ..ovs.external_ids import ADDRESS_ID, CONTAINER_ID, IFNAME_ID, MAC_ID, NETWORK_ID
 from ..ovs.flows import guard_ports
 from ..ovs.jsonrpc import OvsdbClient
 from ..ovs.openflow import Flow, OpenFlowError
+from ..ovs.pod_steering import Steering
 from ..ovs.port_security import flows_of
 from ..ovs.port_state import Port
 from ..state.attachments import JournalEntry, is_half_made
@@ -43,6 +45,8 @@ class Guard:
     """Pods whose port got its port-security flows, by container id and interface."""
     closed: list[str] = field(default_factory=list)
     """One sentence for each pod whose port is closed."""
+    has_added_steering: bool = False
+    """Whether flows were missing that send packets between pods by the node's kernel."""
     has_added_normal_flow: bool = False
     """Whether the bridge's NORMAL flow was missing."""
 
@@ -51,9 +55,9 @@ def guard_bridge(conf: NetConf) -> Guard:
     """Install what is missing of the flows of the network's bridge. Raises EvioError."""
     guard = Guard()
 
-    def wanted(port: Port) -> list[Flow]:
+    def wanted(port: Port, number: int) -> list[Flow]:
         flows = _flows_of_port(conf, port)
-        if len(flows) == 1 and not _is_being_added(conf, port):
+        if len(flows) == 1 and number <= 1 and not _is_being_added(conf, port):
             guard.closed.append(
                 f"{_attachment_of(port)}: neither the journal nor the external_ids of the port {port.name} say which "
                 "MAC and addresses the pod has; its port is closed; recreate the pod"
@@ -65,20 +69,32 @@ def guard_bridge(conf: NetConf) -> Guard:
         while True:
             guard.closed.clear()
             try:
-                ports, guard.has_added_normal_flow = guard_ports(conf, ovsdb, wanted)
+                guarded = guard_ports(conf, ovsdb, _bridge_mac(conf), wanted)
                 break
             except OpenFlowError:
                 if monotonic() > deadline:
                     raise
                 sleep(_POLL_SECONDS)
-    guard.guarded = [str(_attachment_of(port)) for port in ports if len(_flows_of_port(conf, port)) > 1]
+    guard.has_added_steering = guarded.has_added_steering
+    guard.has_added_normal_flow = guarded.has_added_normal_flow
+    guard.guarded = [str(_attachment_of(port)) for port in guarded.ports if len(_flows_of_port(conf, port)) > 1]
     return guard
+
+
+def _bridge_mac(conf: NetConf) -> str:
+    """Return the MAC of the bridge's device, which a vswitchd that has just started makes. Raises OpenFlowError."""
+    with Netlink() as host:
+        link = host.link(conf.bridge)
+    if link is None:
+        raise OpenFlowError(f"the bridge {conf.bridge} has no network device: is ovs-vswitchd running?")
+    return link.mac
 
 
 def _flows_of_port(conf: NetConf, port: Port) -> list[Flow]:
     """Return the flows that the port needs: none without port security, one that drops all where the pod is unknown."""
     entry, noted = _entry_of(conf, port)
-    if not _has_port_security(conf, port, noted):
+    network = _network_of(conf, port, noted)
+    if network is not None and not network.port_security:
         return []
     mac, addresses = (entry.mac, list(entry.ips)) if entry is not None else ("", [])
     if not mac or not addresses:
@@ -86,7 +102,7 @@ def _flows_of_port(conf: NetConf, port: Port) -> list[Flow]:
         addresses = list(filter(None, port.external_ids.get(ADDRESS_ID, "").split(",")))
     if not is_mac(mac) or not all(is_cidr(f"{address.partition('/')[0]}/32") for address in addresses):
         mac, addresses = _ANY_MAC, []
-    return flows_of(port.ofport, mac, addresses)
+    return flows_of(port.ofport, mac, addresses, Steering(network) if network is not None else None)
 
 
 def _entry_of(conf: NetConf, port: Port) -> tuple[JournalEntry | None, dict[str, object]]:
@@ -100,15 +116,15 @@ def _entry_of(conf: NetConf, port: Port) -> tuple[JournalEntry | None, dict[str,
         return None, {}
 
 
-def _has_port_security(conf: NetConf, port: Port, noted: dict[str, object]) -> bool:
-    """Return whether the port's network has port security. Networks may share a bridge."""
+def _network_of(conf: NetConf, port: Port, noted: dict[str, object]) -> NetConf | None:
+    """Return the configuration of the port's network, None where it is not known. Networks may share a bridge."""
     if port.external_ids.get(NETWORK_ID) == conf.name:
-        return conf.port_security
+        return conf
     config = noted.get("config")
     try:
-        return not isinstance(config, dict) or NetConf(config).port_security
+        return NetConf(config) if isinstance(config, dict) else None
     except (CniError, KeyError, TypeError, AttributeError):
-        return True
+        return None
 
 
 def _is_being_added(conf: NetConf, port: Port) -> bool:

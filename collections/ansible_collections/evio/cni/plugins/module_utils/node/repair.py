@@ -20,7 +20,7 @@ from ..ovs.bridge import ensure_bridge
 from ..ovs.external_ids import MAC_ID, address_ids, external_ids
 from ..ovs.flows import clear_port_security, delete_stale_flows, is_closed
 from ..ovs.jsonrpc import OvsdbClient
-from ..ovs.port_flows import PortSecurity
+from ..ovs.port_flows import PortFlows
 from ..ovs.port_state import Port, forget_removed_ports, ports_of, resolve_datapath, set_external_ids
 from ..ovs.ports import NewPort, segment_of, unplug
 from ..paths import DEFAULT_CNI_PATH
@@ -66,7 +66,8 @@ class Repair:
 
     network: str
     bridge: list[str] = field(default_factory=list)
-    """Names of the bridge's properties that were corrected; ``flow`` is its NORMAL flow."""
+    """Names of the bridge's properties that were corrected; ``flow`` is its NORMAL flow, and ``steering`` are the flows
+    that send packets between pods by the node's kernel."""
     rules: bool = False
     """Whether the node's nftables rules for the network were installed."""
     plugged: list[str] = field(default_factory=list)
@@ -111,6 +112,7 @@ def _repair_networks(networks: list[NetConf]) -> list[Repair]:
 
 def _guard_bridge(conf: NetConf, repair: Repair) -> None:
     guard = guard_bridge(conf)
+    repair.bridge += ["steering"] if guard.has_added_steering else []
     repair.bridge += ["flow"] if guard.has_added_normal_flow else []
     repair.guarded += guard.guarded
     repair.failures += guard.closed
@@ -235,10 +237,9 @@ class _PodRepair:
             clear_port_security(self._conf, self._name)
             return []
         mac, addresses = self._expected.interfaces.pod.mac, self._expected.addresses
-        with PortSecurity(self._conf) as port_security:
-            return port_security.install_port_security(
-                ofport, self._name, mac, addresses, removed_ports, is_in_use=True
-            )
+        bridge = self._host.link(self._conf.bridge)
+        with PortFlows(self._conf, bridge.mac if bridge is not None else "") as flows:
+            return flows.install(ofport, self._name, mac, addresses, removed_ports, is_in_use=True)
 
 
 def _ensure_rules(conf: NetConf, repair: Repair) -> None:

@@ -20,7 +20,7 @@ from ..kernel.sysctl import read_sysctls, write_sysctls
 from .bridge_device import clear_addresses, read_link, set_up_link
 from .bridge_spec import FAIL_MODE, BridgeError, BridgeSpec, BridgeState, check_spec, compare
 from .external_ids import BORROWED_ID, EPOCH_ID, OWNER, OWNER_ID, RAISED_ID
-from .flows import add_normal_flow, has_no_flows, read_flows, restore_flows
+from .flows import add_normal_flow, clear_steering, has_no_flows, read_flows, restore_flows
 from .idl import Database, assign, connect
 from .jsonrpc import OvsdbError
 
@@ -114,6 +114,7 @@ def release_bridge(name: str, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0
             borrowed = row.external_ids.get(BORROWED_ID)
             ours = None if borrowed is None else borrowed.split(",")
             clear_addresses(name, ours, set_down=row.external_ids.get(RAISED_ID) == "true")
+            clear_steering(ovsdb, name)
             database.commit(lambda _transaction: _give_back(_bridge_row(database, name)))
             forwarding.withdraw(name)
         return True

@@ -1,17 +1,18 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The flows of a pod bridge: those that enforce port security on pods' ports, and its NORMAL flow, which switches.
+"""The flows of a pod bridge: those of pods' ports, those that steer packets, and its NORMAL flow, which switches.
 
 The fail mode of our bridges is ``secure``: a vswitchd that has just started lets nothing pass. ``guard_ports`` ends
-that: it installs the flows of the pods' ports, and then the NORMAL flow. The flows of one port: port_flows. DEL deletes
-no flows, because vswitchd takes a dozen milliseconds to release a port: it notes the port on the bridge, and the next
-ADD, GC or repair deletes its flows.
+that: it installs the flows that steer, those of the pods' ports, and then the NORMAL flow. The flows that an ADD
+installs: port_flows. DEL deletes no flows, because vswitchd takes a dozen milliseconds to release a port: it notes the
+port on the bridge, and the next ADD, GC or repair deletes its flows.
 """
 
 from __future__ import annotations
 
 from .jsonrpc import OvsdbClient
-from .openflow import Flow, OpenFlow, OpenFlowError, Selection
-from .port_flows import flows_of_removed_ports
+from .openflow import NORMAL, Flow, OpenFlow, OpenFlowError, Selection
+from .pod_steering import BRIDGE_FLOWS, Steering
+from .port_flows import ensure_steering, flows_of_removed_ports
 from .port_security import OURS, OURS_MASK, closed_port, cookie_of, flows_of
 from .port_state import forget_removed_ports, has_controller, ports_of
 from .ports import switch_of
@@ -36,9 +37,31 @@ def clear_port_security(conf: NetConf, name: str) -> None:
 
 def has_port_security(conf: NetConf, name: str, ofport: int, mac: str, addresses: list[str]) -> bool:
     """Return whether the port has as many flows as it needs: none without port security. Raises OpenFlowError."""
-    wanted = flows_of(ofport, mac, addresses) if conf.port_security else []
+    wanted = flows_of(ofport, mac, addresses, Steering(conf)) if conf.port_security else []
     with OpenFlow(conf.ovsdb, conf.bridge) as bridge:
         return bridge.count(Selection(cookie_of(name))) == len(wanted)
+
+
+def lacks_steering(conf: NetConf, mac: str) -> bool:
+    """Return whether the bridge with this MAC lacks a flow that steers packets of pods. Raises OpenFlowError."""
+    steering = Steering(conf)
+    flows = steering.of_bridge(mac)
+    if not flows:
+        return False
+    with OpenFlow(conf.ovsdb, conf.bridge) as bridge:
+        return bridge.count(Selection(steering.cookie(mac))) < len(flows)
+
+
+def clear_steering(ovsdb: str, bridge: str) -> None:
+    """Delete the bridge's flows that steer packets of pods, for a bridge that is no pod bridge any more.
+
+    Where no vswitchd serves the bridge, there are no flows.
+    """
+    try:
+        with OpenFlow(ovsdb, bridge) as connection:
+            connection.change([BRIDGE_FLOWS], 0, [])
+    except OpenFlowError:
+        return
 
 
 def lacks_normal_flow(conf: NetConf, ovsdb: OvsdbClient) -> bool:
@@ -56,7 +79,7 @@ def lacks_normal_flow(conf: NetConf, ovsdb: OvsdbClient) -> bool:
 def add_normal_flow(ovsdb: str, bridge: str) -> None:
     """Add the NORMAL flow of a bridge that has just been created. Raises OpenFlowError."""
     with OpenFlow(ovsdb, bridge) as connection:
-        connection.change([], 0, [Flow(0, [], may_pass=True)])
+        connection.change([], 0, [Flow(0, [], NORMAL)])
 
 
 def has_no_flows(ovsdb: str, bridge: str) -> bool:
@@ -83,33 +106,48 @@ def restore_flows(ovsdb: str, bridge: str, flows: list[bytes]) -> None:
         connection.restore(flows)
 
 
-def guard_ports(conf: NetConf, ovsdb: OvsdbClient, wanted: Callable[[Port], list[Flow]]) -> tuple[list[Port], bool]:
-    """Install the flows of our ports that have none, of all networks, and then the NORMAL flow if it is missing.
+class Guarded:
+    """What ``guard_ports`` has installed."""
 
-    ``wanted`` returns a port's flows; none where the port has no port security. It is asked about closed ports too.
-    Returns the ports that got flows, and whether the NORMAL flow was missing. Does nothing where the bridge does not
-    exist. Raises OpenFlowError and OvsdbError.
+    __slots__ = ("has_added_normal_flow", "has_added_steering", "ports")
+
+    def __init__(self) -> None:
+        self.ports: list[Port] = []
+        """The ports that got flows."""
+        self.has_added_steering = False
+        """Whether the bridge lacked flows that steer."""
+        self.has_added_normal_flow = False
+
+
+def guard_ports(conf: NetConf, ovsdb: OvsdbClient, mac: str, wanted: Callable[[Port, int], list[Flow]]) -> Guarded:
+    """Install the missing flows of the bridge and of our ports, of all networks, and then the NORMAL flow.
+
+    ``mac`` is the bridge's. ``wanted`` returns the flows of a port, and is told how many the port has; it returns none
+    where the port has no port security. Does nothing where the bridge does not exist. Raises OpenFlowError and
+    OvsdbError.
     """
+    guarded = Guarded()
     switch = switch_of(ovsdb, conf.bridge)
     if switch.external_ids is None:
-        return [], False
-    guarded = []
+        return guarded
     with OpenFlow(conf.ovsdb, conf.bridge) as bridge:
+        guarded.has_added_steering = ensure_steering(bridge, Steering(conf), mac)
         present = bridge.cookies_and_ports(_OUR_FLOWS)
         for port in ports_of(ovsdb, conf.bridge):
             cookie = cookie_of(port.name)
             number = present.count((cookie, port.ofport))
-            if not port.bridged or port.ofport <= 0 or number > 1:
+            if not port.bridged or port.ofport <= 0:
                 continue
-            flows = wanted(port)
+            flows = wanted(port, number)
+            # A port of an earlier version has flows, but not those that steer.
             if len(flows) > number:
                 bridge.replace([Selection(cookie)], cookie, flows, closed_port(port.name, port.ofport))
-                guarded.append(port)
+                guarded.ports.append(port)
         # What somebody else's bridge forwards is for its owner to say.
-        lacks_normal = not switch.is_borrowed and lacks_normal_flow(conf, ovsdb)
-        if lacks_normal:
-            bridge.change([], 0, [Flow(0, [], may_pass=True)])
-    return guarded, lacks_normal
+        guarded.has_added_normal_flow = not switch.is_borrowed and lacks_normal_flow(conf, ovsdb)
+        if guarded.has_added_normal_flow:
+            bridge.change([], 0, [Flow(0, [], NORMAL)])
+    return guarded
 
 
 def is_closed(conf: NetConf, name: str) -> bool:

@@ -17,8 +17,10 @@ from ..kernel.numbers import ECONNRESET
 from ..kernel.unix_socket import connect_unix, receive
 
 # Section 7.2.3.7, OFPXMT_OFB_*: fields that a flow can match.
-IN_PORT, ETH_SRC, ETH_TYPE, VLAN_VID, IP_PROTO, IPV4_SRC = 0, 4, 5, 6, 10, 11
-ARP_SPA, ARP_SHA, IPV6_SRC, ICMPV6_TYPE, ND_TARGET, ND_SLL, ND_TLL = 22, 24, 26, 29, 31, 32, 33
+IN_PORT, ETH_DST, ETH_SRC, ETH_TYPE, VLAN_VID, IP_PROTO, IPV4_SRC, IPV4_DST = 0, 3, 4, 5, 6, 10, 11, 12
+ICMPV4_TYPE, ARP_SPA, ARP_SHA, IPV6_SRC, IPV6_DST, ICMPV6_TYPE, ND_TARGET, ND_SLL, ND_TLL = (
+    *(19, 22, 24, 26, 27, 29, 31, 32, 33),
+)
 
 _VERSION = 4
 
@@ -32,14 +34,17 @@ _ADD, _DELETE = 0, 3
 # Section 7.3.5, OFPMP_* and OFPMPF_REPLY_MORE.
 _FLOW, _AGGREGATE, _REPLY_MORE = 1, 2, 1
 
-# OFPTT_ALL, OFPP_ANY and OFPG_ANY, OFP_NO_BUFFER, OFPP_NORMAL.
-_ALL_TABLES, _ANY, _NO_BUFFER, _NORMAL_PORT = 0xFF, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFA
+# OFPTT_ALL, OFPP_ANY and OFPG_ANY, OFP_NO_BUFFER, OFPP_NORMAL, OFPP_LOCAL.
+_ALL_TABLES, _ANY, _NO_BUFFER, _NORMAL_PORT, _LOCAL_PORT = 0xFF, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFA, 0xFFFFFFFE
 
-# OFPIT_APPLY_ACTIONS, OFPAT_OUTPUT.
-_APPLY_ACTIONS, _OUTPUT = 4, 0
+# Section 7.2.4, OFPIT_*; section 7.2.5, OFPAT_*.
+_GOTO_TABLE, _APPLY_ACTIONS, _OUTPUT, _SET_FIELD = 1, 4, 0, 25
 
 _OXM_CLASS = 0x8000
 """OFPXMC_OPENFLOW_BASIC"""
+
+_MASKED = 0x80
+"""Added to the number of a field whose value is followed by a mask."""
 
 _WHOLE_COOKIE = 0xFFFFFFFFFFFFFFFF
 
@@ -56,18 +61,48 @@ class OpenFlowError(EvioError):
     """The bridge does not answer, or refuses a request."""
 
 
-class Flow:
-    """A flow: which frames it matches, and whether it lets them pass by the action NORMAL or drops them.
+DROP = b""
+"""Instructions of a flow that drops."""
 
-    Each of ``fields`` is the number of a field and its value; a flow without fields matches all frames.
+
+def _output(port: int) -> bytes:
+    return pack("!HHIH6x", _OUTPUT, 16, port, 0)
+
+
+NORMAL = pack("!HH4x", _APPLY_ACTIONS, 24) + _output(_NORMAL_PORT)
+"""Instructions of a flow that forwards as a switch does that learns MACs."""
+
+
+def goto_table(table: int) -> bytes:
+    """Return the instructions of a flow that leaves the rest to another table."""
+    return pack("!HHB3x", _GOTO_TABLE, 8, table)
+
+
+def to_local(mac: bytes) -> bytes:
+    """Return the instructions of a flow that gives frames to the kernel by the bridge's device, which has this MAC."""
+    set_mac = pack("!HHHBB6s2x", _SET_FIELD, 16, _OXM_CLASS, ETH_DST << 1, 6, mac)
+    return pack("!HH4x", _APPLY_ACTIONS, 40) + set_mac + _output(_LOCAL_PORT)
+
+
+def masked(field: int, value: bytes, mask: bytes) -> tuple[int, bytes]:
+    """Return the field of a flow that matches where the bits of the mask are as in the value."""
+    return field | _MASKED, value + mask
+
+
+class Flow:
+    """A flow: which frames it matches, and its instructions, as DROP or NORMAL.
+
+    Each of ``fields`` is the number of a field and its value, or from ``masked``; a flow without fields matches all
+    frames.
     """
 
-    __slots__ = ("fields", "may_pass", "priority")
+    __slots__ = ("fields", "instructions", "priority", "table")
 
-    def __init__(self, priority: int, fields: list[tuple[int, bytes]], *, may_pass: bool) -> None:
+    def __init__(self, priority: int, fields: list[tuple[int, bytes]], instructions: bytes, *, table: int = 0) -> None:
         self.priority = priority
         self.fields = fields
-        self.may_pass = may_pass
+        self.instructions = instructions
+        self.table = table
 
 
 class Selection:
@@ -135,7 +170,7 @@ class OpenFlow:
         That flow has the cookie of ``closed``. All requests are in one write: who is killed in between leaves no port
         closed. Raises OpenFlowError.
         """
-        messages = [(_FLOW_MOD, _addition(closed.cookie, Flow(_HIGHEST, closed.fields, may_pass=False)))]
+        messages = [(_FLOW_MOD, _addition(closed.cookie, Flow(_HIGHEST, closed.fields, DROP)))]
         messages += [(_FLOW_MOD, _deletion(selection)) for selection in deletions]
         messages += [(_FLOW_MOD, _addition(cookie, flow)) for flow in flows]
         self._request([*messages, (_FLOW_MOD, _deletion(closed)), (_BARRIER_REQUEST, b"")])
@@ -248,12 +283,9 @@ def _deletion(selection: Selection) -> bytes:
 
 
 def _addition(cookie: int, flow: Flow) -> bytes:
-    """Return the body of an OFPT_FLOW_MOD that adds a flow. A flow without instructions drops."""
-    head = pack("!QQBBHHHIIIHxx", cookie, 0, 0, _ADD, 0, 0, flow.priority, _NO_BUFFER, _ANY, _ANY, 0)
-    body = head + _match(flow.fields)
-    if flow.may_pass:
-        body += pack("!HH4x", _APPLY_ACTIONS, 24) + pack("!HHIH6x", _OUTPUT, 16, _NORMAL_PORT, 0)
-    return body
+    """Return the body of an OFPT_FLOW_MOD that adds a flow."""
+    head = pack("!QQBBHHHIIIHxx", cookie, 0, flow.table, _ADD, 0, 0, flow.priority, _NO_BUFFER, _ANY, _ANY, 0)
+    return head + _match(flow.fields) + flow.instructions
 
 
 def _statistics(kind: int, selection: Selection) -> bytes:
@@ -264,5 +296,10 @@ def _statistics(kind: int, selection: Selection) -> bytes:
 
 def _match(fields: list[tuple[int, bytes]]) -> bytes:
     """Return a struct ofp_match with its padding (section 7.2.3)."""
-    content = b"".join(pack("!HBB", _OXM_CLASS, number << 1, len(value)) + value for number, value in fields)
+    content = b"".join(_oxm_header(number, len(value)) + value for number, value in fields)
     return pack("!HH", 1, 4 + len(content)) + content + b"\0" * (-(4 + len(content)) % 8)
+
+
+def _oxm_header(number: int, length: int) -> bytes:
+    has_mask = bool(number & _MASKED)
+    return pack("!HBB", _OXM_CLASS, (number & ~_MASKED) << 1 | has_mask, length)

@@ -1,9 +1,13 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Install the flows of one port, which enforce port security on it. Which flows those are: port_security."""
+"""Install the flows of one port, which enforce port security on it, and those of the bridge that steer its packets.
+
+Which flows those are: port_security and pod_steering.
+"""
 
 from __future__ import annotations
 
 from .openflow import OpenFlow, Selection
+from .pod_steering import BRIDGE_FLOWS, Steering
 from .port_security import closed_port, cookie_of, flows_of
 
 TYPE_CHECKING = False
@@ -13,15 +17,24 @@ if TYPE_CHECKING:
     from ..cni.netconf import NetConf
 
 
-class PortSecurity:
+class PortFlows:
     """A connection to the network's bridge, which ADD opens while it waits for IPAM.
 
-    For a network without port security it connects to nothing and installs nothing.
+    For a network whose ports and bridge need no flows it connects to nothing and installs nothing.
     """
 
-    def __init__(self, conf: NetConf) -> None:
-        """Connect. Raises OpenFlowError."""
-        self._bridge = OpenFlow(conf.ovsdb, conf.bridge) if conf.port_security else None
+    def __init__(self, conf: NetConf, bridge_mac: str) -> None:
+        """Connect, and install what the bridge lacks of the flows that steer. Raises OpenFlowError."""
+        self._has_port_security = conf.port_security
+        self._steering = Steering(conf)
+        self._bridge: OpenFlow | None = None
+        if conf.port_security or self._steering.of_bridge(bridge_mac):
+            self._bridge = OpenFlow(conf.ovsdb, conf.bridge)
+            try:
+                ensure_steering(self._bridge, self._steering, bridge_mac)
+            except BaseException:
+                self._bridge.close()
+                raise
 
     def __enter__(self) -> Self:
         return self
@@ -30,7 +43,7 @@ class PortSecurity:
         if self._bridge is not None:
             self._bridge.close()
 
-    def install_port_security(
+    def install(
         self,
         ofport: int,
         name: str,
@@ -46,16 +59,28 @@ class PortSecurity:
         already, so nothing of it passes while its old flows are replaced. Returns the numbers of the removed ports
         whose flows are deleted: all, or none without port security. Raises OpenFlowError.
         """
-        if self._bridge is None:
+        if self._bridge is None or not self._has_port_security:
             return []
         cookie = cookie_of(name)
         deletions = [Selection(cookie), *flows_of_removed_ports(removed_ports)]
-        flows = flows_of(ofport, mac, addresses)
+        flows = flows_of(ofport, mac, addresses, self._steering)
         if is_in_use:
             self._bridge.replace(deletions, cookie, flows, closed_port(name, ofport))
         else:
             self._bridge.change(deletions, cookie, flows)
         return list(removed_ports)
+
+
+def ensure_steering(bridge: OpenFlow, steering: Steering, mac: str) -> bool:
+    """Install the flows that steer, if the bridge with this MAC lacks one; return whether it did. Raises OpenFlowError.
+
+    Another network of the same bridge may have installed more of them.
+    """
+    flows, cookie = steering.of_bridge(mac), steering.cookie(mac)
+    if not flows or bridge.count(Selection(cookie)) >= len(flows):
+        return False
+    bridge.change([BRIDGE_FLOWS], cookie, flows)
+    return True
 
 
 def flows_of_removed_ports(removed_ports: dict[int, str]) -> list[Selection]:

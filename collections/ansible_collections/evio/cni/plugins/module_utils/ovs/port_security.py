@@ -13,6 +13,7 @@ from ..names import short_hash
 from .openflow import (
     ARP_SHA,
     ARP_SPA,
+    DROP,
     ETH_SRC,
     ETH_TYPE,
     ICMPV6_TYPE,
@@ -23,10 +24,15 @@ from .openflow import (
     ND_SLL,
     ND_TARGET,
     ND_TLL,
+    NORMAL,
     VLAN_VID,
     Flow,
     Selection,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .pod_steering import Steering
 
 OURS, OURS_MASK = 0xE710 << 48, 0xFFFF << 48
 """The upper 16 bits of the cookies of all our flows."""
@@ -34,7 +40,7 @@ OURS, OURS_MASK = 0xE710 << 48, 0xFFFF << 48
 _CLOSED_BIT = 1 << 47
 """Of a cookie: set for the flow that closes a port. The hash in a cookie is shorter."""
 
-_DROP, _ALLOW, _DROP_DISCOVERY, _ALLOW_DISCOVERY = 0x6A00, 0x6A01, 0x6A02, 0x6A03
+_DROP, _ALLOW, _STEER, _DROP_DISCOVERY, _ALLOW_DISCOVERY = 0x6A00, 0x6A01, 0x6A02, 0x6A03, 0x6A04
 """Priorities. The bridge's NORMAL flow has a lower one, 0."""
 
 _IPV4, _ARP, _IPV6 = b"\x08\x00", b"\x08\x06", b"\x86\xdd"
@@ -67,22 +73,23 @@ def closed_port(host_ifname: str, ofport: int) -> Selection:
     return Selection(cookie_of(host_ifname) ^ _CLOSED_BIT, port=ofport)
 
 
-def flows_of(ofport: int, mac: str, addresses: list[str]) -> list[Flow]:
+def flows_of(ofport: int, mac: str, addresses: list[str], steering: Steering | None) -> list[Flow]:
     """Return the flows of a port for a pod's MAC and addresses; prefix lengths of addresses are ignored.
 
-    ``ofport`` is the port's OpenFlow number. Without addresses, all that the port sends is dropped.
+    ``ofport`` is the port's OpenFlow number. Without addresses, all that the port sends is dropped. ``steering`` says
+    which packets that may pass go to the node's kernel; None where that is not known.
     """
     hardware = bytes.fromhex(mac.replace(":", ""))
     own = [packed(address.partition("/")[0]) for address in addresses]
     port = (IN_PORT, pack("!I", ofport))
     sender = [port, (ETH_SRC, hardware), (VLAN_VID, _UNTAGGED)]
-    flows = [Flow(_DROP, [port], may_pass=False)]
+    flows = [Flow(_DROP, [port], DROP)]
     for address in own:
         if len(address) == 4:
-            flows.append(
-                Flow(_ALLOW, [*sender, (ETH_TYPE, _ARP), (ARP_SPA, address), (ARP_SHA, hardware)], may_pass=True)
-            )
-            flows.append(Flow(_ALLOW, [*sender, (ETH_TYPE, _IPV4), (IPV4_SRC, address)], may_pass=True))
+            flows.append(Flow(_ALLOW, [*sender, (ETH_TYPE, _ARP), (ARP_SPA, address), (ARP_SHA, hardware)], NORMAL))
+            flows.append(Flow(_ALLOW, [*sender, (ETH_TYPE, _IPV4), (IPV4_SRC, address)], NORMAL))
+        if steering is not None:
+            flows += steering.of_port(_STEER, sender, address)
     own_ipv6 = [address for address in own if len(address) == 16]
     if own_ipv6:
         flows += _ipv6_flows(port, sender, hardware, [*own_ipv6, _link_local(hardware)])
@@ -92,23 +99,23 @@ def flows_of(ofport: int, mac: str, addresses: list[str]) -> list[Flow]:
 def _ipv6_flows(
     port: tuple[int, bytes], sender: list[tuple[int, bytes]], hardware: bytes, own: list[bytes]
 ) -> list[Flow]:
-    flows = [Flow(_ALLOW, [*sender, (ETH_TYPE, _IPV6), (IPV6_SRC, address)], may_pass=True) for address in own]
+    flows = [Flow(_ALLOW, [*sender, (ETH_TYPE, _IPV6), (IPV6_SRC, address)], NORMAL) for address in own]
     for kind in (*_ROUTERS_ONLY, _NEIGHBOR_SOLICITATION, _NEIGHBOR_ADVERTISEMENT):
         message = [(ETH_TYPE, _IPV6), (IP_PROTO, _ICMPV6), (ICMPV6_TYPE, bytes([kind]))]
-        flows.append(Flow(_DROP_DISCOVERY, [port, *message], may_pass=False))
+        flows.append(Flow(_DROP_DISCOVERY, [port, *message], DROP))
     for address in own:
         discovery = [*sender, (ETH_TYPE, _IPV6), (IPV6_SRC, address), (IP_PROTO, _ICMPV6)]
         solicitation = [*discovery, (ICMPV6_TYPE, bytes([_NEIGHBOR_SOLICITATION]))]
-        flows.append(Flow(_ALLOW_DISCOVERY, [*solicitation, (ND_SLL, hardware)], may_pass=True))
-        flows.append(Flow(_ALLOW_DISCOVERY, [*solicitation, (ND_SLL, _NO_OPTION)], may_pass=True))
+        flows.append(Flow(_ALLOW_DISCOVERY, [*solicitation, (ND_SLL, hardware)], NORMAL))
+        flows.append(Flow(_ALLOW_DISCOVERY, [*solicitation, (ND_SLL, _NO_OPTION)], NORMAL))
         for target in own:
             claim = [(ICMPV6_TYPE, bytes([_NEIGHBOR_ADVERTISEMENT])), (ND_TARGET, target), (ND_TLL, hardware)]
-            flows.append(Flow(_ALLOW_DISCOVERY, [*discovery, *claim], may_pass=True))
+            flows.append(Flow(_ALLOW_DISCOVERY, [*discovery, *claim], NORMAL))
     for target in own:
         # Duplicate address detection (RFC 4862) solicits from the unspecified address.
         probe = [(ETH_TYPE, _IPV6), (IPV6_SRC, _UNSPECIFIED), (IP_PROTO, _ICMPV6)]
         probe += [(ICMPV6_TYPE, bytes([_NEIGHBOR_SOLICITATION])), (ND_TARGET, target)]
-        flows.append(Flow(_ALLOW_DISCOVERY, [*sender, *probe], may_pass=True))
+        flows.append(Flow(_ALLOW_DISCOVERY, [*sender, *probe], NORMAL))
     return flows
 
 

@@ -19,7 +19,7 @@ from ..kernel.netns import in_netns
 from ..kernel.numbers import EACCES
 from ..kernel.pod_netlink import PodNetlink, Route
 from ..ovs.external_ids import address_ids
-from ..ovs.port_flows import PortSecurity
+from ..ovs.port_flows import PortFlows
 from ..paths import HOST_LOCAL_DATA
 
 TYPE_CHECKING = False
@@ -54,16 +54,14 @@ def setup_pod_side(
     with PodNetlink(netns) as pod:
         index = _prepare_interface(pod, call.ifname, needs_checksums=port.switch.needs_checksums)
         ofport = port.wait_ofport()
-        with PortSecurity(conf) as port_security:
+        with PortFlows(conf, interfaces.bridge.mac) as flows:
             answer = _ipam_answer(ipam, attachment, call, conf)
             ips = addresses_of(conf, answer)
             routes = routes_of(conf, answer, ips)
             addresses = [ip["address"] for ip in ips]
             _give_addresses(pod, netns, call.ifname, index, addresses)
             rules_of(conf, addresses).ensure()
-            forgotten = port_security.install_port_security(
-                ofport, port.name, mac, addresses, port.switch.removed_ports
-            )
+            forgotten = flows.install(ofport, port.name, mac, addresses, port.switch.removed_ports)
             port.add_external_ids(address_ids(addresses), forgotten)
             # After the flows: they would drop the first frame, which announces the address to the neighbours.
             _open_interface(pod, call.ifname, index, routes)

@@ -1,0 +1,175 @@
+"""HTTP requests from inside nodes and pods: many at once, or a steady stream of them while a fault is injected.
+
+They are made by the node's Python in the network namespace of the node or pod, so that no process has to be started in
+a pod for each. The classes' programs run there.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+
+import network
+import nodes
+from commands import LabError, in_netns, run
+from state import Lab
+
+_FETCH = """\
+import http.client, sys, urllib.parse
+
+def fetch(url, timeout):
+    parts = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=timeout)
+    try:
+        connection.request("GET", parts.path or "/", headers={"Connection": "close"})
+        answer = connection.getresponse()
+        return answer.read().decode() if answer.status == 200 else None
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+"""
+_ASK = (
+    _FETCH
+    + """
+import concurrent.futures, json
+timeout, urls = json.load(sys.stdin)
+with concurrent.futures.ThreadPoolExecutor(8) as workers:
+    print(json.dumps(list(workers.map(lambda url: fetch(url, timeout), urls))))
+"""
+)
+_STREAM = (
+    _FETCH
+    + """
+import concurrent.futures, json, select, time
+timeout, interval, urls = json.loads(sys.stdin.readline())
+done = []
+def ask(started, url):
+    done.append((started, url, fetch(url, timeout) is not None))
+with concurrent.futures.ThreadPoolExecutor(16) as workers:
+    at = time.time()
+    while not select.select([sys.stdin], [], [], max(0.0, at - time.time()))[0]:
+        for url in urls:
+            workers.submit(ask, time.time(), url)
+        at += interval
+print(json.dumps(sorted(done)))
+"""
+)
+
+_TIMEOUT = 3.0
+"""Seconds for one request."""
+_INTERVAL = 0.25
+"""Seconds between two requests of a stream."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """From where requests are made: a node's network namespace, or that of a pod on it (`netns`, a path there)."""
+
+    name: str
+    node: str
+    address: str
+    netns: str | None = None
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What became of steady requests from one source to one URL: how many there were, how many were lost.
+
+    `silence` is the longest time in seconds from the first lost request to the next answered one.
+    """
+
+    source: str
+    url: str
+    requests: int
+    lost: int
+    silence: float
+
+
+class Streams(list[Stream]):
+    """The streams of one measurement; it is filled when the measurement ends."""
+
+    def lost(self) -> int:
+        """Return how many requests were lost in all."""
+        return sum(stream.lost for stream in self)
+
+    def requests(self) -> int:
+        """Return how many requests there were in all."""
+        return sum(stream.requests for stream in self)
+
+    def silence(self) -> float:
+        """Return the longest silence of any stream in seconds."""
+        return max((stream.silence for stream in self), default=0.0)
+
+
+def ask(lab: Lab, source: Source, urls: Sequence[str]) -> list[str | None]:
+    """Request these URLs, eight at a time, and return the answers in their order; None: no answer."""
+    if not urls:
+        return []
+    answered = run(*_command(lab, source, _ASK), stdin=json.dumps([_TIMEOUT, urls]), timeout=30 + _TIMEOUT * len(urls))
+    answers: list[str | None] = json.loads(answered)
+    return answers
+
+
+def ask_from_internet(lab: Lab, urls: Sequence[str]) -> list[str | None]:
+    """Request these URLs from the lab's internet host."""
+    command = in_netns(lab.netns(network.INTERNET), ["/usr/bin/python3", "-c", _ASK])
+    answers: list[str | None] = json.loads(run(*command, stdin=json.dumps([_TIMEOUT, urls]), timeout=60))
+    return answers
+
+
+@contextmanager
+def streams(lab: Lab, wanted: Sequence[tuple[Source, Sequence[str]]]) -> Iterator[Streams]:
+    """Request the URLs of each source four times a second for as long as the context lasts."""
+    measured = Streams()
+    running = []
+    for source, urls in wanted:
+        process = subprocess.Popen(
+            _command(lab, source, _STREAM),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        running.append((source, process))
+        assert process.stdin is not None
+        process.stdin.write(json.dumps([_TIMEOUT, _INTERVAL, list(urls)]) + "\n")
+        process.stdin.flush()
+    try:
+        yield measured
+    finally:
+        for source, process in running:
+            try:
+                output, error = process.communicate("\n", timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise LabError(f"the requests from {source.name} did not end within 30 s") from None
+            if process.returncode != 0:
+                raise LabError(f"the requests from {source.name} could not be made: {error.strip()[-300:]}")
+            measured.extend(summarised(source.name, json.loads(output)))
+
+
+def summarised(source: str, done: Sequence[tuple[float, str, bool]]) -> Iterator[Stream]:
+    """Yield the stream to each URL; ``done`` has the time at which each request began, its URL, and if it succeeded."""
+    for url, group in groupby(sorted(done, key=lambda each: (each[1], each[0])), key=lambda each: each[1]):
+        results = [(at, succeeded) for at, _url, succeeded in group]
+        silence, since = 0.0, None
+        for at, succeeded in results:
+            if not succeeded:
+                since = at if since is None else since
+            if since is not None:
+                silence = max(silence, at - since)
+            if succeeded:
+                since = None
+        yield Stream(source, url, len(results), sum(not succeeded for _at, succeeded in results), silence)
+
+
+def _command(lab: Lab, source: Source, program: str) -> list[str]:
+    python = ["/usr/bin/python3", "-c", program]
+    enter = ["nsenter", f"--net={source.netns}", *python] if source.netns else python
+    return nodes.command(lab, lab.topology().node(source.node), enter)
