@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import subprocess
 import time
 import uuid
@@ -151,6 +152,9 @@ class DaemonSetHost:
         container = next(container for container in containers if container["name"] == name)
         context = container["securityContext"]
         added = [capability for capability in context["capabilities"].get("add", []) if capability not in drop]
+        environment = self._environment(container)
+        # Kubernetes puts the container's variables into its command.
+        command = [re.sub(r"\$\((\w+)\)", lambda name: environment[name[1]], word) for word in container["command"]]
         return [
             f"--network=ns:/run/netns/{self.netns}",
             f"--user={self.pod['securityContext']['runAsUser']}:{self.pod['securityContext']['runAsGroup']}",
@@ -158,11 +162,11 @@ class DaemonSetHost:
             *(f"--cap-add={capability}" for capability in added),
             *(["--read-only", "--read-only-tmpfs=false"] if context["readOnlyRootFilesystem"] else []),
             *(["--security-opt=no-new-privileges"] if not context["allowPrivilegeEscalation"] else []),
-            *(f"--env={key}={value}" for key, value in self._environment(container).items()),
+            *(f"--env={key}={value}" for key, value in environment.items()),
             *(self._volume(mount) for mount in container["volumeMounts"]),
             "--no-hosts",
             *options,
-            f"--entrypoint={json.dumps(container['command'])}",
+            f"--entrypoint={json.dumps(command)}",
             container["image"],
         ]
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import tempfile
@@ -74,7 +75,7 @@ def test_bare_host_gives_pods_their_network(host: DaemonSetHost, new_pod: NewPod
     first, second = host.add(new_pod()), host.add(new_pod())
     assert first.pings(second.address)
     with host.watching() as container:
-        wait_until(lambda: host.evio(container, "status").returncode == 0)
+        wait_until(lambda: host.evio(container, "status").returncode == 0, 60)
         assert "ready for pods" in host.evio(container, "status").stdout
     host.call("DEL", first)
 
@@ -231,10 +232,10 @@ def test_watch_gives_pods_their_flows_back_after_a_restart_of_vswitchd(
     done(host.configure())
     first, second = host.add(new_pod()), host.add(new_pod())
     with host.watching() as container:
-        wait_until(lambda: host.evio(container, "status").returncode == 0)
+        wait_until(lambda: host.evio(container, "status").returncode == 0, 60)
         ovs.kill_vswitchd()
         ovs.start_vswitchd()
-        wait_until(lambda: first.pings(second.address))
+        wait_until(lambda: first.pings(second.address), 60)
         assert "installed the port-security flows" in host.logs(container)
 
 
@@ -245,10 +246,10 @@ def test_watch_makes_a_lost_bridge_again_with_its_sysctls(
     done(host.configure())
     first, second = host.add(new_pod()), host.add(new_pod())
     with host.watching() as container:
-        wait_until(lambda: host.evio(container, "status").returncode == 0)
+        wait_until(lambda: host.evio(container, "status").returncode == 0, 60)
         ovs.vsctl("del-br", "br-evio")
         in_namespace(host.netns, "sysctl", "-qw", "net.ipv4.ip_forward=0")
-        wait_until(lambda: first.pings(second.address))
+        wait_until(lambda: first.pings(second.address), 60)
         wait_until(lambda: in_namespace(host.netns, "sysctl", "-n", "net.ipv4.ip_forward").stdout.strip() == "1")
         assert "Read-only" not in host.logs(container)
 
@@ -257,9 +258,37 @@ def test_watch_ends_at_once_when_its_pod_is_stopped(host: DaemonSetHost, podman:
     done(host.install())
     done(host.configure())
     with host.watching() as container:
-        wait_until(lambda: host.evio(container, "status").returncode == 0)
+        wait_until(lambda: host.evio(container, "status").returncode == 0, 60)
         podman.run("stop", "--time=8", container)
         assert podman.run("inspect", "--format={{.State.ExitCode}}", container).stdout.strip() == "0"
+
+
+def test_watch_routes_the_pods_of_nodes_that_claim_their_subnets_later(host: DaemonSetHost, podman: Podman) -> None:
+    done(host.install())
+    done(host.configure())
+    host.path("/etc/evio/overlay.json").write_text("{}")
+    routes = host.path("/etc/evio/pod-routes.json")
+
+    def subnets() -> dict[str, list[str]]:
+        found: dict[str, list[str]] = json.loads(routes.read_text())["subnets"]
+        return found
+
+    with host.watching() as container:
+        wait_until(routes.exists, 60)
+        assert subnets() == {"node1": ["10.244.0.0/24"]}
+        assert routes.stat().st_mode & 0o777 == 0o600
+        other_machine = host.directory / "other-machine-id"
+        other_machine.write_text("fedcba9876543210fedcba9876543210\n")
+        other = ("--env=EVIO_NODE=node2", "--tmpfs=/etc/cni/net.d", f"--volume={other_machine}:/etc/machine-id:ro")
+        container_of_configure = host.pod["initContainers"][1]
+        container_of_configure["volumeMounts"] = [
+            mount
+            for mount in container_of_configure["volumeMounts"]
+            if mount["name"] not in ("configuration", "machine-id")
+        ]
+        assert "10.244.1.0/24" in done(host.configure(*other))
+        wait_until(lambda: subnets() == {"node1": ["10.244.0.0/24"], "node2": ["10.244.1.0/24"]}, 60)
+        assert "wrote the pod routes of node2" in host.logs(container)
 
 
 def test_manifest_asks_for_no_more_than_it_needs() -> None:
