@@ -83,6 +83,7 @@ OPTIONS = (
     Option("state-dir", "state directory of the CNI plugin", "DIR", paths.STATE_DIR),
     Option("machine-id", "file with the id of this machine", "FILE", paths.MACHINE_ID),
     Option("plugin-dir", "directories in which to look for portmap and bandwidth", "DIR", ",".join(paths.PLUGIN_DIRS)),
+    Option("host-root", "directory below which a container sees the host's plugin directories", "DIR", "/"),
 )
 
 
@@ -194,6 +195,7 @@ def _settings(values: Mapping[str, str]) -> Settings:
         state_dir=values["state_dir"],
         machine_id_file=values["machine_id"],
         plugin_dirs=_list(values["plugin_dir"]),
+        host_root=values["host_root"],
     )
 
 

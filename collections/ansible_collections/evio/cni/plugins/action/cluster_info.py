@@ -13,7 +13,15 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ..module_utils.errors import EvioError
-from ..module_utils.inventory.cluster import Cluster, EdgeVpnMember, EdgeVpnSite, KubernetesSite, Node, check_cluster, check_leaving
+from ..module_utils.inventory.cluster import (
+    Cluster,
+    EdgeVpnMember,
+    EdgeVpnSite,
+    KubernetesSite,
+    Node,
+    check_cluster,
+    check_leaving,
+)
 
 _ARGUMENT_SPEC: dict[str, Any] = {
     "name": {"type": "str", "required": True},

@@ -47,7 +47,7 @@ options:
       P(evio.cni.overlay_member#filter) returns them.
     type: list
     elements: dict
-    suboptions:
+    suboptions: &member
       name:
         description: The node's name.
         type: str
@@ -64,6 +64,13 @@ options:
           Address or DNS name, with or without a port, at which every node can reach this node. A node with an endpoint
           relays for the other nodes.
         type: str
+  added_members:
+    description: >-
+      Nodes that a run without this node has set up, as O(members). They are added to the members in the files, where all
+      others stay. Nothing is written on a node that has no host overlay yet.
+    type: list
+    elements: dict
+    suboptions: *member
   keep_nodes:
     description: Members that were not reachable in this run. Their entries in the files stay as they are.
     type: list
@@ -200,8 +207,10 @@ class WireguardOverlay:
             config = self._host_overlay()
             result["peers"] = [peer.name for peer in config.peers]
             changes.append(self.config.change_to(render_overlay(config)))
-        elif self.existing is not None and self.params["removed_nodes"]:
-            changes.append(self.config.change_to(self._without_removed_nodes(self.existing)))
+        elif self.existing is None and self.params["added_members"] is not None:
+            return self._apply([])
+        elif self.existing is not None and (self.params["removed_nodes"] or self.params["added_members"]):
+            changes.append(self.config.change_to(self._with_changed_members(self.existing)))
         if self.params["pod_subnets"] is not None:
             changes.append(self.pod_routes.change_to(render_pod_routes(self._wanted_pod_routes())))
         return {**result, **self._apply(changes)}
@@ -250,10 +259,17 @@ class WireguardOverlay:
             check_overlay(config, "the inventory")
         return config
 
-    def _without_removed_nodes(self, existing: OverlayConfig) -> str | None:
-        """Return the host overlay's file without the removed nodes; the text that is there if it has none of them."""
-        peers = tuple(peer for peer in existing.peers if peer.name not in self.params["removed_nodes"])
-        return self.config.text if peers == existing.peers else render_overlay(replace(existing, peers=peers))
+    def _with_changed_members(self, existing: OverlayConfig) -> str | None:
+        """Return the host overlay's file with the added and without the removed nodes; its text if that is the same."""
+        added = [self._member(node) for node in self.params["added_members"] or () if node["name"] != existing.node]
+        kept = [peer.name for peer in existing.peers if peer.name not in self.params["removed_nodes"]]
+        peers = keep_peers(added, existing.peers, kept)
+        if peers == existing.peers:
+            return self.config.text
+        config = replace(existing, peers=peers)
+        if PENDING_KEY not in (peer.public_key for peer in peers):
+            check_overlay(config, "the inventory")
+        return render_overlay(config)
 
     def _kept_nodes(self) -> list[str]:
         return [name for name in self.params["keep_nodes"] if name not in self.params["removed_nodes"]]
@@ -290,22 +306,26 @@ class WireguardOverlay:
         return None
 
 
+_MEMBERS: dict[str, Any] = {
+    "type": "list",
+    "elements": "dict",
+    "options": {
+        "name": {"type": "str", "required": True},
+        "address": {"type": "str", "required": True},
+        "public_key": {"type": "str", "no_log": False},
+        "endpoint": {"type": "str"},
+    },
+}
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "node": {"type": "str"},
             "host_cidr": {"type": "str"},
-            "members": {
-                "type": "list",
-                "elements": "dict",
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "address": {"type": "str", "required": True},
-                    "public_key": {"type": "str", "no_log": False},
-                    "endpoint": {"type": "str"},
-                },
-            },
+            "members": _MEMBERS,
+            "added_members": _MEMBERS,
             "keep_nodes": {"type": "list", "elements": "str", "default": []},
             "removed_nodes": {"type": "list", "elements": "str", "default": []},
             "interface": {"type": "str", "default": INTERFACE},
@@ -318,7 +338,8 @@ def main() -> None:
             "pod_routes": {"type": "path", "default": paths.POD_ROUTES_CONFIG},
         },
         required_by={"members": ["node", "host_cidr"], "pod_subnets": ["pod_cidrs"]},
-        required_if=[("state", "present", ["members", "pod_subnets"], True)],
+        required_if=[("state", "present", ["members", "added_members", "pod_subnets"], True)],
+        mutually_exclusive=[("members", "added_members")],
         supports_check_mode=True,
     )
     run_module(module, WireguardOverlay)

@@ -275,6 +275,20 @@ def test_plugin_whose_link_dangles_in_the_container_is_named_and_never_dropped(h
     assert host.conflist() == complete
 
 
+def test_link_of_the_host_is_followed_below_the_hosts_root(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "host/opt/cni/bin").mkdir(parents=True)
+    (tmp_path / "host/opt/cni/bin/portmap").symlink_to("/usr/lib/cni-of-the-host/portmap")
+    arguments = ("--plugin-dir=/opt/cni/bin", f"--host-root={tmp_path / 'host'}")
+    left_out = host.run(*arguments)
+    assert "/opt/cni/bin/portmap is a link to /usr/lib/cni-of-the-host/portmap, which is not there" in left_out.stderr
+    assert [plugin["type"] for plugin in host.conflist()["plugins"]] == ["evio"]
+    (tmp_path / "host/usr/lib/cni-of-the-host").mkdir(parents=True)
+    (tmp_path / "host/usr/lib/cni-of-the-host/portmap").write_text("")
+    seen = host.run(*arguments)
+    assert (seen.returncode, seen.stderr) == (0, "")
+    assert [plugin["type"] for plugin in host.conflist()["plugins"]] == ["evio", "portmap"]
+
+
 def test_other_machine_of_the_same_name_is_refused_until_confirmed_as_replacement(host: Host) -> None:
     host.run()
     host.machine_id.write_text("ffffffffffffffffffffffffffffffff\n")

@@ -18,11 +18,12 @@ from ..cni.conf_dir import read_conflist, refuse_competitors, write_conflist
 from ..cni.conflist import CHAINED_PLUGINS, PodNetwork, build_conflist
 from ..etcd.access import Access
 from ..etcd.client import Etcd
+from ..host_root import below, resolve
 from ..state.fence import put_up_fence, take_down_fence
 from ..subnets import check_network, parse_pools
 from .claim import read_local_claim, read_machine_id
 
-_MOUNT = "in a container, mount the host's directories of CNI plugins at the same paths"
+_MOUNT = "in a container, mount the host's directories of CNI plugins at the same paths, or below --host-root"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,9 @@ class Settings:
     state_dir: str
     machine_id_file: str
     plugin_dirs: tuple[str, ...]
-    """The directories in which to look for the chained plugins."""
+    """The host's directories in which to look for the chained plugins."""
+    host_root: str = "/"
+    """The directory below which the host's ``plugin_dirs``, and what links in them lead to, are mounted."""
 
 
 @dataclass(frozen=True)
@@ -123,12 +126,12 @@ def _chained_plugins(settings: Settings) -> tuple[tuple[str, ...], list[str]]:
     configured, chained, warnings = _configured_plugins(settings.out_dir), [], []
     for name in CHAINED_PLUGINS:
         paths_of = [os.path.join(directory, name) for directory in settings.plugin_dirs]
-        if any(os.path.isfile(path) for path in paths_of):
+        if any(os.path.isfile(resolve(settings.host_root, path)) for path in paths_of):
             chained.append(name)
             continue
-        links = [path for path in paths_of if os.path.islink(path)]
+        links = [path for path in paths_of if os.path.islink(below(settings.host_root, path))]
         problem = (
-            f"{links[0]} is a link to {os.readlink(links[0])}, which is not there"
+            f"{links[0]} is a link to {os.readlink(below(settings.host_root, links[0]))}, which is not there"
             if links
             else f"it is in none of {', '.join(settings.plugin_dirs)}"
         )

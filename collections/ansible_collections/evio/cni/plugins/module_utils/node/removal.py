@@ -1,0 +1,64 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the CNI plugin has left on a node that leaves the cluster: its journal, IPAM's reservations, firewall rules.
+
+Bridge, conflist and programs are removed by the modules that have installed them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+
+from .. import paths
+from ..cni.attachment import Attachment
+from ..errors import EvioError
+from ..firewall import forwarding
+from ..firewall.network_rules import FAMILY, TABLE
+from ..kernel import nft
+from ..state import journal
+from ..state.attachments import journal_entries
+
+
+class RemovalError(EvioError):
+    """A directory of the plugin cannot be removed."""
+
+
+@dataclass(frozen=True)
+class PluginState:
+    """What is left on the node."""
+
+    running: tuple[Attachment, ...]
+    """Attachments of pods that still run. Their DEL needs the journal and the programs."""
+    directories: tuple[str, ...]
+    has_rules: bool
+    """Whether our table of nftables is there."""
+
+
+def find_state(
+    network: str, state_dir: str = paths.STATE_DIR, *, run_dir: str = paths.RUN_DIR, ipam: str = paths.HOST_LOCAL_DATA
+) -> PluginState:
+    """Return what is left on the node. Raises an EvioError if it cannot be read."""
+    kept = journal.Journal(state_dir)
+    running = [
+        entry.attachment
+        for name in journal.networks(state_dir)
+        for entry in journal_entries(kept, name)
+        if entry.is_alive
+    ]
+    directories = [path for path in (state_dir, run_dir, os.path.join(ipam, network)) if os.path.isdir(path)]
+    return PluginState(tuple(running), tuple(directories), has_rules=bool(nft.chains(TABLE, FAMILY)))
+
+
+def remove_state(state: PluginState, bridge: str) -> None:
+    """Remove it, and the accepts for the bridge in other firewalls. Raises an EvioError."""
+    forwarding.withdraw(bridge)
+    if state.has_rules:
+        nft.apply(f"delete table {FAMILY} {TABLE}\n")
+    for directory in state.directories:
+        try:
+            shutil.rmtree(directory)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise RemovalError(f"cannot remove {directory}: {error}") from error
