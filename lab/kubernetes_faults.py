@@ -196,7 +196,9 @@ def _without(cluster: Cluster, node: Node) -> list[Node]:
 
 
 def _as_text(measured: Streams) -> str:
-    return f"{measured.lost()} of {measured.requests()} requests lost"
+    worst = max(measured, key=lambda stream: stream.lost)
+    where = f" (most, {worst.lost}, from {worst.source} to {worst.url})" if worst.lost else ""
+    return f"{measured.lost()} of {measured.requests()} requests lost{where}"
 
 
 def _runs_since(pod: dict[str, Any], since: float) -> bool:
