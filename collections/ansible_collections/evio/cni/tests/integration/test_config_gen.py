@@ -357,6 +357,20 @@ def test_silent_etcd_takes_no_longer_than_the_timeout(host: Host) -> None:
     assert "did not answer within 1 s" in words
 
 
+def test_configuration_is_kept_if_etcd_cannot_be_asked_and_the_user_wants_that(host: Host) -> None:
+    nobody = "--etcd=http://127.0.0.1:1"
+    assert "127.0.0.1:1" in error_of(host.run(nobody, "--keep=yes"))
+    host.run()
+    path = host.out_dir() / "10-evio.conflist"
+    before = path.read_bytes()
+    assert "127.0.0.1:1" in error_of(host.run(nobody))
+    kept = host.run(nobody, "--keep=yes")
+    assert kept.returncode == 0
+    assert "up to date: 10.244.0.0/24" in kept.stdout
+    assert "the configuration stays as it is" in kept.stderr
+    assert path.read_bytes() == before
+
+
 def test_help_names_every_option() -> None:
     result = run("--help")
     assert result.returncode == 0
