@@ -75,7 +75,7 @@ class Generated:
     changed: bool
     """Whether the conflist was written; it is left alone if it has the wanted content already."""
     warnings: tuple[str, ...] = ()
-    """One sentence for each chained plugin that the host may or may not have, or one that says why etcd was not asked."""
+    """Sentences about chained plugins that the host may or may not have, or about an etcd that could not be asked."""
 
 
 def generate(settings: Settings) -> Generated:
