@@ -68,7 +68,15 @@ docs: setup  ## Write the pages of modules, filters and roles, from their docume
 
 .PHONY: molecule
 molecule: preflight setup plugin  ## Run the playbooks on the lab under molecule: converge, idempotence, verify; nodes that leave
-	molecule test --all
+	@setup/kubernetes --cached >/dev/null 2>&1 || echo "== without the scenario kubernetes: setup/kubernetes has built nothing yet"
+	molecule test --all $$(setup/kubernetes --cached >/dev/null 2>&1 || echo --exclude kubernetes)
+
+.PHONY: test-kubernetes
+test-kubernetes: preflight setup plugin  ## Make a cluster with kubeadm on the lab, and print a table of what works while it breaks (15 min)
+	@setup/kubernetes
+	@lab/lab up 3 --kubernetes
+	@lab/lab prove-kubernetes
+	@lab/lab down
 
 .PHONY: scenarios
 scenarios: NODES := 8

@@ -75,6 +75,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_json(prove)
     prove.set_defaults(verb=_prove)
 
+    kubernetes = verbs.add_parser(
+        "prove-kubernetes",
+        help="make a cluster with kubeadm in a lab with --kubernetes, and prove that all of it works",
+    )
+    kubernetes.add_argument("--network", action="store_true", help="only what pods, Services and kubectl reach")
+    kubernetes.set_defaults(verb=_prove_kubernetes)
+
     for name, run, help_text in (
         ("ssh", _ssh, "log into a node by ssh, or run a command there"),
         ("exec", _exec, "enter a node without ssh, or run a command there"),
@@ -160,6 +167,16 @@ def _prove(lab: Lab, arguments: argparse.Namespace) -> None:
     print(json.dumps(proof.as_json(proved), indent=1) if arguments.json else proof_table.render(proved), end="")
     if proved.failures:
         raise LabError(f"the proof failed: {len(proved.failures)} of {len(proved.checks)} checks do not hold")
+
+
+def _prove_kubernetes(lab: Lab, arguments: argparse.Namespace) -> None:
+    import kubernetes_proof
+
+    with lab.lock():
+        rows = kubernetes_proof.prove(lab, with_faults=not arguments.network)
+    failed = [row.subject for row in rows if row.holds is False]
+    if failed:
+        raise LabError(f"{len(failed)} of {len(rows)} rows failed: {'; '.join(failed)}")
 
 
 def _ssh(lab: Lab, arguments: argparse.Namespace) -> None:

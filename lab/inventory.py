@@ -14,12 +14,16 @@ from topology import Topology
 
 
 def write(lab: Lab, topology: Topology) -> None:
-    """Write hosts.yml into the lab's inventory directory, and link the variables of inventories/lab."""
+    """Write hosts.yml into the lab's inventory directory, and link the variables of inventories/lab.
+
+    A lab with Kubernetes has those of inventories/lab-kubernetes.
+    """
     hosts = describe(topology, ssh_config=str(ssh.configuration(lab)))
     write_file(lab.inventory / "hosts.yml", "---\n" + yaml.safe_dump(hosts, sort_keys=False))
     variables = lab.inventory / "group_vars"
     variables.unlink(missing_ok=True)
-    variables.symlink_to(REPOSITORY / "inventories/lab/group_vars")
+    of = "inventories/lab-kubernetes" if topology.has_kubernetes else "inventories/lab"
+    variables.symlink_to(REPOSITORY / of / "group_vars")
 
 
 def describe(topology: Topology, *, ssh_config: str) -> dict[str, Any]:

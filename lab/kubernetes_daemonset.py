@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-import threading
 import time
-import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-import kubernetes_proof
+import kubernetes_churn
+import kubernetes_cluster
+import kubernetes_network
 import nodes
 from commands import LabError, run
 from kubectl import Kubectl, await_that
-from kubernetes_proof import Cluster, Row, measure
+from kubernetes_cluster import Cluster, Row, measure
 from state import REPOSITORY, Lab
 from topology import Node
 
@@ -31,23 +29,12 @@ NAMESPACE = "kube-system"
 NAME = "daemonset/evio-cni"
 _SECRET = "/etc/evio/etcd-client-secret.yaml"
 _DEPLOY = REPOSITORY / "deploy/daemonset"
-_PROGRAMS = REPOSITORY / "collections/ansible_collections/evio/cni/roles/programs/files/evio-programs.zip"
 _IMAGE = "evio.cni/node"
 _STRIPPED = (
     *("/etc/cni/net.d/10-evio.conflist", "/opt/cni/bin/evio", "/opt/cni/bin/evio-config-gen", "/opt/cni/lib"),
     *("/opt/cni/bin/host-local", "/opt/cni/bin/portmap", "/opt/cni/bin/bandwidth"),
 )
-_CHURN = 6
-"""Pods that come and go in one round of the churn."""
 _READY_SECONDS = 240.0
-
-
-@dataclass
-class Churn:
-    """Pods that come and go: how many came, and why it ended early, if it did."""
-
-    pods: int = 0
-    failure: str = ""
 
 
 def prove(cluster: Cluster) -> Iterator[Row]:
@@ -56,8 +43,8 @@ def prove(cluster: Cluster) -> Iterator[Row]:
     yield measure("DaemonSet: images for all nodes", lambda: _bring_images(lab))
     yield measure("DaemonSet: etcd lets its user reach the claims only", lambda: _limit_etcd_user(cluster))
     yield measure("DaemonSet: a bare node becomes Ready", lambda: _bare_node(cluster, cluster.nodes[-1]))
-    cluster = kubernetes_proof.look(lab)
-    yield measure("DaemonSet: pod to pod, on all ways", lambda: kubernetes_proof.pod_to_pod(cluster))
+    cluster = kubernetes_cluster.look(lab)
+    yield measure("DaemonSet: pod to pod, on all ways", lambda: kubernetes_network.pod_to_pod(cluster))
     yield measure("DaemonSet: rolling update while pods come and go", lambda: _rolling_update(cluster))
     yield measure("DaemonSet: a second rollout changes no file", lambda: _unchanged(cluster))
 
@@ -69,10 +56,10 @@ def remove(lab: Lab) -> None:
 
 def _bring_images(lab: Lab) -> tuple[str, bool]:
     """Build two images with different versions of the programs, and import both on each node."""
-    archives = [_image(lab, "1", _PROGRAMS), _image(lab, "2", _other_version(lab))]
+    archives = [_image(lab, "1", kubernetes_churn.PROGRAMS), _image(lab, "2", kubernetes_churn.other_version(lab))]
     with ThreadPoolExecutor(max_workers=4) as workers:
         for archive in archives:
-            list(workers.map(lambda node, archive=archive: _import(lab, node, archive), lab.topology().nodes))  # type: ignore[misc]
+            list(workers.map(lambda node, archive=archive: _import(lab, node, archive), lab.topology().nodes))
     return f"{', '.join(f'{archive.stat().st_size / 1e6:.0f} MB' for archive in archives)}", True
 
 
@@ -87,15 +74,6 @@ def _image(lab: Lab, tag: str, programs: Path) -> Path:
         command = [str(_DEPLOY / "build-image"), str(archive), f"--name={_IMAGE}:{tag}", f"--programs={programs}"]
         run(*command, timeout=600)
     return archive
-
-
-def _other_version(lab: Lab) -> Path:
-    """Return an archive of the programs with another version: the same programs and one file more."""
-    path = lab.cache / "daemonset-programs.zip"
-    path.write_bytes(_PROGRAMS.read_bytes())
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(zipfile.ZipInfo("evio_program/other_version.py"), "")
-    return path
 
 
 def _import(lab: Lab, node: Node, archive: Path) -> None:
@@ -150,12 +128,12 @@ def _rolling_update(cluster: Cluster) -> tuple[str, bool]:
     """Exchange the image, node by node, while pods come and go: no ADD may fail."""
     kubectl = Kubectl(cluster.lab, NAMESPACE)
     began = time.time()
-    with _churning(cluster) as churn:
+    with kubernetes_churn.churning(cluster) as churn:
         await_that(lambda: churn.pods > 0 or bool(churn.failure), "pods come", timeout=90)
         images = [f"{name}={_IMAGE}:2" for name in ("install-programs", "configure", "watch")]
         kubectl("set", "image", NAME, *images)
         _await_rollout(kubectl)
-    failed = kubernetes_proof.failed_adds(cluster, began)
+    failed = kubernetes_cluster.failed_adds(cluster, began)
     versions = {
         run(*nodes.command(cluster.lab, node, ["/opt/cni/bin/evio", "version"])).split(",")[0] for node in cluster.nodes
     }
@@ -181,26 +159,3 @@ def _await_rollout(kubectl: Kubectl) -> None:
 def _files(cluster: Cluster) -> dict[str, str]:
     listing = ["find", "/opt/cni", "/etc/cni/net.d", "-printf", "%p %i %T@\\n"]
     return {node.name: run(*nodes.command(cluster.lab, node, listing)) for node in cluster.nodes}
-
-
-@contextmanager
-def _churning(cluster: Cluster) -> Iterator[Churn]:
-    """Let pods come and go for as long as the context lasts."""
-    churn, ends = Churn(), threading.Event()
-
-    def come_and_go() -> None:
-        try:
-            while not ends.is_set():
-                kubernetes_proof.set_crowd(cluster, _CHURN)
-                churn.pods += _CHURN
-                kubernetes_proof.set_crowd(cluster, 0)
-        except LabError as error:
-            churn.failure = str(error)
-
-    thread = threading.Thread(target=come_and_go)
-    thread.start()
-    try:
-        yield churn
-    finally:
-        ends.set()
-        thread.join()

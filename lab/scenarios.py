@@ -7,7 +7,6 @@ end. By that path the longest packet of the overlay must pass, and no longer pac
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -26,8 +25,10 @@ import proof
 import tunnels
 from commands import LabError, run
 from probes import MtuCheck
-from state import REPOSITORY, Lab
+from state import Lab
 from topology import Topology, plan
+
+import playbooks
 
 _INTERVAL = 0.1
 """Seconds between two pings."""
@@ -208,7 +209,7 @@ def _run_group(lab: Lab, group: Group) -> Iterator[Outcome]:
     with lab.lock():
         life_cycle.up(lab, group.topology)
     try:
-        _bootstrap(lab)
+        playbooks.run(lab, "bootstrap.yml")
         pods.up(lab)
         time.sleep(_SETTLE)
         if group.is_proven:
@@ -227,18 +228,6 @@ def _prove(lab: Lab) -> None:
     if proved.failures:
         raise LabError(f"checks failed before any fault: {'; '.join(check.claim for check in proved.failures)}")
     print(f"   all {len(proved.checks)} checks of the proof hold before any fault", flush=True)
-
-
-def _bootstrap(lab: Lab) -> None:
-    """Run the playbook with the inventory that the lab wrote of itself."""
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")}
-    environment["ANSIBLE_COLLECTIONS_PATH"] = str(REPOSITORY / "collections")
-    playbook = [str(REPOSITORY / ".venv/bin/ansible-playbook"), "-i", str(lab.inventory), "playbooks/bootstrap.yml"]
-    done = subprocess.run(
-        playbook, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=600, check=False
-    )
-    if done.returncode != 0:
-        raise LabError(f"bootstrap.yml failed: {done.stdout[-2000:]}")
 
 
 def _measure(lab: Lab, group: str, fault: Fault) -> Outcome:

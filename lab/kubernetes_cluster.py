@@ -1,0 +1,125 @@
+"""A Kubernetes cluster in the lab with the proof's pods and Services, and the rows of the proof's table.
+
+kubernetes_proof.py and kubernetes_faults.py measure the rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import kubernetes_pods
+import kubernetes_workload as workload
+import nodes
+from commands import LabError, attempt
+from http_requests import Source
+from kubectl import Kubectl, await_that
+from state import Lab
+from topology import Node
+
+_READY_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what was proven, what was measured, and whether it holds; None: it was not run."""
+
+    subject: str
+    measured: str
+    holds: bool | None
+
+    @property
+    def text(self) -> str:
+        """The row as a line."""
+        verdict = {True: "ok", False: "FAILED", None: "not run"}[self.holds]
+        return f"{self.subject:52} {verdict:8} {self.measured}"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster with the proof's workload running: its lab, its nodes, its web servers, and its Services' addresses."""
+
+    lab: Lab
+    kubectl: Kubectl
+    nodes: tuple[Node, ...]
+    host_addresses: dict[str, str]
+    pods: list[Source]
+    services: dict[str, str]
+
+    @property
+    def node_sources(self) -> list[Source]:
+        """The nodes as sources of requests."""
+        return [Source(node.name, node.name, self.host_addresses[node.name]) for node in self.nodes]
+
+    def service_urls(self, path: str) -> list[tuple[str, str]]:
+        """Return the URL of each node's Service, with the node's name."""
+        return [(node.name, f"http://{self.services[workload.service(node.name)]}{path}") for node in self.nodes]
+
+
+def measure(subject: str, check: Callable[[], tuple[str, bool]]) -> Row:
+    """Return the row of one check; one that could not be made fails, with the reason."""
+    started = time.monotonic()
+    try:
+        measured, holds = check()
+    except LabError as error:
+        measured, holds = f"{error}"[:300], False
+    row = Row(subject, f"{measured}  [{time.monotonic() - started:.0f} s]", holds)
+    print(row.text, flush=True)
+    return row
+
+
+def start(lab: Lab) -> Cluster:
+    """Start the proof's pods and Services, and return when all are Ready. Raises LabError."""
+    kubectl = Kubectl(lab, workload.NAMESPACE)
+    lab_nodes = lab.topology().nodes
+    kubectl.apply(workload.manifests(lab_nodes))
+    kubectl.await_rollout(*workload.deployments(lab_nodes), workload.CROWD, timeout=_READY_SECONDS)
+    return look(lab)
+
+
+def look(lab: Lab) -> Cluster:
+    """Return the cluster as it is now: pods have other addresses and namespaces after a fault."""
+    kubectl = Kubectl(lab, workload.NAMESPACE)
+    addresses = {
+        node["metadata"]["name"]: next(
+            each["address"] for each in node["status"]["addresses"] if each["type"] == "InternalIP"
+        )
+        for node in kubectl.get("nodes")
+    }
+    services = {each["metadata"]["name"]: each["spec"]["clusterIP"] for each in kubectl.get("services")}
+    lab_nodes = tuple(node for node in lab.topology().nodes if node.name in addresses)
+    return Cluster(lab, kubectl, lab_nodes, addresses, kubernetes_pods.sources(lab, kubectl, "app=web"), services)
+
+
+def stop(lab: Lab) -> None:
+    """Remove all that the proof has started."""
+    Kubectl(lab, workload.NAMESPACE)("delete", "namespace", workload.NAMESPACE, "--ignore-not-found", timeout=180)
+
+
+def set_crowd(cluster: Cluster, replicas: int) -> float:
+    """Scale the crowd, and return the seconds until all of its pods are Ready, or none is there."""
+    cluster.kubectl("scale", f"deployment/{workload.CROWD}", f"--replicas={replicas}")
+
+    def is_so() -> bool:
+        names = cluster.kubectl("get", "pods", f"--selector=app={workload.CROWD}", "--output=name").split()
+        if len(names) != replicas:
+            return False
+        template = "--output=jsonpath={.status.readyReplicas}"
+        ready = cluster.kubectl("get", f"deployment/{workload.CROWD}", template)
+        return int(ready or 0) == replicas
+
+    return await_that(is_so, f"the crowd has {replicas} pods", timeout=180)
+
+
+def failed_adds(cluster: Cluster, since: float) -> int:
+    """Return how many sandboxes the nodes' containerd could not give a network since a time."""
+
+    def on(node: Node) -> int:
+        journal = ["journalctl", "--unit=containerd", f"--since=@{since:.0f}", "--output=cat", "--no-pager"]
+        printed = attempt(*nodes.command(cluster.lab, node, journal), timeout=60).stdout
+        return printed.count("failed to setup network for sandbox")
+
+    with ThreadPoolExecutor(max_workers=8) as workers:
+        return sum(workers.map(on, cluster.nodes))

@@ -1,0 +1,218 @@
+"""The rows of the proof of Kubernetes in which something breaks or is exchanged while pods talk through Services.
+
+Each counts the requests that are lost meanwhile. Pods whose node is not touched may lose none.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from calendar import timegm
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import faults
+import http_requests
+import kubernetes_churn
+import kubernetes_cluster
+import kubernetes_workload as workload
+import nodes
+from commands import attempt, run
+from http_requests import Streams
+from kubectl import await_that
+from kubernetes_cluster import Cluster, Row, measure
+from state import Lab
+from topology import Node
+
+import playbooks
+
+_SETTLE = 4.0
+"""Seconds of requests before a fault, and after all is well again."""
+_READY_SECONDS = 150.0
+_LONGEST_SILENCE = 10.0
+"""Seconds for which pods of a node may be cut off when its Open vSwitch is killed."""
+_CONFLIST = "/etc/cni/net.d/10-evio.conflist"
+
+_CPU = """\
+import glob, json, os
+seconds = {}
+for path in glob.glob("/proc/[0-9]*"):
+    try:
+        with open(path + "/cmdline") as file:
+            argv = file.read().split("\\0")
+        with open(path + "/stat") as file:
+            times = file.read().rpartition(")")[2].split()[11:15]
+    except OSError:
+        continue
+    tick = os.sysconf("SC_CLK_TCK")
+    name = os.path.basename(argv[0])
+    own, children = (int(times[0]) + int(times[1])) / tick, (int(times[2]) + int(times[3])) / tick
+    if name in ("ovs-vswitchd", "ovsdb-server", "wireguard-go"):
+        seconds[name] = seconds.get(name, 0) + own
+    elif "overlay" in argv and "run" in argv:
+        seconds["overlay agent"] = own + children
+    elif name == "containerd":
+        seconds["CNI plugins and shim starts"] = children
+print(json.dumps(seconds))
+"""
+"""CPU seconds of processes on a node. Children of containerd that have ended are CNI plugins and starts of shims."""
+
+
+def prove(cluster: Cluster) -> Iterator[Row]:
+    """Yield the rows. The nodes have another version of the programs afterwards."""
+    lab, second, last = cluster.lab, cluster.nodes[1], cluster.nodes[-1]
+    for name, unit in (("kubelet", "kubelet"), ("containerd", "containerd"), ("the overlay's agent", "evio-overlay")):
+        yield measure(f"{name} is killed", lambda unit=unit: _killed(cluster, second, unit, 0.0))  # type: ignore[misc]
+    yield measure("ovs-vswitchd is killed", lambda: _killed(cluster, second, "ovs-vswitchd", _LONGEST_SILENCE))
+    yield measure("the conflist is deleted, bootstrap.yml is run", lambda: _conflist_lost(cluster, second))
+    yield measure("/var/lib/cni is wiped, pods come", lambda: _state_wiped(cluster, last))
+    yield measure("a node is rebooted", lambda: _rebooted(cluster, last))
+    cluster = kubernetes_cluster.look(lab)
+    yield measure("a node is removed by remove_node.yml", lambda: _removed(cluster, last))
+    yield measure("it is added again by bootstrap.yml", lambda: _added(cluster, last))
+    cluster = kubernetes_cluster.look(lab)
+    yield measure("the programs are upgraded while pods come and go", lambda: _upgraded(cluster))
+
+
+def _killed(cluster: Cluster, node: Node, unit: str, longest_silence: float) -> tuple[str, bool]:
+    """Kill all processes of a unit's main program, and wait until systemd has started it again."""
+    before = _main_pid(cluster.lab, node, unit)
+    with _streams(cluster, cluster.nodes) as measured:
+        run(*nodes.command(cluster.lab, node, ["kill", "-KILL", before]))
+        seconds = await_that(
+            lambda: _main_pid(cluster.lab, node, unit) not in ("0", before), f"{unit} runs again", timeout=60
+        )
+        await_that(lambda: cluster.kubectl.nodes_ready()[node.name], f"{node.name} is Ready", timeout=60)
+        time.sleep(_SETTLE)
+    text = f"{_as_text(measured)}, longest silence {measured.silence():.1f} s; it ran again after {seconds:.1f} s"
+    return text, measured.silence() <= longest_silence
+
+
+def _conflist_lost(cluster: Cluster, node: Node) -> tuple[str, bool]:
+    with _streams(cluster, cluster.nodes) as measured:
+        run(*nodes.command(cluster.lab, node, ["rm", _CONFLIST]))
+        noticed = await_that(
+            lambda: not cluster.kubectl.nodes_ready()[node.name], f"{node.name} is not Ready", timeout=120
+        )
+        began = time.monotonic()
+        playbooks.run(cluster.lab, "bootstrap.yml", f"--limit={node.name}")
+        await_that(lambda: cluster.kubectl.nodes_ready()[node.name], f"{node.name} is Ready", timeout=_READY_SECONDS)
+        seconds = time.monotonic() - began
+    text = f"not Ready after {noticed:.0f} s, Ready {seconds:.0f} s after the playbook's start; {_as_text(measured)}"
+    return text, measured.lost() == 0
+
+
+def _state_wiped(cluster: Cluster, node: Node) -> tuple[str, bool]:
+    """Delete host-local's reservations under running pods, as `kubeadm reset` does: no address may be given twice."""
+    run(*nodes.command(cluster.lab, node, ["rm", "-rf", "/var/lib/cni"]))
+    kubernetes_cluster.set_crowd(cluster, 4 * len(cluster.nodes))
+    addresses = Counter(
+        pod["status"]["podIP"]
+        for pod in cluster.kubectl.get("pods", "--all-namespaces", f"--field-selector=spec.nodeName={node.name}")
+        if not pod["spec"].get("hostNetwork")
+    )
+    kubernetes_cluster.set_crowd(cluster, 0)
+    twice = [address for address, count in addresses.items() if count > 1]
+    return f"{len(addresses)} pods on {node.name}, addresses twice: {twice or 'none'}", not twice
+
+
+def _rebooted(cluster: Cluster, node: Node) -> tuple[str, bool]:
+    lab = cluster.lab
+    with _streams(cluster, _without(cluster, node)) as measured:
+        began, since = time.monotonic(), time.time()
+        faults.reboot(lab, lab.topology(), node)
+        booted = time.monotonic() - began
+
+        def runs_again() -> bool:
+            pods = cluster.kubectl.get("pods", f"--selector=web={workload.service(node.name)}")
+            return len(pods) == workload.PER_NODE and all(_runs_since(pod, since) for pod in pods)
+
+        await_that(runs_again, f"the pods of {node.name} run again", timeout=_READY_SECONDS)
+        seconds = time.monotonic() - began
+        time.sleep(_SETTLE)
+    text = f"up after {booted:.0f} s, its pods Ready after {seconds:.0f} s; other nodes: {_as_text(measured)}"
+    return text, measured.lost() == 0
+
+
+def _removed(cluster: Cluster, node: Node) -> tuple[str, bool]:
+    with _streams(cluster, _without(cluster, node)) as measured:
+        began = time.monotonic()
+        playbooks.run(cluster.lab, "remove_node.yml", f"--extra-vars=evio_leaving_nodes={node.name}")
+        seconds = time.monotonic() - began
+        time.sleep(_SETTLE)
+    is_gone = node.name not in cluster.kubectl.nodes_ready()
+    left = _left_on(cluster.lab, node)
+    text = f"{seconds:.0f} s, left on it: {left or 'nothing'}; other nodes: {_as_text(measured)}"
+    return text, is_gone and not left and measured.lost() == 0
+
+
+def _left_on(lab: Lab, node: Node) -> str:
+    """Return what a removed node still has of the pod network."""
+    look = "ls -d /etc/evio /var/lib/evio-cni/* /etc/cni/net.d/* /run/netns/* /etc/kubernetes/*.conf 2>/dev/null;"
+    look += "ovs-vsctl list-br 2>/dev/null; nft list tables | grep evio; ip -brief link show type veth"
+    return " ".join(attempt(*nodes.command(lab, node, ["sh", "-c", look])).stdout.split())
+
+
+def _added(cluster: Cluster, node: Node) -> tuple[str, bool]:
+    with _streams(cluster, _without(cluster, node)) as measured:
+        began = time.monotonic()
+        playbooks.run(cluster.lab, "bootstrap.yml", f"--limit={node.name}")
+        ready = time.monotonic() - began
+        cluster.kubectl.await_rollout(*workload.deployments(cluster.lab.topology().nodes), timeout=_READY_SECONDS)
+        seconds = time.monotonic() - began
+        time.sleep(_SETTLE)
+    text = f"Ready after {ready:.0f} s, its pods after {seconds:.0f} s; other nodes: {_as_text(measured)}"
+    return text, measured.lost() == 0
+
+
+def _upgraded(cluster: Cluster) -> tuple[str, bool]:
+    archive = kubernetes_churn.other_version(cluster.lab)
+    began, before = time.time(), _cpu(cluster)
+    with _streams(cluster, cluster.nodes) as measured, kubernetes_churn.churning(cluster) as churn:
+        await_that(lambda: churn.pods > 0 or bool(churn.failure), "pods come", timeout=60)
+        playbooks.run(cluster.lab, "bootstrap.yml", f"--extra-vars=evio_programs_archive={archive}")
+    seconds, after = time.time() - began, _cpu(cluster)
+    failed = kubernetes_cluster.failed_adds(cluster, began)
+    cpu = ", ".join(f"{name} {after[name] - before[name]:.1f} s" for name in sorted(before))
+    text = f"{churn.pods} pods came, {failed} failed ADDs; {_as_text(measured)}; CPU in {seconds:.0f} s: {cpu}"
+    return f"{text}{churn.failure and f'; {churn.failure}'}", not failed and not churn.failure and not measured.lost()
+
+
+@contextmanager
+def _streams(cluster: Cluster, between: Sequence[Node]) -> Iterator[Streams]:
+    """Let a pod of each of these nodes request the Services of all of them; the first seconds show that they answer."""
+    names = {node.name for node in between}
+    urls = [url for name, url in cluster.service_urls(workload.STATIC_PATH) if name in names]
+    first = {pod.node: pod for pod in reversed(cluster.pods) if pod.node in names}
+    with http_requests.streams(cluster.lab, [(pod, urls) for pod in first.values()]) as measured:
+        time.sleep(_SETTLE)
+        yield measured
+
+
+def _without(cluster: Cluster, node: Node) -> list[Node]:
+    return [each for each in cluster.nodes if each != node]
+
+
+def _as_text(measured: Streams) -> str:
+    return f"{measured.lost()} of {measured.requests()} requests lost"
+
+
+def _runs_since(pod: dict[str, Any], since: float) -> bool:
+    """Return whether a pod is Ready, and all of its containers were started after a time."""
+    started = [each["state"].get("running", {}).get("startedAt") for each in pod["status"]["containerStatuses"]]
+    is_ready = any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"]["conditions"])
+    return is_ready and all(at and timegm(time.strptime(at, "%Y-%m-%dT%H:%M:%SZ")) >= since for at in started)
+
+
+def _main_pid(lab: Lab, node: Node, unit: str) -> str:
+    return run(*nodes.command(lab, node, ["systemctl", "show", "--property=MainPID", "--value", unit])).strip()
+
+
+def _cpu(cluster: Cluster) -> Counter[str]:
+    """Return the CPU seconds of processes so far, of all nodes together."""
+    total: Counter[str] = Counter()
+    for node in cluster.nodes:
+        total.update(json.loads(run(*nodes.command(cluster.lab, node, ["python3", "-c", _CPU]))))
+    return total

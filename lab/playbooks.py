@@ -1,0 +1,29 @@
+"""Run a playbook as users do, with the inventory that the lab wrote of itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from commands import LabError
+from state import REPOSITORY, Lab
+
+
+def run(lab: Lab, playbook: str, *arguments: str, timeout: float = 600) -> str:
+    """Run playbooks/PLAYBOOK with these arguments, and return what it prints; ``timeout`` is in seconds.
+
+    Raises LabError with the end of its output unless it exits with 0.
+    """
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")}
+    environment["ANSIBLE_COLLECTIONS_PATH"] = str(REPOSITORY / "collections")
+    program = str(REPOSITORY / ".venv/bin/ansible-playbook")
+    command = [program, "-i", str(lab.inventory), f"playbooks/{playbook}", *arguments]
+    try:
+        done = subprocess.run(
+            command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LabError(f"{playbook} did not end within {timeout:g} s") from error
+    if done.returncode != 0:
+        raise LabError(f"{playbook} failed: {(done.stdout + done.stderr)[-2000:]}")
+    return done.stdout

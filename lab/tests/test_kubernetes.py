@@ -1,0 +1,99 @@
+"""The parts of a lab with Kubernetes that need no cluster: images, the node's runc, the counting of lost requests."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import http_requests
+import kubernetes_images
+import kubernetes_workload
+import pytest
+from commands import LabError
+from http_requests import Stream
+from state import REPOSITORY
+from topology import plan
+
+LDD = """\
+/usr/bin/etcd:
+\tlinux-vdso.so.1 (0x00007fea3997f000)
+\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007fea3978b000)
+\t/lib64/ld-linux-x86-64.so.2 (0x00007fea39981000)
+/usr/lib/x86_64-linux-gnu/xtables/libxt_set.so:
+\tstatically linked
+"""
+
+
+def test_libraries_of_an_image_are_those_with_a_path() -> None:
+    assert list(kubernetes_images._paths(LDD)) == ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"]
+
+
+def test_image_without_a_library_is_refused() -> None:
+    with pytest.raises(LabError, match=r"lacks a library: libm\.so\.6"):
+        list(kubernetes_images._paths("/usr/bin/x:\n\tlibm.so.6 => not found\n"))
+
+
+def test_lost_requests_are_counted_for_each_url_and_silence_lasts_until_an_answer() -> None:
+    done = [(0.0, "a", True), (1.0, "a", False), (2.0, "a", False), (3.0, "a", True), (4.0, "a", False)]
+    done += [(0.5, "b", True), (4.5, "b", True)]
+    assert list(http_requests.summarised("pod", done)) == [
+        Stream("pod", "a", requests=5, lost=3, silence=2.0),
+        Stream("pod", "b", requests=2, lost=0, silence=0.0),
+    ]
+
+
+def test_silence_without_an_end_lasts_until_the_last_request() -> None:
+    (stream,) = http_requests.summarised("pod", [(0.0, "a", True), (1.0, "a", False), (9.0, "a", False)])
+    assert (stream.lost, stream.silence) == (2, 8.0)
+
+
+def test_workload_has_a_service_with_backends_on_one_node_for_each_node() -> None:
+    items = kubernetes_workload.manifests(plan(3).nodes)["items"]
+    deployments = {each["metadata"]["name"]: each["spec"]["template"] for each in items if each["kind"] == "Deployment"}
+    for node in plan(3).nodes:
+        (service,) = [
+            each for each in items if each["metadata"]["name"] == f"web-{node.name}" if each["kind"] == "Service"
+        ]
+        chosen = [
+            template["spec"]["nodeSelector"]["kubernetes.io/hostname"]
+            for template in deployments.values()
+            if service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+        ]
+        assert chosen == [node.name]
+
+
+def _created(tmp_path: Path, linux: dict[str, Any]) -> dict[str, Any]:
+    """Return a container's "linux" as the lab's runc leaves it for runc, in whose place /bin/true runs."""
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"ociVersion": "1.0.2", "linux": linux}, separators=(",", ":")))
+    runc = REPOSITORY / "lab/kubernetes_host/usr/local/sbin/runc"
+    script = (
+        f"mount --bind /bin/true /usr/sbin/runc && exec {runc} --root /r create --bundle {tmp_path} --pid-file /p id"
+    )
+    subprocess.run(["unshare", "--mount", "sh", "-ec", script], check=True, timeout=20)
+    changed: dict[str, Any] = json.loads(config.read_text())["linux"]
+    return changed
+
+
+@pytest.mark.root
+def test_privileged_container_gets_the_usual_devices_and_writes_settings_of_its_network_only(tmp_path: Path) -> None:
+    tun = {"path": "/dev/net/tun", "type": "c", "major": 10, "minor": 200}
+    privileged = {
+        "resources": {"devices": [{"allow": True, "access": "rwm"}], "memory": {}},
+        "devices": [tun],
+        "namespaces": [{"type": "pid"}],
+    }
+    linux = _created(tmp_path, privileged)
+    assert linux["resources"] == {"devices": [{"allow": False, "access": "rwm"}], "memory": {}}
+    assert "devices" not in linux
+    assert linux["namespaces"] == privileged["namespaces"]
+    assert "/proc/sys/kernel" in linux["readonlyPaths"]
+    assert "/proc/sys/net" not in linux["readonlyPaths"]
+
+
+@pytest.mark.root
+def test_ordinary_container_stays_as_containerd_wants_it(tmp_path: Path) -> None:
+    ordinary = {"resources": {"devices": [{"allow": False, "access": "rwm"}]}, "readonlyPaths": ["/proc/sys"]}
+    assert _created(tmp_path, ordinary) == ordinary
