@@ -197,7 +197,7 @@ def _settings(values: Mapping[str, str]) -> Settings:
         state_dir=values["state_dir"],
         machine_id_file=values["machine_id"],
         plugin_dirs=_list(values["plugin_dir"]),
-        host_root=values["host_root"],
+        host_root=_directory("host-root", values["host_root"]),
     )
 
 
@@ -210,6 +210,13 @@ def _read_password(path: str) -> str:
     if not lines or not lines[0]:
         raise OptionError(f"{path} holds no password on its first line")
     return lines[0]
+
+
+def _directory(name: str, path: str) -> str:
+    """Return the absolute path of a directory that exists."""
+    if not (os.path.isabs(path) and os.path.isdir(path)):
+        raise OptionError(f"--{name}: {path!r} is not the absolute path of a directory")
+    return path
 
 
 def _list(text: str) -> tuple[str, ...]:

@@ -287,6 +287,16 @@ def test_link_of_the_host_is_followed_below_the_hosts_root(host: Host, tmp_path:
     seen = host.run(*arguments)
     assert (seen.returncode, seen.stderr) == (0, "")
     assert [plugin["type"] for plugin in host.conflist()["plugins"]] == ["evio", "portmap"]
+    refused = host.run("--host-root=/no/such")
+    assert "--host-root: '/no/such' is not the absolute path of a directory" in error_of(refused)
+
+
+def test_links_in_a_circle_end(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "portmap").symlink_to(tmp_path / "bandwidth")
+    (tmp_path / "bandwidth").symlink_to(tmp_path / "portmap")
+    done = host.run(f"--plugin-dir={tmp_path}")
+    assert done.returncode == 0
+    assert [plugin["type"] for plugin in host.conflist()["plugins"]] == ["evio"]
 
 
 def test_other_machine_of_the_same_name_is_refused_until_confirmed_as_replacement(host: Host) -> None:

@@ -135,7 +135,7 @@ def _chained_plugins(settings: Settings) -> tuple[tuple[str, ...], list[str]]:
             f"{links[0]} is a link to {os.readlink(below(settings.host_root, links[0]))}, which is not there"
             if links
             else f"it is in none of {', '.join(settings.plugin_dirs)}"
-        )
+        ) + (f" (looked for below {settings.host_root})" if settings.host_root != "/" else "")
         if name in configured:
             chained.append(name)
             warnings.append(f"{name} is still chained, as in the present conflist, but {problem}; {_MOUNT}")
