@@ -80,6 +80,7 @@ OPTIONS = (
     Option("subnet", "the subnet that this node must get, such as its spec.podCIDR; empty for any", "CIDR", ""),
     Option("replaced", "yes: this machine has replaced the machine that made the node's claim", "yes|no", "no"),
     Option("restore", "yes: claim the subnets of the present configuration again, etcd has lost them", "yes|no", "no"),
+    Option("keep", "yes: keep the present configuration if etcd cannot be asked, and end well", "yes|no", "no"),
     Option("state-dir", "state directory of the CNI plugin", "DIR", paths.STATE_DIR),
     Option("machine-id", "file with the id of this machine", "FILE", paths.MACHINE_ID),
     Option("plugin-dir", "directories in which to look for portmap and bandwidth", "DIR", ",".join(paths.PLUGIN_DIRS)),
@@ -191,11 +192,12 @@ def _settings(values: Mapping[str, str]) -> Settings:
         pins=_list(values["subnet"]),
         replaced=_boolean("replaced", values["replaced"]),
         restore=_boolean("restore", values["restore"]),
+        keep=_boolean("keep", values["keep"]),
         datapath_type=values["datapath_type"],
         state_dir=values["state_dir"],
         machine_id_file=values["machine_id"],
         plugin_dirs=_list(values["plugin_dir"]),
-        host_root=values["host_root"],
+        host_root=_directory("host-root", values["host_root"]),
     )
 
 
@@ -208,6 +210,13 @@ def _read_password(path: str) -> str:
     if not lines or not lines[0]:
         raise OptionError(f"{path} holds no password on its first line")
     return lines[0]
+
+
+def _directory(name: str, path: str) -> str:
+    """Return the absolute path of a directory that exists."""
+    if not (os.path.isabs(path) and os.path.isdir(path)):
+        raise OptionError(f"--{name}: {path!r} is not the absolute path of a directory")
+    return path
 
 
 def _list(text: str) -> tuple[str, ...]:

@@ -1,18 +1,20 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The time by which a whole call of the container runtime must be over, whatever the programs that it asks do.
 
-The verb begins the call; every wait for another program then lasts until the call's end at most. Programs that serve
-no runtime begin no call, and each of their waits has a limit of its own.
+The verb begins the call; every wait for another program or for the kernel then lasts until the call's end, and no wait
+has a shorter limit: on a starved node everything is slow, and kubelet would start an ADD that gives up early again.
+Programs that serve no runtime begin no call, and each of their waits has a limit of its own.
 """
 
 from __future__ import annotations
 
 from time import monotonic
 
-ADD_SECONDS = 45.0
-"""Longer than vswitchd takes to open a port on a starved node."""
+ADD_SECONDS = 100.0
+"""With UNDO_SECONDS less than the runtime's patience: kubelet gives a request of its two minutes
+(``--runtime-request-timeout``; twice that for a sandbox's start), and containerd ends the plugin when that is over."""
 
-LOCK_SECONDS = 30.0
+LOCK_SECONDS = 60.0
 """The part of ADD_SECONDS for which an ADD waits for another call that works on its attachment."""
 
 UNDO_SECONDS = 12.0

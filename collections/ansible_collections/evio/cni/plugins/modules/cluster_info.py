@@ -52,6 +52,11 @@ options:
     type: list
     elements: str
     default: []
+  service_cidrs:
+    description: The variable C(evio_service_network), as a list.
+    type: list
+    elements: str
+    default: []
   control_plane:
     description: Names of the hosts of the group C(evio_control_plane).
     type: list

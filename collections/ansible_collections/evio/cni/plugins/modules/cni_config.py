@@ -82,6 +82,13 @@ options:
     description: Gives a pod's address the prefix length of its network in O(pod_segments), not of the node's subnet.
     type: bool
     default: false
+  service_cidrs:
+    description: >-
+      Networks of Services that the node itself reaches by the bridge, with its gateway address as source. At most one
+      of each IP version.
+    type: list
+    elements: str
+    default: []
   name:
     description: Name of the network.
     type: str
@@ -212,6 +219,7 @@ class CniConfig:
             port_security=params["port_security"],
             segments=tuple(params["pod_segments"]),
             flat=params["flat"],
+            service_cidrs=tuple(params["service_cidrs"]),
             ovsdb=params["ovsdb"],
             state_dir=params["state_dir"],
             chained=tuple(name for name in CHAINED_PLUGINS if self._is_installed(name)),
@@ -254,6 +262,7 @@ def main() -> None:
             "port_security": {"type": "bool", "default": True},
             "pod_segments": {"type": "list", "elements": "str", "default": []},
             "flat": {"type": "bool", "default": False},
+            "service_cidrs": {"type": "list", "elements": "str", "default": []},
             "name": {"type": "str", "default": "evio"},
             "conf_dir": {"type": "path", "default": paths.CNI_CONF_DIR},
             "plugin_dirs": {"type": "list", "elements": "path", "default": list(paths.PLUGIN_DIRS)},

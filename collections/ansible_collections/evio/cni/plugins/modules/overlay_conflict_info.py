@@ -10,7 +10,8 @@ short_description: Check that a host has no network inside the overlay's network
 version_added: 0.1.0
 description:
   - Fails if another interface of the host has an address, a route or a gateway inside the host overlay, the pod overlay
-    or the network of the agents' probe addresses (247.0.0.0/8). The overlay would cut the host off from that network.
+    or the network of the agents' probe addresses (247.0.0.0/8), or inside the networks of Services. The overlay would
+    cut the host off from that network.
   - Changes nothing, and needs no package on the host.
 author:
   - The evio.cni authors (@evio-cni)
@@ -33,6 +34,13 @@ options:
     type: list
     elements: str
     required: true
+  service_cidrs:
+    description: >-
+      The networks of the Services' addresses. Addresses of Services that the host has itself, as kube-proxy with IPVS
+      gives them to it, are no conflict.
+    type: list
+    elements: str
+    default: []
   own_interfaces:
     description: Interfaces that belong to the overlay. Their addresses and routes are no conflict.
     type: list
@@ -56,7 +64,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.kernel.networks_in_use import networks_in_use
 from ..module_utils.module_runner import Module, run_module
-from ..module_utils.overlay.conflicts import find_conflict
+from ..module_utils.overlay.conflicts import find_conflict, without_single_addresses
 from ..module_utils.overlay.endpoint import OverlayError
 from ..module_utils.overlay.wireguard.config import overlay_networks
 
@@ -70,6 +78,11 @@ class OverlayConflictInfo:
     def run(self) -> dict[str, Any]:
         networks = overlay_networks(self.params["host_cidr"], self.params["pod_cidrs"])
         conflict = find_conflict(networks_in_use(), networks, self.params["own_interfaces"])
+        if conflict is None:
+            uses = without_single_addresses(networks_in_use())
+            for cidr in self.params["service_cidrs"]:
+                services = {"the network of Services (evio_service_network)": cidr}
+                conflict = conflict or find_conflict(uses, services, self.params["own_interfaces"])
         if conflict is not None:
             raise OverlayError(conflict)
         return {"changed": False}
@@ -80,6 +93,7 @@ def main() -> None:
         argument_spec={
             "host_cidr": {"type": "str", "required": True},
             "pod_cidrs": {"type": "list", "elements": "str", "required": True},
+            "service_cidrs": {"type": "list", "elements": "str", "default": []},
             "own_interfaces": {"type": "list", "elements": "str", "required": True},
         },
         supports_check_mode=True,

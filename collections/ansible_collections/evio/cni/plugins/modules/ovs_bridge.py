@@ -52,6 +52,13 @@ options:
     type: list
     elements: str
     default: []
+  service_cidrs:
+    description: >-
+      Networks of Services that the node itself reaches by the bridge, with the gateway of the same IP version as
+      source. Needed where the overlay has no interface of its own.
+    type: list
+    elements: str
+    default: []
   mtu:
     description: MTU in bytes. Open vSwitch chooses it if it is not given.
     type: int
@@ -151,6 +158,7 @@ class OvsBridge:
             datapath_type=params["datapath_type"],
             mac=params["mac"],
             external_ids={OWNER_ID: OWNER, **external_ids},
+            service_cidrs=tuple(params["service_cidrs"]),
             may_adopt=params["adopt"],
             is_borrowed=params["must_exist"],
         )
@@ -213,6 +221,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["present", "absent", "released"], "default": "present"},
             "gateways": {"type": "list", "elements": "str", "default": []},
+            "service_cidrs": {"type": "list", "elements": "str", "default": []},
             "mtu": {"type": "int"},
             "mac": {"type": "str"},
             "datapath_type": {"type": "str", "choices": list(DATAPATH_TYPES), "default": DATAPATH_TYPE},

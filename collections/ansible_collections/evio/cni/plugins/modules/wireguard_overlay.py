@@ -100,6 +100,13 @@ options:
   pod_subnets:
     description: The pod subnets of each node in CIDR notation, by the node's name. A node without a claim is left out.
     type: dict
+  service_cidrs:
+    description: >-
+      The networks of the Services' addresses, at most one IPv4 and one IPv6. The node itself reaches them with its host
+      overlay address as source. Written with O(pod_subnets).
+    type: list
+    elements: str
+    default: []
   config:
     description: File of the host overlay.
     type: path
@@ -290,7 +297,9 @@ class WireguardOverlay:
         if not all(isinstance(cidrs, list) for cidrs in subnets.values()):
             raise OverlayError(f"pod_subnets: {subnets!r} does not give every node a list of CIDRs")
         wanted = PodRoutes(
-            tuple(self.params["pod_cidrs"]), {node: tuple(map(str, cidrs)) for node, cidrs in subnets.items()}
+            tuple(self.params["pod_cidrs"]),
+            {node: tuple(map(str, cidrs)) for node, cidrs in subnets.items()},
+            tuple(self.params["service_cidrs"]),
         )
         # A file that cannot be parsed is replaced.
         with contextlib.suppress(OverlayError):
@@ -333,6 +342,7 @@ def main() -> None:
             "mtu": {"type": "int", "default": OVERLAY_MTU},
             "pod_cidrs": {"type": "list", "elements": "str"},
             "pod_subnets": {"type": "dict"},
+            "service_cidrs": {"type": "list", "elements": "str", "default": []},
             "config": {"type": "path", "default": paths.OVERLAY_CONFIG},
             "state_file": {"type": "path", "default": paths.OVERLAY_STATE},
             "pod_routes": {"type": "path", "default": paths.POD_ROUTES_CONFIG},

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import pytest
 from ansible_collections.evio.cni.plugins.module_utils import deadline
 from ansible_collections.evio.cni.plugins.module_utils.ovs.jsonrpc import OvsdbClient, OvsdbError
 from ansible_collections.evio.cni.plugins.module_utils.ovs.openflow import OpenFlow, OpenFlowError, Selection
+from ansible_collections.evio.cni.plugins.module_utils.state.lock import LONGEST_CALL_SECONDS
 
 from .cni_runtime import PLUGIN, NewPod, Node, PluginFailedError
 
@@ -155,6 +158,39 @@ def test_add_waits_for_a_busy_vswitchd_and_not_for_a_missing_one(node: Node, new
     with pytest.raises(PluginFailedError, match="is ovs-vswitchd running"):
         node.add(new_pod())
     assert time.monotonic() - begun < 15
+
+
+def test_add_waits_for_a_slow_ipam_plugin_until_the_calls_own_end(node: Node, new_pod: NewPod) -> None:
+    """Longer than the 20 s that an IPAM plugin has where no runtime waits."""
+    plugin = node.directory / "plugins/slow"
+    plugin.parent.mkdir()
+    answer = json.dumps({"cniVersion": "1.0.0", "ips": [{"address": "10.244.3.9/24"}]})
+    plugin.write_text(f"#!/bin/sh\n[ $CNI_COMMAND = DEL ] || {{ sleep 21; echo '{answer}'; }}\n")
+    plugin.chmod(0o755)
+    slow_pod = new_pod()
+    node.add(slow_pod, ipam={"type": "slow"}, CNI_PATH=str(plugin.parent))
+    assert slow_pod.pings("10.244.3.1")
+
+
+def test_no_wait_of_an_add_is_shorter_than_the_runtimes_patience() -> None:
+    """kubelet gives a request two minutes; what a failed ADD has made is undone within them."""
+    assert deadline.LOCK_SECONDS < deadline.ADD_SECONDS
+    assert 100 <= deadline.ADD_SECONDS < deadline.ADD_SECONDS + deadline.UNDO_SECONDS < 120
+    assert deadline.ADD_SECONDS + deadline.UNDO_SECONDS < LONGEST_CALL_SECONDS
+
+
+@pytest.mark.long
+def test_many_adds_at_once_on_a_starved_node_all_succeed(node: Node, new_pod: NewPod) -> None:
+    node.add(new_pod())
+    pods = [new_pod() for _ in range(32)]
+    loops = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(4 * (os.cpu_count() or 1))]
+    try:
+        with ThreadPoolExecutor(len(pods)) as threads:
+            assert len({pod.address for pod in threads.map(node.add, pods)}) == len(pods)
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
 
 
 def test_ipam_plugin_that_answers_without_end_is_ended(node: Node, new_pod: NewPod) -> None:

@@ -65,6 +65,8 @@ OF = {
         "evio_cni.kernel.netns",
         "evio_cni.kernel.pod_netlink",
         "evio_cni.kernel.rtnetlink",
+        "evio_cni.ovs.cookies",
+        "evio_cni.ovs.pod_steering",
         "evio_cni.ovs.port_flows",
         "evio_cni.ovs.openflow",
         "evio_cni.ovs.port_security",

@@ -287,6 +287,16 @@ def test_link_of_the_host_is_followed_below_the_hosts_root(host: Host, tmp_path:
     seen = host.run(*arguments)
     assert (seen.returncode, seen.stderr) == (0, "")
     assert [plugin["type"] for plugin in host.conflist()["plugins"]] == ["evio", "portmap"]
+    refused = host.run("--host-root=/no/such")
+    assert "--host-root: '/no/such' is not the absolute path of a directory" in error_of(refused)
+
+
+def test_links_in_a_circle_end(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "portmap").symlink_to(tmp_path / "bandwidth")
+    (tmp_path / "bandwidth").symlink_to(tmp_path / "portmap")
+    done = host.run(f"--plugin-dir={tmp_path}")
+    assert done.returncode == 0
+    assert [plugin["type"] for plugin in host.conflist()["plugins"]] == ["evio"]
 
 
 def test_other_machine_of_the_same_name_is_refused_until_confirmed_as_replacement(host: Host) -> None:
@@ -355,6 +365,20 @@ def test_silent_etcd_takes_no_longer_than_the_timeout(host: Host) -> None:
         words = error_of(host.run(f"--etcd=http://127.0.0.1:{silent.getsockname()[1]}", "--timeout=1"))
         assert time.monotonic() - started < 6
     assert "did not answer within 1 s" in words
+
+
+def test_configuration_is_kept_if_etcd_cannot_be_asked_and_the_user_wants_that(host: Host) -> None:
+    nobody = "--etcd=http://127.0.0.1:1"
+    assert "127.0.0.1:1" in error_of(host.run(nobody, "--keep=yes"))
+    host.run()
+    path = host.out_dir() / "10-evio.conflist"
+    before = path.read_bytes()
+    assert "127.0.0.1:1" in error_of(host.run(nobody))
+    kept = host.run(nobody, "--keep=yes")
+    assert kept.returncode == 0
+    assert "up to date: 10.244.0.0/24" in kept.stdout
+    assert "the configuration stays as it is" in kept.stderr
+    assert path.read_bytes() == before
 
 
 def test_help_names_every_option() -> None:

@@ -36,26 +36,31 @@ def podman() -> Iterator[Podman]:
 
 
 @pytest.fixture
-def host(podman: Podman, ovs: OpenVSwitch, tmp_path: Path) -> Iterator[DaemonSetHost]:
-    """A host on which nothing of ours is installed, and an etcd that enforces the limits of the Secret's user."""
+def host(podman: Podman, ovs: OpenVSwitch, tmp_path: Path) -> DaemonSetHost:
+    """A host on which nothing of ours is installed."""
+    return DaemonSetHost(podman, tmp_path, ovs.netns, ovs.directory, EVIO_ETCD="https://127.0.0.1:2379")
+
+
+@pytest.fixture
+def etcd(host: DaemonSetHost, tmp_path: Path) -> Iterator[EtcdServer]:
+    """The host's etcd, which enforces the limits of the Secret's user."""
     (tmp_path / "etcd").mkdir()
-    server = EtcdServer(tmp_path / "etcd", place=(ovs.netns, "127.0.0.1"))
-    node = DaemonSetHost(podman, tmp_path, ovs.netns, ovs.directory, EVIO_ETCD=server.url)
+    server = EtcdServer(tmp_path / "etcd", place=(host.netns, "127.0.0.1"))
     try:
         server.launch()
         pki = tmp_path / "etcd/pki"
-        etcd = {
+        access = {
             "endpoints": [server.url],
             "ca_cert": str(pki / "etcd/ca.crt"),
             "client_cert": str(pki / "apiserver-etcd-client.crt"),
             "client_key": str(pki / "apiserver-etcd-client.key"),
         }
-        assert "msg" not in run_module("etcd_info", netns=ovs.netns, **etcd, wait=20)
-        assert run_module("etcd_user", netns=ovs.netns, **etcd, enable_authentication=True)["enforced"]
+        assert "msg" not in run_module("etcd_info", netns=host.netns, **access, wait=20)
+        assert run_module("etcd_user", netns=host.netns, **access, enable_authentication=True)["enforced"]
         client = run_module("etcd_client_certificate", directory=str(pki))
         for name, key in (("ca.crt", "ca_cert"), ("tls.crt", "client_cert"), ("tls.key", "client_key")):
-            shutil.copy(client[key], node.secret / name)
-        yield node
+            shutil.copy(client[key], host.secret / name)
+        yield server
     finally:
         server.stop()
 
@@ -66,6 +71,7 @@ def done(result: subprocess.CompletedProcess[str]) -> str:
     return result.stdout
 
 
+@pytest.mark.usefixtures("etcd")
 def test_bare_host_gives_pods_their_network(host: DaemonSetHost, new_pod: NewPod) -> None:
     installed = host.install()
     assert "installed; provided host-local, loopback, portmap, bandwidth" in done(installed)
@@ -80,6 +86,7 @@ def test_bare_host_gives_pods_their_network(host: DaemonSetHost, new_pod: NewPod
     host.call("DEL", first)
 
 
+@pytest.mark.usefixtures("etcd")
 def test_second_run_changes_nothing(host: DaemonSetHost) -> None:
     for run in (host.install, host.configure):
         done(run())
@@ -89,6 +96,7 @@ def test_second_run_changes_nothing(host: DaemonSetHost) -> None:
     assert host.files() == before
 
 
+@pytest.mark.usefixtures("etcd")
 def test_what_belongs_to_the_host_stays(host: DaemonSetHost) -> None:
     others = ("/etc/cni/net.d/87-podman-bridge.conflist", "/opt/cni/bin/host-local", "/opt/cni/bin/flannel")
     for path in others:
@@ -101,6 +109,7 @@ def test_what_belongs_to_the_host_stays(host: DaemonSetHost) -> None:
     assert {path: host.files()[str(host.path(path))] for path in others} == before
 
 
+@pytest.mark.usefixtures("etcd")
 def test_conflist_keeps_a_plugin_whose_link_leads_nowhere(host: DaemonSetHost) -> None:
     done(host.install())
     done(host.configure())
@@ -157,6 +166,7 @@ def test_directory_that_cannot_be_written_is_named(host: DaemonSetHost) -> None:
     assert "Read-only file system" in refused.stderr
 
 
+@pytest.mark.usefixtures("etcd")
 def test_full_disk_leaves_the_installed_version_and_the_next_run_heals(host: DaemonSetHost, new_pod: NewPod) -> None:
     done(host.install())
     done(host.configure())
@@ -174,6 +184,7 @@ def test_full_disk_leaves_the_installed_version_and_the_next_run_heals(host: Dae
     host.add(new_pod())
 
 
+@pytest.mark.usefixtures("etcd")
 def test_without_the_capability_to_run_the_hosts_python_the_programs_work_all_the_same(
     host: DaemonSetHost, new_pod: NewPod
 ) -> None:
@@ -193,6 +204,7 @@ def other_version(path: Path, number: int) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("etcd")
 def test_no_add_fails_while_versions_are_replaced(host: DaemonSetHost, new_pod: NewPod, tmp_path: Path) -> None:
     done(host.install())
     done(host.configure())
@@ -225,6 +237,7 @@ def test_no_add_fails_while_versions_are_replaced(host: DaemonSetHost, new_pod: 
     assert min(calls) > 4
 
 
+@pytest.mark.usefixtures("etcd")
 def test_watch_gives_pods_their_flows_back_after_a_restart_of_vswitchd(
     host: DaemonSetHost, ovs: OpenVSwitch, new_pod: NewPod
 ) -> None:
@@ -239,6 +252,7 @@ def test_watch_gives_pods_their_flows_back_after_a_restart_of_vswitchd(
         assert "installed the port-security flows" in host.logs(container)
 
 
+@pytest.mark.usefixtures("etcd")
 def test_watch_makes_a_lost_bridge_again_with_its_sysctls(
     host: DaemonSetHost, ovs: OpenVSwitch, new_pod: NewPod
 ) -> None:
@@ -254,6 +268,7 @@ def test_watch_makes_a_lost_bridge_again_with_its_sysctls(
         assert "Read-only" not in host.logs(container)
 
 
+@pytest.mark.usefixtures("etcd")
 def test_watch_ends_at_once_when_its_pod_is_stopped(host: DaemonSetHost, podman: Podman) -> None:
     done(host.install())
     done(host.configure())
@@ -263,6 +278,7 @@ def test_watch_ends_at_once_when_its_pod_is_stopped(host: DaemonSetHost, podman:
         assert podman.run("inspect", "--format={{.State.ExitCode}}", container).stdout.strip() == "0"
 
 
+@pytest.mark.usefixtures("etcd")
 def test_watch_routes_the_pods_of_nodes_that_claim_their_subnets_later(host: DaemonSetHost, podman: Podman) -> None:
     done(host.install())
     done(host.configure())

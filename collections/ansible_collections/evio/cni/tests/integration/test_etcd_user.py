@@ -3,12 +3,18 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.evio.cni.plugins.module_utils.claims.model import Request
 from ansible_collections.evio.cni.plugins.module_utils.claims.registry import Registry
 from ansible_collections.evio.cni.plugins.module_utils.errors import EvioError
@@ -18,6 +24,16 @@ from ansible_collections.evio.cni.plugins.module_utils.subnets import Pool
 
 from .ansible_module import check_do_again, run_module
 from .etcd_server import EtcdServer
+
+COLLECTIONS = Path(__file__).resolve().parents[5]
+PLAYBOOK = """
+- hosts: evio_control_plane[0]
+  gather_facts: false
+  tasks:
+    - ansible.builtin.import_role:
+        name: evio.cni.node_subnet
+        tasks_from: etcd_user
+"""
 
 pytestmark = pytest.mark.root
 
@@ -130,3 +146,67 @@ def test_certificate_is_issued_once_and_only_by_an_existing_ca(server: EtcdServe
     assert "etcd/ca.crt is not there: give the directory with etcd's CA" in refused["msg"]
     assert not (tmp_path / "none").exists()
     assert "cannot be the name of a file" in run_module("etcd_client_certificate", directory=pki, name="../x")["msg"]
+
+
+def play(server: EtcdServer, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the role's tasks as playbooks/daemonset.yml does, on this machine."""
+    directory, access = server.directory, server.access
+    variables = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": sys.executable,
+        "evio_etcd_endpoints": list(access.endpoints),
+        "evio_etcd_pki_dir": str(directory / "pki"),
+        "evio_etcd_secret_file": str(directory / "secret.yaml"),
+    }
+    inventory = {"evio_control_plane": {"hosts": {"node1": variables}}}
+    (directory / "hosts.json").write_text(json.dumps(inventory))
+    (directory / "play.yml").write_text(PLAYBOOK)
+    (directory / "ansible.cfg").touch()
+    program = str(Path(sys.executable).with_name("ansible-playbook"))
+    return subprocess.run(
+        [program, "-i", str(directory / "hosts.json"), str(directory / "play.yml"), *arguments],
+        env={
+            **os.environ,
+            "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
+            "ANSIBLE_CONFIG": str(directory / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "1",
+        },
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_role_writes_a_secret_whose_certificate_is_limited(server: EtcdServer) -> None:
+    enable = ("--extra-vars", "evio_etcd_authentication=true")
+    predicted = play(server, "--check", *enable)
+    assert predicted.returncode == 0, predicted.stdout
+    assert not (server.directory / "secret.yaml").exists()
+    done = play(server, *enable)
+    assert done.returncode == 0, done.stdout
+    assert "PRIVATE KEY" not in done.stdout
+    again = play(server, *enable)
+    assert "changed=0" in again.stdout
+    file = server.directory / "secret.yaml"
+    assert file.stat().st_mode & 0o777 == 0o600
+    secret = yaml.safe_load(file.read_text())
+    assert (secret["kind"], secret["metadata"]["name"]) == ("Secret", "evio-etcd-client")
+    for name, content in secret["data"].items():
+        (server.directory / name).write_bytes(base64.b64decode(content))
+    limited = dataclasses.replace(
+        server.access,
+        ca_cert=str(server.directory / "ca.crt"),
+        client_cert=str(server.directory / "tls.crt"),
+        client_key=str(server.directory / "tls.key"),
+    )
+    assert attempt(limited, Get("/evio/kubernetes/pool")) == "done"
+    assert "permission denied" in attempt(limited, Get("/registry/x"))
+
+
+def test_role_fails_where_etcd_would_stay_open_to_all_nodes_unless_that_is_accepted(server: EtcdServer) -> None:
+    refused = play(server)
+    assert refused.returncode != 0
+    assert "etcd does not limit any client" in refused.stdout
+    assert play(server, "--extra-vars", "evio_etcd_open=true").returncode == 0

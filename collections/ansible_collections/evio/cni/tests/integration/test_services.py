@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from ansible_collections.evio.cni.plugins.module_utils.ovs.cookies import BRIDGE_FLOWS, cookie_of
 from ansible_collections.evio.cni.plugins.module_utils.ovs.flows import clear_steering
 from ansible_collections.evio.cni.plugins.module_utils.ovs.openflow import OpenFlow, Selection
-from ansible_collections.evio.cni.plugins.module_utils.ovs.pod_steering import BRIDGE_FLOWS
-from ansible_collections.evio.cni.plugins.module_utils.ovs.port_security import cookie_of, flows_of
+from ansible_collections.evio.cni.plugins.module_utils.ovs.port_security import flows_of
 
 from .cni_runtime import CNI_PLUGINS, NewPod, Node, PluginFailedError, Pod
 from .ovs_daemons import in_namespace
@@ -118,6 +118,10 @@ def kube_proxy(node: Node, backends: dict[str, list[str]], mode: str) -> None:
         lines = [
             "table inet kube-proxy {",
             "chain services { type nat hook prerouting priority dstnat;",
+            *(_nft_dnat(service, pods) for service, pods in backends.items()),
+            "}",
+            # For what the node itself asks.
+            "chain output { type nat hook output priority -100;",
             *(_nft_dnat(service, pods) for service, pods in backends.items()),
             "}",
             "chain postrouting { type nat hook postrouting priority srcnat - 1; ct mark 0x4000 masquerade;",
@@ -262,7 +266,15 @@ def test_service_has_backends_on_all_nodes_of_a_layer_2_segment(
     port_security: bool,
 ) -> None:
     for node in nodes:
-        node.conf["portSecurity"] = port_security
+        node.conf |= {"portSecurity": port_security, "serviceCIDRs": ["10.96.0.0/12"]}
+        # The uplink, with an address that no pod can answer.
+        for command in (
+            "link add eth0 type veth peer name uplink",
+            "address add 192.168.1.2/24 dev eth0",
+            "link set eth0 up",
+            "route add default via 192.168.1.1",
+        ):
+            in_namespace(node.switch.netns, "ip", *command.split())
     (client, near), (far, _) = ([node.add(new_pod()), node.add(new_pod())] for node in nodes)
     join(nodes)
     for node in nodes:
@@ -273,6 +285,7 @@ def test_service_has_backends_on_all_nodes_of_a_layer_2_segment(
         for pod in (near, far):
             assert seen_by(client.netns, pod.address, port=8080) == client.address
         assert seen_by(nodes[0].switch.netns, far.address, port=8080) == "10.244.1.1"
+        assert [seen_by(nodes[0].switch.netns) for _attempt in range(4)] == ["10.244.1.1"] * 4
     assert nodes[0].call("CHECK", client, prevResult=client.result) == {}
 
 
@@ -307,5 +320,5 @@ def test_host_port_leads_to_a_pod_of_the_same_node(node: Node, new_pod: NewPod) 
     in_namespace(node.switch.netns, "ip", "address", "add", "10.10.0.3/32", "dev", "lo")
     with backend(server):
         for _attempt in range(2):
-            assert seen_by(client.netns, "10.10.0.3", port=8081) in ("10.244.3.1", client.address)
+            assert seen_by(client.netns, "10.10.0.3", port=8081) == "10.244.3.1"
             assert seen_by(server.netns, "10.10.0.3", port=8081) == "10.244.3.1"

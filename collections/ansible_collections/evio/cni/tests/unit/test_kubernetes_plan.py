@@ -133,7 +133,13 @@ def test_nodes_of_the_cluster_may_be_upgraded_one_after_the_other() -> None:
 
 @pytest.mark.parametrize(
     ("version", "expected"),
-    [("1.15.0", "v1beta2"), ("1.21.14", "v1beta2"), ("1.22.0", "v1beta3"), ("1.30.2", "v1beta3"), ("1.31.0", "v1beta4")],
+    [
+        ("1.15.0", "v1beta2"),
+        ("1.21.14", "v1beta2"),
+        ("1.22.0", "v1beta3"),
+        ("1.30.2", "v1beta3"),
+        ("1.31.0", "v1beta4"),
+    ],
 )
 def test_api_version_is_the_newest_that_kubeadm_reads(version: str, expected: str) -> None:
     assert api_version(version) == f"kubeadm.k8s.io/{expected}"

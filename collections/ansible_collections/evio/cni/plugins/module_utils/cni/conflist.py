@@ -57,6 +57,8 @@ class PodNetwork:
     """Pod networks whose nodes' bridges form one layer-2 segment, as with EdgeVPN.io; at most one of each family."""
     flat: bool = False
     """Whether pods on such a segment have the whole pod network on their link, instead of their node's subnet."""
+    service_cidrs: tuple[str, ...] = ()
+    """Networks of Services that the node itself reaches by the bridge."""
     chained: tuple[str, ...] = ()
     """The plugins among CHAINED_PLUGINS that are installed on the node."""
 
@@ -104,6 +106,7 @@ def _evio(network: PodNetwork) -> dict[str, Any]:
         "epoch": network.epoch,
         "portSecurity": network.port_security,
         "capabilities": {"ips": True, "mac": True, **_refused_capabilities(network)},
+        **({"serviceCIDRs": list(network.service_cidrs)} if network.service_cidrs else {}),
         **({"nodeSubnets": [subnet.cidr for subnet in network.subnets]} if network.flat else {}),
         "ipam": {"type": "host-local", "ranges": [[_range(network, subnet)] for subnet in network.subnets]},
     }

@@ -97,6 +97,8 @@ class Cluster:
     """Bytes; None if the backend measures it."""
     reserved_cidrs: tuple[str, ...] = ()
     """CIDRs inside the pod overlay that no node's subnet may touch."""
+    service_cidrs: tuple[str, ...] = ()
+    """The networks of the Services' addresses, at most one of each IP version."""
     control_plane: tuple[str, ...] = ()
     """Names of the nodes that hold etcd."""
     pod_nodes: tuple[str, ...] = ()
@@ -116,6 +118,7 @@ def check_cluster(cluster: Cluster) -> None:
     refuse_overlaps(_networks(cluster))
     for index, cidr in enumerate(cluster.reserved_cidrs):
         _network(f"evio_reserved_cidrs[{index}]", cidr)
+    _check_service_networks(cluster.service_cidrs, [ip_network(pool.pod_cidr) for pool in pools])
     _check_mtu(cluster, [host_overlay, *(ip_network(pool.pod_cidr) for pool in pools)])
     for pool in pools:
         if len(cluster.nodes) > pool.size:
@@ -189,10 +192,27 @@ def _check_names(cluster: Cluster) -> None:
 def _networks(cluster: Cluster) -> Mapping[str, str]:
     """Return the CIDRs that must not overlap, by the name of their variable."""
     named = {"evio_host_overlay_cidr": cluster.host_overlay_cidr}
+    services = cluster.service_cidrs
+    for index, cidr in enumerate(services):
+        named["evio_service_network" if len(services) == 1 else f"evio_service_network[{index}]"] = cidr
     pods = cluster.pod_cidr.split(",")
     for index, cidr in enumerate(pods):
         named["evio_pod_cidr" if len(pods) == 1 else f"evio_pod_cidr[{index}]"] = cidr.strip()
     return named
+
+
+def _check_service_networks(cidrs: Sequence[str], pods: Sequence[IPv4Network | IPv6Network]) -> None:
+    """Raise ClusterError if there are two of one IP version, or one of a version that pods have not."""
+    networks = [_network("evio_service_network", cidr) for cidr in cidrs]
+    for index, network in enumerate(networks):
+        if network.version in [other.version for other in networks[:index]]:
+            raise ClusterError(
+                f"evio_service_network: {network} is the second of IPv{network.version}; give one of each"
+            )
+        if network.version not in [pod.version for pod in pods]:
+            raise ClusterError(
+                f"evio_service_network: {network} is of IPv{network.version}, and evio_pod_cidr has no such network"
+            )
 
 
 def _network(variable: str, value: str) -> IPv4Network | IPv6Network:

@@ -25,6 +25,7 @@ NO_ATTACHMENT = {"CNI_CONTAINERID": "none", "CNI_IFNAME": "none", "CNI_NETNS": "
 """For STATUS and GC, which are about no attachment: plugins older than these verbs check the names before the verb."""
 
 _TIMEOUT_SECONDS = 20.0
+"""Where no call of the runtime has begun."""
 _LONGEST_ANSWER = 1 << 20
 """Bytes."""
 _OLD_VERBS = ("ADD", "DEL", "CHECK")
@@ -127,8 +128,8 @@ class IpamCall:
         self._run_as_batch_job()
 
     def send_config(self) -> None:
-        """Send the configuration: the plugin does its work from now on, and has 20 s for it."""
-        self._limit = min(_TIMEOUT_SECONDS, seconds_left(_TIMEOUT_SECONDS))
+        """Send the configuration: the plugin does its work from now on, and has the rest of the call for it."""
+        self._limit = seconds_left(_TIMEOUT_SECONDS)
         self._deadline = monotonic() + self._limit
         descriptor, self._input = self._input, -1
         try:

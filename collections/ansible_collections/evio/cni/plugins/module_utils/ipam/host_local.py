@@ -31,7 +31,7 @@ _DEFAULT_IFNAME = "eth0"
 """What Kubernetes calls the interface: for files of host-local before CNI 0.7, which do not name it."""
 
 _LOCK_SECONDS = 5.0
-"""host-local holds its lock for milliseconds."""
+"""Where no call of the runtime has begun: host-local holds its lock for milliseconds."""
 
 _LONGEST_FILE = 4096
 """Bytes."""
@@ -85,9 +85,20 @@ class Reservations:
         posix.rename(temporary, f"{self._directory}/{address}")
 
     def lock(self) -> int:
-        """Take host-local's lock of the network, and return its descriptor, to be closed. Raises OSError."""
-        descriptor = posix.open(f"{self._directory}/lock", posix.O_RDONLY | posix.O_CREAT | posix.O_CLOEXEC, 0o600)
-        deadline = monotonic() + min(_LOCK_SECONDS, seconds_left(_LOCK_SECONDS))
+        """Take host-local's lock of the network, and return its descriptor, to be closed. Raises OSError.
+
+        Makes the network's directory if it is missing, as host-local does.
+        """
+        flags = posix.O_RDONLY | posix.O_CREAT | posix.O_CLOEXEC
+        try:
+            descriptor = posix.open(f"{self._directory}/lock", flags, 0o600)
+        except FileNotFoundError:
+            # Rare: /var/lib/cni was deleted.
+            import os
+
+            os.makedirs(self._directory, 0o755, exist_ok=True)
+            descriptor = posix.open(f"{self._directory}/lock", flags, 0o600)
+        deadline = monotonic() + seconds_left(_LOCK_SECONDS)
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,6 +12,7 @@ import fcntl
 import posix
 from _struct import pack, unpack_from
 
+from ..deadline import seconds_left
 from ..errors import EvioError
 from .numbers import AF_NETLINK, SO_RCVTIMEO, SOCK_CLOEXEC, SOCK_RAW, SOL_SOCKET
 
@@ -32,7 +33,8 @@ _NLA_TYPE_MASK = 0x3FFF
 
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 
-_TIMEOUT_SECONDS = 10
+_TIMEOUT_SECONDS = 10.0
+"""Where no call of the runtime has begun."""
 
 
 class NetlinkError(EvioError):
@@ -176,6 +178,6 @@ def _padded(length: int) -> int:
 
 def _open(protocol: int) -> Any:
     netlink = _socket.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol)
-    netlink.setsockopt(SOL_SOCKET, SO_RCVTIMEO, pack("=qq", _TIMEOUT_SECONDS, 0))
+    netlink.setsockopt(SOL_SOCKET, SO_RCVTIMEO, pack("=qq", max(1, int(seconds_left(_TIMEOUT_SECONDS))), 0))
     netlink.bind((0, 0))
     return netlink

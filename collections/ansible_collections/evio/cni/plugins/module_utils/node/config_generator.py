@@ -16,7 +16,7 @@ from ..claims.model import LostClaimError, Request, subnets_of
 from ..claims.registry import Registry
 from ..cni.conf_dir import read_conflist, refuse_competitors, write_conflist
 from ..cni.conflist import CHAINED_PLUGINS, PodNetwork, build_conflist
-from ..etcd.access import Access
+from ..etcd.access import Access, EtcdError
 from ..etcd.client import Etcd
 from ..host_root import below, resolve
 from ..state.fence import put_up_fence, take_down_fence
@@ -53,6 +53,8 @@ class Settings:
     """This machine has replaced the machine that made the node's claim."""
     restore: bool
     """Claim again the subnets in the conflist: etcd has lost them."""
+    keep: bool
+    """Keep the present configuration if etcd cannot be asked."""
     datapath_type: str
     state_dir: str
     machine_id_file: str
@@ -73,7 +75,7 @@ class Generated:
     changed: bool
     """Whether the conflist was written; it is left alone if it has the wanted content already."""
     warnings: tuple[str, ...] = ()
-    """One sentence for each chained plugin of which it is not clear whether the host has it."""
+    """Sentences about chained plugins that the host may or may not have, or about an etcd that could not be asked."""
 
 
 def generate(settings: Settings) -> Generated:
@@ -85,20 +87,20 @@ def generate(settings: Settings) -> Generated:
     for cidr in settings.cluster_cidrs:
         check_network("cluster-cidr", cidr)
     refuse_competitors(settings.out_dir)
-    request = Request(
-        settings.node,
-        read_machine_id(settings.machine_id_file),
-        settings.pins,
-        settings.replaced,
-        read_local_claim(settings.out_dir),
-        settings.restore,
-    )
+    path = str(Path(settings.out_dir) / paths.CONFLIST_NAME)
+    present = read_local_claim(settings.out_dir)
+    machine_id = read_machine_id(settings.machine_id_file)
+    request = Request(settings.node, machine_id, settings.pins, settings.replaced, present, settings.restore)
     with Etcd(settings.access) as etcd:
         try:
             outcome = Registry(etcd, settings.cluster).claim([request], pools, reserved=settings.reserved_cidrs)
         except LostClaimError as error:
             put_up_fence(settings.state_dir, error.lost[settings.node])
             raise
+        except EtcdError as error:
+            if present is None or not settings.keep:
+                raise
+            return Generated(path, present.cidrs, present.epoch, False, (f"{error}; the configuration stays as it is",))
     take_down_fence(settings.state_dir)
     claim = outcome.claims[settings.node]
     chained, warnings = _chained_plugins(settings)
@@ -113,7 +115,6 @@ def generate(settings: Settings) -> Generated:
         chained=chained,
     )
     changed = write_conflist(build_conflist(network), settings.out_dir)
-    path = str(Path(settings.out_dir) / paths.CONFLIST_NAME)
     return Generated(path, claim.cidrs, claim.epoch, changed, tuple(warnings))
 
 
@@ -134,7 +135,7 @@ def _chained_plugins(settings: Settings) -> tuple[tuple[str, ...], list[str]]:
             f"{links[0]} is a link to {os.readlink(below(settings.host_root, links[0]))}, which is not there"
             if links
             else f"it is in none of {', '.join(settings.plugin_dirs)}"
-        )
+        ) + (f" (looked for below {settings.host_root})" if settings.host_root != "/" else "")
         if name in configured:
             chained.append(name)
             warnings.append(f"{name} is still chained, as in the present conflist, but {problem}; {_MOUNT}")

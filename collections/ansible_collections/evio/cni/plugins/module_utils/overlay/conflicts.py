@@ -45,6 +45,15 @@ def find_conflict(
     return None
 
 
+def without_single_addresses(uses: Iterable[NetworkUse]) -> list[NetworkUse]:
+    """Return the uses without addresses that have no network beside them, which a host may have of Services."""
+    return [
+        use
+        for use in uses
+        if use.kind != ADDRESS or ip_interface(use.cidr).network.prefixlen < ip_interface(use.cidr).max_prefixlen
+    ]
+
+
 def _is_subnet(inner: object, outer: object) -> bool:
     try:
         return inner.subnet_of(outer)  # type: ignore[attr-defined, no-any-return]

@@ -65,7 +65,7 @@ def ensure_bridge(
             _await_device(database, spec)
             if is_created_here or (state is not None and not state.forwards):
                 add_normal_flow(ovsdb, spec.name)
-            set_up_link(spec.name, spec.gateways)
+            set_up_link(spec.name, spec.gateways, spec.routes)
             write_sysctls({**spec.node_sysctls, **_existing_link_sysctls(spec)})
             if spec.gateways:
                 forwarding.accept(_forwarding_needs(spec))
@@ -170,6 +170,7 @@ def _read_state(database: Database, spec: BridgeSpec, must_exist: bool) -> Bridg
         spanning_tree=row.stp_enable or row.rstp_enable,
         addresses=link.addresses if link else frozenset(),
         is_up=bool(link and link.is_up),
+        routes=link.routes if link else {},
         # A setting that the kernel does not have for the device counts as wanted: see _existing_link_sysctls.
         sysctls={**spec.link_sysctls, **read_sysctls(spec.sysctls)} if link else {},
         is_forwarded=not forwarding.lacks_rules(_forwarding_needs(spec)),
@@ -233,7 +234,7 @@ def _lend(database: Database, spec: BridgeSpec, state: BridgeState) -> None:
     # The note comes first: a run that is killed leaves no address of which nobody knows.
     database.commit(fill)
     if spec.gateways:
-        set_up_link(spec.name, spec.gateways, removable=state.borrowed)
+        set_up_link(spec.name, spec.gateways, spec.routes, removable=state.borrowed)
         write_sysctls(spec.node_sysctls)
         forwarding.accept(_forwarding_needs(spec))
 

@@ -7,17 +7,20 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address, ip_interface
 from typing import Any
 
-from ..kernel.iproute import Pyroute2MissingError, netlink_errors, open_iproute
+from ..cidr import family
+from ..kernel.iproute import ANY_SCOPE, ROUTE_PROTOCOL, Pyroute2MissingError, netlink_errors, open_iproute
 from ..kernel.netlink import NetlinkError
 from .bridge_spec import BridgeError
 from .idl import OvsdbAbsentError
 
 _IFF_UP = 0x1
 """linux/if.h"""
+_SCOPE_LINK = 253
+"""rt_scope_t of linux/rtnetlink.h."""
 _IFA_F_NODAD = 0x02
 """linux/if_addr.h: use the address at once. The registry guarantees that no other node has it."""
 _IFA_F_PERMANENT = 0x80
@@ -27,7 +30,7 @@ _IFA_F_PERMANENT = 0x80
 class Link:
     """The bridge's network device as the kernel has it."""
 
-    def __init__(self, message: Any, addresses: frozenset[str]) -> None:
+    def __init__(self, message: Any, addresses: frozenset[str], routes: Mapping[str, str]) -> None:
         self.index: int = message["index"]
         self.mac: str = message.get_attr("IFLA_ADDRESS")
         self.mtu: int = message.get_attr("IFLA_MTU")
@@ -37,6 +40,8 @@ class Link:
         """``tun`` for a bridge with datapath ``netdev``."""
         self.addresses = addresses
         """In CIDR notation, without link-local addresses and without those that have a lifetime."""
+        self.routes = routes
+        """Our routes by the device: source addresses by network in CIDR notation."""
 
 
 def read_link(name: str) -> Link | None:
@@ -51,16 +56,19 @@ def read_link(name: str) -> Link | None:
             if not found:
                 return None
             [message] = iproute.get_links(found[0])
-            return Link(message, _configured_addresses(iproute.get_addr(index=found[0])))
+            addresses = _configured_addresses(iproute.get_addr(index=found[0]))
+            return Link(message, addresses, _our_routes(iproute, found[0]))
     except Pyroute2MissingError as error:
         raise OvsdbAbsentError(str(error)) from error
 
 
-def set_up_link(name: str, gateways: Iterable[str], removable: Iterable[str] | None = None) -> None:
+def set_up_link(
+    name: str, gateways: Iterable[str], routes: Mapping[str, str], removable: Iterable[str] | None = None
+) -> None:
     """Set the device up and give it exactly these addresses (CIDR notation); no gateways leave its addresses.
 
-    Of other addresses only the ``removable`` are removed, all by default. New addresses come before old ones go. Raises
-    BridgeError and NetlinkError.
+    Of other addresses only the ``removable`` are removed, all by default. New addresses come before old ones go. Of our
+    routes by the device, exactly these stay: source addresses by network. Raises BridgeError and NetlinkError.
     """
     link = read_link(name)
     if link is None:
@@ -75,6 +83,17 @@ def set_up_link(name: str, gateways: Iterable[str], removable: Iterable[str] | N
             _add_address(iproute, link.index, address)
         surplus = link.addresses - wanted
         _delete_addresses(iproute, link.index, surplus if removable is None else surplus & {*removable})
+        # The kernel has deleted the routes whose source was deleted.
+        found = _our_routes(iproute, link.index)
+        for network in found.keys() - routes.keys():
+            iproute.route("del", dst=network, oif=link.index, proto=ROUTE_PROTOCOL, scope=ANY_SCOPE)
+        for network, source in routes.items():
+            if found.get(network) != source:
+                scope = {} if ":" in network else {"scope": _SCOPE_LINK}
+                iproute.route(
+                    "replace", family=family(network), dst=network, oif=link.index, proto=ROUTE_PROTOCOL,
+                    prefsrc=source, **scope,
+                )  # fmt: skip
 
 
 def clear_addresses(name: str, ours: Iterable[str] | None = None, *, set_down: bool = False) -> None:
@@ -88,6 +107,14 @@ def clear_addresses(name: str, ours: Iterable[str] | None = None, *, set_down: b
             _delete_addresses(iproute, link.index, link.addresses if ours is None else link.addresses & {*ours})
             if set_down:
                 iproute.link("set", index=link.index, state="down")
+
+
+def _our_routes(iproute: Any, index: int) -> dict[str, str]:
+    return {
+        f"{message.get_attr('RTA_DST')}/{message['dst_len']}": message.get_attr("RTA_PREFSRC") or ""
+        for message in iproute.get_routes(oif=index)
+        if message["proto"] == ROUTE_PROTOCOL
+    }
 
 
 def _configured_addresses(messages: Iterable[Any]) -> frozenset[str]:

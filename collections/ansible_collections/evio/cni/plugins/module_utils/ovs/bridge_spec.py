@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
 from typing import Any
 
 from ..differences import Differences
@@ -51,6 +51,9 @@ class BridgeSpec:
     external_ids: Mapping[str, str] = field(default_factory=lambda: {OWNER_ID: OWNER})
     may_adopt: bool = False
     """Whether a bridge without our mark is made ours, instead of being treated as somebody else's."""
+    service_cidrs: tuple[str, ...] = ()
+    """Networks of Services that the node itself reaches by this bridge, with the gateway's address as source. Where the
+    overlay has an interface of its own, the routes lead there instead."""
     is_borrowed: bool = False
     """Whether the bridge is somebody else's even if it has our mark, which earlier versions set on every bridge."""
 
@@ -64,6 +67,13 @@ class BridgeSpec:
         if self.mac is not None:
             return self.mac.lower()
         return bridge_mac(_gateway(self.gateways[0]).ip.packed) if self.gateways else None
+
+    @property
+    def routes(self) -> dict[str, str]:
+        """The source addresses of the node's packets to Services, by the Services' network."""
+        sources = {gateway.version: str(gateway.ip) for gateway in map(_gateway, self.gateways)}
+        networks = [ip_network(cidr) for cidr in self.service_cidrs]
+        return {str(network): sources[network.version] for network in networks if network.version in sources}
 
     @property
     def node_sysctls(self) -> dict[str, str]:
@@ -97,6 +107,8 @@ class BridgeState:
     is_up: bool
     sysctls: Mapping[str, str]
     """Values of the spec's settings, as far as the kernel has them; by path below /proc/sys."""
+    routes: Mapping[str, str] = field(default_factory=dict)
+    """Our routes by the device: source addresses by network."""
     is_forwarded: bool = True
     """Whether iptables lets packets from and to pods through. Other firewalls do not count."""
 
@@ -120,6 +132,11 @@ def check_spec(spec: BridgeSpec) -> None:
         raise BridgeError(f"datapath_type {spec.datapath_type!r} is none of {', '.join(DATAPATH_TYPES)}")
     if spec.mac is not None and not _is_unicast_mac(spec.mac.lower()):
         raise BridgeError(f"mac {spec.mac!r} is not a unicast MAC address, as in 0a:58:0a:f4:03:01")
+    for cidr in spec.service_cidrs:
+        try:
+            ip_network(cidr)
+        except ValueError as error:
+            raise BridgeError(f"service network {cidr!r} is not a network in CIDR notation: {error}") from error
     versions = [_gateway(gateway).version for gateway in spec.gateways]
     if len(set(versions)) != len(versions):
         raise BridgeError(f"gateways {', '.join(spec.gateways)}: a bridge has at most one gateway per IP version")
@@ -172,7 +189,8 @@ def _borrowed_properties(spec: BridgeSpec, state: BridgeState) -> list[tuple[str
     ours = sorted(state.addresses & ({*wanted} | state.borrowed))
     sysctls = [(f"sysctl:{name}", value, state.sysctls.get(name)) for name, value in spec.node_sysctls.items()]
     forwarding = ("forwarding", "accepted", "accepted" if state.is_forwarded else "dropped")
-    return [owner, ("up", True, state.is_up), ("gateways", wanted, ours), forwarding, *sysctls]
+    routes = ("routes", spec.routes, dict(state.routes))
+    return [owner, ("up", True, state.is_up), ("gateways", wanted, ours), routes, forwarding, *sysctls]
 
 
 def _properties_wanted(spec: BridgeSpec) -> dict[str, Any]:
@@ -184,6 +202,7 @@ def _properties_wanted(spec: BridgeSpec) -> dict[str, Any]:
     wanted.update({"fail_mode": FAIL_MODE, "spanning_tree": False, "up": True, "flow": "NORMAL"})
     if spec.gateways:
         wanted["gateways"] = _canonical(spec.gateways)
+        wanted["routes"] = spec.routes
         wanted["forwarding"] = "accepted"
     return {**wanted, **_prefixed("external_ids", spec.external_ids), **_prefixed("sysctl", spec.sysctls)}
 
@@ -198,6 +217,7 @@ def _properties_found(state: BridgeState) -> dict[str, Any]:
         "up": state.is_up,
         "flow": "NORMAL" if state.forwards else None,
         "gateways": sorted(state.addresses),
+        "routes": dict(state.routes),
         "forwarding": "accepted" if state.is_forwarded else "dropped",
         **_prefixed("external_ids", state.external_ids),
         **_prefixed("sysctl", state.sysctls),

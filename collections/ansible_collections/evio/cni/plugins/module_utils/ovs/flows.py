@@ -9,11 +9,12 @@ port on the bridge, and the next ADD, GC or repair deletes its flows.
 
 from __future__ import annotations
 
+from .cookies import BRIDGE_FLOWS, OURS, OURS_MASK, closed_port, cookie_of
 from .jsonrpc import OvsdbClient
 from .openflow import NORMAL, Flow, OpenFlow, OpenFlowError, Selection
-from .pod_steering import BRIDGE_FLOWS, Steering
+from .pod_steering import Steering
 from .port_flows import ensure_steering, flows_of_removed_ports
-from .port_security import OURS, OURS_MASK, closed_port, cookie_of, flows_of
+from .port_security import flows_of
 from .port_state import forget_removed_ports, has_controller, ports_of
 from .ports import switch_of
 

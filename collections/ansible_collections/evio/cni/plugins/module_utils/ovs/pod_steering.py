@@ -12,7 +12,7 @@ with the first pod's: port_flows. docs/concepts.md compares this with other ways
 from __future__ import annotations
 
 from ..cidr import is_cidr, is_in, split_cidr
-from ..names import short_hash
+from .cookies import bridge_cookie
 from .openflow import (
     DROP,
     ETH_DST,
@@ -27,22 +27,14 @@ from .openflow import (
     IPV6_SRC,
     NORMAL,
     Flow,
-    Selection,
     goto_table,
     masked,
     to_local,
 )
-from .port_security import OURS, OURS_MASK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..cni.netconf import NetConf
-
-_BRIDGE_BIT = 1 << 46
-"""Of a cookie: set for flows that no port has for itself. The hash in a cookie is shorter."""
-
-BRIDGE_FLOWS = Selection(OURS | _BRIDGE_BIT, OURS_MASK | 3 << 46)
-"""Select the flows that steer on a bridge, of this configuration or of an earlier one."""
 
 _TABLE = 0x6A
 """Where packets to the kernel get the bridge's MAC: ports' flows need not know it."""
@@ -122,8 +114,7 @@ class Steering:
 
     def cookie(self, mac: str) -> int:
         """Return the cookie of the flows of ``of_bridge``: another MAC or another subnet gives another cookie."""
-        content = f"{mac} {self._links} {self._own}"
-        return OURS | _BRIDGE_BIT | int(short_hash(content), 16)
+        return bridge_cookie(f"{mac} {self._links} {self._own}")
 
 
 def _inside(field: int, address: bytes, length: int) -> tuple[int, bytes]:

@@ -6,9 +6,10 @@ Which flows those are: port_security and pod_steering.
 
 from __future__ import annotations
 
+from .cookies import BRIDGE_FLOWS, closed_port, cookie_of
 from .openflow import OpenFlow, Selection
-from .pod_steering import BRIDGE_FLOWS, Steering
-from .port_security import closed_port, cookie_of, flows_of
+from .pod_steering import Steering
+from .port_security import flows_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from _struct import pack
 
 from ..cidr import packed
-from ..names import short_hash
 from .openflow import (
     ARP_SHA,
     ARP_SPA,
@@ -27,18 +26,11 @@ from .openflow import (
     NORMAL,
     VLAN_VID,
     Flow,
-    Selection,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .pod_steering import Steering
-
-OURS, OURS_MASK = 0xE710 << 48, 0xFFFF << 48
-"""The upper 16 bits of the cookies of all our flows."""
-
-_CLOSED_BIT = 1 << 47
-"""Of a cookie: set for the flow that closes a port. The hash in a cookie is shorter."""
 
 _DROP, _ALLOW, _STEER, _DROP_DISCOVERY, _ALLOW_DISCOVERY = 0x6A00, 0x6A01, 0x6A02, 0x6A03, 0x6A04
 """Priorities. The bridge's NORMAL flow has a lower one, 0."""
@@ -61,16 +53,6 @@ _UNSPECIFIED = b"\0" * 16
 
 _NO_OPTION = b"\0" * 6
 """What Open vSwitch matches for a link-layer address where the message has no such option."""
-
-
-def cookie_of(host_ifname: str) -> int:
-    """Return the cookie of a port's flows. It finds them even when the port is gone and its number forgotten."""
-    return int(short_hash(host_ifname), 16) | OURS
-
-
-def closed_port(host_ifname: str, ofport: int) -> Selection:
-    """Select the flow that closes a port while its flows are replaced; its cookie is not that of the port's flows."""
-    return Selection(cookie_of(host_ifname) ^ _CLOSED_BIT, port=ofport)
 
 
 def flows_of(ofport: int, mac: str, addresses: list[str], steering: Steering | None) -> list[Flow]:

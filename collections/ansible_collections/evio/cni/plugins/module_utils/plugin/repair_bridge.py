@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import sys
 
+from ..cidr import is_cidr
 from ..cni.netconf import NetConf
 from ..cni.spec import FAILED, INVALID_CONFIG, CniError
+from ..deadline import seconds_left
 from ..errors import EvioError
 from ..kernel.netns import has_interface
 from ..ovs.external_ids import EPOCH_ID, OWNER, OWNER_ID
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from ..kernel.links import Link
     from ..kernel.rtnetlink import Netlink
     from ..ovs.bridge_spec import BridgeSpec
+
+_TIMEOUT_SECONDS = 10.0
+"""Where no call of the runtime has begun."""
 
 NO_MODULE = "datapathType: this kernel has no module openvswitch; netdev does without"
 """Message: ADD and STATUS refuse ``system`` then."""
@@ -79,7 +84,7 @@ def repair_bridge(conf: NetConf) -> None:
     from ..ovs.bridge import ensure_bridge
 
     try:
-        ensure_bridge(bridge_of(conf), ovsdb=conf.ovsdb)
+        ensure_bridge(bridge_of(conf), ovsdb=conf.ovsdb, timeout=seconds_left(_TIMEOUT_SECONDS))
     except EvioError as error:
         raise CniError(FAILED, str(error)) from None
 
@@ -96,8 +101,17 @@ def bridge_of(conf: NetConf) -> BridgeSpec:
         mtu=conf.mtu,
         datapath_type=conf.datapath_type or _found_datapath(conf),
         external_ids={OWNER_ID: OWNER, **epoch},
+        service_cidrs=_service_cidrs(conf),
         may_adopt=_was_ours(conf),
     )
+
+
+def _service_cidrs(conf: NetConf) -> tuple[str, ...]:
+    """Return the networks of the configuration's ``serviceCIDRs``. Raises CniError."""
+    cidrs = conf.raw.get("serviceCIDRs") or []
+    if not isinstance(cidrs, list) or not all(map(is_cidr, cidrs)):
+        raise CniError(INVALID_CONFIG, f"serviceCIDRs: {cidrs!r} is not a list of networks in CIDR notation")
+    return tuple(cidrs)
 
 
 def _found_datapath(conf: NetConf) -> str:

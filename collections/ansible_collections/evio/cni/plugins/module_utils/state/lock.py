@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..cni.attachment import Attachment
 
-LONGEST_CALL_SECONDS = 60.0
+LONGEST_CALL_SECONDS = 120.0
 """Longer than any call works on an attachment: ``deadline`` has ADD's time, and that for undoing a failed ADD."""
 
 _FILE = ".lock"

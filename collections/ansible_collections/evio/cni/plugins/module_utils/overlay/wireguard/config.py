@@ -104,6 +104,8 @@ class PodRoutes:
     """The networks that all pod subnets are part of."""
     subnets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """CIDRs by the name of the node."""
+    service_cidrs: tuple[str, ...] = ()
+    """The networks of the Services' addresses, at most one of each IP version."""
 
 
 def parse_overlay(text: str, source: str = "overlay.json") -> OverlayConfig:
@@ -163,6 +165,8 @@ def parse_pod_routes(text: str, source: str = "pod-routes.json") -> PodRoutes:
         routes = PodRoutes(
             pod_cidrs=tuple(str(cidr) for cidr in data["pod_cidrs"]),
             subnets={str(node): tuple(str(cidr) for cidr in cidrs) for node, cidrs in data["subnets"].items()},
+            # Earlier versions have not written it.
+            service_cidrs=tuple(str(cidr) for cidr in data.get("service_cidrs", ())),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise OverlayError(f"{source}: {error!r}: not pod routes of schema {SCHEMA}; run the playbook again") from error
@@ -177,6 +181,7 @@ def render_pod_routes(routes: PodRoutes) -> str:
             "schema": SCHEMA,
             "pod_cidrs": list(routes.pod_cidrs),
             "subnets": {node: list(routes.subnets[node]) for node in sorted(routes.subnets) if routes.subnets[node]},
+            "service_cidrs": list(routes.service_cidrs),
         }
     )
 
@@ -268,12 +273,19 @@ def check_overlay(config: OverlayConfig, source: str = "overlay.json") -> None:
 
 
 def check_pod_routes(routes: PodRoutes, source: str = "pod-routes.json") -> None:
-    """Raise OverlayError if a subnet is not a network, lies outside the pod overlay or overlaps another."""
+    """Raise OverlayError if a subnet is not a network, lies outside the pod overlay or overlaps another.
+
+    So too if a service network is not a network or overlaps the pod overlay.
+    """
     try:
         pools = [ip_network(cidr) for cidr in routes.pod_cidrs]
+        services = [ip_network(cidr) for cidr in routes.service_cidrs]
         held = [(ip_network(cidr), node) for node in sorted(routes.subnets) for cidr in routes.subnets[node]]
     except ValueError as error:
         raise OverlayError(f"{source}: {error}") from error
+    for service, pool in itertools.product(services, pools):
+        if service.version == pool.version and service.overlaps(pool):
+            raise OverlayError(f"{source}: the service network {service} overlaps the pod overlay {pool}")
     held.sort(key=lambda item: (item[0].version, int(item[0].network_address), item[0].prefixlen))
     for subnet, node in held:
         if not any(pool.version == subnet.version and subnet.subnet_of(pool) for pool in pools):  # type: ignore[arg-type]

@@ -12,14 +12,11 @@ from typing import Any
 
 from ...cidr import AF_INET, AF_INET6, family
 from ...differences import Differences
-from ...kernel.iproute import open_iproute
+from ...kernel.iproute import ANY_SCOPE, ROUTE_PROTOCOL, open_iproute
 from ...kernel.netlink import NetlinkError
 from ...kernel.sysctl import dotted, read_sysctls, write_sysctls
 from ..endpoint import OverlayError
 from .config import OverlayConfig, PodRoutes, former_probe_address, host_prefix, probe_address
-
-ROUTE_PROTOCOL = 225
-"""Marks our routes: rtnetlink(7) leaves the values above RTPROT_STATIC to programs for this purpose."""
 
 _SCOPE_GLOBAL = 0
 _SCOPE_LINK = 253
@@ -155,8 +152,9 @@ def _ensure_routes(
     ipr: Any, index: int, config: OverlayConfig, routes: PodRoutes, keeps_former: bool, differences: Differences
 ) -> None:
     wanted = {host_prefix(probe_address(peer.address)): probe_address(config.address) for peer in config.peers}
-    for cidr in routes.pod_cidrs:
-        # Packets from the node to pods get its host overlay address as source: all nodes have a route back to it.
+    for cidr in (*routes.pod_cidrs, *routes.service_cidrs):
+        # Packets from the node to pods get its host overlay address as source: all nodes have a route back to it. A
+        # packet to a Service gets its source before kube-proxy has chosen the pod, by the route to the Service.
         wanted[cidr] = config.address if family(cidr) == family(config.address) else ""
     found: dict[str, str] = {}
     for message in ipr.get_routes():
@@ -168,7 +166,7 @@ def _ensure_routes(
         wanted.update({cidr: found[cidr] for cidr in former & found.keys()})
     differences.compare("routes", dict(sorted(wanted.items())), dict(sorted(found.items())))
     for cidr in found.keys() - wanted.keys():
-        ipr.route("del", dst=cidr, oif=index, proto=ROUTE_PROTOCOL)
+        ipr.route("del", dst=cidr, oif=index, proto=ROUTE_PROTOCOL, scope=ANY_SCOPE)
     for cidr, source in wanted.items():
         if found.get(cidr) != source:
             extra: dict[str, Any] = {"prefsrc": source} if source else {}
