@@ -37,7 +37,6 @@ _ARGUMENT_SPEC: dict[str, Any] = {
     "etcd_managed": {"type": "bool", "default": False},
     "kubernetes": {"type": "str", "default": "none"},
     "kubernetes_endpoint": {"type": "str"},
-    "service_network": {"type": "str"},
     "leaving": {"type": "list", "elements": "str"},
     "node_descriptions": {
         "type": "list",
@@ -106,7 +105,6 @@ def _kubernetes(arguments: dict[str, Any]) -> KubernetesSite:
             for description in arguments["node_descriptions"]
             if description["name"] in arguments["pod_nodes"]
         ),
-        service_network=arguments["service_network"] or "",
     )
 
 

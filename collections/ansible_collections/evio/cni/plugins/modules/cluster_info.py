@@ -78,9 +78,6 @@ options:
   kubernetes_endpoint:
     description: The variable C(evio_kubernetes_endpoint), if it is given.
     type: str
-  service_network:
-    description: The variable C(evio_service_network).
-    type: str
   leaving:
     description: Names of nodes that will be removed. Fails if the cluster cannot work without them.
     type: list

@@ -1,6 +1,6 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible module that compares CNI's directories with those of the container runtime; cni/cri and cni/conf_dir do it."""
+"""Ansible module that compares CNI's directories with the container runtime's; cni/cri and cni/conf_dir do the work."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ version_added: 0.1.0
 description:
   - Fails if the runtime reads CNI configuration or plugins from other directories than O(conf_dir) and O(bin_dir), and
     names the variable to set. Runtimes that do not tell their directories are not checked; containerd tells them.
-  - Fails if another network's file in O(conf_dir) sorts before this collection's, because the runtime would use only that
-    one. Files that sort after it are named in a warning. None of them is changed.
+  - Fails if another network's file in O(conf_dir) sorts before this collection's, because the runtime would use only
+    that file. Files that sort after it are named in a warning. None of them is changed.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:

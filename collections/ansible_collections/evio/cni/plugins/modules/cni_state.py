@@ -42,6 +42,14 @@ options:
     description: Directory of the journal.
     type: path
     default: /var/lib/evio-cni
+  run_dir:
+    description: Directory of the state that ends with the boot.
+    type: path
+    default: /run/evio-cni
+  reservations_dir:
+    description: Directory in which host-local reserves addresses, in one directory for each network.
+    type: path
+    default: /var/lib/cni/networks
 """
 
 EXAMPLES = r"""
@@ -74,14 +82,19 @@ class CniState:
     def __init__(self, module: Module) -> None:
         self.module = module
         self.params = module.params
-        self.found = find_state(self.params["name"], self.params["state_dir"])
+        self.found = find_state(
+            self.params["name"],
+            self.params["state_dir"],
+            run_dir=self.params["run_dir"],
+            reservations_dir=self.params["reservations_dir"],
+        )
 
     def run(self) -> dict[str, Any]:
         running = [attachment.container_id for attachment in self.found.running]
         if running:
             self.module.warn(
-                f"{len(running)} pods of the network still run, so the journal, the firewall rules and the programs stay: "
-                "end the pods, and run this again"
+                f"{len(running)} pods of the network still run, so the journal, the firewall rules and the programs "
+                "stay: end the pods, and run this again"
             )
             return {"changed": False, "running": running}
         differences = Differences()
@@ -100,6 +113,8 @@ def main() -> None:
             "bridge": {"type": "str", "required": True},
             "name": {"type": "str", "default": "evio"},
             "state_dir": {"type": "path", "default": paths.STATE_DIR},
+            "run_dir": {"type": "path", "default": paths.RUN_DIR},
+            "reservations_dir": {"type": "path", "default": paths.HOST_LOCAL_DATA},
         },
         supports_check_mode=True,
     )

@@ -43,9 +43,12 @@ host:
   contains:
     state:
       description: >-
-        C(absent), C(initialising) or C(joining) if the role kubernetes was interrupted while kubeadm ran, C(worker) or
-        C(control_plane).
+        C(absent), C(worker) or C(control_plane); C(initialising) or C(joining) if the role kubernetes was interrupted
+        while kubeadm ran.
       type: str
+    is_noted:
+      description: Whether the role kubernetes was interrupted after it had started kubeadm, whatever RV(host.state) is.
+      type: bool
     server:
       description: URL of the API server that kubelet asks, or null.
       type: str
@@ -63,6 +66,7 @@ host:
       type: str
   sample:
     state: worker
+    is_noted: false
     server: https://10.10.0.1:6443
     has_etcd: false
     has_address: true

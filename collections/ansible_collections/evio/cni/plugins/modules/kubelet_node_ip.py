@@ -1,6 +1,6 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible module that sets the address of a node in its kubelet's arguments; kubernetes/kubelet_arguments has the format."""
+"""Ansible module that sets kubelet's option --node-ip; kubernetes/kubelet_arguments knows the file."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ module: kubelet_node_ip
 short_description: Set the address under which kubelet registers its node
 version_added: 0.1.0
 description:
-  - Sets kubelet's option C(--node-ip) in the variable C(KUBELET_EXTRA_ARGS) of O(path), which the packages of Kubernetes
-    read after everything that kubeadm writes. All other arguments stay as they are.
+  - Sets kubelet's option C(--node-ip) in the variable C(KUBELET_EXTRA_ARGS) of O(path), which Kubernetes' packages read
+    after everything that kubeadm writes. All other arguments stay as they are.
   - kubelet has to be restarted after a change.
 author:
   - The evio.cni authors (@evio-cni)

@@ -10,8 +10,8 @@ short_description: Wait until nodes of Kubernetes are Ready
 version_added: 0.1.0
 description:
   - Waits until each node is in the cluster and Ready, and fails with a sentence for each node that is not.
-  - Says which nodes are registered at another address than their host overlay address, at which other sites do not reach
-    them.
+  - Says which nodes are registered at another address than their host overlay address. Other sites do not reach a node
+    there.
   - Runs on a host that has kubectl and an administrator's kubeconfig. Changes nothing.
 author:
   - The evio.cni authors (@evio-cni)

@@ -25,8 +25,8 @@ attributes:
 options:
   hosts:
     description:
-      - What M(evio.cni.kubeadm_info) has returned as C(host) on each host, by the host's name. Hosts of the run are all in
-        it; a control-plane host outside of the run is missing if it could not be reached.
+      - What M(evio.cni.kubeadm_info) has returned as C(host) on each host, by the host's name. It has all hosts of the
+        run. A control-plane host outside of the run is missing if it could not be reached.
     type: dict
     required: true
   run:

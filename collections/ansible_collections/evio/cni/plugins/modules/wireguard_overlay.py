@@ -66,8 +66,8 @@ options:
         type: str
   added_members:
     description: >-
-      Nodes that a run without this node has set up, as O(members). They are added to the members in the files, where all
-      others stay. Nothing is written on a node that has no host overlay yet.
+      Nodes that a run without this node has set up, as O(members). They are added to the members in the files, where
+      all others stay. Nothing is written on a node that has no host overlay yet.
     type: list
     elements: dict
     suboptions: *member

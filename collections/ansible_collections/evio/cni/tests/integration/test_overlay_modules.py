@@ -87,6 +87,22 @@ def test_kept_nodes_stay_and_other_missing_nodes_are_removed(tmp_path: Path, mem
     assert peers_in(path) == ["n1"]
 
 
+def test_added_member_joins_those_that_are_there(tmp_path: Path, members: list[dict[str, str]]) -> None:
+    path = tmp_path / "evio/overlay.json"
+    files = {"config": str(path), "pod_routes": str(tmp_path / "evio/pod-routes.json")}
+    # A node that has no overlay yet gets none by the run of another node.
+    routes = {"pod_cidrs": ["10.244.0.0/16"], "pod_subnets": {"n3": ["10.244.2.0/24"]}, "keep_nodes": ["n1", "n2"]}
+    assert not run_module("wireguard_overlay", **files, added_members=members, **routes)["changed"]
+    assert not path.exists()
+    run_module("wireguard_overlay", **host_overlay(tmp_path, members[:2]))
+    check_do_again("wireguard_overlay", **files, added_members=members[1:])
+    assert peers_in(path) == ["n1", "n3"]
+    members[2]["public_key"] = members[0]["public_key"]
+    refused = run_module("wireguard_overlay", **files, added_members=members[2:])
+    assert "belongs to both n1 and n3" in refused["msg"]
+    assert peers_in(path) == ["n1", "n3"]
+
+
 def test_removed_node_is_removed_from_both_files_even_if_it_is_kept(
     tmp_path: Path, members: list[dict[str, str]]
 ) -> None:

@@ -35,8 +35,10 @@ INVENTORY: dict[str, Any] = {
 }
 
 
-def run(directory: Path, *arguments: str, playbook: str = "bootstrap.yml", **variables: Any) -> str:
-    """Return the output of the playbook, with these variables for all hosts."""
+def run(
+    directory: Path, *arguments: str, playbook: str = "bootstrap.yml", code: int | None = None, **variables: Any
+) -> str:
+    """Return the output of the playbook, with these variables for all hosts. It fails, unless ``code`` is 0."""
     inventory = copy.deepcopy(INVENTORY)
     inventory["all"]["vars"].update(variables)
     (directory / "hosts.json").write_text(json.dumps(inventory))
@@ -51,7 +53,7 @@ def run(directory: Path, *arguments: str, playbook: str = "bootstrap.yml", **var
         timeout=120,
         check=False,
     )
-    assert result.returncode != 0
+    assert (result.returncode == 0) == (code == 0), result.stdout
     return result.stdout + result.stderr
 
 
@@ -134,4 +136,37 @@ def test_managed_etcd_on_two_hosts_is_refused(tmp_path: Path) -> None:
         "evio_control_plane: it has 2 hosts (node1, node2), but evio_etcd_managed runs an etcd of one member"
         in " ".join(output.split())
     )
+    assert "UNREACHABLE" not in output
+
+
+def test_overlay_alone_needs_no_etcd_and_no_kubernetes(tmp_path: Path) -> None:
+    output = run(tmp_path, "--list-tasks", playbook="overlay.yml", evio_kubernetes="kubeadm", code=0)
+    for task in ("Refuse misspelt variables", "Check that the host's own networks", "evio.cni.overlay : Bring up"):
+        assert task in output
+    for role in ("evio.cni.node_subnet", "evio.cni.etcd", "evio.cni.kubelet", "evio.cni.kubernetes", "evio.cni.cni "):
+        assert role not in output
+
+
+def test_stacked_etcd_of_a_cluster_that_is_not_made_yet_is_not_asked(tmp_path: Path) -> None:
+    plan = {"primary": "node1", "initialises": True, "joining": ["node2"], "etcd_is_expected": False}
+    output = run(tmp_path, FROM_ETCD, "-e", json.dumps({"evio_kubernetes": "kubeadm", "__evio_kubernetes_plan": plan}))
+    assert "evio.cni.node_subnet : Check that etcd answers" not in output
+    plan["etcd_is_expected"] = True
+    output = run(tmp_path, FROM_ETCD, "-e", json.dumps({"evio_kubernetes": "kubeadm", "__evio_kubernetes_plan": plan}))
+    assert "evio.cni.node_subnet : Check that etcd answers" in output
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"evio_kubernetes": "k3s"}, "evio_kubernetes: 'k3s' is not one of none, kubeadm, existing"),
+        ({"evio_kubernetes": "kubeadm"}, "group evio_pod_nodes: it has no host, but evio_kubernetes is kubeadm"),
+    ],
+)
+@pytest.mark.parametrize("playbook", ["bootstrap.yml", "overlay.yml"])
+def test_settings_of_kubernetes_are_checked_before_a_host_is_asked(
+    tmp_path: Path, playbook: str, variables: dict[str, str], message: str
+) -> None:
+    output = run(tmp_path, playbook=playbook, **variables)
+    assert message in " ".join(output.split())
     assert "UNREACHABLE" not in output

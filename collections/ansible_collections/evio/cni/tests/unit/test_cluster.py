@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from ansible_collections.evio.cni.plugins.module_utils.inventory.cluster import 
     Cluster,
     EdgeVpnMember,
     EdgeVpnSite,
+    KubernetesSite,
     Node,
     check_cluster,
     check_leaving,
@@ -167,3 +169,43 @@ def test_node_that_the_cluster_does_not_need_may_leave() -> None:
 def test_node_that_the_cluster_needs_may_not_leave(cluster: Cluster, leaving: list[str], words: str) -> None:
     with pytest.raises(EvioError, match=words):
         check_leaving(cluster, leaving)
+
+
+KUBEADM = replace(
+    GOOD,
+    pod_nodes=("node1", "node2"),
+    kubernetes=KubernetesSite("kubeadm", node_names=("node1", "node2")),
+)
+
+
+def with_kubernetes(**settings: object) -> Cluster:
+    return replace(KUBEADM, kubernetes=replace(KUBEADM.kubernetes, **settings))  # type: ignore[arg-type]
+
+
+def test_clusters_of_kubeadm_that_can_work_pass() -> None:
+    check_cluster(KUBEADM)
+    check_cluster(with_kubernetes(endpoint="api.example.org:6443"))
+    check_cluster(with_kubernetes(endpoint="[fd00::1]:6443"))
+    check_cluster(replace(with_kubernetes(endpoint="10.10.0.1:6443"), control_plane=("node1", "node2")))
+
+
+@pytest.mark.parametrize(
+    ("cluster", "words"),
+    [
+        (with_kubernetes(source="k3s"), "evio_kubernetes: 'k3s' is not one of none, kubeadm, existing"),
+        (with_kubernetes(node_names=("Node_1",)), "evio_kubernetes_node_name: 'Node_1' cannot be the name"),
+        (with_kubernetes(node_names=("a", "a")), "evio_kubernetes_node_name: 'a' is given to two hosts"),
+        (replace(KUBEADM, pod_nodes=()), "group evio_pod_nodes: it has no host"),
+        (replace(KUBEADM, pod_nodes=("node2",)), "group evio_control_plane: 'node1' is not in evio_pod_nodes"),
+        (replace(KUBEADM, control_plane=("node1", "node2")), "evio_kubernetes_endpoint: not given, but"),
+        (with_kubernetes(endpoint="10.10.0.1"), "evio_kubernetes_endpoint: '10.10.0.1' is not host:port"),
+        (with_kubernetes(endpoint="10.10.0.1:70000"), "evio_kubernetes_endpoint: '10.10.0.1:70000' is not"),
+    ],
+)
+def test_cluster_of_kubeadm_that_cannot_work_is_refused(cluster: Cluster, words: str) -> None:
+    with pytest.raises(EvioError, match=re.escape(words)):
+        check_cluster(cluster)
+
+
+def test_kubernetes_that_is_left_alone_is_not_checked() -> None:
+    check_cluster(replace(KUBEADM, pod_nodes=(), kubernetes=KubernetesSite(endpoint="x", node_names=("Node_1",))))

@@ -133,3 +133,10 @@ def test_named_pipe_in_front_is_a_competitor_and_nobody_waits_for_it(tmp_path: P
     os.mkfifo(tmp_path / "00-multus.conf")
     with pytest.raises(conf_dir.ConfDirError):
         conf_dir.refuse_competitors(str(tmp_path))
+
+
+def test_files_that_the_runtime_would_use_without_ours_are_named_in_its_order(tmp_path: Path) -> None:
+    for name in ("10-flannel.conflist", "99-loopback.conf", "05-other.conflist", "10-evio.conflist", "87-podman.bak"):
+        (tmp_path / name).write_text("{}")
+    assert conf_dir.later_files(str(tmp_path)) == ["10-flannel.conflist", "99-loopback.conf"]
+    assert conf_dir.later_files(str(tmp_path / "none")) == []

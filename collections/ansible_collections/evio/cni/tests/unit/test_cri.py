@@ -92,6 +92,46 @@ def test_error_without_a_runtime_names_the_socket(tmp_path: Path) -> None:
         cri.network_status(str(tmp_path / "none.sock"), timeout=1)
 
 
+@pytest.mark.parametrize(
+    ("config", "conf_dir", "bin_dirs"),
+    [
+        ('{"cni": {"binDir": "/opt/cni/bin", "confDir": "/etc/cni/net.d"}}', "/etc/cni/net.d", ("/opt/cni/bin",)),
+        # containerd 2.1
+        ('{"cni": {"binDirs": ["/a", "/b"], "confDir": "/c"}}', "/c", ("/a", "/b")),
+        ('{"cni": {}}', None, ()),
+        ("no JSON", None, ()),
+        ("[]", None, ()),
+    ],
+)
+def test_status_has_the_runtimes_directories(
+    runtime: tuple[RuntimeDouble, str], config: str, conf_dir: str | None, bin_dirs: tuple[str, ...]
+) -> None:
+    double, socket = runtime
+    double.answer = api_pb2.StatusResponse(info={"config": config})
+    status = cri.network_status(socket)
+    assert (status.conf_dir, status.bin_dirs) == (conf_dir, bin_dirs)
+
+
+K3S = cri.NetworkStatus(True, "", (), "/var/lib/rancher/k3s/agent/etc/cni/net.d", ("/var/lib/rancher/k3s/data/cni",))
+
+
+def test_runtime_with_other_directories_is_refused_with_the_variable_to_set() -> None:
+    with pytest.raises(cri.CriError, match=f"set evio_cni_conf_dir: {K3S.conf_dir}"):
+        cri.refuse_other_directories(K3S, "/run/k3s.sock", "/etc/cni/net.d", "/var/lib/rancher/k3s/data/cni")
+    with pytest.raises(cri.CriError, match="set evio_cni_bin_dir: /var/lib/rancher/k3s/data/cni"):
+        cri.refuse_other_directories(K3S, "/run/k3s.sock", str(K3S.conf_dir), "/opt/cni/bin")
+
+
+def test_same_directory_by_another_path_is_accepted(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    status = cri.NetworkStatus(True, "", (), str(tmp_path / "link"), (str(tmp_path),))
+    cri.refuse_other_directories(status, "/run/x.sock", str(tmp_path), str(tmp_path / "link"))
+
+
+def test_runtime_that_does_not_tell_its_directories_is_accepted() -> None:
+    cri.refuse_other_directories(cri.NetworkStatus(True, "", ()), "/run/crio.sock", "/etc/cni/net.d", "/opt/cni/bin")
+
+
 @pytest.fixture
 def runtime_without_cri(tmp_path: Path) -> Iterator[str]:
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))

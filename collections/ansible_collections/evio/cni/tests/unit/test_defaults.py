@@ -50,8 +50,8 @@ def test_etcd_of_kubeadm_is_asked_with_the_librarys_certificates(option: str) ->
     assert f"else '{PKI_DIR}'" in load(ROLES / "cluster/defaults/main.yml")["evio_etcd_pki_dir"]
 
 
-def test_cni_role_asks_containerd_at_the_librarys_socket() -> None:
-    assert cri.CONTAINERD in (ROLES / "cni/defaults/main.yml").read_text(encoding="utf-8")
+def test_roles_ask_containerd_at_the_librarys_socket() -> None:
+    assert cri.CONTAINERD in (ROLES / "cluster/defaults/main.yml").read_text(encoding="utf-8")
 
 
 def test_roles_have_the_librarys_bridge_for_wireguard() -> None:

@@ -65,7 +65,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 
 def test_bare_host_is_in_no_cluster(node: Host) -> None:
-    assert node.read() == KubeadmHost(ABSENT, None, False, True, "1.30.2", "1.30.1")
+    assert node.read() == KubeadmHost(ABSENT, False, None, False, True, "1.30.2", "1.30.1")
 
 
 def test_worker_is_told_by_its_kubeconfig(node: Host) -> None:
@@ -100,7 +100,8 @@ def test_interrupted_join_counts_only_if_the_host_has_not_joined(node: Host, has
     node.write("bootstrap-kubelet.conf", KUBECONFIG)
     if has_kubeconfig:
         node.write("kubelet.conf", KUBECONFIG)
-    assert node.read().state == (WORKER if has_kubeconfig else JOINING)
+    found = node.read()
+    assert (found.state, found.is_noted) == (WORKER if has_kubeconfig else JOINING, True)
 
 
 @pytest.mark.parametrize(("manifests", "state"), [(MANIFESTS[:1], JOINING), (MANIFESTS, CONTROL_PLANE)])

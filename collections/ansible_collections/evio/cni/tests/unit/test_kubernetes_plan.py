@@ -26,6 +26,7 @@ MEMBERS = ("node1", "node2", "node3")
 def host(state: str = ABSENT, **other: Any) -> KubeadmHost:
     joined = state in (WORKER, CONTROL_PLANE)
     defaults = {
+        "is_noted": state in (INITIALISING, JOINING),
         "server": SERVER if joined else None,
         "has_etcd": state == CONTROL_PLANE,
         "has_address": True,

@@ -52,7 +52,7 @@ def variables_set_by(role: str) -> set[str]:
     for task in tasks(role):
         names |= set(task.get("vars", {})) | set(task.get("ansible.builtin.set_fact", {}))
         names |= {task["register"]} if "register" in task else set()
-        names |= {task["loop_control"]["loop_var"]} if "loop_control" in task else set()
+        names |= {task["loop_control"]["loop_var"]} if "loop_var" in task.get("loop_control", {}) else set()
     return names
 
 

@@ -73,7 +73,7 @@ def refuse_competitors(directory: str = paths.CNI_CONF_DIR, network: str = "evio
 
 
 def later_files(directory: str = paths.CNI_CONF_DIR) -> list[str]:
-    """Return the names of the files in the directory that the runtime would use if ours were not there, in its order."""
+    """Return the names of the files that the runtime would use if ours were not there, in the runtime's order."""
     try:
         names = os.listdir(directory)
     except OSError:

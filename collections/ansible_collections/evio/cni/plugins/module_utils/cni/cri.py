@@ -99,13 +99,13 @@ def refuse_other_directories(status: NetworkStatus, socket: str, conf_dir: str, 
     """Raise CriError if the runtime reads CNI configuration or plugins from other directories than these."""
     if status.conf_dir is not None and os.path.realpath(status.conf_dir) != os.path.realpath(conf_dir):
         raise CriError(
-            f"the container runtime at {socket} reads CNI configuration from {status.conf_dir}, not from {conf_dir}; set "
-            f"evio_cni_conf_dir: {status.conf_dir}"
+            f"the container runtime at {socket} reads CNI configuration from {status.conf_dir}, not from {conf_dir}; "
+            f"set evio_cni_conf_dir: {status.conf_dir}"
         )
     if status.bin_dirs and os.path.realpath(bin_dir) not in map(os.path.realpath, status.bin_dirs):
         raise CriError(
-            f"the container runtime at {socket} looks for CNI plugins in {', '.join(status.bin_dirs)}, not in {bin_dir}; "
-            f"set evio_cni_bin_dir: {status.bin_dirs[0]}"
+            f"the container runtime at {socket} looks for CNI plugins in {', '.join(status.bin_dirs)}, not in "
+            f"{bin_dir}; set evio_cni_bin_dir: {status.bin_dirs[0]}"
         )
 
 
@@ -148,7 +148,8 @@ def _is_inotify(link: str) -> bool:
 def _parse_status(answer: bytes) -> NetworkStatus:
     # runtime/v1/api.proto: StatusResponse{1 status{1 conditions{1 type, 2 status, 3 reason, 4 message}}, 2 info<k, v>}
     ready, message, sources = False, "no NetworkReady condition", ()
-    conf_dir, bin_dirs = None, ()
+    conf_dir: str | None = None
+    bin_dirs: tuple[str, ...] = ()
     for number, value in _fields(answer):
         if number == 1:
             for _number, condition in _fields(value):
@@ -176,7 +177,7 @@ def _sources(cniconfig: bytes) -> tuple[Any, ...]:
 
 
 def _directories(config: bytes) -> tuple[str | None, tuple[str, ...]]:
-    """Return containerd's directories of CNI configuration and plugins. Since containerd 2.1 it has several of the latter."""
+    """Return containerd's directory of CNI configuration, and those of plugins: containerd 2.1 can have several."""
     with contextlib.suppress(AttributeError, TypeError, ValueError):
         cni = json.loads(config).get("cni") or {}
         bin_dirs = cni.get("binDirs") or [cni.get("binDir")]

@@ -66,8 +66,6 @@ class KubernetesSite:
     """The API server's ``host:port`` that the inventory gives, or empty."""
     node_names: tuple[str, ...] = ()
     """Names in Kubernetes of the nodes of ``pod_nodes``."""
-    service_network: str = ""
-    """One CIDR, or one IPv4 and one IPv6 CIDR with a comma between them."""
 
 
 @dataclass(frozen=True)
@@ -313,16 +311,10 @@ def _check_kubeadm(cluster: Cluster) -> None:
         raise ClusterError(f"evio_kubernetes_endpoint: {endpoint!r} is not host:port")
     if len(cluster.control_plane) > 1 and not endpoint:
         raise ClusterError(
-            f"evio_kubernetes_endpoint: not given, but evio_control_plane has {len(cluster.control_plane)} hosts; set it "
-            "to a name and port that lead to each of them (a DNS name of their host overlay addresses), or to the first "
-            "host's overlay address if its loss may stop the API"
+            f"evio_kubernetes_endpoint: not given, but evio_control_plane has {len(cluster.control_plane)} hosts; set "
+            "it to a name and port that lead to each of them (a DNS name of their host overlay addresses), or to the "
+            "first host's overlay address if its loss may stop the API"
         )
-    services = cluster.kubernetes.service_network
-    for cidr in filter(None, (part.strip() for part in services.split(","))):
-        network = _network("evio_service_network", cidr)
-        for variable, other in _networks(cluster).items():
-            if ip_network(other).version == network.version and network.overlaps(ip_network(other)):
-                raise ClusterError(f"evio_service_network: {cidr} overlaps with {variable} {other}")
 
 
 def _check_edgevpn(cluster: Cluster, host_overlay: IPv4Network | IPv6Network) -> None:

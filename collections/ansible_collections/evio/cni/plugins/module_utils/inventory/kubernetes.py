@@ -90,7 +90,7 @@ def _check_programs(name: str, host: KubeadmHost) -> None:
             "evio_kubernetes: kubeadm, install Kubernetes' packages kubeadm, kubelet and kubectl on the host first"
         )
     kubeadm, kubelet = str(host.kubeadm), str(host.kubelet)
-    # kubeadm's own rule: kubelet may be one minor version older, since kubeadm 1.29 three (kubernetes.io, "Version Skew").
+    # kubelet may be one minor version older, and three since kubeadm 1.29 (kubernetes.io, "Version Skew Policy").
     oldest = minor(kubeadm)[1] - (3 if minor(kubeadm) >= (1, 29) else 1)
     if host.state in (ABSENT, JOINING, INITIALISING) and not (oldest <= minor(kubelet)[1] <= minor(kubeadm)[1]):
         raise KubernetesPlanError(
@@ -113,8 +113,8 @@ def _check_new_cluster(
     unknown = [name for name in control_plane if name not in hosts]
     if unknown:
         raise KubernetesPlanError(
-            f"{', '.join(unknown)} cannot be reached, so nobody knows whether this cluster exists already; bring up all "
-            "hosts of evio_control_plane before the cluster is created"
+            f"{', '.join(unknown)} cannot be reached, so nobody knows whether this cluster exists already; bring up "
+            "all hosts of evio_control_plane before the cluster is created"
         )
     joined = [name for name, host in hosts.items() if host.state == WORKER]
     if joined:
@@ -137,8 +137,8 @@ def _check_joined(
             continue
         if name in control_plane and hosts[name].state == WORKER:
             raise KubernetesPlanError(
-                f"{name} is in evio_control_plane, but a worker of the cluster; remove it with remove_node.yml first, and "
-                "it joins again as a control-plane host"
+                f"{name} is in evio_control_plane, but a worker of the cluster; remove it with remove_node.yml first, "
+                "and it joins again as a control-plane host"
             )
         # kubelet of a control-plane host may ask the API server of its own host.
         if name not in control_plane and server != f"https://{endpoint}":

@@ -23,7 +23,7 @@ ABSENT = "absent"
 INITIALISING = "initialising"
 """`kubeadm init` of an earlier run has not ended. It is run again, and goes on with what it finds."""
 JOINING = "joining"
-"""`kubeadm join` of an earlier run was interrupted, and the host is not in the cluster. kubeadm has to be reset first."""
+"""`kubeadm join` of an earlier run was interrupted before the host was in the cluster. kubeadm is reset first."""
 WORKER = "worker"
 CONTROL_PLANE = "control_plane"
 
@@ -45,6 +45,8 @@ class KubeadmHost:
 
     state: str
     """ABSENT, INITIALISING, JOINING, WORKER or CONTROL_PLANE."""
+    is_noted: bool
+    """Whether the note is there that the role ``kubernetes`` writes before it runs kubeadm, and removes afterwards."""
     server: str | None
     """URL of the API server in kubelet's kubeconfig; None if the host is in no cluster."""
     has_etcd: bool
@@ -60,10 +62,11 @@ class KubeadmHost:
 def read_host(address: str, *, directory: str = KUBERNETES_DIR, begun: str = paths.KUBEADM_BEGUN) -> KubeadmHost:
     """Return what kubeadm has done on this host. Raises KubeadmError.
 
-    ``address`` is the host overlay address. ``begun`` is the file that the role ``kubernetes`` writes before it runs kubeadm, and removes afterwards.
+    ``address`` is the host overlay address, ``begun`` the file with the note of the role ``kubernetes``.
     """
     return KubeadmHost(
         state=_state(directory, begun),
+        is_noted=os.path.exists(begun),
         server=_server(f"{directory}/kubelet.conf"),
         has_etcd=os.path.exists(f"{directory}/manifests/etcd.yaml"),
         has_address=_is_local(address),

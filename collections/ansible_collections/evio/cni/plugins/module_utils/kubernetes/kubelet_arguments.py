@@ -2,7 +2,7 @@
 """kubelet's option --node-ip in /etc/default/kubelet, the file that kubeadm leaves to the operator.
 
 The drop-in of Kubernetes' packages reads KUBELET_EXTRA_ARGS from that file, after everything that kubeadm writes. So
-neither `kubeadm join` nor `kubeadm upgrade` changes the address. All other arguments in the file stay as they are. Pure.
+neither `kubeadm join` nor `kubeadm upgrade` changes the address. All other arguments in the file stay. Pure.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def with_node_ip(text: str | None, address: str | None) -> str | None:
     match = _ASSIGNMENT.match(lines[index])
     if match is None or match["value"].endswith("\\") or (match["quote"] and match["quote"] in match["value"]):
         raise KubeletArgumentsError(
-            f"{DEFAULTS_FILE}: cannot read {lines[index].strip()!r}; write all arguments of {_VARIABLE} in one line, in "
-            "one pair of quotes"
+            f"{DEFAULTS_FILE}: cannot read {lines[index].strip()!r}; write all arguments of {_VARIABLE} in one line, "
+            "in one pair of quotes"
         )
     if node_ips(match["value"]) == ([] if address is None else [address]):
         return text

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Nodes as the API server knows them, asked with kubectl on a control-plane host: ready or not, and at which address."""
+"""Nodes as the API server knows them: whether they are Ready, and at which address. kubectl asks for them."""
 
 from __future__ import annotations
 
@@ -101,8 +101,8 @@ def unready_nodes(found: Mapping[str, KubernetesNode], names: Sequence[str] | Ma
         node = found.get(name)
         if node is None:
             sentences.append(
-                f"{name} is not a node of the cluster, which has {', '.join(sorted(found)) or 'no nodes'}; if kubelet has "
-                "another name there, set evio_kubernetes_node_name of this host"
+                f"{name} is not a node of the cluster, which has {', '.join(sorted(found)) or 'no nodes'}; if kubelet "
+                "has another name there, set evio_kubernetes_node_name of this host"
             )
         elif not node.ready:
             sentences.append(f"{name} is not Ready: {node.message or 'kubelet has not said why'}")
@@ -112,8 +112,8 @@ def unready_nodes(found: Mapping[str, KubernetesNode], names: Sequence[str] | Ma
 def misplaced_nodes(found: Mapping[str, KubernetesNode], addresses: Mapping[str, str]) -> list[str]:
     """Return a sentence for each of these nodes whose InternalIP is not its host overlay address."""
     return [
-        f"{name} has the InternalIP {found[name].address}, not its host overlay address {address}: give its kubelet the "
-        f"option --node-ip={address}"
+        f"{name} has the InternalIP {found[name].address}, not its host overlay address {address}: give its kubelet "
+        f"the option --node-ip={address}"
         for name, address in addresses.items()
         if name in found and found[name].address != address
     ]
@@ -121,7 +121,9 @@ def misplaced_nodes(found: Mapping[str, KubernetesNode], addresses: Mapping[str,
 
 def _node(item: dict[str, Any]) -> KubernetesNode:
     status = item.get("status") or {}
-    ready = next((entry for entry in status.get("conditions") or () if entry.get("type") == "Ready"), {})
+    ready: dict[str, Any] = next(
+        (entry for entry in status.get("conditions") or () if entry.get("type") == "Ready"), {}
+    )
     internal = [entry["address"] for entry in status.get("addresses") or () if entry.get("type") == "InternalIP"]
     return KubernetesNode(
         name=item["metadata"]["name"],

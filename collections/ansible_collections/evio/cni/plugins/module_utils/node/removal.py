@@ -10,7 +10,6 @@ import os
 import shutil
 from dataclasses import dataclass
 
-from .. import paths
 from ..cni.attachment import Attachment
 from ..errors import EvioError
 from ..firewall import forwarding
@@ -35,9 +34,7 @@ class PluginState:
     """Whether our table of nftables is there."""
 
 
-def find_state(
-    network: str, state_dir: str = paths.STATE_DIR, *, run_dir: str = paths.RUN_DIR, ipam: str = paths.HOST_LOCAL_DATA
-) -> PluginState:
+def find_state(network: str, state_dir: str, *, run_dir: str, reservations_dir: str) -> PluginState:
     """Return what is left on the node. Raises an EvioError if it cannot be read."""
     kept = journal.Journal(state_dir)
     running = [
@@ -46,7 +43,9 @@ def find_state(
         for entry in journal_entries(kept, name)
         if entry.is_alive
     ]
-    directories = [path for path in (state_dir, run_dir, os.path.join(ipam, network)) if os.path.isdir(path)]
+    directories = [
+        path for path in (state_dir, run_dir, os.path.join(reservations_dir, network)) if os.path.isdir(path)
+    ]
     return PluginState(tuple(running), tuple(directories), has_rules=bool(nft.chains(TABLE, FAMILY)))
 
 
