@@ -55,7 +55,7 @@ def test_kubernetes_is_built_and_tested_while_there_is_time(tmp_path: Path) -> N
     assert calls[-3:] == ["called: make test-kubernetes", "called: lab down", "6 passed, 0 failed, 0 skipped"]
 
 
-@pytest.mark.parametrize(("seconds", "is_cached", "skipped"), [(2400, False, 2), (3900, True, 1)])
+@pytest.mark.parametrize(("seconds", "is_cached", "skipped"), [(2400, False, 2), (3300, True, 1)])
 def test_too_late_kubernetes_is_skipped_in_words(tmp_path: Path, seconds: int, is_cached: bool, skipped: int) -> None:
     calls = _run(tmp_path, seconds=seconds, is_cached=is_cached)
     assert "called: make test-kubernetes" not in calls
