@@ -31,6 +31,10 @@ setup:  ## Install Debian and Python packages for the lab, the tests and the lin
 plugin:  ## Build the programs for this machine into build/bin, and their archive for the nodes
 	@/usr/bin/python3 plugins_src/build.py
 
+.PHONY: image
+image: setup plugin  ## Build the image of the DaemonSet into build/evio-cni.tar (docs/daemonset.md)
+	@deploy/daemonset/build-image build/evio-cni.tar
+
 .PHONY: demo
 demo: preflight setup plugin  ## Build the lab, a public node and two behind NATs; connect its pods, and prove that they are
 	@lab/lab up 3

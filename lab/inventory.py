@@ -16,16 +16,14 @@ from topology import Topology
 def write(lab: Lab, topology: Topology) -> None:
     """Write hosts.yml into the lab's inventory directory, and link the variables of inventories/lab.
 
-    A lab with Kubernetes has the variables of kubernetes_variables.yml as well.
+    A lab with Kubernetes has those of inventories/lab-kubernetes.
     """
     hosts = describe(topology, ssh_config=str(ssh.configuration(lab)))
     write_file(lab.inventory / "hosts.yml", "---\n" + yaml.safe_dump(hosts, sort_keys=False))
-    variables = lab.inventory / "group_vars/all"
-    variables.mkdir(parents=True)
-    # Ansible reads these files in the order of their names, and the last one wins.
-    (variables / "1-lab.yml").symlink_to(REPOSITORY / "inventories/lab/group_vars/all.yml")
-    if topology.has_kubernetes:
-        (variables / "2-kubernetes.yml").symlink_to(REPOSITORY / "lab/kubernetes_variables.yml")
+    variables = lab.inventory / "group_vars"
+    variables.unlink(missing_ok=True)
+    of = "inventories/lab-kubernetes" if topology.has_kubernetes else "inventories/lab"
+    variables.symlink_to(REPOSITORY / of / "group_vars")
 
 
 def describe(topology: Topology, *, ssh_config: str) -> dict[str, Any]:

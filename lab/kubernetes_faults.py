@@ -6,27 +6,24 @@ Each counts the requests that are lost meanwhile. Pods whose node is not touched
 from __future__ import annotations
 
 import json
-import threading
 import time
-import zipfile
 from calendar import timegm
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import faults
 import http_requests
+import kubernetes_churn
 import kubernetes_cluster
 import kubernetes_workload as workload
 import nodes
-from commands import LabError, attempt, run
+from commands import attempt, run
 from http_requests import Streams
 from kubectl import await_that
 from kubernetes_cluster import Cluster, Row, measure
-from state import REPOSITORY, Lab
+from state import Lab
 from topology import Node
 
 import playbooks
@@ -36,9 +33,6 @@ _SETTLE = 4.0
 _READY_SECONDS = 150.0
 _LONGEST_SILENCE = 10.0
 """Seconds for which pods of a node may be cut off when its Open vSwitch is killed."""
-_CHURN = 6
-"""Pods that come and go in one round of the churn."""
-_ARCHIVE = REPOSITORY / "collections/ansible_collections/evio/cni/roles/programs/files/evio-programs.zip"
 _CONFLIST = "/etc/cni/net.d/10-evio.conflist"
 
 _CPU = """\
@@ -64,14 +58,6 @@ for path in glob.glob("/proc/[0-9]*"):
 print(json.dumps(seconds))
 """
 """CPU seconds of processes on a node. Children of containerd that have ended are CNI plugins and starts of shims."""
-
-
-@dataclass
-class Churn:
-    """Pods that come and go: how many came, and why it ended early, if it did."""
-
-    pods: int = 0
-    failure: str = ""
 
 
 def prove(cluster: Cluster) -> Iterator[Row]:
@@ -182,9 +168,9 @@ def _added(cluster: Cluster, node: Node) -> tuple[str, bool]:
 
 
 def _upgraded(cluster: Cluster) -> tuple[str, bool]:
-    archive = _other_version(cluster.lab)
+    archive = kubernetes_churn.other_version(cluster.lab)
     began, before = time.time(), _cpu(cluster)
-    with _streams(cluster, cluster.nodes) as measured, _churning(cluster) as churn:
+    with _streams(cluster, cluster.nodes) as measured, kubernetes_churn.churning(cluster) as churn:
         await_that(lambda: churn.pods > 0 or bool(churn.failure), "pods come", timeout=60)
         playbooks.run(cluster.lab, "bootstrap.yml", f"--extra-vars=evio_programs_archive={archive}")
     seconds, after = time.time() - began, _cpu(cluster)
@@ -192,38 +178,6 @@ def _upgraded(cluster: Cluster) -> tuple[str, bool]:
     cpu = ", ".join(f"{name} {after[name] - before[name]:.1f} s" for name in sorted(before))
     text = f"{churn.pods} pods came, {failed} failed ADDs; {_as_text(measured)}; CPU in {seconds:.0f} s: {cpu}"
     return f"{text}{churn.failure and f'; {churn.failure}'}", not failed and not churn.failure and not measured.lost()
-
-
-def _other_version(lab: Lab) -> Path:
-    """Return an archive of the programs with another version: the same programs and one file more."""
-    path = lab.cache / "other-version.zip"
-    path.write_bytes(_ARCHIVE.read_bytes())
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("evio_program/other_version.py", "")
-    return path
-
-
-@contextmanager
-def _churning(cluster: Cluster) -> Iterator[Churn]:
-    """Let pods come and go for as long as the context lasts."""
-    churn, ends = Churn(), threading.Event()
-
-    def come_and_go() -> None:
-        try:
-            while not ends.is_set():
-                kubernetes_cluster.set_crowd(cluster, _CHURN)
-                churn.pods += _CHURN
-                kubernetes_cluster.set_crowd(cluster, 0)
-        except LabError as error:
-            churn.failure = str(error)
-
-    thread = threading.Thread(target=come_and_go)
-    thread.start()
-    try:
-        yield churn
-    finally:
-        ends.set()
-        thread.join()
 
 
 @contextmanager
@@ -242,7 +196,9 @@ def _without(cluster: Cluster, node: Node) -> list[Node]:
 
 
 def _as_text(measured: Streams) -> str:
-    return f"{measured.lost()} of {measured.requests()} requests lost"
+    worst = max(measured, key=lambda stream: stream.lost)
+    where = f" (most, {worst.lost}, from {worst.source} to {worst.url})" if worst.lost else ""
+    return f"{measured.lost()} of {measured.requests()} requests lost{where}"
 
 
 def _runs_since(pod: dict[str, Any], since: float) -> bool:

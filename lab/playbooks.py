@@ -12,7 +12,7 @@ from state import REPOSITORY, Lab
 def run(lab: Lab, playbook: str, *arguments: str, timeout: float = 600) -> str:
     """Run playbooks/PLAYBOOK with these arguments, and return what it prints; ``timeout`` is in seconds.
 
-    Raises LabError with the end of its output unless it exits with 0.
+    Raises LabError with the failed tasks' messages unless it exits with 0.
     """
     environment = {**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")}
     environment["ANSIBLE_COLLECTIONS_PATH"] = str(REPOSITORY / "collections")
@@ -25,5 +25,6 @@ def run(lab: Lab, playbook: str, *arguments: str, timeout: float = 600) -> str:
     except subprocess.TimeoutExpired as error:
         raise LabError(f"{playbook} did not end within {timeout:g} s") from error
     if done.returncode != 0:
-        raise LabError(f"{playbook} failed: {(done.stdout + done.stderr)[-2000:]}")
+        errors = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("[ERROR]")]
+        raise LabError(f"{playbook} failed (exit {done.returncode}): {'; '.join(errors) or done.stdout[-2000:]}")
     return done.stdout

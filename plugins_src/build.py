@@ -16,8 +16,16 @@ ROOT = Path(__file__).resolve().parent.parent
 COLLECTION = ROOT / "collections/ansible_collections/evio/cni"
 LIBRARY = COLLECTION / "plugins/module_utils"
 ARCHIVE = COLLECTION / "roles/programs/files/evio-programs.zip"
-PROGRAM_PACKAGES = ("evio_program", "evio_config_gen")
+PROGRAM_PACKAGES = ("evio_program", "evio_config_gen", "evio_install")
 _PACKAGE = "evio_cni"
+_ENTRY = """\
+from pathlib import Path
+
+from evio_install.main import main
+
+main(Path(__file__).parent)
+"""
+"""The archive's __main__.py: the archive itself is a program, which installs its content."""
 
 
 def main() -> None:
@@ -26,13 +34,14 @@ def main() -> None:
     archive = installation.pack(collect(installation.LIBRARY))
     if not ARCHIVE.exists() or ARCHIVE.read_bytes() != archive:
         _import_from_library("atomic_file").write_atomic(ARCHIVE, archive, mode=0o644)
-    changed = installation.install(archive, bin_dir=str(ROOT / "build/bin"), lib_dir=str(ROOT / "build/lib"))
-    sys.stdout.write(f"build/bin: {', '.join(installation.PROGRAMS)} ({'built' if changed else 'up to date'})\n")
+    done = installation.install(archive, bin_dir=str(ROOT / "build/bin"), lib_dir=str(ROOT / "build/lib"))
+    sys.stdout.write(f"build/bin: {', '.join(installation.PROGRAMS)} ({'built' if done.changed else 'up to date'})\n")
 
 
 def collect(library: str) -> dict[str, bytes]:
     """Return the archive's files by their paths in it; ``library`` is the library's package name there."""
     files = {f"{library}/{path.relative_to(LIBRARY)}": path.read_bytes() for path in LIBRARY.rglob("*.py")}
+    files["__main__.py"] = _ENTRY.encode()
     for package in PROGRAM_PACKAGES:
         files[f"{package}/__init__.py"] = b""
         for path in (ROOT / "plugins_src" / package).glob("*.py"):

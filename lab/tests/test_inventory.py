@@ -29,8 +29,8 @@ def test_inventory_of_another_lab_has_the_same_variables(tmp_path: Path) -> None
     inventory.write(lab, plan(5, public=2))
     hosts = yaml.safe_load((lab.inventory / "hosts.yml").read_text())["all"]["children"]["evio_nodes"]["hosts"]
     assert {name for name, host in hosts.items() if "evio_public_endpoint" in host} == {"node1", "node2"}
-    (variables,) = (lab.inventory / "group_vars/all").iterdir()
-    assert yaml.safe_load(variables.read_text())["evio_pod_cidr"] == "10.244.0.0/16"
+    variables = yaml.safe_load((lab.inventory / "group_vars/all.yml").read_text())
+    assert variables["evio_pod_cidr"] == "10.244.0.0/16"
 
 
 def test_inventory_of_a_lab_with_kubernetes_lets_kubeadm_make_the_cluster(tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import http_requests
+import kubernetes_cluster
 import kubernetes_images
+import kubernetes_proof
 import kubernetes_workload
 import pytest
 from commands import LabError
 from http_requests import Stream
-from state import REPOSITORY
+from state import REPOSITORY, Lab
 from topology import plan
 
 LDD = """\
@@ -97,3 +99,17 @@ def test_privileged_container_gets_the_usual_devices_and_writes_settings_of_its_
 def test_ordinary_container_stays_as_containerd_wants_it(tmp_path: Path) -> None:
     ordinary = {"resources": {"devices": [{"allow": False, "access": "rwm"}]}, "readonlyPaths": ["/proc/sys"]}
     assert _created(tmp_path, ordinary) == ordinary
+
+
+def test_lab_without_kubernetes_is_refused_before_anything_is_run(lab: Lab) -> None:
+    lab.write(plan(3), is_complete=True)
+    with pytest.raises(LabError, match="build it with lab/lab up --kubernetes"):
+        kubernetes_proof.prove(lab, with_faults=False)
+
+
+def test_check_that_cannot_be_made_is_a_failed_row() -> None:
+    def check() -> tuple[str, bool]:
+        raise LabError("kubectl failed")
+
+    row = kubernetes_cluster.measure("a check", check)
+    assert (row.holds, "kubectl failed" in row.measured) == (False, True)

@@ -80,12 +80,11 @@ OPTIONS = (
     Option("subnet", "the subnet that this node must get, such as its spec.podCIDR; empty for any", "CIDR", ""),
     Option("replaced", "yes: this machine has replaced the machine that made the node's claim", "yes|no", "no"),
     Option("restore", "yes: claim the subnets of the present configuration again, etcd has lost them", "yes|no", "no"),
+    Option("keep", "yes: keep the present configuration if etcd cannot be asked, and end well", "yes|no", "no"),
     Option("state-dir", "state directory of the CNI plugin", "DIR", paths.STATE_DIR),
     Option("machine-id", "file with the id of this machine", "FILE", paths.MACHINE_ID),
-    Option(
-        "host-root", "where the host's / is seen, wholly or in part; links of plugins are followed there", "DIR", ""
-    ),
     Option("plugin-dir", "directories in which to look for portmap and bandwidth", "DIR", ",".join(paths.PLUGIN_DIRS)),
+    Option("host-root", "directory below which a container sees the host's plugin directories", "DIR", "/"),
 )
 
 
@@ -193,6 +192,7 @@ def _settings(values: Mapping[str, str]) -> Settings:
         pins=_list(values["subnet"]),
         replaced=_boolean("replaced", values["replaced"]),
         restore=_boolean("restore", values["restore"]),
+        keep=_boolean("keep", values["keep"]),
         datapath_type=values["datapath_type"],
         state_dir=values["state_dir"],
         machine_id_file=values["machine_id"],
@@ -213,8 +213,8 @@ def _read_password(path: str) -> str:
 
 
 def _directory(name: str, path: str) -> str:
-    """Return the absolute path of a directory that exists, or an empty string for none."""
-    if path and not (os.path.isabs(path) and os.path.isdir(path)):
+    """Return the absolute path of a directory that exists."""
+    if not (os.path.isabs(path) and os.path.isdir(path)):
         raise OptionError(f"--{name}: {path!r} is not the absolute path of a directory")
     return path
 

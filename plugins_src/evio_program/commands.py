@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evio_cni import paths
 from evio_cni.cni.netconf import NetConf
@@ -23,6 +23,10 @@ from evio_cni.node.explain import explain
 from evio_cni.node.networks import read_networks
 from evio_cni.node.report import NOT_RESERVED, network_status
 from evio_cni.plugin.gc import collect_network
+
+if TYPE_CHECKING:
+    from evio_cni.etcd.access import Access
+    from evio_cni.node.repair import Repair
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -73,11 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         "the node's claim",
         "With --etcd, etcd is asked whether the node's claim on its pod subnet holds. If not, new pods are refused.",
     )
-    claim.add_argument("--etcd", metavar="URL", help="URLs of etcd's members, separated by commas")
-    claim.add_argument("--cacert", metavar="FILE", help="CA certificate that signed etcd's; needed for https")
-    claim.add_argument("--cert", metavar="FILE", help="client certificate")
-    claim.add_argument("--key", metavar="FILE", help="key of the client certificate")
-    claim.add_argument("--cluster", metavar="NAME", default=CLUSTER, help="the cluster (default: %(default)s)")
+    _add_etcd(claim)
     claim.add_argument(
         "--node",
         metavar="NAME",
@@ -88,6 +88,26 @@ def _parser() -> argparse.ArgumentParser:
         "repair", parents=[common], help="give running pods back what they have lost, without restarting them"
     )
     repair.set_defaults(command=_repair)
+    watch = commands.add_parser(
+        "watch",
+        help="repair now, whenever Open vSwitch is started again, and at intervals; for a container, where no systemd "
+        "runs evio-repair.service",
+    )
+    watch.add_argument("--conf-dir", default=paths.CNI_CONF_DIR, metavar="DIR", help="as for repair")
+    watch.add_argument(
+        "--interval",
+        type=_seconds,
+        default=60.0,
+        metavar="S",
+        help="seconds between two repairs (default: %(default)g)",
+    )
+    _add_etcd(
+        watch.add_argument_group(
+            "the claims of other nodes",
+            "With --etcd, the WireGuard overlay routes the pods of nodes that claim their subnets while this runs.",
+        )
+    )
+    watch.set_defaults(command=_watch)
     collect = commands.add_parser("gc", parents=[common], help="remove what pods that are gone have left behind")
     collect.set_defaults(command=_collect)
     explanation = commands.add_parser(
@@ -99,6 +119,14 @@ def _parser() -> argparse.ArgumentParser:
     version = commands.add_parser("version", help="show the installed version")
     version.set_defaults(command=_version)
     return parser
+
+
+def _add_etcd(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--etcd", metavar="URL", help="URLs of etcd's members, separated by commas")
+    group.add_argument("--cacert", metavar="FILE", help="CA certificate that signed etcd's; needed for https")
+    group.add_argument("--cert", metavar="FILE", help="client certificate")
+    group.add_argument("--key", metavar="FILE", help="key of the client certificate")
+    group.add_argument("--cluster", metavar="NAME", default=CLUSTER, help="the cluster (default: %(default)s)")
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -127,12 +155,17 @@ def _status(options: argparse.Namespace) -> int:
 def _check_claim(options: argparse.Namespace, state_dirs: set[str]) -> None:
     """Ask etcd, and fence the node or remove its fence; STATUS reads the fence."""
     # Importing etcd3 and grpc takes longer than the other commands need.
-    from evio_cni.etcd.options import build_access
     from evio_cni.node.claim import check_claim
 
-    access = build_access(options.etcd, ca_cert=options.cacert, client_cert=options.cert, client_key=options.key)
+    access = _access(options)
     for state_dir in sorted(state_dirs):
         check_claim(access, options.cluster, options.node, conf_dir=options.conf_dir, state_dir=state_dir)
+
+
+def _access(options: argparse.Namespace) -> Access:
+    from evio_cni.etcd.options import build_access
+
+    return build_access(options.etcd, ca_cert=options.cacert, client_cert=options.cert, client_key=options.key)
 
 
 def _repair_json(fields: dict[str, Any]) -> dict[str, Any]:
@@ -148,19 +181,71 @@ def _repair(options: argparse.Namespace) -> int:
     if options.json:
         _print_json([_repair_json(asdict(repair)) for repair in repairs])
     for repair in repairs if not options.json else ():
-        done = [f"corrected the bridge: {', '.join(repair.bridge)}"] if repair.bridge else []
-        done += ["installed the node's rules"] if repair.rules else []
-        done += [f"set the host end of {pod} up" for pod in repair.raised]
-        done += [f"added the port of {pod} to the bridge" for pod in repair.plugged]
-        done += [f"installed the port-security flows of {pod}" for pod in repair.guarded]
-        done += [f"reserved {address} again" for address in repair.reserved]
-        done += [f"removed {pod}" for pod in repair.removed]
+        done = _mended(repair)
         nothing = "nothing was mended" if repair.failures else "all in order"
         _print(f"network {repair.network}: {'; '.join(done) or nothing}")
     for repair in repairs:
         for failure in repair.failures:
             sys.stderr.write(f"evio repair: {repair.network}: {failure}\n")
     return 1 if any(repair.failures for repair in repairs) else 0
+
+
+def _mended(repair: Repair) -> list[str]:
+    """Return what was done for one network, in words."""
+    done = [f"corrected the bridge: {', '.join(repair.bridge)}"] if repair.bridge else []
+    done += ["installed the node's rules"] if repair.rules else []
+    done += [f"set the host end of {pod} up" for pod in repair.raised]
+    done += [f"added the port of {pod} to the bridge" for pod in repair.plugged]
+    done += [f"installed the port-security flows of {pod}" for pod in repair.guarded]
+    done += [f"reserved {address} again" for address in repair.reserved]
+    done += [f"removed {pod}" for pod in repair.removed]
+    return done
+
+
+def _watch(options: argparse.Namespace) -> int:
+    # Importing ovs and pyroute2 takes longer than the other commands need.
+    import signal
+    from threading import Event, Thread
+
+    from evio_cni.node.pod_routes import PodRoutesKeeper
+    from evio_cni.node.watch import Watch, keep_pod_routes
+    from evio_cni.programs.installation import version_in_use
+
+    def report(repairs: list[Repair]) -> None:
+        for repair in repairs:
+            if done := _mended(repair):
+                print(f"network {repair.network}: {'; '.join(done)}", flush=True)
+
+    def report_routes(nodes: list[str]) -> None:
+        if nodes:
+            print(f"wrote the pod routes of {', '.join(nodes)}", flush=True)
+
+    def warn(fault: str) -> None:
+        print(f"evio watch: {fault}", file=sys.stderr, flush=True)
+
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # A container's first process does not end at a signal that it has no handler for.
+        signal.signal(number, lambda *_arguments: stop.set())
+    with version_in_use():
+        if options.etcd:
+            keeper = PodRoutesKeeper(_access(options), options.cluster)
+            # A thread of its own: an etcd that does not answer must not hold up a repair.
+            Thread(
+                target=keep_pod_routes,
+                args=(keeper, stop),
+                kwargs={"report": report_routes, "warn": warn},
+                daemon=True,
+            ).start()
+        Watch(options.conf_dir, report=report, warn=warn, interval=options.interval).run(stop)
+    return 0
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 1 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"{text} is not between 1 and 86400 seconds")
+    return seconds
 
 
 def _collect(options: argparse.Namespace) -> int:

@@ -22,6 +22,7 @@ from evio_cni.overlay.wireguard.agent_files import AgentFiles
 from evio_cni.overlay.wireguard.interface import remove_link
 from evio_cni.overlay.wireguard.path_selection import DIRECT
 from evio_cni.overlay.wireguard.state import OverlayState, PeerPath, read_state
+from evio_cni.programs.installation import version_in_use
 
 
 def run_overlay(argv: Sequence[str]) -> int:
@@ -60,7 +61,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(files: AgentFiles, _arguments: argparse.Namespace) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
-    OverlayAgent(files).run()
+    with version_in_use():
+        OverlayAgent(files).run()
     return 0
 
 

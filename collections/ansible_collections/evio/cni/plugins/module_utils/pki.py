@@ -80,7 +80,24 @@ ETCD = Layout(
         Leaf("apiserver-etcd-client", "kube-apiserver-etcd-client", "system:masters", False),
     ),
 )
+"""kubeadm's own names."""
+
 XMPP = Layout("ca", "evio-xmpp-ca", (Leaf("server", "", None, True),))
+
+
+def client_layout(user: str) -> Layout:
+    """Return the layout with the client certificate of one etcd user, whose name is the common name."""
+    return Layout(ETCD.ca, ETCD.ca_name, (Leaf(f"{user}-etcd-client", user, None, False),))
+
+
+def common_name(path: str) -> str:
+    """Return the common name of a certificate's subject, empty if it has none. Raises PkiError."""
+    _need_library()
+    certificate = _load(Path(path))
+    if certificate is None:
+        raise PkiError(f"{path} is not there")
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if names else ""
 
 
 def outdated(directory: str, name: str, addresses: Sequence[str], layout: Layout = ETCD) -> list[str]:

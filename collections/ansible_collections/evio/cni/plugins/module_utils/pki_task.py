@@ -55,7 +55,7 @@ class PkiTask:
         for path in stale:
             differences.compare(path if directory == self.directory else f"{directory}/{path}", "issued", None)
         if stale and not self.module.check_mode:
-            issue(*certificate, key_group=_group_id(self.module.params["group"]))
+            issue(*certificate, key_group=_group_id(self.module.params.get("group")))
         return stale
 
 

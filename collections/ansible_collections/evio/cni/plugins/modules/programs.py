@@ -83,9 +83,9 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
-from ..module_utils.atomic_file import make_directories
 from ..module_utils.differences import Differences
 from ..module_utils.module_runner import Module, run_module
+from ..module_utils.programs.cni_plugins import missing_plugins, provide_plugins
 from ..module_utils.programs.installation import PROGRAMS, InstallationError, install, is_installed, version_of
 
 
@@ -104,16 +104,14 @@ class Programs:
         self.version = version_of(self.params["digest"])
         self.is_current = is_installed(self.version, **self.directories)
         # A file in bin_dir stays, whether we have linked it or not.
-        self.missing_links = [
-            name for name in self.params["links"] if not os.path.lexists(os.path.join(self.bin_dir, name))
-        ]
+        self.missing_links = missing_plugins(self.params["links"], bin_dir=self.bin_dir)
 
     def run(self) -> dict[str, Any]:
         if not self.check_mode:
             if not self.is_current and not self.params["sent"]:
                 return {"changed": False, "wants_archive": True}
             self._install()
-            self._link()
+            provide_plugins(self.params["links"], bin_dir=self.bin_dir, source_dir=self.params["links_dir"])
         return {**self._differences().result(), "version": self.version, "linked": self.missing_links}
 
     def _differences(self) -> Differences:
@@ -128,16 +126,6 @@ class Programs:
         if not self.is_current:
             with open(self.params["src"], "rb") as stream:
                 install(stream.read(), **self.directories)
-
-    def _link(self) -> None:
-        make_directories(self.bin_dir)
-        for name in self.missing_links:
-            target = self._link_target(name)
-            if not os.path.isfile(target):
-                raise InstallationError(
-                    f"{target} is not there to be linked; install the package containernetworking-plugins"
-                )
-            os.symlink(target, os.path.join(self.bin_dir, name))
 
     def _link_target(self, name: str) -> str:
         return os.path.join(self.params["links_dir"], name)

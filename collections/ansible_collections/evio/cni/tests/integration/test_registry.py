@@ -310,3 +310,24 @@ def test_full_etcd_says_how_to_mend_it(tmp_path: Path) -> None:
             assert list(registry.read().claims) == ["node1"]
     finally:
         server.stop()
+
+
+def test_registry_is_read_again_only_after_a_claim_or_a_release(registry: Registry, etcd: Etcd) -> None:
+    assert registry.read_if_changed(0) is None
+    registry.claim(ask("node1"), POOLS)
+    first = registry.read_if_changed(0)
+    assert first is not None
+    assert list(first.claims) == ["node1"]
+    etcd.txn([], [Put("/somebody/else", "x")])
+    assert registry.read_if_changed(first.revision) is None
+    registry.release(["node1"])
+    second = registry.read_if_changed(first.revision)
+    assert second is not None
+    assert (dict(second.claims), list(second.released)) == ({}, ["10.244.0.0/24"])
+
+
+def test_registry_is_read_again_from_an_etcd_whose_data_are_older(registry: Registry) -> None:
+    registry.claim(ask("node1"), POOLS)
+    found = registry.read_if_changed(1 << 40)
+    assert found is not None
+    assert list(found.claims) == ["node1"]

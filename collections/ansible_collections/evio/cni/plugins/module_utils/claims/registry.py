@@ -74,6 +74,17 @@ class Registry:
         """Return everything the registry holds, read in one call."""
         return self._decode(self._etcd.txn([], self._gets_of_everything()))
 
+    def read_if_changed(self, revision: int) -> Snapshot | None:
+        """Return everything the registry holds; None if nothing was written since this revision of etcd.
+
+        An etcd whose data were restored has an earlier revision: everything is returned then.
+        """
+        unchanged = UnchangedSince(self._keys.prefix, revision)
+        result = self._etcd.txn([unchanged], [], self._gets_of_everything())
+        if not result.succeeded:
+            return self._decode(result)
+        return None if result.revision >= revision else self.read()
+
     def lost(self, configured: Mapping[str, LocalClaim]) -> dict[str, str]:
         """Return the nodes whose claim does not hold any more, each with the reason. Writes nothing.
 

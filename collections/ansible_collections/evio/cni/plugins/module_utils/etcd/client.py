@@ -26,6 +26,12 @@ _NO_PROXY = ("grpc.enable_http_proxy", 0)
 """gRPC would send calls through the proxy that http_proxy or grpc_proxy in the environment names. The members are asked
 directly, as ``health`` asks them: they are in the overlay or on this host, where a proxy cannot reach them."""
 
+_MESSAGES_OF_AUTH = tuple(
+    f"etcdserver: {words}"
+    for words in ("user name not found", "role name not found", "role is not granted", "authentication is not enabled")
+)
+"""What the service Auth says of users and roles, with the status code FAILED_PRECONDITION."""
+
 _MESSAGES_ABOUT_THE_USER = ("authentication failed", "user name is empty")
 """Parts of messages about the user that etcd sends with another status code than UNAUTHENTICATED."""
 
@@ -140,20 +146,31 @@ class Etcd:
             success=[_encode_operation(library, operation) for operation in success],
             failure=[_encode_operation(library, operation) for operation in failure],
         )
+        return _decode(self._ask_members(library, "KV", "Txn", request))
+
+    def authentication(self, method: str, request: Any) -> Any:
+        """Call a method of etcd's service Auth on the first member that answers; ``auth_message`` makes requests.
+
+        Raises EtcdError as ``txn`` does, and RefusedError if etcd does not do what is asked.
+        """
+        return self._ask_members(_load_library(), "Auth", method, request)
+
+    def _ask_members(self, library: Any, service: str, method: str, request: Any) -> Any:
         failures = []
         for member in self._members:
             try:
-                return _decode(self._call(library, member, request))
+                return self._call(library, member, service, method, request)
             except _UnreachableError as unreachable:
                 failures.append(f"{member.url} {unreachable}")
         raise EtcdError("etcd: " + "; ".join(failures))
 
-    def _call(self, library: Any, member: Member, request: Any) -> Any:
+    def _call(self, library: Any, member: Member, service: str, method: str, request: Any) -> Any:
         import grpc  # Not before _load_library: it reads the environment when it is imported.
 
         try:
             client = self._client(library, member)
-            return client.kvstub.Txn(
+            stub = client.kvstub if service == "KV" else library.etcdrpc.AuthStub(client.channel)
+            return getattr(stub, method)(
                 request,
                 timeout=self._access.timeout,
                 credentials=client.call_credentials,
@@ -188,6 +205,8 @@ class Etcd:
     def _error(self, member: Member, code: Any, details: str) -> EvioError:
         """Return the error that says what went wrong: _UnreachableError if another member may be able to answer."""
         name = code.name if code is not None else ""
+        if name == "FAILED_PRECONDITION" and details.startswith(_MESSAGES_OF_AUTH):
+            return RefusedError(details)
         if name == "RESOURCE_EXHAUSTED" or "database space exceeded" in details:
             return EtcdError(
                 f"etcd: {member.url} takes no writes, its space is used up ({details}); compact and defragment it, "
@@ -205,8 +224,17 @@ class Etcd:
         return _UnreachableError(diagnose(member, self._access) or f"cannot serve: {details}")
 
 
+class RefusedError(EvioError):
+    """etcd does not do what its service Auth is asked for; the message is etcd's own."""
+
+
 class _UnreachableError(EvioError):
     """One member did not answer; another may."""
+
+
+def auth_message(kind: str, **fields: Any) -> Any:
+    """Return a request of etcd's service Auth, such as ``AuthUserGetRequest``. Raises EtcdError without the library."""
+    return getattr(_load_library().etcdrpc, kind)(**fields)
 
 
 def _load_library() -> Any:
@@ -229,7 +257,7 @@ def _encode_compare(library: Any, compare: Condition) -> Any:
         prefix = compare.prefix.encode()
         return rpc.Compare(
             key=prefix,
-            range_end=_prefix_end(prefix),
+            range_end=prefix_end(prefix),
             target=rpc.Compare.MOD,
             result=rpc.Compare.LESS,
             mod_revision=compare.revision + 1,
@@ -247,12 +275,12 @@ def _encode_operation(library: Any, operation: Operation) -> Any:
     if isinstance(operation, Delete):
         return rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=operation.key.encode()))
     key = operation.key.encode()
-    end = _prefix_end(key) if operation.prefix else (operation.end or "").encode()
+    end = prefix_end(key) if operation.prefix else (operation.end or "").encode()
     get = rpc.RangeRequest(key=key, range_end=end, keys_only=operation.keys_only, count_only=operation.count_only)
     return rpc.RequestOp(request_range=get)
 
 
-def _prefix_end(key: bytes) -> bytes:
+def prefix_end(key: bytes) -> bytes:
     """Return the end of the range of all keys that start with this one (etcd's API: the last byte plus one)."""
     return key[:-1] + bytes([key[-1] + 1])
 

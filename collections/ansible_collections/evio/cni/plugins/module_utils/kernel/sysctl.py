@@ -7,6 +7,7 @@ callers: ``ovs.bridge_spec`` for the pod bridge, ``overlay.wireguard.interface``
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from ..errors import EvioError
 from ..managed_file import FileChange, ManagedFile
 
 _PROC_SYS = Path("/proc/sys")
+
+_HOST_PROC_SYS = Path("/host/proc/sys")
+"""Where a container has the host's, if it may write settings: in its own /proc/sys they are read-only."""
 
 _IPV6_ROUTES = Path("/proc/net/ipv6_route")
 
@@ -47,9 +51,18 @@ def write_sysctls(wanted: Mapping[str, str]) -> None:
     for name, value in wanted.items():
         if found.get(name) != value:
             try:
-                (_PROC_SYS / name).write_text(value, encoding="ascii")
+                _write(name, value)
             except OSError as error:
                 raise SysctlError(f"cannot set {dotted(name)} to {value}: {error.strerror}") from error
+
+
+def _write(name: str, value: str) -> None:
+    try:
+        (_PROC_SYS / name).write_text(value, encoding="ascii")
+    except OSError as error:
+        if error.errno != errno.EROFS or not (_HOST_PROC_SYS / name).exists():
+            raise
+        (_HOST_PROC_SYS / name).write_text(value, encoding="ascii")
 
 
 def settings_file_change(path: str, wanted: Mapping[str, str]) -> FileChange:

@@ -16,16 +16,14 @@ from ..claims.model import LostClaimError, Request, subnets_of
 from ..claims.registry import Registry
 from ..cni.conf_dir import read_conflist, refuse_competitors, write_conflist
 from ..cni.conflist import CHAINED_PLUGINS, PodNetwork, build_conflist
-from ..etcd.access import Access
+from ..etcd.access import Access, EtcdError
 from ..etcd.client import Etcd
+from ..host_root import below, resolve
 from ..state.fence import put_up_fence, take_down_fence
 from ..subnets import check_network, parse_pools
 from .claim import read_local_claim, read_machine_id
 
 _MOUNT = "in a container, mount the host's directories of CNI plugins at the same paths, or below --host-root"
-
-_MOST_LINKS = 40
-"""Links that are followed for one path, as in path_resolution(7)."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +53,15 @@ class Settings:
     """This machine has replaced the machine that made the node's claim."""
     restore: bool
     """Claim again the subnets in the conflist: etcd has lost them."""
+    keep: bool
+    """Keep the present configuration if etcd cannot be asked."""
     datapath_type: str
     state_dir: str
     machine_id_file: str
     plugin_dirs: tuple[str, ...]
-    """The directories of the host in which to look for the chained plugins."""
-    host_root: str = ""
-    """The directory below which the host's directories are seen too, wholly or in part; empty for nowhere."""
+    """The host's directories in which to look for the chained plugins."""
+    host_root: str = "/"
+    """The directory below which the host's ``plugin_dirs``, and what links in them lead to, are mounted."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Generated:
     changed: bool
     """Whether the conflist was written; it is left alone if it has the wanted content already."""
     warnings: tuple[str, ...] = ()
-    """One sentence for each chained plugin of which it is not clear whether the host has it."""
+    """Sentences about chained plugins that the host may or may not have, or about an etcd that could not be asked."""
 
 
 def generate(settings: Settings) -> Generated:
@@ -87,20 +87,20 @@ def generate(settings: Settings) -> Generated:
     for cidr in settings.cluster_cidrs:
         check_network("cluster-cidr", cidr)
     refuse_competitors(settings.out_dir)
-    request = Request(
-        settings.node,
-        read_machine_id(settings.machine_id_file),
-        settings.pins,
-        settings.replaced,
-        read_local_claim(settings.out_dir),
-        settings.restore,
-    )
+    path = str(Path(settings.out_dir) / paths.CONFLIST_NAME)
+    present = read_local_claim(settings.out_dir)
+    machine_id = read_machine_id(settings.machine_id_file)
+    request = Request(settings.node, machine_id, settings.pins, settings.replaced, present, settings.restore)
     with Etcd(settings.access) as etcd:
         try:
             outcome = Registry(etcd, settings.cluster).claim([request], pools, reserved=settings.reserved_cidrs)
         except LostClaimError as error:
             put_up_fence(settings.state_dir, error.lost[settings.node])
             raise
+        except EtcdError as error:
+            if present is None or not settings.keep:
+                raise
+            return Generated(path, present.cidrs, present.epoch, False, (f"{error}; the configuration stays as it is",))
     take_down_fence(settings.state_dir)
     claim = outcome.claims[settings.node]
     chained, warnings = _chained_plugins(settings)
@@ -115,7 +115,6 @@ def generate(settings: Settings) -> Generated:
         chained=chained,
     )
     changed = write_conflist(build_conflist(network), settings.out_dir)
-    path = str(Path(settings.out_dir) / paths.CONFLIST_NAME)
     return Generated(path, claim.cidrs, claim.epoch, changed, tuple(warnings))
 
 
@@ -128,48 +127,21 @@ def _chained_plugins(settings: Settings) -> tuple[tuple[str, ...], list[str]]:
     configured, chained, warnings = _configured_plugins(settings.out_dir), [], []
     for name in CHAINED_PLUGINS:
         paths_of = [os.path.join(directory, name) for directory in settings.plugin_dirs]
-        views = (settings.host_root, "") if settings.host_root else ("",)
-        ends = [_follow(path, views) for path in paths_of]
-        if any(os.path.isfile(view + end) for end in ends for view in views):
+        if any(os.path.isfile(resolve(settings.host_root, path)) for path in paths_of):
             chained.append(name)
             continue
-        links = [(path, end) for path, end in zip(paths_of, ends, strict=True) if end != path]
-        places = " and ".join(view or "/" for view in views)
+        links = [path for path in paths_of if os.path.islink(below(settings.host_root, path))]
         problem = (
-            f"{links[0][0]} is a link to {links[0][1]}, which is not there"
+            f"{links[0]} is a link to {os.readlink(below(settings.host_root, links[0]))}, which is not there"
             if links
             else f"it is in none of {', '.join(settings.plugin_dirs)}"
-        ) + (f" (looked for below {places})" if settings.host_root else "")
+        ) + (f" (looked for below {settings.host_root})" if settings.host_root != "/" else "")
         if name in configured:
             chained.append(name)
             warnings.append(f"{name} is still chained, as in the present conflist, but {problem}; {_MOUNT}")
         elif links:
             warnings.append(f"{name} is not chained: {problem}; {_MOUNT}")
     return tuple(chained), warnings
-
-
-def _follow(path: str, views: tuple[str, ...]) -> str:
-    """Return the path on the host at which the links of a path of the host end.
-
-    ``views`` are the directories below which the host's files are seen: a link that is seen below one of them may lead
-    to a file that is seen below another.
-    """
-    done, left, followed = "", [part for part in path.split("/") if part], 0
-    while left:
-        part = left.pop(0)
-        if part == "..":
-            done = os.path.dirname(done) if done != "/" else ""
-            continue
-        here = f"{done}/{part}"
-        link = next((view + here for view in views if os.path.islink(view + here)), None)
-        if link is None or followed == _MOST_LINKS:
-            done = here
-            continue
-        followed += 1
-        target = os.readlink(link)
-        done = "" if target.startswith("/") else done
-        left[:0] = [part for part in target.split("/") if part not in ("", ".")]
-    return done
 
 
 def _configured_plugins(out_dir: str) -> set[str]:

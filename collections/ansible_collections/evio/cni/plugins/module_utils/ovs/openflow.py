@@ -116,6 +116,11 @@ class Selection:
         self.fields: list[tuple[int, bytes]] = [] if port is None else [(IN_PORT, pack("!I", port))]
 
 
+def management_socket(ovsdb: str, bridge: str) -> str:
+    """Return the path of the socket at which vswitchd serves OpenFlow for the bridge; a new vswitchd makes it anew."""
+    return f"{ovsdb.removeprefix('unix:').rpartition('/')[0]}/{bridge}.mgmt"
+
+
 class OpenFlow:
     """A connection to one bridge of the Open vSwitch whose database is at ``unix:PATH``."""
 
@@ -124,7 +129,7 @@ class OpenFlow:
         self._bridge = bridge
         self._unread = b""
         self._transaction = 0
-        path = f"{ovsdb.removeprefix('unix:').rpartition('/')[0]}/{bridge}.mgmt"
+        path = management_socket(ovsdb, bridge)
         try:
             self._socket = connect_unix(path, seconds_left(_TIMEOUT_SECONDS))
             try:

@@ -3,26 +3,39 @@
 
 An archive has the library as package ``evio_cni``, and a package for each program. A launcher contains the path of its
 version's directory. It is put in place last, by a rename, so that a running program keeps the version it started with.
-``stages`` makes the code of the CNI plugin quick to load.
+``stages`` makes the code of the CNI plugin quick to load; ``cni_plugins`` provides the plugins that it calls.
+
+A container installs on its host with ``root``, the directory below which it sees the host's directories.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import io
 import os
+import re
 import shutil
 import subprocess
+import sys
+import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..atomic_file import make_directories, read_text, write_atomic
 from ..errors import EvioError
+from ..host_root import below, resolve
+from ..paths import PYTHON_PACKAGES
 from . import stages
 
 INTERPRETER = "/usr/bin/python3"
 """The distribution's Python. Others take longer to start, and are not on every host."""
+
+OLDEST_PYTHON = (3, 10)
+"""The oldest version of Python that runs the programs."""
 
 PROGRAMS = {"evio": "evio_program.main", "evio-config-gen": "evio_config_gen.main"}
 """The launchers' names, and the modules whose ``main`` they call."""
@@ -38,9 +51,20 @@ _DIGITS = 16
 """Of a version's name: the start of its archive's SHA-256, in hexadecimal."""
 
 _KEPT_VERSIONS = 2
-"""The installed version, and the version before it, which programs may still run."""
+"""The installed version, and the version before it, to which a person may want to go back."""
+
+_LONGEST_CALL_SECONDS = 600.0
+"""A call of the plugin that began before its version was replaced has ended by then."""
 
 _COMPILE_SECONDS = 60
+_LOCK_SECONDS = 120.0
+_POLL_SECONDS = 0.1
+
+_LIBRARIES = {"ovs": "python3-openvswitch", "pyroute2": "python3-pyroute2"}
+"""Packages of Python that the programs import from the distribution, and the names of their Debian packages."""
+
+_CHROOT = "import os, sys; os.chroot(sys.argv[1]); os.chdir('/'); os.execv(sys.argv[2], sys.argv[2:])"
+_TELL_VERSION = "import sys; print(*sys.version_info[:2], sys.implementation.cache_tag)"
 _LAUNCHER = """\
 #!{interpreter} -ISE
 import sys
@@ -58,16 +82,27 @@ class InstallationError(EvioError):
     """The programs cannot be installed; the version that was installed before is still in place."""
 
 
+@dataclass(frozen=True)
+class Installation:
+    """What an installation has done."""
+
+    version: str
+    changed: bool
+    """False if this version was installed, and all launchers started it."""
+    warning: str = ""
+    """Why the code may be slow to load on this host; empty if it was compiled by the host's own Python."""
+
+
 def version_of(archive_digest: str) -> str:
     """Return the name of a version; ``archive_digest`` is the SHA-256 of its archive, in hexadecimal."""
     return _VERSION_PREFIX + archive_digest[:_DIGITS]
 
 
-def is_installed(version: str, *, bin_dir: str, lib_dir: str, interpreter: str = INTERPRETER) -> bool:
+def is_installed(version: str, *, bin_dir: str, lib_dir: str, interpreter: str = INTERPRETER, root: str = "/") -> bool:
     """Return whether this version is installed, and all launchers start it."""
-    directory = str(Path(lib_dir) / version)
-    return os.path.isdir(directory) and all(
-        _has_text(Path(bin_dir) / name, _launcher(directory, name, interpreter)) for name in PROGRAMS
+    directory = os.path.join(lib_dir, version)
+    return os.path.isdir(below(root, directory)) and all(
+        _has_text(Path(below(root, bin_dir)) / name, _launcher(directory, name, interpreter)) for name in PROGRAMS
     )
 
 
@@ -83,22 +118,86 @@ def pack(files: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def install(archive: bytes, *, bin_dir: str, lib_dir: str, interpreter: str = INTERPRETER) -> bool:
-    """Install the archive's programs and switch to them. Return False if they are installed already.
+def install(
+    archive: bytes, *, bin_dir: str, lib_dir: str, interpreter: str = INTERPRETER, root: str = "/"
+) -> Installation:
+    """Install the archive's programs and switch to them. A second installation changes nothing.
 
-    The previous version is kept, for programs that are running; older versions are removed. Raises InstallationError.
+    The paths are the host's; the host is seen below ``root``. The previous version stays, and so do versions that
+    programs may still run; older versions are removed. Raises InstallationError, with the installed version in place.
     """
     version = version_of(hashlib.sha256(archive).hexdigest())
-    if is_installed(version, bin_dir=bin_dir, lib_dir=lib_dir, interpreter=interpreter):
-        return False
+    if is_installed(version, bin_dir=bin_dir, lib_dir=lib_dir, interpreter=interpreter, root=root):
+        return Installation(version, changed=False)
+    seen_bin, seen_lib = (_directory_below(root, path) for path in (bin_dir, lib_dir))
     try:
-        directory = _unpack(archive, version, Path(lib_dir), interpreter)
-        for name in PROGRAMS:
-            write_atomic(Path(bin_dir) / name, _launcher(str(directory), name, interpreter), mode=0o755)
-        _remove_old_versions(Path(lib_dir), keep=version)
+        make_directories(seen_lib)
+        with _locked(seen_lib):
+            directory = seen_lib / version
+            warning = ""
+            if directory.is_dir():
+                os.utime(directory)
+            else:
+                python = _find_python(root, interpreter)
+                warning = python.warning
+                _unpack(archive, directory, os.path.join(lib_dir, version), python)
+            for name in PROGRAMS:
+                text = _launcher(os.path.join(lib_dir, version), name, interpreter)
+                write_atomic(seen_bin / name, text, mode=0o755)
+            _remove_old_versions(seen_lib, keep=version)
     except (OSError, zipfile.BadZipFile) as error:
-        raise InstallationError(f"cannot install the programs into {bin_dir} and {lib_dir}: {error}") from error
-    return True
+        raise InstallationError(f"cannot install the programs into {seen_bin} and {seen_lib}: {error}") from error
+    return Installation(version, True, warning)
+
+
+def missing_libraries(root: str = "/") -> list[str]:
+    """Return the Debian packages of the libraries that the programs need and the host does not have."""
+    packages = resolve(root, PYTHON_PACKAGES)
+    return [package for name, package in _LIBRARIES.items() if not os.path.isdir(os.path.join(packages, name))]
+
+
+@contextlib.contextmanager
+def version_in_use() -> Iterator[None]:
+    """Keep the version that this program runs from being removed: it imports more of it as long as it runs."""
+    directory = Path(__file__).resolve().parents[2]
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _directory_below(root: str, path: str) -> Path:
+    """Return where a directory of the host is seen. Raises InstallationError if a link leads to where nothing is."""
+    seen = Path(resolve(root, path))
+    if os.path.islink(below(root, path)) and not seen.is_dir():
+        target = os.readlink(below(root, path))
+        raise InstallationError(
+            f"{path} is a link to {target}, which is not there; in a container, mount the host's {target} below {root}"
+        )
+    return seen
+
+
+@contextlib.contextmanager
+def _locked(lib_dir: Path) -> Iterator[None]:
+    """Let one installation run at a time: Ansible, a container and an operator can start it at once."""
+    descriptor = os.open(lib_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise InstallationError(
+                        f"another installation has been at work in {lib_dir} for {_LOCK_SECONDS:.0f} s"
+                    ) from None
+                time.sleep(_POLL_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _has_text(path: Path, text: str) -> bool:
@@ -115,25 +214,81 @@ def _launcher(directory: str, name: str, interpreter: str) -> str:
     )
 
 
-def _unpack(archive: bytes, version: str, lib_dir: Path, interpreter: str) -> Path:
-    """Return the version's directory. It is made under a temporary name, and renamed when it is complete."""
-    directory = lib_dir / version
-    if directory.is_dir():
-        os.utime(directory)
-        return directory
-    make_directories(lib_dir)
-    temporary = lib_dir / f".{version}.{os.getpid()}"
+@dataclass(frozen=True)
+class _Python:
+    """The Python that compiles the code."""
+
+    command: tuple[str, ...]
+    root: str
+    """The directory below which it sees the host's files, as this program does, or ``/``."""
+    warning: str = ""
+
+    def sees(self, path: Path) -> str:
+        """Return the path by which this Python finds what this program finds by ``path``."""
+        return str(path) if self.root == "/" else "/" + os.path.relpath(path, self.root)
+
+
+def _find_python(root: str, interpreter: str) -> _Python:
+    """Return the host's Python, or this program's if the host's cannot be run here. Raises InstallationError.
+
+    The host's Python does not use another version's byte code: it compiles each module at its first import.
+    """
+    seen = resolve(root, interpreter)
+    if not os.path.isfile(seen):
+        mount = "" if root == "/" else f"; if it is, mount the host's {os.path.dirname(interpreter)} below {root}"
+        raise InstallationError(f"{interpreter} is not there; install the package python3{mount}")
+    if root == "/":
+        host = _Python((interpreter,), root)
+    else:
+        host = _Python((sys.executable, "-ISE", "-c", _CHROOT, root, interpreter), root)
+    try:
+        major, minor, tag = _run([*host.command, "-ISE", "-c", _TELL_VERSION], "run").split()
+    except (InstallationError, ValueError) as error:
+        if root == "/":
+            raise
+        _refuse_old_python(interpreter, _version_in_name(seen))
+        own = sys.implementation.cache_tag
+        return _Python(
+            (sys.executable,),
+            "/",
+            f"the host's {interpreter} cannot be run below {root} ({error}), so the code was compiled for {own} by the "
+            "container's Python; another Python on the host compiles each module at its first import",
+        )
+    _refuse_old_python(f"{interpreter} ({tag})", (int(major), int(minor)))
+    return host
+
+
+def _refuse_old_python(interpreter: str, version: tuple[int, int] | None) -> None:
+    if version is not None and version < OLDEST_PYTHON:
+        oldest = ".".join(map(str, OLDEST_PYTHON))
+        raise InstallationError(
+            f"{interpreter} is Python {'.'.join(map(str, version))}; the programs need {oldest} or newer"
+        )
+
+
+def _version_in_name(path: str) -> tuple[int, int] | None:
+    """Return the version in a name such as ``python3.11``, to which the distribution's ``python3`` is a link."""
+    match = re.search(r"python(\d+)\.(\d+)$", path)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def _unpack(archive: bytes, directory: Path, final: str, python: _Python) -> None:
+    """Make the version's directory under a temporary name, flush it, and rename it when it is complete.
+
+    ``final`` is the directory's path on the host.
+    """
+    temporary = directory.with_name(f".{directory.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(mode=0o700)
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as unpacked:
             unpacked.extractall(temporary)
-        _compile(temporary, directory, interpreter)
+        _compile(temporary, final, python)
         _set_modes(temporary)
+        _flush(temporary)
         os.rename(temporary, directory)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return directory
 
 
 def _set_modes(directory: Path) -> None:
@@ -142,34 +297,74 @@ def _set_modes(directory: Path) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def _compile(directory: Path, final: Path, interpreter: str) -> None:
+def _flush(directory: Path) -> None:
+    """Write the files to the disk: after a power cut, the directory is complete if it has its name."""
+    for path in (*directory.rglob("*"), directory):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _compile(directory: Path, final: str, python: _Python) -> None:
     """Byte-compile the code for the interpreter that will run it, and write the stages.
 
     The interpreter never compares the byte code with its source: versions do not change.
     """
-    options = ["-q", "--invalidation-mode", "unchecked-hash", "-s", str(directory), "-p", str(final), str(directory)]
-    _run([interpreter, "-ISE", "-m", "compileall", *options])
+    seen = python.sees(directory)
+    options = ["-q", "--invalidation-mode", "unchecked-hash", "-s", seen, "-p", final, seen]
+    _run([*python.command, "-ISE", "-m", "compileall", *options], "compile the programs")
     if (directory / LIBRARY).is_dir():
         # no_debug_ranges: without the columns of tracebacks, which every call would have to load.
-        _run([interpreter, "-ISE", "-X", "no_debug_ranges", "-c", _WRITE_STAGES, str(directory), str(final)])
+        _run(
+            [*python.command, "-ISE", "-X", "no_debug_ranges", "-c", _WRITE_STAGES, seen, final], "compile the programs"
+        )
 
 
-def _run(command: list[str]) -> None:
-    interpreter = command[0]
+def _run(command: list[str], purpose: str) -> str:
+    """Run a Python and return what it prints. Raises InstallationError; ``purpose`` is a verb for its message."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_COMPILE_SECONDS, check=False)
-    except FileNotFoundError:
-        raise InstallationError(f"{interpreter} is not there; install the package python3") from None
+    except OSError as error:
+        raise InstallationError(f"cannot start {command[0]}: {error.strerror}") from None
     except subprocess.TimeoutExpired:
-        raise InstallationError(f"{interpreter} did not compile the programs within {_COMPILE_SECONDS} s") from None
+        raise InstallationError(f"{command[0]} did not {purpose} within {_COMPILE_SECONDS} s") from None
     if done.returncode != 0:
-        raise InstallationError(f"{interpreter} cannot compile the programs: {(done.stdout + done.stderr).strip()}")
+        lines = (done.stdout + done.stderr).strip().splitlines()
+        raise InstallationError(f"{command[0]} cannot {purpose}: {lines[-1] if lines else done.returncode}")
+    return done.stdout
 
 
 def _remove_old_versions(lib_dir: Path, *, keep: str) -> None:
-    versions = sorted(lib_dir.glob(f"{_VERSION_PREFIX}*"), key=lambda path: path.stat().st_mtime, reverse=True)
-    others = [path for path in versions if path.name != keep]
-    for path in others[_KEPT_VERSIONS - 1 :]:
-        shutil.rmtree(path, ignore_errors=True)
+    """Remove versions that were replaced long ago and that no program holds, and what killed installations have left.
+
+    A version was replaced when the next was installed. Calls of the plugin are short and do not hold their version; the
+    overlay's agent and the node's watch do (``version_in_use``).
+    """
     for leftover in lib_dir.glob(f".{_VERSION_PREFIX}*"):
         shutil.rmtree(leftover, ignore_errors=True)
+    versions = sorted(lib_dir.glob(f"{_VERSION_PREFIX}*"), key=_time_of, reverse=True)
+    versions.sort(key=lambda path: path.name != keep)
+    replaced = [_time_of(newer) for newer in versions[:-1]]
+    for path, when in list(zip(versions[1:], replaced, strict=True))[_KEPT_VERSIONS - 1 :]:
+        if time.time() - when > _LONGEST_CALL_SECONDS and not _is_held(path):
+            # Under another name first: a directory of a version's name is complete.
+            removed = path.with_name(f".{path.name}")
+            os.rename(path, removed)
+            shutil.rmtree(removed, ignore_errors=True)
+
+
+def _time_of(directory: Path) -> float:
+    return directory.stat().st_mtime
+
+
+def _is_held(directory: Path) -> bool:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
