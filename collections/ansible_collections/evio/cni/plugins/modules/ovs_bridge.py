@@ -109,6 +109,11 @@ mac:
   returned: when O(state=present)
   type: str
   sample: 0a:58:0a:f4:03:01
+mtu:
+  description: The MTU that the bridge has, in bytes. Null if the bridge has no network device yet.
+  returned: when O(state=present)
+  type: int
+  sample: 1420
 """
 
 from collections.abc import Callable
@@ -124,6 +129,7 @@ from ..module_utils.managed_file import FileChange, result_of
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.names import DATAPATH_TYPES
 from ..module_utils.ovs.bridge import blocking_chains, compare_bridge, ensure_bridge, release_bridge, remove_bridge
+from ..module_utils.ovs.bridge_device import read_link
 from ..module_utils.ovs.bridge_spec import BridgeSpec, compare
 from ..module_utils.ovs.external_ids import OWNER, OWNER_ID
 from ..module_utils.ovs.idl import OvsdbAbsentError
@@ -157,7 +163,14 @@ class OvsBridge:
         bridge = self._ensure(spec)
         settings = self._keep_settings(spec.node_sysctls)
         changes = [difference.name for difference in bridge] + [str(change.file.path) for change in settings]
-        return {**result_of(bridge, *settings), "changes": changes, "mac": spec.fixed_mac}
+        return {**result_of(bridge, *settings), "changes": changes, "mac": spec.fixed_mac, "mtu": self._mtu()}
+
+    def _mtu(self) -> int | None:
+        try:
+            link = read_link(self.params["name"])
+        except OvsdbAbsentError:
+            return None
+        return link.mtu if link is not None else None
 
     def _absent(self) -> dict[str, Any]:
         bridge = Differences()
