@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 
+from ..deadline import seconds_left
 from ..errors import EvioError
 
 _SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
@@ -61,12 +62,11 @@ def _run(name: str, arguments: list[str]) -> str:
     program = shutil.which(name, path=_SEARCH_PATH)
     if program is None:
         raise IptablesError(f"{name} is not installed, and this kernel has rules of iptables-legacy")
+    limit = seconds_left(_TIMEOUT_SECONDS)
     try:
-        done = subprocess.run(
-            [program, *arguments], capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
-        )
+        done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=limit, check=False)
     except subprocess.TimeoutExpired:
-        raise IptablesError(f"{name} did not end within {_TIMEOUT_SECONDS} s") from None
+        raise IptablesError(f"{name} did not end within {limit:.1f} s") from None
     except OSError as error:
         raise IptablesError(f"cannot start {program}: {error.strerror}") from None
     if done.returncode != 0:

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from typing import Any
 
+from ..deadline import seconds_left
 from ..errors import EvioError
 
 _SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
@@ -48,12 +49,13 @@ def _run(arguments: list[str], stdin: str) -> str:
     program = shutil.which("nft", path=_SEARCH_PATH)
     if program is None:
         raise NftError("rules of the node need nft: install the package nftables")
+    limit = seconds_left(_TIMEOUT_SECONDS)
     try:
         done = subprocess.run(
-            [program, *arguments], input=stdin, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
+            [program, *arguments], input=stdin, capture_output=True, text=True, timeout=limit, check=False
         )
     except subprocess.TimeoutExpired:
-        raise NftError(f"nft did not end within {_TIMEOUT_SECONDS} s") from None
+        raise NftError(f"nft did not end within {limit:.1f} s") from None
     except OSError as error:
         raise NftError(f"cannot start {program}: {error.strerror}") from None
     if done.returncode != 0:
