@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from .overlay_lab import COLLECTIONS
-from .ovs_daemons import OpenVSwitch
+from .ovs_daemons import OpenVSwitch, in_namespace
 
 pytestmark = pytest.mark.root
 
@@ -24,11 +24,14 @@ PLAYBOOK = """
         name: evio.cni.pod_bridge
     - ansible.builtin.debug:
         msg: "pods get {{ __evio_overlay_mtu }} bytes"
+    - ansible.builtin.import_role:
+        name: evio.cni.pod_bridge
+        tasks_from: firewalls
 """
 
 
 def run_role(ovs: OpenVSwitch, directory: Path, **variables: object) -> str:
-    """Run the role on a host with the network of ``ovs`` and its own /etc/sysctl.d, and return the playbook's output."""
+    """Run the role on a host with the network of ``ovs`` and its own sysctl files; return what the playbook prints."""
     settings = directory / "sysctl.d"
     settings.mkdir(exist_ok=True)
     python = directory / "python"
@@ -82,3 +85,15 @@ def test_other_mtu_than_that_of_an_external_bridge_is_refused(ovs: OpenVSwitch, 
     output = run_role(ovs, tmp_path, evio_mtu=1420)
     assert "mtu is 1500, asked for is 1420" in output, output
     assert ovs.vsctl("get", "Interface", "br-site", "mtu") == "1500"
+
+
+def test_firewall_that_drops_packets_of_pods_is_named_at_the_end(ovs: OpenVSwitch, tmp_path: Path) -> None:
+    ovs.vsctl("add-br", "br-site", "--", "set", "Bridge", "br-site", "datapath_type=netdev")
+    assert "skipping: [node1]" in run_role(ovs, tmp_path).partition("Name the firewalls")[2]
+    in_namespace(ovs.netns, "nft", "add table inet site")
+    in_namespace(ovs.netns, "nft", "add chain inet site ward { type filter hook forward priority 0; policy drop; }")
+    output = run_role(ovs, tmp_path)
+    last_task = output.partition("Name the firewalls")[2]
+    assert '"node1": [' in last_task
+    assert "inet site ward drops what pods send to the internet; remedy: nft insert rule inet site ward" in last_task
+    assert "changed=0" in last_task
