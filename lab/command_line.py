@@ -113,6 +113,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     scenarios.set_defaults(verb=_scenarios)
 
+    restarts = verbs.add_parser(
+        "restarts", help="restart a node's vswitchd, and measure how long its pods stand still and what passes"
+    )
+    restarts.add_argument("node")
+    restarts.add_argument("--times", type=int, default=10, help="restarts of each kind (default: %(default)s)")
+    restarts.set_defaults(verb=_restarts)
+
     verbs.add_parser("tour", help="list commands to look around with").set_defaults(verb=_tour)
     return parser
 
@@ -230,6 +237,19 @@ def _scenarios(lab: Lab, arguments: argparse.Namespace) -> None:
     bad = [outcome.scenario for outcome in outcomes if not outcome.is_good]
     if bad:
         raise LabError(f"these scenarios ended otherwise than they must: {'; '.join(bad)}")
+
+
+def _restarts(lab: Lab, arguments: argparse.Namespace) -> None:
+    _need_cri()
+    import restarts
+
+    print(restarts.HEAD, flush=True)
+    bad = 0
+    for restart in restarts.measure(lab, lab.topology().node(arguments.node), arguments.times):
+        print(restarts.as_line(restart), flush=True)
+        bad += not restart.is_good
+    if bad:
+        raise LabError(f"{bad} restarts ended otherwise than they must")
 
 
 def _tour(lab: Lab, arguments: argparse.Namespace) -> None:

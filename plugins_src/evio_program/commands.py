@@ -19,7 +19,6 @@ from evio_cni.cni.netconf import NetConf
 from evio_cni.cni.spec import SUPPORTED_VERSIONS
 from evio_cni.defaults import CLUSTER
 from evio_cni.errors import EvioError
-from evio_cni.node.explain import explain
 from evio_cni.node.networks import read_networks
 from evio_cni.node.report import NOT_RESERVED, network_status
 from evio_cni.plugin.gc import collect_network
@@ -262,6 +261,9 @@ def _collect(options: argparse.Namespace) -> int:
 
 
 def _explain(options: argparse.Namespace) -> int:
+    # evio repair, for which pods may be waiting, does not need it.
+    from evio_cni.node.explain import explain
+
     reports = explain(_networks(options), options.pod)
     if options.json:
         _print_json([asdict(report) for report in reports])

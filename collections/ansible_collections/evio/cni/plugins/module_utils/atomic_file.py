@@ -22,12 +22,19 @@ _MOST_LINKS = 40
 
 
 def write_atomic(
-    path: str | Path, content: str | bytes, *, mode: int, uid: int | None = None, gid: int | None = None
+    path: str | Path,
+    content: str | bytes,
+    *,
+    mode: int,
+    uid: int | None = None,
+    gid: int | None = None,
+    must_be_new: bool = False,
 ) -> None:
     """Write a file in one step: under a temporary name beside it, flushed to the disk, then renamed. Raises OSError.
 
     ``mode`` is the permission bits. ``uid`` and ``gid`` give the file to an owner; None keeps that of this process. A
-    symbolic link in the file's place is replaced. Missing directories are made, with mode 0755.
+    symbolic link in the file's place is replaced. With ``must_be_new`` nothing is replaced: FileExistsError. Missing
+    directories are made, with mode 0755.
     """
     name = Path(path).name
     temporary = f".{name}.{os.urandom(8).hex()}.tmp"
@@ -35,7 +42,11 @@ def write_atomic(
     with _open_directory(Path(path).parent) as directory:
         try:
             _write_flushed(temporary, directory, content, mode, uid, gid)
-            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+            if must_be_new:
+                os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+                os.unlink(temporary, dir_fd=directory)
+            else:
+                os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=directory)

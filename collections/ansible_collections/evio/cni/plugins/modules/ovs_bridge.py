@@ -116,6 +116,22 @@ mac:
   returned: when O(state=present)
   type: str
   sample: 0a:58:0a:f4:03:01
+blocked:
+  description:
+    - A sentence for each chain of the node's firewalls that drops what pods send to the internet, with its remedy.
+    - They are also warnings of the module. Empty in check mode.
+  returned: when O(state=present)
+  type: list
+  elements: str
+  sample:
+    - >-
+      inet filter forward drops what pods send to the internet; remedy: nft insert rule inet filter forward 'iifname
+      "br-evio" accept', there and in its file
+mtu:
+  description: The MTU that the bridge has, in bytes. Null if the bridge has no network device yet.
+  returned: when O(state=present)
+  type: int
+  sample: 1420
 """
 
 from collections.abc import Callable
@@ -131,6 +147,7 @@ from ..module_utils.managed_file import FileChange, result_of
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.names import DATAPATH_TYPES
 from ..module_utils.ovs.bridge import blocking_chains, compare_bridge, ensure_bridge, release_bridge, remove_bridge
+from ..module_utils.ovs.bridge_device import read_link
 from ..module_utils.ovs.bridge_spec import BridgeSpec, compare
 from ..module_utils.ovs.external_ids import OWNER, OWNER_ID
 from ..module_utils.ovs.idl import OvsdbAbsentError
@@ -143,6 +160,7 @@ class OvsBridge:
         self.module = module
         self.params = module.params
         self.check_mode = module.check_mode
+        self.blocked: list[str] = []
 
     def run(self) -> dict[str, Any]:
         states = {"present": self._present, "absent": self._absent, "released": self._released}
@@ -165,7 +183,15 @@ class OvsBridge:
         bridge = self._ensure(spec)
         settings = self._keep_settings(spec.node_sysctls)
         changes = [difference.name for difference in bridge] + [str(change.file.path) for change in settings]
-        return {**result_of(bridge, *settings), "changes": changes, "mac": spec.fixed_mac}
+        result = result_of(bridge, *settings)
+        return {**result, "changes": changes, "mac": spec.fixed_mac, "mtu": self._mtu(), "blocked": self.blocked}
+
+    def _mtu(self) -> int | None:
+        try:
+            link = read_link(self.params["name"])
+        except OvsdbAbsentError:
+            return None
+        return link.mtu if link is not None else None
 
     def _absent(self) -> dict[str, Any]:
         bridge = Differences()
@@ -181,7 +207,8 @@ class OvsBridge:
         access = {key: self.params[key] for key in ("ovsdb", "timeout", "must_exist")}
         if not self.check_mode:
             differences = ensure_bridge(spec, **access)
-            for chain in blocking_chains(spec):
+            self.blocked = [str(chain) for chain in blocking_chains(spec)]
+            for chain in self.blocked:
                 self.module.warn(f"a firewall of this node: {chain}")
             return differences
         try:

@@ -4,19 +4,22 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import ctypes
 import json
 import os
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .cni_runtime import PLUGIN, NewPod, Node, PluginFailedError, Pod
+from .cni_runtime import CNI_PLUGINS, PLUGIN, NewPod, Node, PluginFailedError, Pod
 from .ovs_daemons import in_namespace
 
 pytestmark = pytest.mark.root
@@ -83,7 +86,7 @@ def arrives(sender: Pod, receiver: Pod, frame: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def raw_socket(pod: Pod) -> Iterator[socket.socket]:
+def raw_socket(pod: Pod, ifname: str = "eth0") -> Iterator[socket.socket]:
     here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     there = os.open(pod.path, os.O_RDONLY)
     libc = ctypes.CDLL(None, use_errno=True)
@@ -91,7 +94,7 @@ def raw_socket(pod: Pod) -> Iterator[socket.socket]:
         assert libc.setns(there, 0x40000000) == 0
         try:
             packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
-            packets.bind(("eth0", 0x0003))
+            packets.bind((ifname, 0x0003))
         finally:
             assert libc.setns(here, 0x40000000) == 0
     finally:
@@ -133,6 +136,51 @@ def test_frames_with_another_source_are_dropped(node: Node, new_pod: NewPod) -> 
         "another protocol": _BROADCAST + mac + b"\x88\xcc" + _MARK,
     }
     assert {name for name, frame in lies.items() if arrives(pod, other, frame)} == set()
+
+
+def test_second_interface_forwards_nothing_before_its_flows_are_there(node: Node, new_pod: NewPod) -> None:
+    """A running pod with NET_ADMIN sets the new interface up itself, while the IPAM plugin takes its time."""
+    pod, other = node.add(new_pod()), node.add(new_pod())
+    plugins, waiting = node.directory / "ipam-plugins", node.directory / "wait"
+    plugins.mkdir()
+    slow = plugins / "slow"
+    slow.write_text(f"#!/bin/sh\nwhile [ -e {waiting} ]; do sleep 0.05; done\nexec {CNI_PLUGINS}/host-local\n")
+    slow.chmod(0o755)
+    waiting.touch()
+    node.conf["ipam"]["type"] = slow.name
+    frame = arp(_STRANGER_MAC, _STRANGER_MAC, "10.244.3.1")
+    with ThreadPoolExecutor(1) as pool, raw_socket(other) as listening:
+        second = pool.submit(node.add, copy.copy(pod), CNI_IFNAME="eth1", CNI_PATH=f"{plugins}:{CNI_PLUGINS}")
+        try:
+            until(lambda: len(node.ports()) == 3)
+            pod.run("ip", "link", "set", "eth1", "up")
+            with raw_socket(pod, "eth1") as sending:
+                for _attempt in range(20):
+                    with contextlib.suppress(OSError):
+                        # ENETDOWN while the host's end is down.
+                        sending.send(frame)
+                    time.sleep(0.02)
+        finally:
+            waiting.unlink()
+        second.result()
+        with raw_socket(pod, "eth1") as sending:
+            sending.send(frame)
+        pod.run("arping", "-c1", "-U", "-I", "eth1", pod.address, check=False)
+        listening.settimeout(1)
+        seen = []
+        with contextlib.suppress(TimeoutError):
+            while True:
+                seen.append(listening.recv(65536))
+    assert frame not in seen
+    assert any(received[6:12] != _STRANGER_MAC for received in seen), "the second interface sends at all"
+    assert "eth1" in pod.run("ip", "-o", "link", "show", "up")
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_neighbours_traffic_cannot_be_taken_over(node: Node, new_pod: NewPod) -> None:

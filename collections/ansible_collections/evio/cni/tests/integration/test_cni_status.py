@@ -275,3 +275,21 @@ def test_status_of_the_ipam_plugin_is_reported(node: Node) -> None:
             node.call("STATUS", CNI_PATH=str(calls.parent))
         assert raised.value.code == 50
         assert calls.read_text().split() == ["STATUS"]
+
+
+def test_status_names_a_firewall_that_cuts_pods_off(node: Node, new_pod: NewPod) -> None:
+    """Without an agent, STATUS looks itself."""
+    node.add(new_pod())
+    in_namespace(node.switch.netns, "nft", "add table inet site")
+    in_namespace(node.switch.netns, "nft", "add chain inet site ward { type filter hook prerouting priority -300; }")
+    assert node.call("STATUS") == {}
+    in_namespace(node.switch.netns, "nft", "add rule inet site ward iifname br-evio drop")
+    with pytest.raises(PluginFailedError, match="a firewall of this node cuts pods off: inet site ward") as raised:
+        status_until_it_fails(node)
+    assert raised.value.code == 51
+
+
+def status_until_it_fails(node: Node) -> None:
+    """Ask five times: on a starved machine nft may not answer in time, and then nothing is said of firewalls."""
+    for _attempt in range(5):
+        node.call("STATUS")

@@ -125,6 +125,13 @@ def needs() -> list[Need]:
     ]
 
 
+def carry_out(firewall: Firewall, found: list[Blocked]) -> None:
+    """Run the remedies on the node."""
+    for blocked in found:
+        command, _comma, _where = blocked.remedy.partition(", there")
+        firewall.rules(command)
+
+
 @pytest.fixture
 def firewall() -> Iterator[Firewall]:
     firewall = Firewall()
@@ -274,9 +281,7 @@ def test_chain_of_nft_is_named_with_its_remedy(firewall: Firewall, family: str, 
     found = firewall.accept()
     assert {blocked.chain for blocked in found} == {f"{family} site ward"}
     assert firewall.saved() == before
-    for blocked in found:
-        command, _comma, _where = blocked.remedy.partition(", there")
-        firewall.rules(command)
+    carry_out(firewall, found)
     assert firewall.blocked() == []
     assert firewall.passes()
 
@@ -305,6 +310,102 @@ def test_chain_that_lets_pods_pass_is_not_named(firewall: Firewall, rules: str) 
             }}
         }}""",
     )
+    assert firewall.passes()
+    assert firewall.blocked() == []
+
+
+BEFORE_AND_AFTER_ROUTING = {
+    "raw, by address": "{0} -t raw -A PREROUTING -s 10.244.0.0/16 -j DROP",
+    "raw, by interface": "{0} -t raw -A PREROUTING -i br-+ -j DROP",
+    "mangle": "{0} -t mangle -A PREROUTING -i evio0 -p tcp -j DROP",
+    "mangle, forwarded": "{0} -t mangle -A FORWARD -o evio0 -j DROP",
+    "mangle, leaving": "{0} -t mangle -A POSTROUTING -d 10.244.2.0/24 -j DROP",
+    "mangle, policy": """
+        {0} -t mangle -P PREROUTING DROP
+        {0} -t mangle -A PREROUTING -i eth0 -j ACCEPT""",
+}
+
+
+@pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
+@pytest.mark.parametrize("rules", BEFORE_AND_AFTER_ROUTING.values(), ids=BEFORE_AND_AFTER_ROUTING.keys())
+def test_other_tables_of_iptables_are_named_with_their_remedy(firewall: Firewall, program: str, rules: str) -> None:
+    firewall.rules(rules.format(program))
+    before = firewall.saved()
+    assert not firewall.passes()
+    found = firewall.accept()
+    assert len({blocked.chain for blocked in found}) == 1
+    assert firewall.saved() == before
+    carry_out(firewall, found)
+    assert firewall.blocked() == []
+    assert firewall.passes()
+
+
+def test_policy_of_table_nat_is_named(firewall: Firewall) -> None:
+    firewall.rules("iptables-nft -t nat -A PREROUTING -i lo -j RETURN")
+    assert firewall.blocked() == []
+    firewall.node.run("nft", "-f", "-", text=CONNTRACK)
+    # iptables itself refuses to drop there.
+    firewall.rules("nft 'add chain ip nat PREROUTING { policy drop; }'")
+    assert not firewall.passes()
+    found = firewall.accept()
+    assert {blocked.chain for blocked in found} == {"ip nat PREROUTING"}
+    carry_out(firewall, found)
+    assert firewall.blocked() == []
+    assert firewall.passes()
+
+
+CONNTRACK = """
+table ip node {
+    chain leaving { type nat hook postrouting priority srcnat;
+        oifname "eth0" ip saddr 10.244.0.0/16 masquerade
+    }
+}
+"""
+"""As on every node. Without a rule that needs conntrack, no packet passes the chains of type nat."""
+
+NFT_HOOKS = {
+    "before conntrack": "type filter hook prerouting priority raw; policy accept; ip saddr 10.244.0.0/16 drop",
+    "before routing": 'type filter hook prerouting priority mangle; policy accept; iifname "evio*" drop',
+    "type nat": "type nat hook prerouting priority dstnat; policy accept; ip daddr 10.244.0.0/16 drop",
+    "after routing": "type filter hook postrouting priority mangle; policy accept; ip daddr @pods drop",
+    "behind translation": 'type filter hook postrouting priority 300; policy accept; oifname "evio0" drop',
+}
+
+
+@pytest.mark.parametrize("rules", NFT_HOOKS.values(), ids=NFT_HOOKS.keys())
+@pytest.mark.parametrize("family", ["ip", "inet"])
+def test_chain_of_nft_before_or_after_routing_is_named_with_its_remedy(
+    firewall: Firewall, family: str, rules: str
+) -> None:
+    lines = rules.replace("; ", ";\n")
+    pods = "set pods { type ipv4_addr; flags interval; elements = { 10.244.0.0/16 }; }"
+    table = f"table {family} site {{\n{pods}\nchain ward {{\n{lines}\n}}\n}}\n"
+    firewall.node.run("nft", "-f", "-", text=CONNTRACK + table)
+    before = firewall.saved()
+    assert not firewall.passes()
+    found = firewall.accept()
+    assert {blocked.chain for blocked in found} == {f"{family} site ward"}
+    assert firewall.saved() == before
+    carry_out(firewall, found)
+    assert firewall.blocked() == []
+    assert firewall.passes()
+
+
+HARMLESS_HOOKS = {
+    "state before conntrack": "type filter hook prerouting priority raw; policy accept; ct state new drop",
+    "reverse path": "type filter hook prerouting priority raw; policy accept; fib saddr . iif oif missing drop",
+    "other interface": 'type filter hook prerouting priority raw; policy accept; iifname "eth0" ip saddr 10.0.0.1 drop',
+    "translated first": (
+        "type nat hook postrouting priority srcnat; policy accept; "
+        'ip saddr 10.244.0.0/16 oifname "eth0" masquerade; oifname "eth0" drop'
+    ),
+}
+
+
+@pytest.mark.parametrize("rules", HARMLESS_HOOKS.values(), ids=HARMLESS_HOOKS.keys())
+def test_chain_before_or_after_routing_that_lets_pods_pass_is_not_named(firewall: Firewall, rules: str) -> None:
+    lines = rules.replace("; ", ";\n")
+    firewall.node.run("nft", "-f", "-", text=f"table inet site {{\nchain ward {{\n{lines}\n}}\n}}\n")
     assert firewall.passes()
     assert firewall.blocked() == []
 

@@ -132,3 +132,19 @@ def test_pipe_in_the_place_of_a_file_does_not_make_the_reader_wait(tmp_path: Pat
     os.mkfifo(tmp_path / "file")
     with pytest.raises(OSError, match="is no regular file"):
         read_text(tmp_path / "file")
+
+
+def test_new_file_replaces_neither_a_file_nor_a_link(tmp_path: Path, ours: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "nowhere")
+    for path in (ours, link):
+        with pytest.raises(FileExistsError):
+            write_atomic(path, "other\n", mode=0o600, must_be_new=True)
+    assert ours.read_text() == "secret\n"
+    assert link.is_symlink()
+    assert not (tmp_path / "nowhere").exists()
+    write_atomic(tmp_path / "new", "new\n", mode=0o640, must_be_new=True)
+    assert (tmp_path / "new").read_text() == "new\n"
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "new").stat().st_nlink == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"ours", "link", "new"}

@@ -13,6 +13,7 @@ from typing import Any
 from .. import defaults, paths
 from ..cidr import ip_version
 from ..subnets import NodeSubnet
+from .netconf import HOST_LOCAL
 
 CNI_VERSION = "1.0.0"
 """For runtimes older than CNI 1.1.0; a newer runtime takes the highest of CNI_VERSIONS that it knows."""
@@ -108,7 +109,7 @@ def _evio(network: PodNetwork) -> dict[str, Any]:
         "capabilities": {"ips": True, "mac": True, **_refused_capabilities(network)},
         **({"serviceCIDRs": list(network.service_cidrs)} if network.service_cidrs else {}),
         **({"nodeSubnets": [subnet.cidr for subnet in network.subnets]} if network.flat else {}),
-        "ipam": {"type": "host-local", "ranges": [[_range(network, subnet)] for subnet in network.subnets]},
+        "ipam": {"type": HOST_LOCAL, "ranges": [[_range(network, subnet)] for subnet in network.subnets]},
     }
 
 

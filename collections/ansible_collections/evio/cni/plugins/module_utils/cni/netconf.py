@@ -19,6 +19,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+HOST_LOCAL = "host-local"
+"""The IPAM plugin whose ranges and reservations are read as well; every other is only called."""
+
 MOST_VLAN = 4094
 """IEEE 802.1Q: 4095 is reserved."""
 

@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
+from typing import Any
 
 from ..cidr import ip_version
 from ..kernel import iptables_legacy, nft
 from . import firewalld, iptables_rules, nft_rules
 from .network_rules import TABLE
-from .verdict import BaseChain, Fate, Packet, Rule, fate_of
+from .verdict import FORWARD, INPUT, POSTROUTING, PREROUTING, BaseChain, Fate, Packet, Rule, fate_of
 
 _IN, _OUT = "iifname", "oifname"
-
-_FORWARD, _INPUT = "forward", "input"
 
 CLUSTER, INTERNET, HOST_PORT, AGENTS = "cluster", "internet", "host port", "agents"
 """What a packet is for: from pod or node to another, from a pod to the internet, from outside to a pod, from another
@@ -37,6 +36,12 @@ _DROPS = {
 
 _PREFIX = "evio.cni"
 """Begins the comments of our rules."""
+
+_TABLES = {"raw", "mangle", "nat", iptables_rules.FILTER}
+"""The tables of iptables that pods' packets pass."""
+
+_CHAIN_TYPES = ("filter", "nat")
+"""nftables' types of chains that may drop."""
 
 _FAMILIES = ("ip", "ip6")
 
@@ -63,9 +68,28 @@ class Need:
     stranger: Packet | None = None
     """The same packet of something that is no pod. A chain that accepts this one drops pods on purpose."""
 
-    @property
-    def hook(self) -> str:
-        return _INPUT if self.match == _INPUT else _FORWARD
+    def at_hooks(self) -> dict[str, Need]:
+        """Return by each hook that the packet passes the need as the chains there can see it.
+
+        At prerouting nobody knows by which interface a packet leaves; at postrouting rules can name that one alone.
+        """
+        if self.match == INPUT:
+            return {PREROUTING: self, INPUT: self}
+        if self.match == _IN:
+            found = {PREROUTING: self._without(outgoing=True), FORWARD: self}
+            if self.reach == INTERNET and self.packet.outgoing is not None:
+                leaving = replace(self, match=_OUT, interface=self.packet.outgoing)
+                found[POSTROUTING] = leaving._without(incoming=True)
+            return found
+        return {FORWARD: self, POSTROUTING: self._without(incoming=True)}
+
+    def _without(self, *, incoming: bool = False, outgoing: bool = False) -> Need:
+        def without(packet: Packet) -> Packet:
+            packet = replace(packet, incoming=None) if incoming else packet
+            return replace(packet, outgoing=None) if outgoing else packet
+
+        stranger = None if self.stranger is None else without(self.stranger)
+        return replace(self, packet=without(self.packet), stranger=stranger)
 
     @property
     def comment(self) -> str:
@@ -134,7 +158,7 @@ def pod_needs(bridge: str, addresses: Iterable[str]) -> list[Need]:
 
 def input_need(packet: Packet, interface: str | None = None) -> Need:
     """Return what a UDP packet to this node needs: a rule for its port, by one interface or by every interface."""
-    return Need(packet, _INPUT, interface, packet.destination_port, AGENTS)
+    return Need(packet, INPUT, interface, packet.destination_port, AGENTS)
 
 
 def uplink(version: int = 4) -> str | None:
@@ -186,25 +210,26 @@ def withdraw(interface: str, port: int | None = None) -> None:
     def is_ours(comment: str) -> bool:
         return (
             comment in comments
-            or comment.startswith(f"{_PREFIX} {_INPUT} {interface} ")
-            or (port is not None and comment == f"{_PREFIX} {_INPUT} {port}")
+            or comment.startswith(f"{_PREFIX} {INPUT} {interface} ")
+            or (port is not None and comment == f"{_PREFIX} {INPUT} {port}")
         )
 
-    for chain in [*_chains(_FORWARD), *_chains(_INPUT)]:
+    for chain in _chains((FORWARD, INPUT)):
         if _is_insertable(chain):
             _delete(chain, [rule for rule in chain.rules if is_ours(rule.comment)])
     firewalld.withdraw(interface, port)
 
 
 def _drops(needs: list[Need]) -> Iterator[tuple[BaseChain, Need, Fate]]:
-    """Yield each chain that drops a need's packet."""
-    for hook in {need.hook: None for need in needs}:
-        for chain in _chains(hook):
-            for need in needs:
-                if need.hook == hook and chain.sees(need.packet):
-                    fate = fate_of(need.packet, chain)
-                    if fate.is_dropped and not _is_on_purpose(need, chain):
-                        yield chain, need, fate
+    """Yield each chain that drops a need's packet, and the need as it is seen there."""
+    views = [need.at_hooks() for need in needs]
+    for chain in _chains({hook: None for view in views for hook in view}):
+        for need in (view[chain.hook] for view in views if chain.hook in view):
+            if not chain.sees(need.packet) or (chain.is_after_source_nat and need.reach == INTERNET):
+                continue
+            fate = fate_of(need.packet, chain)
+            if fate.is_dropped and not _is_on_purpose(need, chain):
+                yield chain, need, fate
 
 
 def _is_on_purpose(need: Need, chain: BaseChain) -> bool:
@@ -220,31 +245,48 @@ def _certain(drops: Iterable[tuple[BaseChain, Need, Fate]]) -> list[Blocked]:
     return list(dict.fromkeys(found))
 
 
-def _chains(hook: str) -> list[BaseChain]:
-    """Return the filter chains at a hook, of nftables and of iptables-legacy; none where their programs are missing."""
+def _chains(hooks: Container[str]) -> list[BaseChain]:
+    """Return the chains at some hooks, of nftables and of iptables-legacy; none where their programs are missing."""
     found: list[BaseChain] = []
     with contextlib.suppress(nft.NftError):
-        tables = {
-            (item["chain"]["family"], item["chain"]["table"])
-            for item in nft.list_objects("chains")
-            if item.get("chain", {}).get("hook") == hook
-            and item["chain"]["family"] in ("inet", *_FAMILIES)
-            and item["chain"]["table"] != TABLE
-        }
-        for family, table in sorted(tables):
+        listed: dict[tuple[str, str], set[str]] = {}
+        for item in nft.list_objects("chains"):
+            chain = item.get("chain", {})
+            if chain.get("hook") in hooks and _may_drop(chain):
+                listed.setdefault((chain["family"], chain["table"]), set()).add(chain["hook"])
+        for (family, table), those in sorted(listed.items()):
             # A table that was deleted meanwhile drops nothing.
             with contextlib.suppress(nft.NftError):
-                found += nft_rules.base_chains(nft.list_objects("table", family, table), hook)
+                objects = nft.list_objects("table", family, table)
+                found += [chain for hook in sorted(those) for chain in nft_rules.base_chains(objects, hook)]
     for family in _FAMILIES:
-        with contextlib.suppress(iptables_legacy.IptablesError):
-            chain = iptables_rules.base_chain(iptables_legacy.save(family), family, hook)
-            found += [chain] if chain is not None else []
+        saved: dict[str, str] = {}
+        for hook, table in ((hook, table) for hook, those in iptables_rules.TABLES.items() for table in those):
+            with contextlib.suppress(iptables_legacy.IptablesError):
+                if hook in hooks:
+                    saved[table] = saved[table] if table in saved else iptables_legacy.save(family, table)
+                    base = iptables_rules.base_chain(saved[table], family, table, hook)
+                    found += [base] if base is not None else []
     return found
+
+
+def _may_drop(chain: Mapping[str, Any]) -> bool:
+    """Return whether a base chain as nft lists it, without its rules, may drop packets of pods or nodes."""
+    if chain["family"] not in ("inet", *_FAMILIES) or chain["table"] == TABLE or chain.get("type") not in _CHAIN_TYPES:
+        return False
+    # iptables refuses to drop in its table nat, where kube-proxy has thousands of rules.
+    is_iptables_nat = chain["family"] in _FAMILIES and chain["table"] == "nat"
+    return not is_iptables_nat or chain.get("policy") == "drop"
 
 
 def _is_insertable(chain: BaseChain) -> bool:
     """Return whether we put rules into the chain: it is iptables' own, in one of its two variants."""
-    return chain.family in _FAMILIES and (chain.table, chain.name) in (("filter", "FORWARD"), ("filter", "INPUT"))
+    return _is_of_iptables(chain) and (chain.table, chain.name) in (("filter", "FORWARD"), ("filter", "INPUT"))
+
+
+def _is_of_iptables(chain: BaseChain) -> bool:
+    """Return whether the chain is one that iptables makes, in one of its two variants."""
+    return chain.family in _FAMILIES and chain.name == chain.hook.upper() and chain.table in _TABLES
 
 
 def _is_for_firewalld(chain: BaseChain, need: Need, fate: Fate) -> bool:
@@ -256,7 +298,7 @@ def _insert(known: BaseChain, need: Need) -> bool:
 
     Returns whether the rule was missing: another need's rule may accept the packet by now.
     """
-    for chain in _chains(need.hook):
+    for chain in _chains((known.hook,)):
         if str(chain) != str(known):
             continue
         fate = fate_of(need.packet, chain)
@@ -287,8 +329,9 @@ def _delete(chain: BaseChain, rules: Iterable[Rule]) -> None:
 def _remedy(chain: BaseChain, need: Need) -> str:
     if firewalld.is_chain(chain):
         return firewalld.remedy(need.interface, need.port)
-    if _is_insertable(chain):
+    if _is_of_iptables(chain):
         program = {"ip": "iptables", "ip6": "ip6tables"}[chain.family] + ("-legacy" if chain.is_legacy else "")
-        return f"{program} -I {chain.name} {shlex.join(need.iptables_rule)}"
+        table = "" if chain.table == iptables_rules.FILTER else f"-t {chain.table} "
+        return f"{program} {table}-I {chain.name} {shlex.join(need.iptables_rule)}"
     rule = need.nft_rule.replace("counter ", "")
     return f"nft insert rule {chain.family} {chain.table} {chain.name} {shlex.quote(rule)}, there and in its file"

@@ -10,7 +10,35 @@ import shlex
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 
-from .verdict import ACCEPT, CONTINUE, DROP, ELSEWHERE, GOTO, JUMP, RETURN, BaseChain, Packet, Rule
+from .verdict import (
+    ACCEPT,
+    CONTINUE,
+    DROP,
+    ELSEWHERE,
+    FORWARD,
+    GOTO,
+    INPUT,
+    JUMP,
+    POSTROUTING,
+    PREROUTING,
+    RETURN,
+    BaseChain,
+    Packet,
+    Rule,
+)
+
+FILTER = "filter"
+
+TABLES = {
+    PREROUTING: ("raw", "mangle"),
+    INPUT: ("mangle", FILTER),
+    FORWARD: ("mangle", FILTER),
+    POSTROUTING: ("mangle",),
+}
+"""By hook, the tables of iptables that may drop there. iptables refuses to drop in table nat."""
+
+_PRIORITIES = {"raw": -300, "mangle": -150, FILTER: 0}
+"""NF_IP_PRI_* of linux/netfilter_ipv4.h, by table."""
 
 _TARGETS = {
     "ACCEPT": ACCEPT,
@@ -19,13 +47,14 @@ _TARGETS = {
     "RETURN": RETURN,
     "QUEUE": ELSEWHERE,
     "NFQUEUE": ELSEWHERE,
+    "TPROXY": ACCEPT,
 }
 
 _Condition = Callable[[Packet], "bool | None"]
 
 
-def base_chain(text: str, family: str, hook: str) -> BaseChain | None:
-    """Return the chain of table filter at a hook (``forward`` or ``input``), with its rules; None without one."""
+def base_chain(text: str, family: str, table: str, hook: str) -> BaseChain | None:
+    """Return the chain of a table at a hook, with its rules, from what iptables-save prints of it; None without one."""
     name, policy = hook.upper(), None
     chains: dict[str, list[Rule]] = {}
     for line in text.splitlines():
@@ -40,7 +69,17 @@ def base_chain(text: str, family: str, hook: str) -> BaseChain | None:
     if policy is None:
         return None
     others = {chain: rules for chain, rules in chains.items() if chain != name}
-    return BaseChain(family, "filter", name, DROP if policy == "DROP" else ACCEPT, chains[name], others, is_legacy=True)
+    return BaseChain(
+        family,
+        table,
+        name,
+        DROP if policy == "DROP" else ACCEPT,
+        chains[name],
+        others,
+        is_legacy=True,
+        hook=hook,
+        priority=_PRIORITIES[table],
+    )
 
 
 def _words(line: str) -> list[str]:
@@ -120,6 +159,6 @@ _CONDITIONS: dict[str, Callable[[Packet, str], bool | None]] = {
     "--dports": lambda packet, value: _is_port(packet.destination_port, value),
     "--sport": lambda packet, value: _is_port(packet.source_port, value),
     "--sports": lambda packet, value: _is_port(packet.source_port, value),
-    "--ctstate": lambda _packet, value: "NEW" in value.split(","),
-    "--state": lambda _packet, value: "NEW" in value.split(","),
+    "--ctstate": lambda packet, value: "NEW" in value.split(",") if packet.is_tracked else None,
+    "--state": lambda packet, value: "NEW" in value.split(",") if packet.is_tracked else None,
 }

@@ -24,11 +24,19 @@ _NO_MATCH = frozenset(
 )
 """Statements that neither match nor end the rule."""
 
-_XT_DROPS = ("DROP", "REJECT")
+_TRANSLATIONS = ("snat", "dnat", "masquerade", "redirect")
+"""Statements that end a chain of type nat: the packet goes on."""
+
+_XT_VERDICTS = {
+    **dict.fromkeys(("DROP", "REJECT"), DROP),
+    **dict.fromkeys(("NFQUEUE", "QUEUE"), ELSEWHERE),
+    **dict.fromkeys(("SNAT", "DNAT", "MASQUERADE", "REDIRECT", "NETMAP", "TPROXY"), ACCEPT),
+}
+"""Targets of iptables that end a chain, and the verdicts that they give."""
 
 
 def base_chains(objects: Iterable[Mapping[str, Any]], hook: str) -> list[BaseChain]:
-    """Return the filter chains at a hook, with their rules, from the objects of one or more listed tables."""
+    """Return the chains at a hook, with their rules, from the objects of one or more listed tables."""
     rules: dict[tuple[str, str, str], list[Rule]] = {}
     sets: dict[tuple[str, str, str], Any] = {}
     bases = []
@@ -38,7 +46,7 @@ def base_chains(objects: Iterable[Mapping[str, Any]], hook: str) -> list[BaseCha
                 sets[found["family"], found["table"], found["name"]] = found.get("elem", [])
             elif kind == "chain":
                 rules.setdefault((found["family"], found["table"], found["name"]), [])
-                if found.get("hook") == hook and found.get("type") == "filter":
+                if found.get("hook") == hook:
                     bases.append(found)
     for item in objects:
         if found := item.get("rule"):
@@ -52,6 +60,8 @@ def base_chains(objects: Iterable[Mapping[str, Any]], hook: str) -> list[BaseCha
             DROP if base.get("policy") == "drop" else ACCEPT,
             rules[base["family"], base["table"], base["name"]],
             {name: those for (family, table, name), those in rules.items() if (family, table) == _table(base)},
+            hook=hook,
+            priority=base.get("prio", 0),
         )
         for base in bases
     ]
@@ -81,13 +91,13 @@ def _apply(statements: Iterable[Any], packet: Packet, elements: Any) -> tuple[bo
             continue
         if kind in (ACCEPT, DROP, RETURN, CONTINUE, JUMP, GOTO, "reject", "queue"):
             return applies, *_verdict(kind, content)
+        if kind in _TRANSLATIONS:
+            return applies, ACCEPT, ""
         if kind == "xt":
             content = content if isinstance(content, dict) else {}
             if content.get("type") == "target":
-                if content.get("name") in _XT_DROPS:
-                    return applies, DROP, ""
-                if content.get("name") in ("NFQUEUE", "QUEUE"):
-                    return applies, ELSEWHERE, ""
+                if content.get("name") in _XT_VERDICTS:
+                    return applies, _XT_VERDICTS[content["name"]], ""
                 continue
             if content.get("name") != "comment":
                 applies = None
@@ -151,6 +161,8 @@ def _value(left: Any, packet: Packet) -> Any:
     if kind == "meta":
         return _or_unknown(_meta(content.get("key"), packet))
     if kind == "ct":
+        if not packet.is_tracked:
+            return _UNKNOWN
         # Neither marked nor translated.
         known = {"state": "new", "status": "", "mark": 0, "direction": "original"}
         return known.get(content.get("key"), _UNKNOWN)

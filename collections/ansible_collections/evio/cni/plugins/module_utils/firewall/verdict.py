@@ -8,7 +8,7 @@ does not count, and an accept makes the verdict of the whole chain uncertain. So
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 ACCEPT, DROP, RETURN, JUMP, GOTO, CONTINUE, ELSEWHERE = (
@@ -21,6 +21,13 @@ ACCEPT, DROP, RETURN, JUMP, GOTO, CONTINUE, ELSEWHERE = (
     "elsewhere",
 )
 """Verdicts of a rule. A rejected packet is dropped; ELSEWHERE is the verdict of a program, by a queue."""
+
+FORWARD, INPUT, PREROUTING, POSTROUTING = "forward", "input", "prerouting", "postrouting"
+"""Hooks, as nftables names them."""
+
+_CONNTRACK, _SOURCE_NAT = -200, 100
+"""NF_IP_PRI_CONNTRACK and NF_IP_PRI_NAT_SRC of linux/netfilter_ipv4.h: at which priority connections are looked up at
+the hook prerouting, and source addresses translated at postrouting."""
 
 _MOST_RULES = 20_000
 """Rules that one evaluation looks at. A larger ruleset gives no verdict."""
@@ -44,6 +51,8 @@ class Packet:
     source_port: int | None = 40000
     destination_port: int | None = 8080
     """Ports that no firewall has a rule of its own for: they stand for all others."""
+    is_tracked: bool = True
+    """Whether conntrack has seen the packet. Before that, nothing is known of its connection."""
 
     @property
     def version(self) -> int:
@@ -76,6 +85,9 @@ class BaseChain:
     """The table's other chains by name."""
     is_legacy: bool = False
     """Whether it belongs to iptables-legacy, whose rules nftables does not see."""
+    hook: str = FORWARD
+    priority: int = 0
+    """Where it stands among the chains of its hook: those with lower numbers get packets first."""
 
     def __str__(self) -> str:
         return f"{'iptables-legacy' if self.is_legacy else self.family} {self.table} {self.name}"
@@ -83,6 +95,16 @@ class BaseChain:
     def sees(self, packet: Packet) -> bool:
         """Return whether the chain gets packets of this IP version."""
         return self.family in ("inet", "ip" if packet.version == 4 else "ip6")
+
+    @property
+    def is_before_conntrack(self) -> bool:
+        """Whether packets come here before their connection is looked up."""
+        return self.hook == PREROUTING and self.priority <= _CONNTRACK
+
+    @property
+    def is_after_source_nat(self) -> bool:
+        """Whether packets may come here with another source address, or not at all because theirs was translated."""
+        return self.hook == POSTROUTING and self.priority >= _SOURCE_NAT
 
 
 @dataclass(frozen=True)
@@ -98,7 +120,7 @@ class Fate:
 
 def fate_of(packet: Packet, chain: BaseChain) -> Fate:
     """Return what the chain does with the packet."""
-    walk = _Walk(packet, chain.others)
+    walk = _Walk(replace(packet, is_tracked=not chain.is_before_conntrack), chain.others)
     try:
         verdict, rule = walk.chain(chain.rules, 0)
     except (AttributeError, LookupError, TypeError, ValueError):

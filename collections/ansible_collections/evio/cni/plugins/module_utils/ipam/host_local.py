@@ -22,8 +22,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-HOST_LOCAL = "host-local"
-
 NO_FREE_ADDRESS = "no IP addresses available"
 """Part of host-local's message when a range has no free address; it has no error code for that."""
 

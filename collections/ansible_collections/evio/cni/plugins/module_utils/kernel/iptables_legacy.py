@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""iptables-legacy by its programs: list the rules of table filter, insert and delete a rule.
+"""iptables-legacy by its programs: list the rules of a table, insert and delete a rule of table filter.
 
 Its rules are not nftables': ``nft`` does not show them. Nothing is started unless the kernel has a table of it, because
 listing a table would create it.
@@ -31,18 +31,18 @@ class IptablesError(EvioError):
     """iptables-legacy is not installed, refuses a command, or does not end in time."""
 
 
-def save(family: str) -> str:
-    """Return the text of iptables-save for table filter; empty where the kernel has no such table.
+def save(family: str, table: str = "filter") -> str:
+    """Return the text of iptables-save for a table; empty where the kernel has no such table.
 
     ``family`` is ``ip`` or ``ip6``. Raises IptablesError.
     """
     try:
         with open(_TABLES[family], encoding="ascii") as listed:
-            if "filter" not in listed.read().split():
+            if table not in listed.read().split():
                 return ""
     except OSError:
         return ""
-    return _run(f"{_PROGRAMS[family]}-save", ["-t", "filter"])
+    return _run(f"{_PROGRAMS[family]}-save", ["-t", table])
 
 
 def run(family: str, arguments: list[str]) -> None:
@@ -67,7 +67,7 @@ def _run(name: str, arguments: list[str]) -> str:
     try:
         done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=limit, check=False)
     except subprocess.TimeoutExpired:
-        raise IptablesError(f"{name} did not end within {limit:.0f} s") from None
+        raise IptablesError(f"{name} did not end within {limit:.1f} s") from None
     except OSError as error:
         raise IptablesError(f"cannot start {program}: {error.strerror}") from None
     if done.returncode != 0:

@@ -56,7 +56,7 @@ def _run(arguments: list[str], stdin: str) -> str:
             [program, *arguments], input=stdin, capture_output=True, text=True, timeout=limit, check=False
         )
     except subprocess.TimeoutExpired:
-        raise NftError(f"nft did not end within {limit:.0f} s") from None
+        raise NftError(f"nft did not end within {limit:.1f} s") from None
     except OSError as error:
         raise NftError(f"cannot start {program}: {error.strerror}") from None
     if done.returncode != 0:

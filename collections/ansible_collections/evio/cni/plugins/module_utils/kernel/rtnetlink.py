@@ -68,7 +68,7 @@ class Netlink(LinkSocket):
         return found
 
     def create_veth(self, name: str, mac: bytes, peer: str, peer_mac: bytes, netns: int, mtu: int | None) -> None:
-        """Create a veth pair in one step: ``name`` here, set up; ``peer``, down, in the namespace of a descriptor.
+        """Create a veth pair in one step: ``name`` here, ``peer`` in the namespace of a descriptor; both are down.
 
         The host's end is an Open vSwitch port and nothing else. On a userspace bridge this kernel sees its frames as
         well; it gets no IPv6 address there and answers no ARP request (``firewall.network_rules`` drops the packets).
@@ -89,7 +89,7 @@ class Netlink(LinkSocket):
                 (RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, pair),
                 (RTM_NEWLINK, 0, ifinfo_by_name(name) + attr_nested(IFLA_AF_SPEC, families)),
                 # vswitchd would set promiscuous mode itself, and then read all links and routes of the host again.
-                (RTM_NEWLINK, 0, ifinfo(0, IFF_UP | _IFF_PROMISC) + attr_string(IFLA_IFNAME, name)),
+                (RTM_NEWLINK, 0, ifinfo(0, _IFF_PROMISC) + attr_string(IFLA_IFNAME, name)),
             ],
         )
 

@@ -16,7 +16,6 @@ from ..errors import EvioError
 from ..firewall.network_rules import rules_of
 from ..kernel.boot import boot_id
 from ..kernel.rtnetlink import Netlink
-from ..ovs.bridge import ensure_bridge
 from ..ovs.external_ids import MAC_ID, address_ids, external_ids
 from ..ovs.flows import clear_port_security, delete_stale_flows, is_closed
 from ..ovs.jsonrpc import OvsdbClient
@@ -140,6 +139,9 @@ def _restore_reservations(conf: NetConf, repair: Repair) -> None:
 
 
 def _repair_switch(conf: NetConf, repair: Repair) -> None:
+    # Pods stand still until their flows are in: what is not needed for that is imported afterwards.
+    from ..ovs.bridge import ensure_bridge
+
     repair.bridge += [difference.name for difference in ensure_bridge(bridge_of(conf), ovsdb=conf.ovsdb)]
     with OvsdbClient(conf.ovsdb) as ovsdb:
         resolve_datapath(conf, ovsdb)

@@ -8,24 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
 
-from ..cidr import ip_version
 from ..cni.attachment import Attachment
-from ..cni.netconf import NetConf
-from ..cni.spec import Call
-from ..deadline import end_call
+from ..cni.netconf import HOST_LOCAL, NetConf
+from ..deadline import STATUS_SECONDS, begin_call, end_call
 from ..errors import EvioError
-from ..firewall.forwarding import blocked, forwarding_needs
-from ..firewall.verdict import Packet
-from ..ipam.host_local import HOST_LOCAL, Reservations
+from ..ipam.host_local import Reservations
 from ..kernel.rtnetlink import Netlink
 from ..ovs.jsonrpc import OvsdbClient
 from ..ovs.port_state import Port, is_plugged, ports_of
 from ..ovs.ports import Segment, has_daemon, segment_of
 from ..paths import DEFAULT_CNI_PATH
 from ..plugin.reclaim import lost_reservations
-from ..plugin.status import cmd_status
+from ..plugin.status import check_ready
 from ..state.attachments import JournalEntry, journal_entries
 from ..state.journal import Journal
 
@@ -83,7 +78,8 @@ def network_status(conf: NetConf) -> NetworkStatus:
     verdict: str | None = None
     ports: dict[str, Port] | None = None
     try:
-        cmd_status(Call("STATUS", "", "", "", DEFAULT_CNI_PATH, {}), conf)
+        begin_call(STATUS_SECONDS)
+        check_ready(conf, DEFAULT_CNI_PATH)
     except EvioError as error:
         verdict = str(error)
     finally:
@@ -94,7 +90,6 @@ def network_status(conf: NetConf) -> NetworkStatus:
                 ports = {port.name: port for port in ports_of(ovsdb, conf.bridge)}
     except EvioError as error:
         verdict = verdict or str(error)
-    verdict = verdict or _firewall_verdict(conf)
     segment, lost = segment_of(conf), lost_reservations(conf)
     entries = journal_entries(Journal(conf.state_dir), conf.name)
     mtus = host_end_mtus(entries)
@@ -138,21 +133,6 @@ def host_end_mtus(entries: Sequence[JournalEntry]) -> list[int | None]:
     with Netlink() as host:
         links = [host.link(entry.host_end) if entry.is_alive else None for entry in entries]
     return [link.mtu if link is not None else None for link in links]
-
-
-def _firewall_verdict(conf: NetConf) -> str | None:
-    """Return which firewall drops what pods send to each other, or to other nodes, whose networks are clusterCIDRs."""
-    packets = [
-        Packet(gateway.partition("/")[0], str(ip_network(cidr, strict=False)[-1]), conf.bridge)
-        for gateway in conf.gateways
-        for cidr in conf.cluster_cidrs
-        if ip_version(gateway) == ip_version(cidr)
-    ]
-    addresses = [ip_address(gateway.partition("/")[0]) for gateway in conf.gateways]
-    packets += [Packet(str(address), str(address + 1), conf.bridge, conf.bridge) for address in addresses]
-    for chain in blocked(forwarding_needs(conf.bridge, packets)):
-        return f"a firewall of this node cuts pods off: {chain}"
-    return None
 
 
 def _state(entry: JournalEntry, ports: dict[str, Port] | None, segment: Segment, lost: dict[str, Attachment]) -> str:

@@ -61,7 +61,7 @@ def setup_host_side(
             Interface(call.ifname, mac.hex(":"), mtu, call.netns),
         )
         with port:
-            return setup_pod_side(call, conf, attachment, netns, ipam, port, interfaces)
+            return setup_pod_side(call, conf, attachment, netns, ipam, host, port, interfaces)
 
 
 def _connect(ovsdb: str) -> OvsdbClient:

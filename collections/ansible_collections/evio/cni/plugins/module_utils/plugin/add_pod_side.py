@@ -9,6 +9,7 @@ from __future__ import annotations
 import posix
 
 from ..cidr import split_cidr
+from ..cni.netconf import HOST_LOCAL
 from ..cni.result import addresses_of, result_of, routes_of
 from ..cni.spec import FAILED, ROUTE_NUMBERS, CniError
 from ..firewall.network_rules import rules_of
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ..cni.netconf import NetConf
     from ..cni.spec import Call
     from ..ipam.delegate import IpamCall
+    from ..kernel.rtnetlink import Netlink
     from ..ovs.ports import NewPort
 
 _RECLAIM_ATTEMPTS = 5
@@ -43,6 +45,7 @@ def setup_pod_side(
     attachment: Attachment,
     netns: int,
     ipam: IpamCall,
+    host: Netlink,
     port: NewPort,
     interfaces: Interfaces,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -63,7 +66,9 @@ def setup_pod_side(
             rules_of(conf, addresses).ensure()
             forgotten = flows.install(ofport, port.name, mac, addresses, port.switch.removed_ports)
             port.add_external_ids(address_ids(addresses), forgotten)
-            # After the flows: they would drop the first frame, which announces the address to the neighbours.
+            # After the flows: a running pod may have set its end up already. It sends nothing while the host's is down.
+            host.set_link_up(port.name)
+            # After that: the first frame announces the address to the neighbours.
             _open_interface(pod, call.ifname, index, routes)
             port.flush()
     noted: dict[str, Any] = {"mac": mac, "ips": addresses}
@@ -98,7 +103,7 @@ def _has_lost_reservations(conf: NetConf, answer: dict[str, Any]) -> bool:
 
     Two directories are listed for that and nothing is read.
     """
-    if conf.ipam_type != "host-local":
+    if conf.ipam_type != HOST_LOCAL:
         return False
     ips = answer.get("ips")
     each = len(ips) if isinstance(ips, list) and ips else 1

@@ -122,7 +122,8 @@ def _may_hold_addresses(conf: NetConf, attachment: Attachment, *, is_known: bool
     An ADD whose configuration IPAM has refused is deleted with the same configuration, which IPAM refuses again.
     """
     # Only where IPAM refuses.
-    from ..ipam.host_local import HOST_LOCAL, Reservations
+    from ..cni.netconf import HOST_LOCAL
+    from ..ipam.host_local import Reservations
 
     if conf.ipam_type != HOST_LOCAL:
         return is_known

@@ -9,8 +9,8 @@ from __future__ import annotations
 from ..cidr import DEFAULT_ROUTES, is_cidr
 from ..cni.attachment import Attachment
 from ..cni.interfaces import Interface, Interfaces
+from ..cni.netconf import HOST_LOCAL, NetConf
 from ..cni.spec import NOT_AS_ATTACHED, CniError
-from ..ipam.host_local import HOST_LOCAL
 from ..state.result_cache import cached_mac
 
 TYPE_CHECKING = False
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from ..cni.netconf import NetConf
     from ..state.attachments import JournalEntry
 
 _MAIN_TABLE = (None, 0, 254)

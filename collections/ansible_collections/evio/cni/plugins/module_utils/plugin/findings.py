@@ -11,9 +11,10 @@ import posix
 
 from .. import paths
 from ..cidr import AF_INET, AF_INET6, family, is_in, packed, split_cidr
+from ..cni.netconf import HOST_LOCAL, NetConf
 from ..errors import EvioError
 from ..firewall.network_rules import FAMILY, HOST_ENDS, TABLE, rules_of
-from ..ipam.host_local import HOST_LOCAL, Reservations
+from ..ipam.host_local import Reservations
 from ..kernel.ethtool import has_tx_checksum
 from ..kernel.netlink import NetlinkError
 from ..kernel.netns import open_netns
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..cni.interfaces import Interface
-    from ..cni.netconf import NetConf
     from ..kernel.links import Link
     from ..ovs.port_state import Port
     from .expected import Expected, ExpectedRoute

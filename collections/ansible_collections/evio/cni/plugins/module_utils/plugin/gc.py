@@ -9,11 +9,11 @@ kernel removes it with the pod's namespace.
 from __future__ import annotations
 
 from ..cni.attachment import Attachment
-from ..cni.netconf import NetConf
+from ..cni.netconf import HOST_LOCAL, NetConf
 from ..cni.spec import FAILED, INVALID_CONFIG, Call, CniError
 from ..errors import EvioError
 from ..ipam.delegate import NO_ATTACHMENT, IpamCall, is_too_old
-from ..ipam.host_local import HOST_LOCAL, Reservations
+from ..ipam.host_local import Reservations
 from ..ovs.external_ids import CONTAINER_ID, IFNAME_ID, NETWORK_ID
 from ..ovs.flows import delete_stale_flows
 from ..ovs.jsonrpc import OvsdbClient, OvsdbError

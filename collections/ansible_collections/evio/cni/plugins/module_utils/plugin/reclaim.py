@@ -10,9 +10,10 @@ from __future__ import annotations
 import posix
 
 from ..cni.attachment import Attachment
+from ..cni.netconf import HOST_LOCAL, NetConf
 from ..cni.spec import CniError
 from ..errors import EvioError
-from ..ipam.host_local import HOST_LOCAL, NO_FREE_ADDRESS, Reservations
+from ..ipam.host_local import NO_FREE_ADDRESS, Reservations
 from ..kernel.boot import boot_id
 from ..kernel.netns import is_netns
 from ..ovs.external_ids import CONTAINER_ID, IFNAME_ID, NETWORK_ID
@@ -22,10 +23,6 @@ from ..state.attachments import is_alive, journal_entries
 from ..state.journal import Journal
 from ..state.lock import AttachmentLock
 from .delete import detach
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from ..cni.netconf import NetConf
 
 
 class ReservationError(EvioError):

@@ -2,17 +2,21 @@
 """STATUS: whether an ADD would work now, told in milliseconds from this node alone: runtimes ask every few seconds.
 
 Checked are: the fence, the state directory, the OVSDB and vswitchd, the kernel's datapath, the IPAM plugin and its free
-addresses, and what the overlay's agent reports. etcd is not asked.
+addresses, and what the overlay's agent reports. Without an agent, the node's firewalls are looked at here. etcd is not
+asked.
 """
 
 from __future__ import annotations
 
+import posix
+
 from .. import paths
+from ..cni.netconf import HOST_LOCAL, NetConf
 from ..cni.spec import LIMITED_CONNECTIVITY, NOT_AVAILABLE, Call, CniError
 from ..cni.unsupported import refuse_unsupported
 from ..deadline import STATUS_SECONDS, begin_call
 from ..ipam.delegate import NO_ATTACHMENT, IpamCall, is_too_old
-from ..ipam.host_local import HOST_LOCAL, Reservations
+from ..ipam.host_local import Reservations
 from ..kernel.links import LinkSocket
 from ..kernel.netns import has_interface
 from ..kernel.rtnetlink import Netlink
@@ -26,22 +30,23 @@ from ..state.fence import refuse_if_fenced
 from .repair_bridge import NO_MODULE, refuse_gateway_of_another_network
 from .setup_bridge import is_as_wanted
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from ..cni.netconf import NetConf
-
 
 def cmd_status(call: Call, conf: NetConf) -> None:
-    """Serve STATUS in less than a second.
+    """Serve STATUS in less than a second, or two where no agent looks at the firewalls. Raises as ``check_ready``."""
+    begin_call(STATUS_SECONDS)
+    check_ready(conf, call.path)
+
+
+def check_ready(conf: NetConf, path: str) -> None:
+    """Check that an ADD would work now, and that pods would reach other nodes. ``path`` is where IPAM plugins are.
 
     Raises FenceError or CniError, mostly NOT_AVAILABLE, if an ADD would fail, and CniError LIMITED_CONNECTIVITY if pods
     would not reach other nodes.
     """
     refuse_unsupported(conf)
-    begin_call(STATUS_SECONDS)
     refuse_if_fenced(conf.state_dir)
     _check_directory("stateDir", conf.state_dir)
-    ipam = _start_ipam(call, conf)
+    ipam = _start_ipam(conf, path)
     try:
         _check_switch(conf)
         if conf.ipam_type == HOST_LOCAL:
@@ -51,7 +56,7 @@ def cmd_status(call: Call, conf: NetConf) -> None:
         failure = _ipam_failure(ipam)
     if failure is not None:
         raise failure
-    _check_overlay()
+    _check_overlay(conf)
 
 
 def _check_directory(key: str, directory: str) -> None:
@@ -62,9 +67,9 @@ def _check_directory(key: str, directory: str) -> None:
         raise CniError(NOT_AVAILABLE, f"{key}: the file system of {directory} is full")
 
 
-def _start_ipam(call: Call, conf: NetConf) -> IpamCall:
+def _start_ipam(conf: NetConf, path: str) -> IpamCall:
     try:
-        ipam = IpamCall("STATUS", conf.ipam_type, call.path, conf.raw, NO_ATTACHMENT)
+        ipam = IpamCall("STATUS", conf.ipam_type, path, conf.raw, NO_ATTACHMENT)
     except CniError as error:
         raise CniError(NOT_AVAILABLE, error.msg) from None
     ipam.send_config()
@@ -136,7 +141,14 @@ def _check_addresses(conf: NetConf) -> None:
         raise CniError(NOT_AVAILABLE, f"no address of {full} is left: {len(taken)} are reserved")
 
 
-def _check_overlay() -> None:
-    fault = overlay_fault(paths.OVERLAY_STATE)
+def _check_overlay(conf: NetConf) -> None:
+    if posix.access(paths.OVERLAY_STATE, posix.F_OK):
+        fault = overlay_fault(paths.OVERLAY_STATE)
+    else:
+        # Only where no agent looks at the firewalls: this starts programs, which get a time of their own.
+        from ..firewall.pods import cut_off_by
+
+        begin_call(STATUS_SECONDS)
+        fault = cut_off_by(conf)
     if fault is not None:
         raise CniError(LIMITED_CONNECTIVITY, fault)

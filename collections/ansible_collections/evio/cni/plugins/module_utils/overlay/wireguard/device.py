@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ... import paths
+from ...atomic_file import make_directories, write_atomic
 from ...errors import EvioError
 from ...kernel.iproute import open_iproute
 from ...kernel.netlink import NetlinkError
@@ -95,23 +96,13 @@ def create_key(path: str = paths.WIREGUARD_KEY) -> str:
     """Create the node's private key, readable by root alone, unless it exists; return the public key in base64."""
     if not Path(path).exists():
         key = _run(["wg", "genkey"])
-        directory = Path(path).parent
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = directory / f".{Path(path).name}.{os.getpid()}.tmp"
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(key)
-                file.flush()
-                os.fsync(file.fileno())
-            # Not rename: of two runs at once, the later must not replace the key of the earlier.
+            make_directories(Path(path).parent, 0o700)
+            # Of two runs at once, the later must not replace the key of the earlier.
             with contextlib.suppress(FileExistsError):
-                os.link(temporary, path)
+                write_atomic(path, key, mode=0o600, must_be_new=True)
         except OSError as error:
             raise WireGuardError(f"cannot write {path}: {error}") from error
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
     os.chmod(path, 0o600)
     return read_public_key(path)
 
