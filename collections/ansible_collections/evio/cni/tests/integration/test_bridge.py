@@ -20,7 +20,7 @@ from ansible_collections.evio.cni.plugins.module_utils.ovs.bridge import (
     release_bridge,
     remove_bridge,
 )
-from ansible_collections.evio.cni.plugins.module_utils.ovs.bridge_spec import BridgeSpec
+from ansible_collections.evio.cni.plugins.module_utils.ovs.bridge_spec import BridgeError, BridgeSpec
 from ansible_collections.evio.cni.plugins.module_utils.ovs.external_ids import OWNER, OWNER_ID
 
 from .ovs_daemons import OpenVSwitch, in_namespace
@@ -213,7 +213,22 @@ def foreign_bridge(ovs: OpenVSwitch, *, is_up: bool) -> None:
         in_namespace(ovs.netns, "ip", "link", "set", "br-site", "up")
 
 
-FOREIGN_SPEC = replace(SPEC, name="br-site", gateways=("10.244.3.1/24", "fd00:10:244:3::1/64"), mtu=None)
+FOREIGN_SPEC = replace(
+    SPEC,
+    name="br-site",
+    gateways=("10.244.3.1/24", "fd00:10:244:3::1/64"),
+    mtu=None,
+    service_cidrs=("10.96.0.0/12", "fd00:10:96::/108"),
+)
+
+
+def routes(ovs: OpenVSwitch, name: str) -> dict[str, str]:
+    """Our routes by the bridge's device: source addresses by network."""
+    listed = [
+        json.loads(in_namespace(ovs.netns, "ip", "-j", family, "route", "show", "proto", "225", "dev", name).stdout)
+        for family in ("-4", "-6")
+    ]
+    return {one["dst"]: one["prefsrc"] for some in listed for one in some}
 
 
 @pytest.mark.usefixtures("inside")
@@ -229,6 +244,7 @@ def test_bridge_of_somebody_else_is_given_our_gateway_alone_and_given_back_as_it
     lent = device(ovs, "br-site")
     told = {f"{one['local']}/{one['prefixlen']}" for one in lent["addr_info"] if one["scope"] != "link"}
     assert told == {"192.0.2.1/24", "10.244.3.1/24", "fd00:10:244:3::1/64"}
+    assert routes(ovs, "br-site") == {"10.96.0.0/12": "10.244.3.1", "fd00:10:96::/108": "fd00:10:244:3::1"}
     for table, column in (("fail_mode", "secure"), ("stp_enable", "true")):
         assert ovs.vsctl("get", "Bridge", "br-site", table) == column
     assert "evio-owner" not in ovs.vsctl("get", "Bridge", "br-site", "external_ids")
@@ -236,6 +252,23 @@ def test_bridge_of_somebody_else_is_given_our_gateway_alone_and_given_back_as_it
     assert release_bridge("br-site", ovsdb=ovs.ovsdb)
     assert not release_bridge("br-site", ovsdb=ovs.ovsdb)
     assert everything(ovs, "br-site") == before
+    assert routes(ovs, "br-site") == {}
+
+
+@pytest.mark.usefixtures("inside")
+def test_routes_to_services_follow_the_gateway_and_the_networks(ovs: OpenVSwitch) -> None:
+    spec = replace(SPEC, service_cidrs=("10.96.0.0/12",))
+    ensure_bridge(spec, ovsdb=ovs.ovsdb)
+    in_namespace(ovs.netns, "ip", "route", "delete", "10.96.0.0/12")
+    assert [one.name for one in ensure_bridge(spec, ovsdb=ovs.ovsdb)] == ["routes"]
+    gateway = spec.gateways[0].partition("/")[0]
+    assert routes(ovs, spec.name) == {"10.96.0.0/12": gateway}
+    ensure_bridge(replace(spec, service_cidrs=("10.32.0.0/16",)), ovsdb=ovs.ovsdb)
+    assert routes(ovs, spec.name) == {"10.32.0.0/16": gateway}
+    ensure_bridge(replace(spec, service_cidrs=()), ovsdb=ovs.ovsdb)
+    assert routes(ovs, spec.name) == {}
+    with pytest.raises(BridgeError, match=r"service network '10.96/12' is not a network"):
+        ensure_bridge(replace(spec, service_cidrs=("10.96/12",)), ovsdb=ovs.ovsdb)
 
 
 @pytest.mark.usefixtures("inside")

@@ -83,30 +83,36 @@ def set_up_link(
             _add_address(iproute, link.index, address)
         surplus = link.addresses - wanted
         _delete_addresses(iproute, link.index, surplus if removable is None else surplus & {*removable})
-        # The kernel has deleted the routes whose source was deleted.
-        found = _our_routes(iproute, link.index)
-        for network in found.keys() - routes.keys():
-            iproute.route("del", dst=network, oif=link.index, proto=ROUTE_PROTOCOL, scope=ANY_SCOPE)
-        for network, source in routes.items():
-            if found.get(network) != source:
-                scope = {} if ":" in network else {"scope": _SCOPE_LINK}
-                iproute.route(
-                    "replace", family=family(network), dst=network, oif=link.index, proto=ROUTE_PROTOCOL,
-                    prefsrc=source, **scope,
-                )  # fmt: skip
+        _replace_routes(iproute, link.index, routes)
 
 
 def clear_addresses(name: str, ours: Iterable[str] | None = None, *, set_down: bool = False) -> None:
-    """Delete these configured addresses of the device, all by default; then set it down if asked.
+    """Delete these configured addresses of the device, all by default, and our routes; then set it down if asked.
 
     Raises NetlinkError.
     """
     link = read_link(name)
     if link is not None:
         with open_iproute(f"cannot take the addresses off bridge {name}") as iproute:
+            _replace_routes(iproute, link.index, {})
             _delete_addresses(iproute, link.index, link.addresses if ours is None else link.addresses & {*ours})
             if set_down:
                 iproute.link("set", index=link.index, state="down")
+
+
+def _replace_routes(iproute: Any, index: int, wanted: Mapping[str, str]) -> None:
+    """Let our routes by the device be these, source addresses by network.
+
+    The kernel has deleted the IPv4 routes whose source was deleted.
+    """
+    found = _our_routes(iproute, index)
+    for network in found.keys() - wanted.keys():
+        iproute.route("del", dst=network, oif=index, proto=ROUTE_PROTOCOL, scope=ANY_SCOPE)
+    for network, source in wanted.items():
+        if found.get(network) != source:
+            scope = {} if ":" in network else {"scope": _SCOPE_LINK}
+            route = {"family": family(network), "dst": network, "oif": index, "proto": ROUTE_PROTOCOL}
+            iproute.route("replace", **route, prefsrc=source, **scope)
 
 
 def _our_routes(iproute: Any, index: int) -> dict[str, str]:
