@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -78,6 +78,18 @@ class View:
 
 
 @dataclass(frozen=True)
+class ServiceAnswer:
+    """Whether `client`, a pod or a node, got 1 MiB unharmed from the Service at `address`, whose pod is `backend`."""
+
+    client: str
+    node: str
+    """The client's node, or the client itself."""
+    backend: str
+    address: str
+    is_body_right: bool
+
+
+@dataclass(frozen=True)
 class MtuCheck:
     """Whether unfragmented packets pass between two pods: packets of `mtu` bytes, and of one byte more."""
 
@@ -103,6 +115,16 @@ def ask_nodes(lab: Lab, topology: Topology) -> dict[str, Answer]:
     with ThreadPoolExecutor(max_workers=16) as workers:
         answers = workers.map(lambda node: _ask_node(lab, node, topology.internet_address), topology.nodes)
         return {node.name: answer for node, answer in zip(topology.nodes, answers, strict=True)}
+
+
+def ask_services(
+    lab: Lab, topology: Topology, running: Sequence[Pod], services: Mapping[str, str]
+) -> tuple[ServiceAnswer, ...]:
+    """Ask from every pod and from every node the Service of every pod; `services` has addresses by the pods' names."""
+    with ThreadPoolExecutor(max_workers=16) as workers:
+        of_pods = workers.map(lambda pod: _ask_services_from_pod(lab, pod, running, services), running)
+        of_nodes = workers.map(lambda node: _ask_services_from_node(lab, node, running, services), topology.nodes)
+        return tuple(answer for answers in (*of_pods, *of_nodes) for answer in answers)
 
 
 def check_mtu(lab: Lab, source: Pod, target: Pod, mtu: int) -> MtuCheck:
@@ -131,6 +153,30 @@ def _ask_node(lab: Lab, node: Node, internet_address: str) -> Answer:
     url = f"http://[{internet_address}]{path_for(node.name)}"
     fetch = attempt(*nodes.command(lab, node, ["python3", "-c", _FETCH, url, str(_BODY_TIMEOUT)]))
     return Answer("internet", float(rtt[1]) if rtt else None, fetch.stdout.strip() == _INTERNET_BODY_SHA256)
+
+
+def _ask_services_from_pod(
+    lab: Lab, pod: Pod, running: Sequence[Pod], services: Mapping[str, str]
+) -> list[ServiceAnswer]:
+    targets = {peer.name: f"http://{services[peer.name]}/body" for peer in running}
+    done = _ask(lab, pod, _BODY_SCRIPT.format(ask_lines=_ask_lines(targets), timeout=_BODY_TIMEOUT))
+    sums = _parse(pod, done, {*targets})
+    return [
+        ServiceAnswer(pod.name, pod.node, peer.name, services[peer.name], sums[peer.name] == peer.body_sha256)
+        for peer in running
+    ]
+
+
+def _ask_services_from_node(
+    lab: Lab, node: Node, running: Sequence[Pod], services: Mapping[str, str]
+) -> list[ServiceAnswer]:
+    answers = []
+    for pod in running:
+        url = f"http://{services[pod.name]}/body"
+        fetch = attempt(*nodes.command(lab, node, ["python3", "-c", _FETCH, url, str(_BODY_TIMEOUT)]))
+        is_right = fetch.stdout.strip() == pod.body_sha256
+        answers.append(ServiceAnswer(node.name, node.name, pod.name, services[pod.name], is_right))
+    return answers
 
 
 def _ping(lab: Lab, pod: Pod, running: Sequence[Pod], internet_address: str | None) -> dict[str, str]:

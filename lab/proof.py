@@ -16,11 +16,12 @@ from itertools import permutations
 import internet
 import pods
 import probes
+import services
 import tunnels
 from capture import Capture, CaptureFindings, Secret, inner_header
 from commands import LabError
 from pods import Pod
-from probes import Answer, MtuCheck, View
+from probes import Answer, MtuCheck, ServiceAnswer, View
 from state import Lab
 from topology import Topology
 from tunnels import Path
@@ -41,11 +42,13 @@ class Proof:
 
     Pods were asked about the internet; where the internet has another IP version than pods, `nodes` were asked instead.
     `seen_as` has, for each pod or node that was asked, the addresses under which the internet saw it; `expected_as` has
-    the one address under which the internet must see it. `wire` is what was captured on the public segment.
+    the one address under which the internet must see it. `services` has the answers of Services, each with one pod as
+    its backend. `wire` is what was captured on the public segment.
     """
 
     views: tuple[View, ...]
     nodes: dict[str, Answer]
+    services: tuple[ServiceAnswer, ...]
     seen_as: dict[str, tuple[str, ...]]
     expected_as: dict[str, str]
     paths: tuple[Path, ...]
@@ -56,7 +59,7 @@ class Proof:
     @property
     def checks(self) -> tuple[Check, ...]:
         """All that must hold."""
-        return (*_reachability(self), *_masquerade(self), *_mtu(self), *_encryption(self))
+        return (*_reachability(self), *_services(self), *_masquerade(self), *_mtu(self), *_encryption(self))
 
     @property
     def failures(self) -> tuple[Check, ...]:
@@ -76,12 +79,15 @@ def prove(lab: Lab) -> Proof:
     with capture:
         views = probes.ask_all(lab, running)
         nodes = probes.ask_nodes(lab, topology) if topology.version != 4 else {}
+        with services.translated(lab, running) as addresses:
+            service_answers = probes.ask_services(lab, topology, running, addresses)
         mtus = _check_mtus(lab, views, first_pods)
     requests = internet.requests_since(lab.internet_log, log_offset)
     node_of = {name: name for name in nodes} or {pod.name: pod.node for pod in running}
     return Proof(
         views=views,
         nodes=nodes,
+        services=service_answers,
         seen_as={name: _clients(requests, name) for name in node_of},
         expected_as={name: topology.public_address(topology.node(node)) for name, node in node_of.items()},
         paths=_paths(lab, topology, first_pods),
@@ -151,6 +157,18 @@ def _reachability(proof: Proof) -> Iterator[Check]:
         yield Check(f"{pod.name} gets a ping back from its gateway", view.gateway.rtt_ms is not None, explain)
     for name, answer in proof.nodes.items():
         yield from _answered(name, answer, "lab/lab status")
+
+
+def _services(proof: Proof) -> Iterator[Check]:
+    address_of = {view.pod.name: view.pod.address for view in proof.views}
+    for answer in proof.services:
+        show = (
+            f"lab/lab ssh {answer.node} ip route get {answer.address}"
+            if answer.client == answer.node
+            else f"lab/lab ssh {answer.node} /opt/cni/bin/evio explain {address_of[answer.client]}"
+        )
+        claim = f"{answer.client} gets 1 MiB unharmed from the Service of {answer.backend}, {answer.address}"
+        yield Check(claim, answer.is_body_right, show)
 
 
 def _answered(name: str, answer: Answer, next_step: str) -> Iterator[Check]:

@@ -17,7 +17,15 @@ _MOST_CLAIMS = 4
 
 def render(proof: Proof) -> str:
     """Return the whole page; every line ends with a newline."""
-    sections = (_reachability(proof), _internet(proof), _paths(proof), _mtu(proof), _wire(proof), _verdict(proof))
+    sections = (
+        _reachability(proof),
+        _services(proof),
+        _internet(proof),
+        _paths(proof),
+        _mtu(proof),
+        _wire(proof),
+        _verdict(proof),
+    )
     return "\n".join(sections)
 
 
@@ -47,6 +55,19 @@ def _cell(answer: Answer | None) -> str:
     if answer.rtt_ms is None:
         return "NO PING" if answer.is_body_right else "NOTHING"
     return f"{answer.rtt_ms:.{1 if answer.rtt_ms < 1000 else 0}f} ok" if answer.is_body_right else "NO TCP"
+
+
+def _services(proof: Proof) -> str:
+    lines = ["Who reaches whom by a Service, an address that the client's node translates to the pod"]
+    backends = [view.pod.name for view in proof.views]
+    is_right = {(answer.client, answer.backend): answer.is_body_right for answer in proof.services}
+    for first in range(0, len(backends), _COLUMNS):
+        columns = backends[first : first + _COLUMNS]
+        lines += ["", f"{'from':24}" + "".join(f"{name:>9}" for name in columns)]
+        for client in dict.fromkeys(answer.client for answer in proof.services):
+            cells = ("ok" if is_right[client, name] else "NOTHING" for name in columns)
+            lines.append(f"{client:24}" + "".join(f"{cell:>9}" for cell in cells))
+    return "\n".join(lines) + "\n"
 
 
 def _internet(proof: Proof) -> str:

@@ -9,7 +9,7 @@ import proof_table
 import pytest
 from capture import CaptureFindings
 from pods import Pod
-from probes import Answer, MtuCheck, View
+from probes import Answer, MtuCheck, ServiceAnswer, View
 from proof import Proof
 from tunnels import Path
 
@@ -22,9 +22,19 @@ def _view(pod: Pod, peer: Pod) -> View:
     return View(pod, (Answer(peer.name, 1.5, True),), gateway, outside, 1420)
 
 
+def _service(client: str, node: str, backend: Pod, *, is_body_right: bool = True) -> ServiceAnswer:
+    return ServiceAnswer(client, node, backend.name, "10.111.255.254", is_body_right)
+
+
 GOOD = Proof(
     views=(_view(A, B), _view(B, A)),
     nodes={},
+    services=(
+        _service(A.name, "node1", A),
+        _service(A.name, "node1", B),
+        _service("node1", "node1", A),
+        _service("node1", "node1", B),
+    ),
     seen_as={A.name: ("198.51.100.11",), B.name: ("198.51.100.22",)},
     expected_as={A.name: "198.51.100.11", B.name: "198.51.100.22"},
     paths=(Path("node1", "node2", "198.51.100.22:51820", None), Path("node2", "node1", "198.51.100.11:51820", "node3")),
@@ -38,7 +48,7 @@ GOOD = Proof(
 
 def test_network_that_works_passes_every_check() -> None:
     assert GOOD.failures == ()
-    assert proof_table.render(GOOD).endswith("21 of 21 checks hold\n")
+    assert proof_table.render(GOOD).endswith("25 of 25 checks hold\n")
 
 
 def test_nodes_are_asked_where_the_internet_has_another_ip_version() -> None:
@@ -72,6 +82,14 @@ def _with_wire(**changed: object) -> Proof:
         (_with_view(peers=(Answer(B.name, 1.0, False),)), "node1-a gets 1 MiB unharmed from node2-a"),
         (_with_view(gateway=Answer("gateway", None, False)), "node1-a gets a ping back from its gateway"),
         (_with_view(internet=Answer("internet", 1.0, False)), "node1-a gets 1 MiB unharmed from internet"),
+        (
+            replace(GOOD, services=(*GOOD.services[1:], _service(A.name, "node1", A, is_body_right=False))),
+            "node1-a gets 1 MiB unharmed from the Service of node1-a, 10.111.255.254",
+        ),
+        (
+            replace(GOOD, services=(*GOOD.services[:3], _service("node1", "node1", B, is_body_right=False))),
+            "node1 gets 1 MiB unharmed from the Service of node2-a, 10.111.255.254",
+        ),
         (_with_view(mtu=1500), "the MTU of node1-a, 1500, is its tunnel's, 1420"),
         (
             replace(GOOD, seen_as={**GOOD.seen_as, A.name: ("10.244.0.2",)}),
@@ -128,6 +146,11 @@ def _three_nodes_with_two_pods_each(answer: Answer) -> Proof:
     return replace(
         GOOD,
         views=views,
+        services=tuple(
+            _service(client, node, pod)
+            for client, node in (*((p.name, p.node) for p in pods), ("node1", "node1"))
+            for pod in pods
+        ),
         seen_as={pod.name: ("198.51.100.111",) for pod in pods},
         expected_as={pod.name: "198.51.100.111" for pod in pods},
         paths=tuple(Path(f"node{a}", f"node{b}", endpoint, None) for a in (1, 2, 3) for b in (1, 2, 3) if a != b),
@@ -150,7 +173,7 @@ def _three_nodes_with_two_pods_each(answer: Answer) -> Proof:
 def test_page_of_three_nodes_with_two_pods_each_fits_100_columns(answer: Answer) -> None:
     lines = proof_table.render(_three_nodes_with_two_pods_each(answer)).splitlines()
     assert max(map(len, lines)) <= 100
-    assert sum(line.startswith("from ") for line in lines) == 1
+    assert sum(line.startswith("from ") for line in lines) == 2
 
 
 def test_many_failures_are_grouped_by_the_next_step_and_counted() -> None:

@@ -21,7 +21,7 @@ from evio_cni.defaults import CLUSTER
 from evio_cni.errors import EvioError
 from evio_cni.node.explain import explain
 from evio_cni.node.networks import read_networks
-from evio_cni.node.report import network_status
+from evio_cni.node.report import NOT_RESERVED, network_status
 from evio_cni.plugin.gc import collect_network
 
 
@@ -112,7 +112,9 @@ def _status(options: argparse.Namespace) -> int:
         verdict = "ready for pods" if report.verdict is None else report.verdict
         _print(f"network {report.network}: {verdict}")
         _print(f"  bridge     {report.bridge}, gateway {', '.join(report.gateways) or 'none'}, epoch {report.epoch}")
-        _print(f"  addresses  {report.reserved} reserved")
+        lost = sum(pod.state == NOT_RESERVED for pod in report.pods)
+        remedy = f"; those of {lost} running pods are not, evio repair reserves them again" if lost else ""
+        _print(f"  addresses  {report.reserved} reserved{remedy}")
         for pod in report.pods:
             _print(
                 f"  pod        {pod.container_id[:13]:<13} {pod.ifname:<8} {', '.join(pod.addresses):<20} {pod.state}"

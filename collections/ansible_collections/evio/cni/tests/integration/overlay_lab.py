@@ -29,6 +29,7 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.device 
 
 COLLECTIONS = Path(__file__).resolve().parents[5]
 HOST_CIDR = "10.10.0.0/16"
+SERVICE_CIDR = "10.96.0.0/12"
 POD_CIDR = "10.244.0.0/16"
 PROGRAM = COLLECTIONS.parent / "build/bin/evio"
 """What ``make plugin`` builds."""
@@ -264,7 +265,7 @@ class OverlayLab:
         router.hosts += 1
         return self._node(name, namespace, None)
 
-    def write(self, node: Node, members: list[Node] | None = None) -> None:
+    def write(self, node: Node, members: list[Node] | None = None, services: tuple[str, ...] = (SERVICE_CIDR,)) -> None:
         """Write the node's two files, as the role would for these members; all nodes by default."""
         members = list(self.nodes.values()) if members is None else members
         config = OverlayConfig(
@@ -276,7 +277,8 @@ class OverlayLab:
             mtu=self.mtu,
             peers=tuple(member.peer for member in members if member is not node),
         )
-        routes = PodRoutes((POD_CIDR,), {member.name: (member.pod_subnet,) for member in members})
+        subnets = {member.name: (member.pod_subnet,) for member in members}
+        routes = PodRoutes((POD_CIDR,), subnets, services)
         for name, text in (("overlay.json", render_overlay(config)), ("pod-routes.json", render_pod_routes(routes))):
             temporary = node.directory / f".{name}.tmp"
             temporary.write_text(text)

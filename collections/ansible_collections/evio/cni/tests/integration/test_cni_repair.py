@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -465,6 +466,21 @@ def test_lost_reservations_are_told_and_restored(node: Node, new_pod: NewPod) ->
     assert node.add(new_pod()).address != pod.address
     node.delete(pod)
     assert pod.address not in node.reservations()
+
+
+def test_wiped_files_of_ipam_are_told_in_words_and_restored(node: Node, new_pod: NewPod) -> None:
+    """As by ``kubeadm reset``, which empties /var/lib/cni under running pods."""
+    pods = [node.add(new_pod()) for _ in range(2)]
+    shutil.rmtree(node.directory / "ipam")
+    told = evio(node, "status").stdout
+    assert "0 reserved; those of 2 running pods are not, evio repair reserves them again" in told
+    assert [line.split()[-2:] for line in told.splitlines() if "eth0" in line] == [["not", "reserved"]] * 2
+    done = evio(node, "repair")
+    assert done.returncode == 0
+    assert all(f"reserved {pod.address} again" in done.stdout for pod in pods)
+    assert "2 reserved\n" in evio(node, "status").stdout
+    assert evio(node, "repair").stdout == "network evio: all in order\n"
+    assert node.add(new_pod()).address not in [pod.address for pod in pods]
 
 
 # Plugins after ours

@@ -315,6 +315,25 @@ def test_host_with_a_network_inside_the_overlay_is_refused() -> None:
     assert run_module("overlay_conflict_info", **arguments, own_interfaces=["evio0", "lo"])["changed"] is False
 
 
+def test_host_with_a_network_inside_that_of_services_is_refused() -> None:
+    arguments = {"host_cidr": "10.10.0.0/16", "pod_cidrs": ["10.244.0.0/16"], "own_interfaces": ["evio0"]}
+    arguments["service_cidrs"] = ["10.96.0.0/12"]
+    namespace = Namespace()
+    try:
+        namespace.run("ip", "link", "add", "lan0", "type", "veth", "peer", "name", "lan1")
+        namespace.run("ip", "link", "set", "lan0", "up")
+        # As kube-proxy with IPVS gives Services' addresses to the node.
+        namespace.run("ip", "address", "add", "10.96.0.10/32", "dev", "lan0")
+        assert run_module("overlay_conflict_info", namespace=namespace, **arguments)["changed"] is False
+        namespace.run("ip", "address", "add", "10.100.0.7/24", "dev", "lan0")
+        refused = run_module("overlay_conflict_info", namespace=namespace, **arguments)
+    finally:
+        namespace.close()
+    assert refused["failed"] is True
+    assert "10.100.0" in refused["msg"]
+    assert "inside the network of Services (evio_service_network) 10.96.0.0/12" in refused["msg"]
+
+
 def test_endpoint_by_name_is_written_and_resolved_on_the_node(tmp_path: Path, members: list[dict[str, str]]) -> None:
     members[0]["endpoint"] = "Relay.example.org"
     run_module("wireguard_overlay", **host_overlay(tmp_path, members))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -79,6 +80,27 @@ def test_pair_with_a_symmetric_nat_uses_the_relay(lab: OverlayLab, kinds: tuple[
     time.sleep(7)
     assert first.paths() == {"relay": DIRECT, second.name: relay.name}
     assert first.pings(second.pod_gateway, "-M", "do", "-s", str(lab.mtu - 28), wait="1")
+
+
+def test_node_sends_to_services_from_its_host_overlay_address(lab: OverlayLab) -> None:
+    """Its source is chosen by the route to the Service, and is kept when kube-proxy translates the destination."""
+    first, second = lab.public_node("first"), lab.public_node("second")
+    lab.start()
+    lab.wait_reachable()
+    [route] = json.loads(first.namespace.run("ip", "-j", "route", "get", "10.96.0.10").stdout)
+    assert (route["dev"], route["prefsrc"]) == ("evio0", first.address)
+    rules = f"""table ip kube-proxy {{
+        chain output {{
+            type nat hook output priority -100
+            ip daddr 10.96.0.10 dnat to {second.pod_gateway}
+        }}
+    }}
+    """
+    first.namespace.run("nft", "-f", "-", text=rules)
+    assert first.pings("10.96.0.10")
+    lab.write(first, [first, second], services=())
+    wait_until(lambda: "10.96.0.0/12" not in first.namespace.run("ip", "route").stdout, 5, "the route is gone", lab)
+    assert not first.pings("10.96.0.10")
 
 
 def test_nodes_behind_one_nat_reach_each_other_in_their_own_network(lab: OverlayLab) -> None:

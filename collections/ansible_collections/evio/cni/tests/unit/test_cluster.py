@@ -64,6 +64,13 @@ def nodes(count: int) -> tuple[Node, ...]:
         replace(GOOD, nodes=(Node("node1", "10.10.0.1", "node1.example.org:51821"), Node("node2", "10.10.0.2"))),
         replace(GOOD, mtu=1200),
         replace(GOOD, reserved_cidrs=("10.96.0.0/12",)),
+        replace(GOOD, service_cidrs=("10.96.0.0/12",)),
+        replace(
+            GOOD,
+            pod_cidr="10.244.0.0/16,fd00:10:244::/48",
+            node_bits="8,16",
+            service_cidrs=("10.96.0.0/12", "fd00:10:96::/108"),
+        ),
     ],
 )
 def test_cluster_that_can_work_is_accepted(cluster: Cluster) -> None:
@@ -108,6 +115,11 @@ def test_cluster_that_can_work_is_accepted(cluster: Cluster) -> None:
         (replace(GOOD, mtu=100), ["evio_mtu", "100"]),
         (replace(GOOD, pod_cidr="fd00::/48", node_bits="16", mtu=1000), ["evio_mtu", "1000", "1280"]),
         (replace(GOOD, reserved_cidrs=("10.96/12",)), ["evio_reserved_cidrs[0]", "10.96/12"]),
+        (replace(GOOD, service_cidrs=("10.96/12",)), ["evio_service_network", "10.96/12"]),
+        (replace(GOOD, service_cidrs=("10.240.0.0/12",)), ["evio_service_network 10.240.0.0/12", "evio_pod_cidr"]),
+        (replace(GOOD, service_cidrs=("10.0.0.0/12",)), ["evio_service_network 10.0.0.0/12", "evio_host_overlay_cidr"]),
+        (replace(GOOD, service_cidrs=("10.96.0.0/12", "10.32.0.0/16")), ["10.32.0.0/16", "second of IPv4"]),
+        (replace(GOOD, service_cidrs=("fd00::/108",)), ["evio_service_network", "IPv6", "evio_pod_cidr has no"]),
         (replace(EVIO, evio=replace(EVIO.evio, xmpp_host="")), ["evio_xmpp_host", "not given"]),
         (replace(EVIO, evio=replace(EVIO.evio, overlay_ids=("EVIO1H", "EVIO1P"))), ["'EVIO1H'", "'EVIO1P'", "same 5"]),
         (

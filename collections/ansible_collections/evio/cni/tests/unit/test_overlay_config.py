@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from dataclasses import replace
 
 import pytest
@@ -56,12 +57,23 @@ CONFIG = OverlayConfig(
     public_key=key(1),
     peers=(peer(2, "198.51.100.2:51820"), peer(3)),
 )
-ROUTES = PodRoutes(("10.244.0.0/16",), {"n1": ("10.244.0.0/24",), "n2": ("10.244.1.0/24",)})
+ROUTES = PodRoutes(("10.244.0.0/16",), {"n1": ("10.244.0.0/24",), "n2": ("10.244.1.0/24",)}, ("10.96.0.0/12",))
 
 
 def test_rendered_files_are_parsed_to_the_same_values() -> None:
     assert parse_overlay(render_overlay(CONFIG)) == CONFIG
     assert parse_pod_routes(render_pod_routes(ROUTES)) == ROUTES
+
+
+def test_file_of_an_earlier_version_has_no_network_of_services() -> None:
+    data = json.loads(render_pod_routes(ROUTES))
+    del data["service_cidrs"]
+    assert parse_pod_routes(json.dumps(data)) == replace(ROUTES, service_cidrs=())
+
+
+def test_network_of_services_that_overlaps_the_pods_is_refused() -> None:
+    with pytest.raises(OverlayError, match=r"the service network 10.244.0.0/17 overlaps the pod overlay 10.244.0.0/16"):
+        parse_pod_routes(render_pod_routes(replace(ROUTES, service_cidrs=("10.244.0.0/17",))))
 
 
 def test_default_mtu_is_what_wireguard_leaves_of_ethernet() -> None:

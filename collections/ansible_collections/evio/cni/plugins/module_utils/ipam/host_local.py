@@ -85,8 +85,19 @@ class Reservations:
         posix.rename(temporary, f"{self._directory}/{address}")
 
     def lock(self) -> int:
-        """Take host-local's lock of the network, and return its descriptor, to be closed. Raises OSError."""
-        descriptor = posix.open(f"{self._directory}/lock", posix.O_RDONLY | posix.O_CREAT | posix.O_CLOEXEC, 0o600)
+        """Take host-local's lock of the network, and return its descriptor, to be closed. Raises OSError.
+
+        Makes the network's directory if it is missing, as host-local does.
+        """
+        flags = posix.O_RDONLY | posix.O_CREAT | posix.O_CLOEXEC
+        try:
+            descriptor = posix.open(f"{self._directory}/lock", flags, 0o600)
+        except FileNotFoundError:
+            # Rare: /var/lib/cni was deleted.
+            import os
+
+            os.makedirs(self._directory, 0o755, exist_ok=True)
+            descriptor = posix.open(f"{self._directory}/lock", flags, 0o600)
         deadline = monotonic() + seconds_left(_LOCK_SECONDS)
         while True:
             try:

@@ -16,6 +16,9 @@ from .netlink import NetlinkError
 ROUTE_PROTOCOL = 225
 """Marks our routes: rtnetlink(7) leaves the values above RTPROT_STATIC to programs for this purpose."""
 
+ANY_SCOPE = 255
+"""RT_SCOPE_NOWHERE of linux/rtnetlink.h: a request to delete a route fits a route of any scope."""
+
 
 class Pyroute2MissingError(EvioError):
     """The library pyroute2 is not installed."""

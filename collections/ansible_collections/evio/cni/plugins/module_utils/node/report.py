@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 from ..cidr import ip_version
 from ..cni.attachment import Attachment
@@ -30,6 +30,9 @@ from ..state.attachments import JournalEntry, journal_entries
 from ..state.journal import Journal
 
 _MOST_PODS_SHOWN = 10
+
+NOT_RESERVED = "not reserved"
+"""State of a pod whose address host-local may give to another one."""
 
 
 @dataclass(frozen=True)
@@ -138,13 +141,15 @@ def host_end_mtus(entries: Sequence[JournalEntry]) -> list[int | None]:
 
 
 def _firewall_verdict(conf: NetConf) -> str | None:
-    """Return which firewall drops what pods send to other nodes, whose addresses are in clusterCIDRs."""
+    """Return which firewall drops what pods send to each other, or to other nodes, whose networks are clusterCIDRs."""
     packets = [
         Packet(gateway.partition("/")[0], str(ip_network(cidr, strict=False)[-1]), conf.bridge)
         for gateway in conf.gateways
         for cidr in conf.cluster_cidrs
         if ip_version(gateway) == ip_version(cidr)
     ]
+    addresses = [ip_address(gateway.partition("/")[0]) for gateway in conf.gateways]
+    packets += [Packet(str(address), str(address + 1), conf.bridge, conf.bridge) for address in addresses]
     for chain in blocked(forwarding_needs(conf.bridge, packets)):
         return f"a firewall of this node cuts pods off: {chain}"
     return None
@@ -158,4 +163,4 @@ def _state(entry: JournalEntry, ports: dict[str, Port] | None, segment: Segment,
         return "not served"
     if not is_plugged(ports.get(entry.host_end), segment):
         return "not plugged in"
-    return "not reserved" if entry.attachment in lost.values() else "plugged in"
+    return NOT_RESERVED if entry.attachment in lost.values() else "plugged in"

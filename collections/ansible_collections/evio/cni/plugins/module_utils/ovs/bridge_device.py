@@ -12,7 +12,7 @@ from ipaddress import ip_address, ip_interface
 from typing import Any
 
 from ..cidr import family
-from ..kernel.iproute import ROUTE_PROTOCOL, Pyroute2MissingError, netlink_errors, open_iproute
+from ..kernel.iproute import ANY_SCOPE, ROUTE_PROTOCOL, Pyroute2MissingError, netlink_errors, open_iproute
 from ..kernel.netlink import NetlinkError
 from .bridge_spec import BridgeError
 from .idl import OvsdbAbsentError
@@ -86,7 +86,7 @@ def set_up_link(
         # The kernel has deleted the routes whose source was deleted.
         found = _our_routes(iproute, link.index)
         for network in found.keys() - routes.keys():
-            iproute.route("del", dst=network, oif=link.index, proto=ROUTE_PROTOCOL)
+            iproute.route("del", dst=network, oif=link.index, proto=ROUTE_PROTOCOL, scope=ANY_SCOPE)
         for network, source in routes.items():
             if found.get(network) != source:
                 scope = {} if ":" in network else {"scope": _SCOPE_LINK}

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...cidr import AF_INET, AF_INET6, family
 from ...differences import Differences
-from ...kernel.iproute import ROUTE_PROTOCOL, open_iproute
+from ...kernel.iproute import ANY_SCOPE, ROUTE_PROTOCOL, open_iproute
 from ...kernel.netlink import NetlinkError
 from ...kernel.sysctl import dotted, read_sysctls, write_sysctls
 from ..endpoint import OverlayError
@@ -166,7 +166,7 @@ def _ensure_routes(
         wanted.update({cidr: found[cidr] for cidr in former & found.keys()})
     differences.compare("routes", dict(sorted(wanted.items())), dict(sorted(found.items())))
     for cidr in found.keys() - wanted.keys():
-        ipr.route("del", dst=cidr, oif=index, proto=ROUTE_PROTOCOL)
+        ipr.route("del", dst=cidr, oif=index, proto=ROUTE_PROTOCOL, scope=ANY_SCOPE)
     for cidr, source in wanted.items():
         if found.get(cidr) != source:
             extra: dict[str, Any] = {"prefsrc": source} if source else {}
