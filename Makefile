@@ -3,8 +3,9 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV := .venv/bin
-# Nodes of the lab that preflight checks for.
+# Nodes of the lab that preflight checks for, and its options.
 NODES := 3
+PREFLIGHT :=
 COLLECTION := collections/ansible_collections/evio/cni
 export PATH := $(CURDIR)/$(VENV):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -19,7 +20,7 @@ help:  ## Show this list
 .PHONY: preflight
 preflight:  ## Check that this machine can carry the lab: rights, kernel, disk, memory; changes nothing
 	@[ -x /usr/bin/python3 ] || { echo "preflight: python3 is missing: run apt-get install python3" >&2; exit 1; }
-	@setup/preflight.py $(NODES)
+	@setup/preflight.py $(NODES) $(PREFLIGHT)
 
 .PHONY: setup
 setup:  ## Install Debian and Python packages for the lab, the tests and the linters; starts no service
@@ -72,6 +73,7 @@ molecule: preflight setup plugin  ## Run the playbooks on the lab under molecule
 	molecule test --all $$(setup/kubernetes --cached >/dev/null 2>&1 || echo --exclude kubernetes)
 
 .PHONY: test-kubernetes
+test-kubernetes: PREFLIGHT := --kubernetes
 test-kubernetes: preflight setup plugin  ## Make a cluster with kubeadm on the lab, and print a table of what works while it breaks (15 min)
 	@setup/kubernetes
 	@lab/lab up 3 --kubernetes
