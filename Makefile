@@ -3,8 +3,9 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV := .venv/bin
-# Nodes of the lab that preflight checks for.
+# Nodes of the lab that preflight checks for, and its options.
 NODES := 3
+PREFLIGHT :=
 # Tests that run at the same time: one more than processors, because most tests wait for a daemon most of their time.
 WORKERS := $(shell echo $$(($$(nproc) + 1)))
 COLLECTION := collections/ansible_collections/evio/cni
@@ -21,7 +22,7 @@ help:  ## Show this list
 .PHONY: preflight
 preflight:  ## Check that this machine can carry the lab: rights, kernel, disk, memory; changes nothing
 	@[ -x /usr/bin/python3 ] || { echo "preflight: python3 is missing: run apt-get install python3" >&2; exit 1; }
-	@setup/preflight.py $(NODES)
+	@setup/preflight.py $(NODES) $(PREFLIGHT)
 
 .PHONY: setup
 setup:  ## Install Debian and Python packages for the lab, the tests and the linters; starts no service
@@ -74,6 +75,7 @@ molecule: preflight setup plugin  ## Run the playbooks on the lab under molecule
 	molecule test --all $$(setup/kubernetes --cached >/dev/null 2>&1 || echo --exclude kubernetes)
 
 .PHONY: test-kubernetes
+test-kubernetes: PREFLIGHT := --kubernetes
 test-kubernetes: preflight setup plugin  ## Make a cluster with kubeadm on the lab, and print a table of what works while it breaks (15 min)
 	@setup/kubernetes
 	@lab/lab up 3 --kubernetes

@@ -73,10 +73,28 @@ def measure(subject: str, check: Callable[[], tuple[str, bool]]) -> Row:
 def start(lab: Lab) -> Cluster:
     """Start the proof's pods and Services, and return when all are Ready. Raises LabError."""
     kubectl = Kubectl(lab, workload.NAMESPACE)
+    await_that(lambda: not _unready(lab), "kubeadm's pods are Ready", timeout=_READY_SECONDS, interval=2)
     lab_nodes = lab.topology().nodes
     kubectl.apply(workload.manifests(lab_nodes))
     kubectl.await_rollout(*workload.deployments(lab_nodes), workload.CROWD, timeout=_READY_SECONDS)
     return look(lab)
+
+
+def _unready(lab: Lab) -> list[str]:
+    """Return kubeadm's pods that are not Ready: the control plane, and kube-proxy, without which no Service works.
+
+    Raises LabError with the last line that a failed container has printed.
+    """
+    unready = []
+    kubectl = Kubectl(lab, "kube-system")
+    for pod in kubectl.get("pods"):
+        for status in pod["status"].get("containerStatuses", []):
+            if "terminated" in status["lastState"] and not status["ready"]:
+                printed = kubectl("logs", pod["metadata"]["name"], "--previous")
+                raise LabError(f"{pod['metadata']['name']} on {pod['spec']['nodeName']} fails: {printed[:200]}")
+            if not status["ready"]:
+                unready.append(pod["metadata"]["name"])
+    return unready
 
 
 def look(lab: Lab) -> Cluster:

@@ -35,8 +35,6 @@ CAPABILITIES = {
 }
 """Those without which the lab does not come up, found by dropping each; with their numbers (linux/capability.h)."""
 
-INOTIFY_PER_NODE = 8
-"""inotify instances that one node's root holds: systemd 5, systemd-logind 1, containerd 1, wireguard-go 1."""
 INOTIFY_RESERVE = 8
 """Instances that are left for the machine itself and for a node that reboots."""
 
@@ -47,10 +45,24 @@ VENV_BYTES = 450 * MIB
 """The virtual environment, 350 MiB, and what pip downloads."""
 ROOTFS_BYTES = 800 * MIB
 """The nodes' root file system, 540 MiB, and the archives that mmdebstrap unpacks."""
-NODE_DISK_BYTES = 150 * MIB
-"""What a node writes: etcd's logs, container images, logs."""
-NODE_MEMORY_BYTES = 250 * MIB
-"""What a node with two pods uses (170 MiB), and some more."""
+
+
+@dataclass(frozen=True)
+class PerNode:
+    """What one node of the lab takes."""
+
+    inotify: int
+    """inotify instances that its root holds: systemd 5, systemd-logind 1, containerd 1, wireguard-go 1."""
+    memory: int
+    """Bytes: with two pods it uses 170 MiB."""
+    disk: int
+    """Bytes that it writes: etcd's logs, container images, logs."""
+
+
+PLAIN = PerNode(inotify=8, memory=250 * MIB, disk=150 * MIB)
+WITH_KUBERNETES = PerNode(inotify=15, memory=700 * MIB, disk=500 * MIB)
+"""kubelet holds 4 inotify instances, kube-proxy and a systemd with more units the rest. The control plane uses 600 MiB
+of memory and as much disk for its images: these are the means of three nodes."""
 
 
 @dataclass(frozen=True)
@@ -80,20 +92,20 @@ class Facts:
     """Bytes that set-up and lab will write to each of those file systems."""
 
 
-def missing(facts: Facts, nodes: int) -> list[str]:
+def missing(facts: Facts, nodes: int, per_node: PerNode = PLAIN) -> list[str]:
     """Return what a lab of this many nodes lacks, each with its remedy; an empty list if nothing is missing."""
     return [
         *_missing_distribution(facts),
         *_missing_rights(facts),
         *_missing_kernel_features(facts),
-        *_missing_resources(facts, nodes),
+        *_missing_resources(facts, nodes, per_node),
     ]
 
 
-def read_facts(nodes: int) -> Facts:
+def read_facts(nodes: int, per_node: PerNode = PLAIN) -> Facts:
     """Read the facts of this machine; nodes is how many the lab is to have beyond those that are up."""
     is_root = os.geteuid() == 0
-    disk_needed = _disk_needed(nodes)
+    disk_needed = _disk_needed(nodes, per_node)
     return Facts(
         is_root=is_root,
         capabilities=_capabilities("CapEff" if is_root else "CapBnd"),
@@ -103,26 +115,28 @@ def read_facts(nodes: int) -> Facts:
         tun_error=_tun_error() if is_root else None,
         overlay_error=_overlay_error() if is_root else None,
         has_writable_cgroups=_has_writable_cgroups(Path("/proc/self/mounts").read_text()),
-        inotify_free=_inotify_free(inotify_needed(nodes)) if is_root else None,
+        inotify_free=_inotify_free(inotify_needed(nodes, per_node)) if is_root else None,
         memory_available=_memory_available(Path("/proc/meminfo").read_text()),
         disk_free={path: shutil.disk_usage(path).free for path in disk_needed},
         disk_needed=disk_needed,
     )
 
 
-def inotify_needed(nodes: int) -> int:
+def inotify_needed(nodes: int, per_node: PerNode) -> int:
     """Return how many inotify instances root must be able to open for this many nodes."""
-    return nodes * INOTIFY_PER_NODE + INOTIFY_RESERVE if nodes else 0
+    return nodes * per_node.inotify + INOTIFY_RESERVE if nodes else 0
 
 
 def main(argv: list[str]) -> int:
     """Print what is missing and return 1, or print that all is there and return 0."""
     parser = argparse.ArgumentParser(description="Check what the lab needs of this machine.")
     parser.add_argument("nodes", nargs="?", type=int, default=3, help="nodes of the lab (default: %(default)s)")
-    nodes = parser.parse_args(argv).nodes
+    parser.add_argument("--kubernetes", action="store_true", help="for lab/lab up --kubernetes")
+    arguments = parser.parse_args(argv)
+    nodes, per_node = arguments.nodes, WITH_KUBERNETES if arguments.kubernetes else PLAIN
     # The nodes of this checkout's lab, if it is up, have what they need.
     to_come = 0 if (REPOSITORY / "lab/.state/lab.json").exists() else nodes
-    lacking = missing(read_facts(to_come), to_come)
+    lacking = missing(read_facts(to_come, per_node), to_come, per_node)
     if not lacking:
         print(f"== this machine can carry the lab: {nodes} nodes")
         return 0
@@ -168,14 +182,14 @@ def _missing_kernel_features(facts: Facts) -> Iterable[str]:
         )
 
 
-def _missing_resources(facts: Facts, nodes: int) -> Iterable[str]:
-    needed = inotify_needed(nodes)
+def _missing_resources(facts: Facts, nodes: int, per_node: PerNode) -> Iterable[str]:
+    needed = inotify_needed(nodes, per_node)
     if facts.inotify_free is not None and facts.inotify_free < needed:
         yield (
             f"inotify instances: {facts.inotify_free} are free for root, {needed} are needed; run "
             "`sysctl -w fs.inotify.max_user_instances=1024`"
         )
-    memory = nodes * NODE_MEMORY_BYTES
+    memory = nodes * per_node.memory
     if facts.memory_available < memory:
         yield f"memory: {facts.memory_available // MIB} MiB are available, {memory // MIB} MiB are needed"
     for path, needed in facts.disk_needed.items():
@@ -264,14 +278,14 @@ def _memory_available(meminfo: str) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def _disk_needed(nodes: int) -> dict[str, int]:
+def _disk_needed(nodes: int, per_node: PerNode) -> dict[str, int]:
     """Return the bytes still to be written, by a path in each file system, without what exists already."""
     needed: dict[int, tuple[str, int]] = {}
     for path, size in (
         (Path("/usr"), 0 if _has_packages() else PACKAGES_BYTES),
         (REPOSITORY, 0 if _has_venv() else VENV_BYTES),
         (_existing(REPOSITORY / "lab/.state/cache"), 0 if _has_rootfs() else ROOTFS_BYTES),
-        (_existing(REPOSITORY / "lab/.state"), nodes * NODE_DISK_BYTES),
+        (_existing(REPOSITORY / "lab/.state"), nodes * per_node.disk),
     ):
         device = path.stat().st_dev
         first, before = needed.get(device, (str(path), 0))

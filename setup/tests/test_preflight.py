@@ -59,6 +59,13 @@ def test_more_nodes_need_more_inotify_instances_and_memory() -> None:
     assert [line.partition(":")[0] for line in lines] == ["inotify instances", "memory"]
 
 
+def test_kubernetes_needs_more_inotify_instances_and_memory() -> None:
+    facts = replace(GOOD, inotify_free=52, memory_available=1500 * MIB)
+    assert preflight.missing(facts, 3) == []
+    lines = preflight.missing(facts, 3, preflight.WITH_KUBERNETES)
+    assert [line.partition(":")[0] for line in lines] == ["inotify instances", "memory"]
+
+
 def test_lab_that_is_up_needs_no_more_instances() -> None:
     assert preflight.missing(replace(GOOD, inotify_free=0, memory_available=0), 0) == []
 
@@ -80,8 +87,8 @@ def test_file_system_with_several_parts_needs_the_sum(monkeypatch: pytest.Monkey
     monkeypatch.setattr(preflight, "REPOSITORY", tmp_path)
     monkeypatch.setattr(preflight, "_has_packages", lambda: True)
     monkeypatch.setattr(preflight, "_has_venv", lambda: False)
-    needed = preflight._disk_needed(2)
-    assert sum(needed.values()) == preflight.VENV_BYTES + preflight.ROOTFS_BYTES + 2 * preflight.NODE_DISK_BYTES
+    needed = preflight._disk_needed(2, preflight.PLAIN)
+    assert sum(needed.values()) == preflight.VENV_BYTES + preflight.ROOTFS_BYTES + 2 * preflight.PLAIN.disk
 
 
 @pytest.mark.root
@@ -106,7 +113,7 @@ def test_program_says_all_that_is_missing_and_fails(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lacking = replace(GOOD, tun_error="Operation not permitted", has_mirror=False)
-    monkeypatch.setattr(preflight, "read_facts", lambda nodes: lacking)
+    monkeypatch.setattr(preflight, "read_facts", lambda nodes, per_node: lacking)
     assert preflight.main([]) == 1
     message = capsys.readouterr().err
     assert message.startswith("preflight: this machine lacks 2 of what a lab of 3 nodes needs:\n")
