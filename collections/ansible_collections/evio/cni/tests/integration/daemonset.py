@@ -7,6 +7,7 @@ What the manifest gives a container, and nothing else, is given to podman: comma
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -48,9 +49,15 @@ def image_archive() -> Path:
     sources = (PROGRAMS, DAEMONSET / "build-image", DAEMONSET / "Containerfile")
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     stamp = ARCHIVE.with_suffix(".sources")
-    if not ARCHIVE.exists() or not stamp.exists() or stamp.read_text() != digest:
-        subprocess.run([DAEMONSET / "build-image", ARCHIVE], check=True, timeout=600)
-        stamp.write_text(digest)
+    ARCHIVE.parent.mkdir(parents=True, exist_ok=True)
+    with stamp.open("a+") as file:
+        # Tests may run in several processes at once.
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        if not ARCHIVE.exists() or file.read() != digest:
+            subprocess.run([DAEMONSET / "build-image", ARCHIVE], check=True, timeout=600)
+            file.truncate(0)
+            file.write(digest)
     return ARCHIVE
 
 
