@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -91,14 +90,6 @@ def backend(pod: Pod) -> Iterator[None]:
             process.kill()
 
 
-def wait_for_ipv6(node: Node) -> None:
-    """Wait until the new bridge may use its IPv6 addresses (RFC 4862, duplicate address detection)."""
-    deadline = time.monotonic() + 10
-    while in_namespace(node.switch.netns, "ip", "-6", "address", "show", "tentative").stdout:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def seen_by(client: str, host: str = SERVICE, *, port: int = PORT, kind: str = "tcp", size: int = 1) -> str:
     """Ask from a namespace; return the address that the backend saw, or how the client failed."""
     done = in_namespace(client, sys.executable, "-c", _CLIENT, kind, host, str(port), str(size), check=False)
@@ -161,7 +152,6 @@ def test_pod_reaches_service_whose_backend_is_on_its_node(node: Node, new_pod: N
     client, server = node.add(new_pod()), node.add(new_pod())
     [address, address6] = addresses(server)
     kube_proxy(node, {SERVICE: [address], SERVICE6: [address6]}, mode)
-    wait_for_ipv6(node)
     with backend(server):
         # More than once: a redirect of the kernel would lead the second request astray.
         for _attempt in range(3):
@@ -181,7 +171,6 @@ def test_pod_reaches_service_whose_backend_is_on_its_node(node: Node, new_pod: N
 def test_pod_reaches_itself_by_its_service(node: Node, new_pod: NewPod, mode: str) -> None:
     pod = node.add(new_pod())
     kube_proxy(node, {SERVICE: addresses(pod)[:1], SERVICE6: addresses(pod)[1:]}, mode)
-    wait_for_ipv6(node)
     with backend(pod):
         assert seen_by(pod.netns) == "10.244.3.1"
         assert seen_by(pod.netns, SERVICE6) == "fd00:10:244:3::1"

@@ -33,6 +33,7 @@ STATE = BridgeState(
         "net/ipv4/ip_forward": "1",
         "net/ipv6/conf/all/forwarding": "1",
         "net/ipv6/conf/br-evio/accept_ra": "0",
+        "net/ipv6/conf/br-evio/accept_dad": "0",
     },
 )
 

@@ -69,7 +69,7 @@ def guard_bridge(conf: NetConf) -> Guard:
         while True:
             guard.closed.clear()
             try:
-                guarded = guard_ports(conf, ovsdb, _bridge_mac(conf), wanted)
+                guarded = guard_ports(conf, ovsdb, lambda: _bridge_mac(conf), wanted)
                 break
             except OpenFlowError:
                 if monotonic() > deadline:

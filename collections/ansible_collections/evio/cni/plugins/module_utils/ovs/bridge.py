@@ -65,6 +65,8 @@ def ensure_bridge(
             _await_device(database, spec)
             if is_created_here or (state is not None and not state.forwards):
                 add_normal_flow(ovsdb, spec.name)
+            # Before the device is up: then it gets its link-local address.
+            write_sysctls(_existing_link_sysctls(spec))
             set_up_link(spec.name, spec.gateways, spec.routes)
             write_sysctls({**spec.node_sysctls, **_existing_link_sysctls(spec)})
             if spec.gateways:

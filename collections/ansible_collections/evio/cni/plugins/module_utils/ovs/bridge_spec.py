@@ -83,8 +83,12 @@ class BridgeSpec:
 
     @property
     def link_sysctls(self) -> dict[str, str]:
-        """Settings of the bridge's device: ignore router advertisements, which a pod could send (CVE-2020-10749)."""
-        return {f"net/ipv6/conf/{self.name}/accept_ra": "0"}
+        """Settings of the bridge's device: ignore router advertisements, which a pod could send (CVE-2020-10749).
+
+        And use its link-local address at once: until then the kernel forwards no IPv6 packet from pod to pod. It is
+        derived from the MAC, and the MAC from the gateway's address, which no other node has.
+        """
+        return {f"net/ipv6/conf/{self.name}/accept_ra": "0", f"net/ipv6/conf/{self.name}/accept_dad": "0"}
 
     @property
     def sysctls(self) -> dict[str, str]:

@@ -122,19 +122,21 @@ class Guarded:
         self.has_added_normal_flow = False
 
 
-def guard_ports(conf: NetConf, ovsdb: OvsdbClient, mac: str, wanted: Callable[[Port, int], list[Flow]]) -> Guarded:
+def guard_ports(
+    conf: NetConf, ovsdb: OvsdbClient, bridge_mac: Callable[[], str], wanted: Callable[[Port, int], list[Flow]]
+) -> Guarded:
     """Install the missing flows of the bridge and of our ports, of all networks, and then the NORMAL flow.
 
-    ``mac`` is the bridge's. ``wanted`` returns the flows of a port, and is told how many the port has; it returns none
-    where the port has no port security. Does nothing where the bridge does not exist. Raises OpenFlowError and
-    OvsdbError.
+    ``bridge_mac`` returns the MAC of the bridge, and is called only if there is a bridge. ``wanted`` returns the flows
+    of a port, and is told how many the port has; it returns none where the port has no port security. Does nothing
+    where the bridge does not exist. Raises OpenFlowError and OvsdbError.
     """
     guarded = Guarded()
     switch = switch_of(ovsdb, conf.bridge)
     if switch.external_ids is None:
         return guarded
     with OpenFlow(conf.ovsdb, conf.bridge) as bridge:
-        steering = Steering(conf)
+        steering, mac = Steering(conf), bridge_mac()
         guarded.has_added_steering = lacks_steering(bridge, steering, mac)
         if guarded.has_added_steering:
             install_steering(bridge, steering, mac)

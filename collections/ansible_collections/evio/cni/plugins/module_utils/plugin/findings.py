@@ -309,7 +309,7 @@ def _bridge_findings(
                 what = f"the bridge {conf.bridge} has lost its NORMAL flow and forwards nothing"
                 remedy = _ASK_OWNER if switch_of(ovsdb, conf.bridge).is_borrowed else _REPAIR
                 faults.append(Finding("bridge", what, remedy))
-            if lacks_bridge_flows(conf, ovsdb, device.mac):
+            elif lacks_bridge_flows(conf, ovsdb, device.mac):
                 what = (
                     f"the bridge {conf.bridge} has lost the flows that send packets between pods by the node's kernel: "
                     "Services with a backend on this node do not answer its pods"
