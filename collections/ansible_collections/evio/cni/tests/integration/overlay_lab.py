@@ -265,6 +265,19 @@ class OverlayLab:
         router.hosts += 1
         return self._node(name, namespace, None)
 
+    def neighbour(self, node: Node, kind: str) -> Namespace:
+        """Add a host that sends by a public node to its probe address: a ``pod`` of it, or a host of its ``LAN``."""
+        namespace = self._namespace()
+        if kind == "pod":
+            self._plug(node.namespace, "pods", namespace, "eth0")
+            own, gateway = f"10.244.{node.index}.2", node.pod_gateway
+        else:
+            self._plug(self.segment, "br0", namespace, "eth0")
+            own, gateway = "198.51.100.99", f"198.51.100.{10 + node.index}"
+        namespace.run("ip", "address", "add", f"{own}/24", "dev", "eth0")
+        namespace.run("ip", "route", "add", "default", "via", gateway)
+        return namespace
+
     def write(self, node: Node, members: list[Node] | None = None, services: tuple[str, ...] = (SERVICE_CIDR,)) -> None:
         """Write the node's two files, as the role would for these members; all nodes by default."""
         members = list(self.nodes.values()) if members is None else members

@@ -101,6 +101,55 @@ def test_flood_of_one_peer_leaves_the_paths_of_others_as_they_are(lab: OverlayLa
     lab.wait_path(first, loud, DIRECT, 75)
 
 
+NEIGHBOUR_FLOOD = """
+import os, socket, sys, time
+target, port, seconds, per_second = sys.argv[1], *map(int, sys.argv[2:])
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+# A probe, or the start of a handshake of a key that the node does not know (WireGuard paper, 5.4.2).
+message = b'{"probe":["up",1,null,0,[]]}' if port == 51821 else bytes([1, 0, 0, 0]) + os.urandom(144)
+start, sent = time.monotonic(), 0
+while (elapsed := time.monotonic() - start) < seconds:
+    while sent < elapsed * per_second:
+        try:
+            sender.sendto(message, (target, port))
+        except OSError:
+            pass
+        sent += 1
+    time.sleep(0.002)
+print(sent)
+"""
+
+
+@pytest.mark.parametrize(("neighbour", "port"), [("pod", PROBE_PORT), ("LAN", PROBE_PORT), ("LAN", 51820)])
+def test_flood_of_a_neighbour_leaves_the_paths_of_a_node_as_they_are(
+    lab: OverlayLab, neighbour: str, port: int
+) -> None:
+    """5000 datagrams a second to one node's probe port, from a pod of it or its LAN; or to its WireGuard port."""
+    victim, second = lab.public_node("victim"), lab.node("second", lab.router())
+    loud = lab.neighbour(victim, neighbour)
+    lab.start()
+    lab.wait_path(victim, second, DIRECT)
+    lab.wait_path(second, victim, DIRECT)
+    lab.wait_reachable()
+    quiet_loss, quiet_rtt = ping_loss_and_rtt(victim, second.pod_gateway, 5)
+    address = probe_address(victim.address) if port == PROBE_PORT else "198.51.100.11"
+    sender = subprocess.Popen(
+        loud.command(sys.executable, "-c", NEIGHBOUR_FLOOD, address, str(port), "9", "5000"),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(1)
+    loss, rtt = ping_loss_and_rtt(victim, second.pod_gateway, 6)
+    sent = int(sender.communicate(timeout=30)[0])
+    print(f"loss {quiet_loss} -> {loss} %, rtt {quiet_rtt} -> {rtt} ms, {sent} messages")
+    assert sent > 9 * 4000
+    assert loss <= quiet_loss + 2
+    assert rtt <= quiet_rtt + 20
+    assert victim.state()["fault"] is None
+    assert victim.paths()["second"] == second.paths()["victim"] == DIRECT
+    assert len(victim.log.read_text().splitlines()) <= 15, victim.log.read_text()
+
+
 def udp_holder(node: Node, port: int) -> subprocess.Popen[str]:
     """Hold the UDP port of the node, as another program does."""
     code = (
