@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -140,6 +141,36 @@ def test_killed_agent_leaves_the_overlay_up_and_the_next_agent_takes_it_over(lab
     assert first.wireguard_pids() == before
     first.kill_wireguard()
     wait_until(lambda: first.wireguard_pids() not in ([], before), 5, "the taken over wireguard-go is watched", lab)
+
+
+def kernel_state(node: Node) -> tuple[object, ...]:
+    """The interface's MTU, state and addresses, and its routes."""
+    shown = node.namespace.run("ip", "-j", "address", "show", "dev", "evio0", check=False).stdout
+    if not shown:
+        return ()
+    [link] = json.loads(shown)
+    addresses = {(one["local"], one["prefixlen"]) for one in link["addr_info"] if one["family"] == "inet"}
+    routes = node.namespace.run("ip", "route", "show", "dev", "evio0").stdout
+    return link["mtu"], "UP" in link["flags"], addresses, set(routes.splitlines())
+
+
+def test_what_is_taken_from_the_interface_is_back_in_the_next_round(lab: OverlayLab) -> None:
+    relay, node = lab.public_node("relay"), lab.node("home", lab.router())
+    lab.start()
+    lab.wait_path(node, relay, DIRECT)
+    lab.wait_reachable()
+    whole = kernel_state(node)
+    # Together they take less time than passes between two looks of the agent without a report of the kernel.
+    for damage in (
+        "address flush dev evio0",
+        "link set evio0 down",
+        "route flush dev evio0",
+        "link set evio0 mtu 1280",
+        "link del evio0",
+    ):
+        node.namespace.run("ip", *damage.split())
+        wait_until(lambda: kernel_state(node) == whole, 2, f"ip {damage}: the interface is whole again", lab)
+    lab.wait_reachable(10)
 
 
 def test_new_and_removed_peers_take_effect_without_disturbing_the_others(lab: OverlayLab) -> None:
