@@ -10,6 +10,8 @@ import sys
 
 from ..cni.netconf import NetConf
 from ..cni.spec import FAILED, INVALID_CONFIG, CniError
+from ..deadline import seconds_left
+from ..defaults import OVS_TIMEOUT
 from ..errors import EvioError
 from ..kernel.netns import has_interface
 from ..ovs.external_ids import EPOCH_ID, OWNER, OWNER_ID
@@ -79,7 +81,7 @@ def repair_bridge(conf: NetConf) -> None:
     from ..ovs.bridge import ensure_bridge
 
     try:
-        ensure_bridge(bridge_of(conf), ovsdb=conf.ovsdb)
+        ensure_bridge(bridge_of(conf), ovsdb=conf.ovsdb, timeout=min(OVS_TIMEOUT, seconds_left(OVS_TIMEOUT)))
     except EvioError as error:
         raise CniError(FAILED, str(error)) from None
 
