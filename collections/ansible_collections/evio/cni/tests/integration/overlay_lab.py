@@ -27,6 +27,8 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config 
 )
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.device import create_key
 
+from .ovs_daemons import PATIENCE
+
 COLLECTIONS = Path(__file__).resolve().parents[5]
 HOST_CIDR = "10.10.0.0/16"
 POD_CIDR = "10.244.0.0/16"
@@ -55,7 +57,7 @@ class Namespace:
 
     def run(self, *command: str, check: bool = True, text: str | None = None) -> subprocess.CompletedProcess[str]:
         result = subprocess.run(
-            self.command(*command), input=text, capture_output=True, text=True, timeout=30, check=False
+            self.command(*command), input=text, capture_output=True, text=True, timeout=30 * PATIENCE, check=False
         )
         if check and result.returncode != 0:
             raise AssertionError(f"{' '.join(command)}: {result.stdout}{result.stderr}")
@@ -345,6 +347,7 @@ class OverlayLab:
 def wait_until(condition: Callable[[], bool], timeout: float, what: str, lab: OverlayLab | None = None) -> float:
     """Wait until the condition holds; return the seconds. Raises AssertionError with ``what`` and the agents' logs."""
     start = time.monotonic()
+    timeout *= PATIENCE
     while True:
         with contextlib.suppress(OSError):
             if condition():
