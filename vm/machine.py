@@ -22,8 +22,6 @@ PROVIDER = HERE.parent / "setup/kernel_vm"
 TIMED_OUT, FAILED = 124, 125
 """Exit statuses of vm/vm."""
 
-PROCESSORS = 2
-
 KERNEL_OPTIONS = (
     *("console=ttyS0", "quiet", "loglevel=4", "panic=-1", "nokaslr"),
     # The emulated processors need no protection from each other, and the host's load must not look like a fault.
@@ -31,6 +29,10 @@ KERNEL_OPTIONS = (
 )
 PROCESSOR = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand,+fsgsbase"
 """QEMU's widest processor, "max", is half as fast: wireguard's AVX code is slow in emulation."""
+
+EMULATION = ("-smp", "1", "-accel", "tcg,thread=single,tb-size=512", "-icount", "shift=0")
+"""A processor for which an instruction takes 1 ns, however long the host takes for it: limits of time that hold on real
+hosts hold in the machine, also when the host has other work. While the processor idles, its time is the host's."""
 
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -53,10 +55,9 @@ class VirtualMachineError(Exception):
 class Machine:
     """A virtual machine that is started for each command."""
 
-    def __init__(self, *, memory: int = 2048, keeps_own_time: bool = False) -> None:
-        """``memory`` in MiB. With ``keeps_own_time``, its clock counts the instructions of its only processor."""
+    def __init__(self, *, memory: int = 2048) -> None:
+        """``memory`` in MiB."""
         self._memory = memory
-        self._keeps_own_time = keeps_own_time
 
     def run(self, command: Sequence[str], *, timeout: float, output: Path | None = None) -> int:
         """Run the command in the current directory; return its exit status. What it prints is printed as it comes.
@@ -105,15 +106,11 @@ class Machine:
     def _qemu(self, cache: Path, exchange: Path) -> list[str]:
         root = cache / "root"
         share = root / "usr/share"
-        if self._keeps_own_time:
-            processors = ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", "-smp", "1"]
-        else:
-            processors = ["-accel", "tcg,thread=multi,tb-size=512", "-smp", str(PROCESSORS)]
         return [
             str(root / "usr/bin/qemu-system-x86_64"),
             *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
             *("-L", str(share / "qemu"), "-L", str(share / "seabios")),
-            *("-M", "q35", "-cpu", PROCESSOR, *processors, "-m", str(self._memory)),
+            *("-M", "q35", "-cpu", PROCESSOR, *EMULATION, "-m", str(self._memory)),
             *("-kernel", str(cache / "vmlinux"), "-initrd", str(cache / "initramfs")),
             *("-append", " ".join(KERNEL_OPTIONS)),
             *("-serial", f"file:{exchange}/console"),

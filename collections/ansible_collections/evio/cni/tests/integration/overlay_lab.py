@@ -1,5 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""A small internet for the overlay's tests: public and NATed nodes in namespaces, each with its agent and wireguard-go.
+"""A small internet for the overlay's tests: public and NATed nodes in namespaces, each with its agent and its device.
+
+The device is the kernel's WireGuard where the kernel has it, else wireguard-go.
 
 Each namespace exists as long as the process that holds it, so nothing is left when these processes end. The lab of the
 repository (lab/) sets up whole hosts with systemd; here only the overlay runs, so that a node starts in milliseconds.
@@ -25,7 +27,7 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config 
     render_overlay,
     render_pod_routes,
 )
-from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.device import create_key
+from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.device import KERNEL, USERSPACE, create_key
 
 from .ovs_daemons import PATIENCE
 
@@ -34,6 +36,16 @@ HOST_CIDR = "10.10.0.0/16"
 POD_CIDR = "10.244.0.0/16"
 PROGRAM = COLLECTIONS.parent / "build/bin/evio"
 """What ``make plugin`` builds."""
+
+DEVICE_KIND = (
+    KERNEL
+    if subprocess.run(
+        ["unshare", "--net", "ip", "link", "add", "evw0", "type", "wireguard"], capture_output=True, check=False
+    ).returncode
+    == 0
+    else USERSPACE
+)
+"""The kind of all nodes' devices, which the kernel decides."""
 
 PORT_PRESERVING = "masquerade"
 SYMMETRIC = "masquerade random,fully-random"
@@ -160,7 +172,15 @@ class Node:
             == 0
         )
 
-    def kill_wireguard(self) -> None:
+    def device(self) -> int | None:
+        """Return the number of the interface, which another device would not have; None while there is none."""
+        shown = self.namespace.run("ip", "-j", "link", "show", "evio0", check=False).stdout
+        return int(json.loads(shown)[0]["ifindex"]) if shown else None
+
+    def lose_device(self) -> None:
+        """Kill wireguard-go, or delete the device of a kernel that has WireGuard."""
+        if DEVICE_KIND == KERNEL:
+            self.namespace.run("ip", "link", "del", "evio0")
         for pid in self.wireguard_pids():
             os.kill(pid, signal.SIGKILL)
 
