@@ -25,6 +25,7 @@ PATIENCE = float(os.environ.get("EVIO_TEST_PATIENCE", "1"))
 
 OTHER_DATAPATH = "netdev" if DATAPATH == "system" else "system"
 
+needs_system = pytest.mark.skipif(DATAPATH != "system", reason="a property of the datapath system")
 needs_netdev = pytest.mark.skipif(DATAPATH != "netdev", reason="a property of the datapath netdev")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from .cni_runtime import CNI_PLUGINS, PLUGIN, NewPod, Node, PluginFailedError, Pod, overlay_says, with_paths
-from .ovs_daemons import DATAPATH, in_namespace, needs_netdev
+from .ovs_daemons import DATAPATH, in_namespace, needs_netdev, needs_system
 
 pytestmark = pytest.mark.root
 
@@ -82,7 +82,11 @@ def damage_flows(node: Node) -> None:
     in_namespace(node.switch.netns, "ovs-ofctl", "-O", "OpenFlow13", "del-flows", target)
 
 
-DAMAGES = [
+def damage_datapath(node: Node) -> None:
+    in_namespace(node.switch.netns, "ovs-dpctl", "del-dp", "system@ovs-system")
+
+
+DAMAGES: list[Any] = [
     damage_bridge,
     damage_database,
     damage_rules,
@@ -91,6 +95,7 @@ DAMAGES = [
     damage_port,
     damage_vlan,
     damage_flows,
+    pytest.param(damage_datapath, marks=needs_system),
 ]
 
 
@@ -103,6 +108,12 @@ def test_repair_restores_pods(node: Node, new_pod: NewPod, damage: Callable[[Nod
     assert one.pings("10.244.3.1")
     for pod in (one, other):
         assert node.call("CHECK", pod, prevResult=pod.result) == {}
+
+
+def test_next_add_takes_up_what_a_lost_database_has_left(node: Node, new_pod: NewPod) -> None:
+    node.add(new_pod())
+    damage_database(node)
+    assert node.add(new_pod()).pings("10.244.3.1")
 
 
 def test_repair_restores_the_normal_flow(node: Node, new_pod: NewPod) -> None:
