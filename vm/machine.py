@@ -12,6 +12,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +20,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 PROVIDER = HERE.parent / "setup/kernel_vm"
 
-TIMED_OUT, FAILED = 124, 125
-"""Exit statuses of vm/vm."""
+TIMED_OUT, FAILED, INTERRUPTED = 124, 125, 130
+"""Exit statuses of the programs."""
 
 KERNEL_OPTIONS = (
     *("console=ttyS0", "quiet", "loglevel=4", "panic=-1", "nokaslr"),
@@ -50,6 +51,23 @@ class VirtualMachineError(Exception):
     def __init__(self, message: str, status: int = FAILED) -> None:
         super().__init__(message)
         self.status = status
+
+
+def run_in_machine(
+    program: str, command: Sequence[str], *, memory: int = 2048, timeout: float, output: Path | None = None
+) -> int:
+    """Run the command as ``Machine.run`` does; return the exit status of the program that is named, with its message.
+
+    The machine ends with the program, also at SIGTERM.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return Machine(memory=memory).run(command, timeout=timeout, output=output)
+    except VirtualMachineError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 class Machine:

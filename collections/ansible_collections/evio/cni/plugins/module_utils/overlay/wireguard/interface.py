@@ -6,6 +6,7 @@ Creating the WireGuard device is device's subject.
 
 from __future__ import annotations
 
+import errno
 import socket
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -17,6 +18,7 @@ from ...kernel.netlink import NetlinkError
 from ...kernel.sysctl import dotted, read_sysctls, write_sysctls
 from ..endpoint import OverlayError
 from .config import OverlayConfig, PodRoutes, former_probe_address, host_prefix, probe_address
+from .device import port_holder_fault
 
 ROUTE_PROTOCOL = 225
 """Marks our routes: rtnetlink(7) leaves the values above RTPROT_STATIC to programs for this purpose."""
@@ -54,6 +56,9 @@ def ensure_link(config: OverlayConfig, routes: PodRoutes, keeps_former: bool = F
             _ensure_addresses(ipr, index, config, keeps_former, differences)
             _ensure_routes(ipr, index, config, routes, keeps_former, differences)
     except NetlinkError as error:
+        if error.errno == errno.EADDRINUSE and (fault := port_holder_fault(config.listen_port)):
+            # The kernel's WireGuard opens its socket when the interface is set up.
+            raise OverlayError(f"{config.interface} cannot listen: {fault}") from error
         raise OverlayError(str(error)) from error
     _ensure_sysctls(config, routes, differences)
     return differences
