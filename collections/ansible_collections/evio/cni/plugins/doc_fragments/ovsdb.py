@@ -13,16 +13,21 @@ options:
     description: Socket of the OVSDB server.
     type: str
     default: unix:/var/run/openvswitch/db.sock
-  timeout:
-    description:
-      - Seconds within which Open vSwitch must have answered all requests of the module together.
-      - What a slower Open vSwitch has begun stays, and the next run goes on from there.
-    type: float
-    default: 30.0
 attributes:
   action_group:
     description: Use C(group/evio.cni.ovs) in C(module_defaults) to set defaults for this module.
     support: full
     membership:
       - evio.cni.ovs
+"""
+
+    # For modules that wait for what they change there: evio.cni.ovsdb.timeout.
+    TIMEOUT = r"""
+options:
+  timeout:
+    description:
+      - Seconds within which Open vSwitch must have answered all requests of the module together.
+      - What a slower Open vSwitch has begun stays, and the next run goes on from there.
+    type: float
+    default: 30.0
 """

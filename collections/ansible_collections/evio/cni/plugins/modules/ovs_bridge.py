@@ -19,6 +19,7 @@ author:
 extends_documentation_fragment:
   - evio.cni.attributes
   - evio.cni.ovsdb
+  - evio.cni.ovsdb.timeout
 attributes:
   check_mode:
     support: full
