@@ -7,7 +7,6 @@ The agent is told when to look, not what has changed: interface and managed_devi
 from __future__ import annotations
 
 import contextlib
-import errno
 import selectors
 import socket
 from collections.abc import Iterator
@@ -49,7 +48,7 @@ class LinkEvents:
         with contextlib.suppress(OSError):
             self._index = socket.if_nametoindex(interface)
         is_concerned = False
-        # All are read: an event that were left would be reported as a new one.
+        # All messages are read, because one that is left would be reported as a new one.
         for kind, body in self._messages():
             is_concerned |= kind is None or _is_about(kind, body, interface, {former, self._index} - {0})
         return is_concerned
@@ -61,9 +60,8 @@ class LinkEvents:
                 datagram, (sender, _groups) = self._socket.recvfrom(65536)
             except BlockingIOError:
                 return
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
+            except OSError:
+                # ENOBUFS, or a failure that must not end the agent either.
                 yield None, b""
                 continue
             at = 0
