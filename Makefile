@@ -53,6 +53,10 @@ demo-down:  ## Remove the lab: no process, namespace, mount, interface or firewa
 test: setup plugin  ## Run unit tests, and integration tests on real etcd, OVS, host-local and namespaces
 	@pytest -m "not long" --numprocesses $(WORKERS) --dist worksteal
 
+.PHONY: test-kernel
+test-kernel: setup plugin  ## Run tests of plugin and overlay in a virtual machine, on the kernel's Open vSwitch and WireGuard
+	@vm/test_kernel
+
 .PHONY: lint
 lint: setup plugin  ## Run ruff, mypy --strict, the floors' check, yamllint, ansible-lint (production), ansible-test sanity
 	ruff check

@@ -20,3 +20,14 @@ attributes:
     membership:
       - evio.cni.ovs
 """
+
+    # For modules that wait for what they change there: evio.cni.ovsdb.timeout.
+    TIMEOUT = r"""
+options:
+  timeout:
+    description:
+      - Seconds within which Open vSwitch must have answered all requests of the module together.
+      - What a slower Open vSwitch has begun stays, and the next run goes on from there.
+    type: float
+    default: 30.0
+"""

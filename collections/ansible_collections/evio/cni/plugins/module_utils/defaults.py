@@ -15,6 +15,9 @@ BRIDGE = "br-evio"
 DATAPATH_TYPE = "system"
 """Of that bridge: the kernel's datapath."""
 
+OVS_TIMEOUT = 30.0
+"""Seconds within which Open vSwitch must have answered all requests of a module or of a repair together."""
+
 HOST_OVERLAY_CIDR = "10.10.0.0/16"
 POD_CIDR = "10.244.0.0/16"
 

@@ -17,6 +17,7 @@ author:
 extends_documentation_fragment:
   - evio.cni.attributes
   - evio.cni.ovsdb
+  - evio.cni.ovsdb.timeout
 attributes:
   check_mode:
     support: full
@@ -183,6 +184,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
+from ..module_utils.defaults import OVS_TIMEOUT
 from ..module_utils.differences import Differences
 from ..module_utils.managed_file import ManagedFile, result_of
 from ..module_utils.module_runner import Module, run_module
@@ -252,7 +254,8 @@ class EdgeVpnConfig:
 
     def _remove_bridge(self, name: str) -> bool:
         # EdgeVPN.io's bridges do not have our mark.
-        return remove_bridge(name, ovsdb=self.params["ovsdb"], dry_run=self.check_mode, only_ours=False)
+        access = {key: self.params[key] for key in ("ovsdb", "timeout")}
+        return remove_bridge(name, **access, dry_run=self.check_mode, only_ours=False)
 
     def _node(self) -> EdgeVpnNode:
         params = self.params
@@ -367,6 +370,7 @@ def main() -> None:
             "overrides": {"type": "dict", "default": {}},
             "path": {"type": "path", "default": CONFIG_PATH},
             "ovsdb": {"type": "str", "default": paths.OVSDB},
+            "timeout": {"type": "float", "default": OVS_TIMEOUT},
         },
         required_if=[
             ("state", "present", ["cluster", "node", "node_ids", "host_overlay", "pod_overlay", "xmpp_host"]),

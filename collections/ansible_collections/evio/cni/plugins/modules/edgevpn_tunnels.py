@@ -16,6 +16,7 @@ author:
 extends_documentation_fragment:
   - evio.cni.attributes
   - evio.cni.ovsdb
+  - evio.cni.ovsdb.timeout
 attributes:
   check_mode:
     support: full
@@ -39,10 +40,6 @@ options:
     description: Ids of the removed nodes by the nodes' names. An empty id is made from the names of cluster and node.
     type: dict
     required: true
-  timeout:
-    description: Seconds for all work of the module.
-    type: float
-    default: 10.0
 """
 
 EXAMPLES = r"""
@@ -67,6 +64,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
+from ..module_utils.defaults import OVS_TIMEOUT
 from ..module_utils.differences import Differences
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.overlay.edgevpn.config import node_id, tunnel_name
@@ -104,7 +102,7 @@ def main() -> None:
             "overlays": {"type": "list", "elements": "str", "required": True},
             "removed_nodes": {"type": "dict", "required": True},
             "ovsdb": {"type": "str", "default": paths.OVSDB},
-            "timeout": {"type": "float", "default": 10.0},
+            "timeout": {"type": "float", "default": OVS_TIMEOUT},
         },
         supports_check_mode=True,
     )

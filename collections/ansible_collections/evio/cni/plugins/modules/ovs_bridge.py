@@ -19,6 +19,7 @@ author:
 extends_documentation_fragment:
   - evio.cni.attributes
   - evio.cni.ovsdb
+  - evio.cni.ovsdb.timeout
 attributes:
   check_mode:
     support: full
@@ -89,10 +90,6 @@ options:
       - File that lets the node forward packets of its pods after a boot. It is removed with the bridge. Empty for none.
     type: str
     default: /etc/sysctl.d/60-evio.conf
-  timeout:
-    description: Seconds for all work of the module.
-    type: float
-    default: 10.0
 """
 
 EXAMPLES = r"""
@@ -140,7 +137,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
-from ..module_utils.defaults import DATAPATH_TYPE
+from ..module_utils.defaults import DATAPATH_TYPE, OVS_TIMEOUT
 from ..module_utils.differences import Differences
 from ..module_utils.kernel.sysctl import settings_file_change
 from ..module_utils.managed_file import FileChange, result_of
@@ -257,7 +254,7 @@ def main() -> None:
             "adopt": {"type": "bool", "default": False},
             "sysctl_file": {"type": "str", "default": paths.SYSCTL_FILE},
             "ovsdb": {"type": "str", "default": paths.OVSDB},
-            "timeout": {"type": "float", "default": 10.0},
+            "timeout": {"type": "float", "default": OVS_TIMEOUT},
         },
         supports_check_mode=True,
     )

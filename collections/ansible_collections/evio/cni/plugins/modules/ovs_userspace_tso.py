@@ -16,6 +16,7 @@ author:
 extends_documentation_fragment:
   - evio.cni.attributes
   - evio.cni.ovsdb
+  - evio.cni.ovsdb.timeout
 attributes:
   check_mode:
     support: full
@@ -32,10 +33,6 @@ options:
     type: str
     choices: [auto, system, netdev]
     default: auto
-  timeout:
-    description: Seconds for all work of the module.
-    type: float
-    default: 10.0
 """
 
 EXAMPLES = r"""
@@ -69,6 +66,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
+from ..module_utils.defaults import OVS_TIMEOUT
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.names import DATAPATH_TYPES
 from ..module_utils.ovs.datapath import probe_datapath
@@ -109,7 +107,7 @@ def main() -> None:
         argument_spec={
             "datapath_type": {"type": "str", "choices": ["auto", *DATAPATH_TYPES], "default": "auto"},
             "ovsdb": {"type": "str", "default": paths.OVSDB},
-            "timeout": {"type": "float", "default": 10.0},
+            "timeout": {"type": "float", "default": OVS_TIMEOUT},
         },
         supports_check_mode=True,
     )

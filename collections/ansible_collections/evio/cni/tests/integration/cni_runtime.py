@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .ovs_daemons import OpenVSwitch, in_namespace, network_namespace
+from .ovs_daemons import DATAPATH, PATIENCE, OpenVSwitch, in_namespace, network_namespace
 
 REPOSITORY = Path(__file__).resolve().parents[6]
 PLUGIN = REPOSITORY / "build/bin/evio"
@@ -85,7 +85,7 @@ class Node:
             "mtu": 1420,
             "gateway": "10.244.3.1/24",
             "clusterCIDRs": ["10.10.0.0/16", "10.244.0.0/16"],
-            "datapathType": "netdev",
+            "datapathType": DATAPATH,
             "ovsdb": switch.ovsdb,
             "stateDir": str(directory / "state"),
             "epoch": 7,
@@ -113,7 +113,7 @@ class Node:
             env={key: value for key, value in environment.items() if value is not None},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=60 * PATIENCE,
             check=False,
         )
         answer: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
@@ -149,7 +149,7 @@ class Node:
         host = (
             pod.result["interfaces"][1]["name"] if pod.result else json.loads(entry.read_text().splitlines()[0])["host"]
         )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 10 * PATIENCE
         while host in self.veths():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{host} is still there")

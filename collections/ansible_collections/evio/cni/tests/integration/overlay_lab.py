@@ -1,5 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""A small internet for the overlay's tests: public and NATed nodes in namespaces, each with its agent and wireguard-go.
+"""A small internet for the overlay's tests: public and NATed nodes in namespaces, each with its agent and its device.
+
+The device is the kernel's WireGuard where the kernel has it, else wireguard-go.
 
 Each namespace exists as long as the process that holds it, so nothing is left when these processes end. The lab of the
 repository (lab/) sets up whole hosts with systemd; here only the overlay runs, so that a node starts in milliseconds.
@@ -25,7 +27,9 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config 
     render_overlay,
     render_pod_routes,
 )
-from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.device import create_key
+from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.device import KERNEL, USERSPACE, create_key
+
+from .ovs_daemons import PATIENCE
 
 COLLECTIONS = Path(__file__).resolve().parents[5]
 HOST_CIDR = "10.10.0.0/16"
@@ -33,6 +37,16 @@ SERVICE_CIDR = "10.96.0.0/12"
 POD_CIDR = "10.244.0.0/16"
 PROGRAM = COLLECTIONS.parent / "build/bin/evio"
 """What ``make plugin`` builds."""
+
+DEVICE_KIND = (
+    KERNEL
+    if subprocess.run(
+        ["unshare", "--net", "ip", "link", "add", "evw0", "type", "wireguard"], capture_output=True, check=False
+    ).returncode
+    == 0
+    else USERSPACE
+)
+"""The kind of all nodes' devices, which the kernel decides."""
 
 PORT_PRESERVING = "masquerade"
 SYMMETRIC = "masquerade random,fully-random"
@@ -56,7 +70,7 @@ class Namespace:
 
     def run(self, *command: str, check: bool = True, text: str | None = None) -> subprocess.CompletedProcess[str]:
         result = subprocess.run(
-            self.command(*command), input=text, capture_output=True, text=True, timeout=30, check=False
+            self.command(*command), input=text, capture_output=True, text=True, timeout=30 * PATIENCE, check=False
         )
         if check and result.returncode != 0:
             raise AssertionError(f"{' '.join(command)}: {result.stdout}{result.stderr}")
@@ -159,7 +173,15 @@ class Node:
             == 0
         )
 
-    def kill_wireguard(self) -> None:
+    def device(self) -> int | None:
+        """Return the number of the interface, which another device would not have; None while there is none."""
+        shown = self.namespace.run("ip", "-j", "link", "show", "evio0", check=False).stdout
+        return int(json.loads(shown)[0]["ifindex"]) if shown else None
+
+    def lose_device(self) -> None:
+        """Kill wireguard-go, or delete the device of a kernel that has WireGuard."""
+        if DEVICE_KIND == KERNEL:
+            self.namespace.run("ip", "link", "del", "evio0")
         for pid in self.wireguard_pids():
             os.kill(pid, signal.SIGKILL)
 
@@ -360,6 +382,7 @@ class OverlayLab:
 def wait_until(condition: Callable[[], bool], timeout: float, what: str, lab: OverlayLab | None = None) -> float:
     """Wait until the condition holds; return the seconds. Raises AssertionError with ``what`` and the agents' logs."""
     start = time.monotonic()
+    timeout *= PATIENCE
     while True:
         with contextlib.suppress(OSError):
             if condition():

@@ -11,9 +11,22 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from . import paused_process
 
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
+
+DATAPATH = os.environ.get("EVIO_TEST_DATAPATH", "netdev")
+"""The datapath type of the tests' bridges; the kernel's own, ``system``, where vm/test_kernel runs them."""
+
+PATIENCE = float(os.environ.get("EVIO_TEST_PATIENCE", "1"))
+"""Times by which tests wait longer than on real processors, before they call something dead."""
+
+OTHER_DATAPATH = "netdev" if DATAPATH == "system" else "system"
+
+needs_system = pytest.mark.skipif(DATAPATH != "system", reason="a property of the datapath system")
+needs_netdev = pytest.mark.skipif(DATAPATH != "netdev", reason="a property of the datapath netdev")
 
 
 @contextlib.contextmanager
@@ -35,7 +48,7 @@ def in_namespace(name: str, *command: str, check: bool = True, timeout: float = 
         check=check,
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=timeout * PATIENCE,
     )
 
 
@@ -116,8 +129,8 @@ class OpenVSwitch:
         (self.directory / "conf.db").unlink()
 
     def vsctl(self, *arguments: str) -> str:
-        command = ["ovs-vsctl", f"--db={self.ovsdb}", "--timeout=10", *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=15).stdout.strip()
+        command = ["ovs-vsctl", f"--db={self.ovsdb}", f"--timeout={10 * PATIENCE:.0f}", *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=15 * PATIENCE).stdout.strip()
 
     def _spawn(self, *command: str) -> subprocess.Popen[bytes]:
         directories = ("OVS_RUNDIR", "OVS_DBDIR", "OVS_LOGDIR", "OVS_SYSCONFDIR")
@@ -133,7 +146,7 @@ class OpenVSwitch:
 
     @staticmethod
     def _await_path(path: Path, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 10 * PATIENCE
         while not path.exists():
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{path} did not appear, see {path.parent}/daemons.log")

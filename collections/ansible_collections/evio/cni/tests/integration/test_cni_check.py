@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from .cni_runtime import NewPod, Node, PluginFailedError
-from .ovs_daemons import OpenVSwitch, in_namespace
+from .ovs_daemons import OpenVSwitch, in_namespace, needs_netdev
 
 pytestmark = pytest.mark.root
 
@@ -103,6 +103,7 @@ def test_vlan_tag_is_named(node: Node, new_pod: NewPod) -> None:
         node.call("CHECK", pod, prevResult=pod.result)
 
 
+@needs_netdev
 def test_check_names_checksums_that_nothing_computes(node: Node, new_pod: NewPod) -> None:
     """Pings pass then, and no TCP does."""
     pod = node.add(new_pod())
@@ -111,6 +112,7 @@ def test_check_names_checksums_that_nothing_computes(node: Node, new_pod: NewPod
         node.call("CHECK", pod, prevResult=pod.result)
 
 
+@needs_netdev
 @pytest.mark.parametrize("feature", ["tx-checksum-ip-generic", "tx-checksum-sctp"])
 def test_pod_fills_in_its_checksums_itself(node: Node, new_pod: NewPod, feature: str) -> None:
     features = node.add(new_pod()).run("ethtool", "-k", "eth0")

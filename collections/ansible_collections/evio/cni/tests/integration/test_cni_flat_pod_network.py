@@ -16,7 +16,7 @@ from ansible_collections.evio.cni.plugins.module_utils.cni.conflist import PodNe
 from ansible_collections.evio.cni.plugins.module_utils.subnets import NodeSubnet
 
 from .cni_runtime import Node, Pod
-from .ovs_daemons import OpenVSwitch, in_namespace, network_namespace
+from .ovs_daemons import DATAPATH, OpenVSwitch, in_namespace, network_namespace
 
 pytestmark = pytest.mark.root
 
@@ -30,7 +30,7 @@ def conf_of(cidr: str, switch: OpenVSwitch, directory: Path, *, flat: bool) -> d
         (NodeSubnet(cidr),),
         ("10.10.0.0/16", POD_CIDR),
         1410,
-        datapath_type="netdev",
+        datapath_type=DATAPATH,
         ovsdb=switch.ovsdb,
         state_dir=str(directory / "state"),
         segments=(POD_CIDR,),

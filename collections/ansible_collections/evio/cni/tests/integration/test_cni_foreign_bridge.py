@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from .cni_runtime import PLUGIN, NewPod, Node, PluginFailedError
-from .ovs_daemons import in_namespace
+from .ovs_daemons import DATAPATH, OTHER_DATAPATH, in_namespace
 
 pytestmark = pytest.mark.root
 
@@ -24,7 +24,7 @@ def conf_changes() -> dict[str, Any]:
 @pytest.fixture
 def node(node: Node) -> Node:
     """The node, with the bridge of somebody else, which its owner has given an address and set up."""
-    settings = ["datapath_type=netdev", "fail_mode=secure", "external_ids:owner=site"]
+    settings = [f"datapath_type={DATAPATH}", "fail_mode=secure", "external_ids:owner=site"]
     node.switch.vsctl("add-br", "br-site", "--", "set", "Bridge", "br-site", *settings)
     target = f"unix:{node.switch.directory}/br-site.mgmt"
     in_namespace(node.switch.netns, "ovs-ofctl", "-OOpenFlow13", "add-flow", target, "priority=1,actions=normal")
@@ -67,7 +67,7 @@ def test_pods_work_on_it_and_its_settings_stay(node: Node, new_pod: NewPod) -> N
     ("asked", "words"),
     [
         ({"mtu": 1420}, "mtu is 1500, asked for is 1420"),
-        ({"datapathType": "system"}, "datapath"),
+        ({"datapathType": OTHER_DATAPATH}, "datapath"),
     ],
 )
 def test_add_that_asks_for_another_change_is_refused(

@@ -20,7 +20,7 @@ from ansible_collections.evio.cni.plugins.module_utils.subnets import parse_pool
 from .ansible_module import run_module
 from .cni_runtime import PLUGIN, NewPod, Node, PluginFailedError, overlay_says, own_ipam
 from .etcd_server import EtcdServer
-from .ovs_daemons import in_namespace
+from .ovs_daemons import DATAPATH, in_namespace
 
 pytestmark = pytest.mark.root
 
@@ -258,7 +258,7 @@ def set_up_network(node: Node, conf_dir: Path, mtu: int) -> dict[str, Any]:
         subnets=["10.244.3.0/24"],
         cluster_cidrs=node.conf["clusterCIDRs"],
         mtu=mtu,
-        datapath_type="netdev",
+        datapath_type=DATAPATH,
         conf_dir=str(conf_dir),
         state_dir=node.conf["stateDir"],
         ovsdb=node.conf["ovsdb"],

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.evio.cni.plugins.module_utils.overlay.edgevpn.config import node_id, tunnel_name
 
 from .ansible_module import check_do_again, run_module
-from .ovs_daemons import OpenVSwitch, in_namespace
+from .ovs_daemons import DATAPATH, OpenVSwitch, in_namespace
 
 pytestmark = pytest.mark.root
 
@@ -37,7 +37,7 @@ def config(ovs: OpenVSwitch, tmp_path: Path) -> dict[str, Any]:
 def make_bridges(ovs: OpenVSwitch, *names: str) -> None:
     """Create the bridges as EdgeVPN.io does: without the external_ids of our bridges."""
     for name in names:
-        ovs.vsctl("--may-exist", "add-br", name, "--", "set", "Bridge", name, "datapath_type=netdev")
+        ovs.vsctl("--may-exist", "add-br", name, "--", "set", "Bridge", name, f"datapath_type={DATAPATH}")
 
 
 def test_absent_removes_the_file_and_the_bridges_it_describes(ovs: OpenVSwitch, config: dict[str, Any]) -> None:

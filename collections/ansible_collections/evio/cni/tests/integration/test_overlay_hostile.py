@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The overlay with a hostile peer, and on a node where another program has its port: real agents and wireguard-go."""
+"""The overlay with a hostile peer, and on a node where another program has its port: real agents and devices."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config import PROBE_PORT, probe_address
+from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.device import USERSPACE
 
-from .overlay_lab import Node, OverlayLab, wait_until
+from .overlay_lab import DEVICE_KIND, Node, OverlayLab, wait_until
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.skipif(shutil.which("wireguard-go") is None, reason="wireguard-go is not installed: setup/machine"),
+    pytest.mark.skipif(
+        DEVICE_KIND == USERSPACE and shutil.which("wireguard-go") is None,
+        reason="wireguard-go is not installed: setup/machine",
+    ),
 ]
 
 DIRECT = "direct"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from .ansible_module import check_do_again, run_module
-from .ovs_daemons import OpenVSwitch, in_namespace
+from .ovs_daemons import DATAPATH, OpenVSwitch, in_namespace
 
 pytestmark = pytest.mark.root
 
@@ -22,7 +22,7 @@ def bridge(ovs: OpenVSwitch, tmp_path: Path) -> dict[str, Any]:
         "name": "br-evio",
         "gateways": ["10.244.3.1/24", "fd00:10:244:3::1/64"],
         "mtu": 1420,
-        "datapath_type": "netdev",
+        "datapath_type": DATAPATH,
         "external_ids": {"evio-epoch": 7},
         "sysctl_file": str(tmp_path / "sysctl.d/60-evio.conf"),
         "ovsdb": ovs.ovsdb,
@@ -57,7 +57,7 @@ def test_missing_bridge_that_must_exist_is_not_created(ovs: OpenVSwitch, bridge:
         refused = run_module("ovs_bridge", check_mode=check_mode, **bridge, must_exist=True)
         assert "there is no bridge br-evio, which must exist already" in refused["msg"]
     assert ovs.vsctl("list-br") == ""
-    ovs.vsctl("add-br", "br-evio", "--", "set", "Bridge", "br-evio", "datapath_type=netdev")
+    ovs.vsctl("add-br", "br-evio", "--", "set", "Bridge", "br-evio", f"datapath_type={DATAPATH}")
     refused = run_module("ovs_bridge", **bridge, must_exist=True)
     assert "the bridge br-evio is not evio.cni's" in refused["msg"]
     assert "mtu is 1500, asked for is 1420" in refused["msg"]

@@ -35,6 +35,7 @@ def load(path: Path) -> dict[str, Any]:
         ("cluster", "evio_cni_conf_dir", paths.CNI_CONF_DIR),
         ("cluster", "evio_cni_state_dir", paths.STATE_DIR),
         ("cluster", "evio_ovsdb", paths.OVSDB),
+        ("cluster", "evio_ovs_timeout", defaults.OVS_TIMEOUT),
         ("cluster", "evio_cni_plugins_dir", paths.DISTRIBUTION_CNI_DIR),
         ("node_subnet", "evio_etcd_endpoints", ETCD_OPTIONS["endpoints"]["default"]),
     ],

@@ -13,6 +13,7 @@ from ipaddress import ip_interface
 from typing import Any
 
 from .. import paths
+from ..defaults import OVS_TIMEOUT
 from ..differences import Differences
 from ..errors import EvioError
 from ..firewall import forwarding
@@ -21,12 +22,17 @@ from .bridge_device import clear_addresses, read_link, set_up_link
 from .bridge_spec import FAIL_MODE, BridgeError, BridgeSpec, BridgeState, check_spec, compare
 from .external_ids import BORROWED_ID, EPOCH_ID, OWNER, OWNER_ID, RAISED_ID
 from .flows import add_normal_flow, clear_steering, has_no_flows, read_flows, restore_flows
-from .idl import Database, assign, connect
+from .idl import Database, OvsdbTimeoutError, assign, connect
 from .jsonrpc import OvsdbError
+from .openflow import OpenFlowError
+
+_ANSWER_SECONDS = 2.0
+"""How long a call waits for Open vSwitch even if it has no time left: for the device of a bridge that vswitchd knows by
+now, and for the deletion of a bridge that cannot be made."""
 
 
 def compare_bridge(
-    spec: BridgeSpec, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, must_exist: bool = False
+    spec: BridgeSpec, *, ovsdb: str = paths.OVSDB, timeout: float = OVS_TIMEOUT, must_exist: bool = False
 ) -> Differences:
     """Return how the bridge differs from the spec, and change nothing. Parameters and errors as for ensure_bridge."""
     check_spec(spec)
@@ -35,14 +41,15 @@ def compare_bridge(
 
 
 def ensure_bridge(
-    spec: BridgeSpec, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, must_exist: bool = False
+    spec: BridgeSpec, *, ovsdb: str = paths.OVSDB, timeout: float = OVS_TIMEOUT, must_exist: bool = False
 ) -> Differences:
     """Make the bridge as the spec says, and return what differed before. Ports and all that the spec leaves open stay.
 
     A bridge without our mark is somebody else's: it is given the gateways, and a spec that asks for another change is
-    refused. ``timeout`` in seconds. Raises an EvioError where OVSDB does not answer in time or vswitchd cannot make
-    the bridge; a bridge that was created by this call is deleted then. With ``must_exist`` a missing bridge is an error
-    too.
+    refused. ``timeout`` in seconds. Raises an EvioError where Open vSwitch does not answer in time, vswitchd cannot
+    make the bridge, or the kernel refuses a setting. A bridge that was created by this call is deleted then, unless
+    Open vSwitch is only slow: it goes on meanwhile, and the next call takes up what it has made. With ``must_exist`` a
+    missing bridge is an error too.
     """
     check_spec(spec)
     with connect(ovsdb, timeout) as database:
@@ -63,7 +70,8 @@ def ensure_bridge(
             if flows:
                 restore_flows(ovsdb, spec.name, flows)
             _await_device(database, spec)
-            if is_created_here or (state is not None and not state.forwards):
+            # A bridge that an earlier call has only begun may have no flow yet.
+            if is_created_here or not _forwards(database, _bridge_row(database, spec.name)):
                 add_normal_flow(ovsdb, spec.name)
             # Before the device is up: then it gets its link-local address.
             write_sysctls(_existing_link_sysctls(spec))
@@ -71,9 +79,9 @@ def ensure_bridge(
             write_sysctls({**spec.node_sysctls, **_existing_link_sysctls(spec)})
             if spec.gateways:
                 forwarding.accept(_forwarding_needs(spec))
-        except EvioError:
-            if is_created_here:
-                database.extend_deadline()
+        except EvioError as error:
+            if is_created_here and not isinstance(error, (OvsdbTimeoutError, OpenFlowError)):
+                database.extend_deadline(_ANSWER_SECONDS)
                 with contextlib.suppress(OvsdbError):
                     _delete(database, spec.name)
             raise
@@ -81,7 +89,7 @@ def ensure_bridge(
 
 
 def remove_bridge(
-    name: str, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, dry_run: bool = False, only_ours: bool = True
+    name: str, *, ovsdb: str = paths.OVSDB, timeout: float = OVS_TIMEOUT, dry_run: bool = False, only_ours: bool = True
 ) -> bool:
     """Remove a bridge; return False where there is none. Raises EvioError.
 
@@ -102,7 +110,7 @@ def remove_bridge(
         return True
 
 
-def release_bridge(name: str, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, dry_run: bool = False) -> bool:
+def release_bridge(name: str, *, ovsdb: str = paths.OVSDB, timeout: float = OVS_TIMEOUT, dry_run: bool = False) -> bool:
     """Take our gateways, marks and firewall rules off a bridge that somebody else has made, and keep the bridge.
 
     Of a bridge that an earlier version has marked as ours, all configured addresses are taken off. Returns False where
@@ -128,7 +136,7 @@ def blocking_chains(spec: BridgeSpec) -> list[forwarding.Blocked]:
 
 
 def unplug_ports(
-    names: Iterable[str], *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, dry_run: bool = False
+    names: Iterable[str], *, ovsdb: str = paths.OVSDB, timeout: float = OVS_TIMEOUT, dry_run: bool = False
 ) -> list[str]:
     """Remove ports of these names from all bridges, and return the names that were there. The devices stay.
 
@@ -176,9 +184,13 @@ def _read_state(database: Database, spec: BridgeSpec, must_exist: bool) -> Bridg
         # A setting that the kernel does not have for the device counts as wanted: see _existing_link_sysctls.
         sysctls={**spec.link_sysctls, **read_sysctls(spec.sysctls)} if link else {},
         is_forwarded=not forwarding.lacks_rules(_forwarding_needs(spec)),
-        # Where there are pods' ports, repair installs their flows first.
-        forwards=len(row.ports) > 1 or not has_no_flows(database.ovsdb, spec.name),
+        forwards=_forwards(database, row),
     )
+
+
+def _forwards(database: Database, row: Any) -> bool:
+    """Return whether the bridge has flows or pods' ports; repair installs the flows of these ports first."""
+    return row is None or len(row.ports) > 1 or not has_no_flows(database.ovsdb, row.name)
 
 
 def _refuse_foreign_link(name: str) -> None:
@@ -242,7 +254,10 @@ def _lend(database: Database, spec: BridgeSpec, state: BridgeState) -> None:
 
 
 def _await_device(database: Database, spec: BridgeSpec) -> None:
-    """Wait until the bridge's device exists, with its OpenFlow number and MTU. Raises BridgeError and OvsdbError."""
+    """Wait until the device of a bridge that vswitchd has taken up exists, with its OpenFlow number and MTU.
+
+    Raises BridgeError.
+    """
 
     def is_ready() -> bool:
         row = _bridge_row(database, spec.name)
@@ -257,7 +272,11 @@ def _await_device(database: Database, spec: BridgeSpec) -> None:
     hint = ""
     if spec.datapath_type == "system":
         hint = "; has this kernel the module openvswitch? without it, take datapath_type netdev"
-    database.wait(is_ready, f"has not made the device of bridge {spec.name}{hint}")
+    database.extend_deadline(_ANSWER_SECONDS)
+    try:
+        database.wait(is_ready, f"has not made the device of bridge {spec.name}{hint}")
+    except OvsdbTimeoutError as error:
+        raise BridgeError(str(error)) from None
 
 
 def _existing_link_sysctls(spec: BridgeSpec) -> dict[str, str]:

@@ -32,6 +32,10 @@ class OvsdbAbsentError(OvsdbError):
     """The node has no Open vSwitch yet: its library is not installed, or no server listens."""
 
 
+class OvsdbTimeoutError(OvsdbError):
+    """ovsdb-server or ovs-vswitchd has not answered in time."""
+
+
 @contextlib.contextmanager
 def connect(ovsdb: str, timeout: float) -> Iterator[Database]:
     """Connect for one piece of work, and disconnect at its end. ``timeout`` in seconds is for all of it.
@@ -74,9 +78,9 @@ class Database:
         """Close the connection."""
         self._idl.close()
 
-    def extend_deadline(self) -> None:
-        """Start the timeout again, so that a failed change can be undone however late it is."""
-        self._deadline = time.monotonic() + self._timeout
+    def extend_deadline(self, seconds: float) -> None:
+        """Let the deadline be at least so many seconds from now, for what must be done however late it is."""
+        self._deadline = max(self._deadline, time.monotonic() + seconds)
 
     @property
     def root(self) -> Any:
@@ -109,12 +113,12 @@ class Database:
             self._turn("has not sent what changed meanwhile")
 
     def await_switch(self) -> None:
-        """Wait until vswitchd has applied all that was committed. Raises OvsdbError."""
+        """Wait until vswitchd has applied all that was committed. Raises OvsdbTimeoutError."""
         complaint = "has not taken up the change: is ovs-vswitchd running?"
         self.wait(lambda: bool(self.root.cur_cfg >= self._committed), complaint)
 
     def wait(self, condition: Callable[[], bool], complaint: str) -> None:
-        """Wait until the condition holds. Raises OvsdbError with the complaint at the deadline."""
+        """Wait until the condition holds. Raises OvsdbTimeoutError with the complaint at the deadline."""
         self._idl.run()
         while not condition():
             self._turn(complaint)
@@ -154,7 +158,7 @@ class Database:
     def _block(self, poller: Any, complaint: str) -> None:
         remaining = self._deadline - time.monotonic()
         if remaining <= 0:
-            raise OvsdbError(f"Open vSwitch at {self.ovsdb} {complaint} (waited {self._timeout:g} s)")
+            raise OvsdbTimeoutError(f"Open vSwitch at {self.ovsdb} {complaint} (waited {self._timeout:g} s)")
         poller.timer_wait(min(int(remaining * 1000) + 1, 20))
         poller.block()
 

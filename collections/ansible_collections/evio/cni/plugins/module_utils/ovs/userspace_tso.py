@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import paths
+from ..defaults import OVS_TIMEOUT
 from ..differences import Differences
 from ..kernel.boot import boot_id
 from ..names import DATAPATH_TYPES
@@ -41,7 +42,7 @@ def predict_switch(datapath_type: str) -> SwitchState:
 
 
 def ensure_switch(
-    datapath_type: str, *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, dry_run: bool = False
+    datapath_type: str, *, ovsdb: str = paths.OVSDB, timeout: float = OVS_TIMEOUT, dry_run: bool = False
 ) -> SwitchState:
     """Set userspace TSO as the datapath type needs it, whether vswitchd runs or not. ``timeout`` in seconds.
 

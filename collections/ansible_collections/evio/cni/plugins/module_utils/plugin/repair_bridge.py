@@ -12,6 +12,7 @@ from ..cidr import is_cidr
 from ..cni.netconf import NetConf
 from ..cni.spec import FAILED, INVALID_CONFIG, CniError
 from ..deadline import seconds_left
+from ..defaults import OVS_TIMEOUT
 from ..errors import EvioError
 from ..kernel.netns import has_interface
 from ..ovs.external_ids import EPOCH_ID, OWNER, OWNER_ID
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from ..kernel.links import Link
     from ..kernel.rtnetlink import Netlink
     from ..ovs.bridge_spec import BridgeSpec
-
-_TIMEOUT_SECONDS = 10.0
-"""Where no call of the runtime has begun."""
 
 NO_MODULE = "datapathType: this kernel has no module openvswitch; netdev does without"
 """Message: ADD and STATUS refuse ``system`` then."""
@@ -84,7 +82,7 @@ def repair_bridge(conf: NetConf) -> None:
     from ..ovs.bridge import ensure_bridge
 
     try:
-        ensure_bridge(bridge_of(conf), ovsdb=conf.ovsdb, timeout=seconds_left(_TIMEOUT_SECONDS))
+        ensure_bridge(bridge_of(conf), ovsdb=conf.ovsdb, timeout=seconds_left(OVS_TIMEOUT))
     except EvioError as error:
         raise CniError(FAILED, str(error)) from None
 

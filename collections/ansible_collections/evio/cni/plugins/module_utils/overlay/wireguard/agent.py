@@ -32,6 +32,7 @@ from .firewall import FirewallWatch, overlay_rules_of
 from .interface import ensure_link, has_address, remove_link
 from .lan_endpoints import lan_endpoints
 from .limits import LogLimit, MessageLimit
+from .link_events import LinkEvents
 from .managed_device import ManagedDevice
 from .messages import decode, encode
 from .path_selection import DIRECT, Actions, OverlayPaths
@@ -66,9 +67,10 @@ PATH_LINES = 6
 """Lines about the path to one node in a minute."""
 
 LINK_CHECK = 10.0
-"""Seconds between two looks at the interface, its routes and sysctls, and at the firewall."""
+"""Seconds between two looks at the interface, its routes and sysctls, and at the firewall. The kernel reports a
+change of the interface or its routes, and the next round looks."""
 
-_SIGNAL, _PROBE, _FORMER_PROBE, _DEVICE = "signal", "probe", "former probe", "device"
+_SIGNAL, _PROBE, _FORMER_PROBE, _DEVICE, _LINK = "signal", "probe", "former probe", "device", "link"
 """What the selector reports."""
 
 _LONGEST_KIND = 200
@@ -89,6 +91,7 @@ class OverlayAgent:
         self._paths = OverlayPaths(self._config, self._routes, time.monotonic())
         self._selector = selectors.DefaultSelector()
         self._device = ManagedDevice(self._config.interface, self._selector, _DEVICE)
+        self._link_events = LinkEvents(self._selector, _LINK)
         self._probes = ProbeSocket(self._selector, _PROBE)
         self._former_probes = ProbeSocket(self._selector, _FORMER_PROBE, former_probe_address)
         # Only a node that a former version has set up has this address, and keeps it until all nodes have this version.
@@ -139,6 +142,9 @@ class OverlayAgent:
                     self._device.release()
                     # A wireguard-go that ends right after each start is not started in a busy loop.
                     next_tick = self._device_created_at + RESTART_INTERVAL
+                elif key.data == _LINK:
+                    if self._link_events.concern(self._config.interface):
+                        self._next_device_check = self._next_link_check = 0.0
                 else:
                     wakeup.recv(64)
                     next_tick = 0.0

@@ -6,8 +6,9 @@ Creating the WireGuard device is device's subject.
 
 from __future__ import annotations
 
+import errno
 import socket
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from ...cidr import AF_INET, AF_INET6, family
@@ -17,10 +18,17 @@ from ...kernel.netlink import NetlinkError
 from ...kernel.sysctl import dotted, read_sysctls, write_sysctls
 from ..endpoint import OverlayError
 from .config import OverlayConfig, PodRoutes, former_probe_address, host_prefix, probe_address
+from .device import port_holder_fault
+
+_KERNEL_PROTOCOL = 2
+"""RTPROT_KERNEL of linux/rtnetlink.h: marks the routes that the kernel adds with an address."""
 
 _SCOPE_GLOBAL = 0
 _SCOPE_LINK = 253
 """rt_scope_t of linux/rtnetlink.h."""
+
+_MAIN_TABLE = 254
+"""RT_TABLE_MAIN of linux/rtnetlink.h."""
 
 _IFF_UP = 1
 """linux/if.h"""
@@ -45,6 +53,9 @@ def ensure_link(config: OverlayConfig, routes: PodRoutes, keeps_former: bool = F
             _ensure_addresses(ipr, index, config, keeps_former, differences)
             _ensure_routes(ipr, index, config, routes, keeps_former, differences)
     except NetlinkError as error:
+        if error.errno == errno.EADDRINUSE and (fault := port_holder_fault(config.listen_port)):
+            # The kernel's WireGuard opens its socket when the interface is set up.
+            raise OverlayError(f"{config.interface} cannot listen: {fault}") from error
         raise OverlayError(str(error)) from error
     _ensure_sysctls(config, routes, differences)
     return differences
@@ -165,6 +176,7 @@ def _ensure_routes(
         former = {host_prefix(former_probe_address(peer.address)) for peer in config.peers}
         wanted.update({cidr: found[cidr] for cidr in former & found.keys()})
     differences.compare("routes", dict(sorted(wanted.items())), dict(sorted(found.items())))
+    _ensure_network_route(ipr, index, config, differences)
     for cidr in found.keys() - wanted.keys():
         ipr.route("del", dst=cidr, oif=index, proto=ROUTE_PROTOCOL, scope=ANY_SCOPE)
     for cidr, source in wanted.items():
@@ -173,6 +185,21 @@ def _ensure_routes(
             if family(cidr) == AF_INET:
                 extra["scope"] = _SCOPE_LINK
             ipr.route("replace", family=family(cidr), dst=cidr, oif=index, proto=ROUTE_PROTOCOL, **extra)
+
+
+def _ensure_network_route(ipr: Any, index: int, config: OverlayConfig, differences: Differences) -> None:
+    """Keep the route to the host overlay, which the kernel has added with the address and adds no second time."""
+    network = str(ip_network(config.host_cidr))
+    has_route = any(
+        message["proto"] == _KERNEL_PROTOCOL
+        and message.get_attr("RTA_OIF") == index
+        and f"{message.get_attr('RTA_DST')}/{message['dst_len']}" == network
+        for message in ipr.get_routes(family=family(network), table=_MAIN_TABLE)
+    )
+    differences.compare("route to the host overlay", True, has_route)
+    if not has_route:
+        scope = {"scope": _SCOPE_LINK, "prefsrc": config.address} if family(network) == AF_INET else {"priority": 256}
+        ipr.route("replace", family=family(network), dst=network, oif=index, proto=_KERNEL_PROTOCOL, **scope)
 
 
 def _ensure_sysctls(config: OverlayConfig, routes: PodRoutes, differences: Differences) -> None:
