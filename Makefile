@@ -6,6 +6,8 @@ VENV := .venv/bin
 # Nodes of the lab that preflight checks for, and its options.
 NODES := 3
 PREFLIGHT :=
+# Tests that run at the same time: one more than processors, because most tests wait for a daemon most of their time.
+WORKERS := $(shell echo $$(($$(nproc) + 1)))
 COLLECTION := collections/ansible_collections/evio/cni
 export PATH := $(CURDIR)/$(VENV):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -49,7 +51,7 @@ demo-down:  ## Remove the lab: no process, namespace, mount, interface or firewa
 
 .PHONY: test
 test: setup plugin  ## Run unit tests, and integration tests on real etcd, OVS, host-local and namespaces
-	@pytest -m "not long"
+	@pytest -m "not long" --numprocesses $(WORKERS) --dist worksteal
 
 .PHONY: lint
 lint: setup plugin  ## Run ruff, mypy --strict, the floors' check, yamllint, ansible-lint (production), ansible-test sanity
