@@ -77,7 +77,7 @@ def start(lab: Lab) -> Cluster:
     lab_nodes = lab.topology().nodes
     kubectl.apply(workload.manifests(lab_nodes))
     kubectl.await_rollout(*workload.deployments(lab_nodes), workload.CROWD, timeout=_READY_SECONDS)
-    return look(lab)
+    return _look(lab)
 
 
 def _unready(lab: Lab) -> list[str]:
@@ -97,8 +97,17 @@ def _unready(lab: Lab) -> list[str]:
     return unready
 
 
-def look(lab: Lab) -> Cluster:
-    """Return the cluster as it is now: pods have other addresses and namespaces after a fault."""
+def whole_again(cluster: Cluster) -> Cluster:
+    """Return the cluster when all web servers are Ready after a fault: they have other addresses and namespaces.
+
+    Raises LabError if they do not become Ready.
+    """
+    deployments = workload.deployments(cluster.lab.topology().nodes)
+    cluster.kubectl.await_rollout(*deployments, timeout=_READY_SECONDS)
+    return _look(cluster.lab)
+
+
+def _look(lab: Lab) -> Cluster:
     kubectl = Kubectl(lab, workload.NAMESPACE)
     addresses = {
         node["metadata"]["name"]: next(

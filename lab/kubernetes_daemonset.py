@@ -43,7 +43,7 @@ def prove(cluster: Cluster) -> Iterator[Row]:
     yield measure("DaemonSet: images for all nodes", lambda: _bring_images(lab))
     yield measure("DaemonSet: etcd lets its user reach the claims only", lambda: _limit_etcd_user(cluster))
     yield measure("DaemonSet: a bare node becomes Ready", lambda: _bare_node(cluster, cluster.nodes[-1]))
-    cluster = kubernetes_cluster.look(lab)
+    cluster = kubernetes_cluster.whole_again(cluster)
     yield measure("DaemonSet: pod to pod, on all ways", lambda: kubernetes_network.pod_to_pod(cluster))
     yield measure("DaemonSet: rolling update while pods come and go", lambda: _rolling_update(cluster))
     yield measure("DaemonSet: a second rollout changes no file", lambda: _unchanged(cluster))

@@ -62,17 +62,17 @@ print(json.dumps(seconds))
 
 def prove(cluster: Cluster) -> Iterator[Row]:
     """Yield the rows. The nodes have another version of the programs afterwards."""
-    lab, second, last = cluster.lab, cluster.nodes[1], cluster.nodes[-1]
+    second, last = cluster.nodes[1], cluster.nodes[-1]
     for name, unit in (("kubelet", "kubelet"), ("containerd", "containerd"), ("the overlay's agent", "evio-overlay")):
         yield measure(f"{name} is killed", lambda unit=unit: _killed(cluster, second, unit, 0.0))  # type: ignore[misc]
     yield measure("ovs-vswitchd is killed", lambda: _killed(cluster, second, "ovs-vswitchd", _LONGEST_SILENCE))
     yield measure("the conflist is deleted, bootstrap.yml is run", lambda: _conflist_lost(cluster, second))
     yield measure("/var/lib/cni is wiped, pods come", lambda: _state_wiped(cluster, last))
     yield measure("a node is rebooted", lambda: _rebooted(cluster, last))
-    cluster = kubernetes_cluster.look(lab)
+    cluster = kubernetes_cluster.whole_again(cluster)
     yield measure("a node is removed by remove_node.yml", lambda: _removed(cluster, last))
     yield measure("it is added again by bootstrap.yml", lambda: _added(cluster, last))
-    cluster = kubernetes_cluster.look(lab)
+    cluster = kubernetes_cluster.whole_again(cluster)
     yield measure("the programs are upgraded while pods come and go", lambda: _upgraded(cluster))
 
 
@@ -160,7 +160,7 @@ def _added(cluster: Cluster, node: Node) -> tuple[str, bool]:
         began = time.monotonic()
         playbooks.run(cluster.lab, "bootstrap.yml", f"--limit={node.name}")
         ready = time.monotonic() - began
-        cluster.kubectl.await_rollout(*workload.deployments(cluster.lab.topology().nodes), timeout=_READY_SECONDS)
+        kubernetes_cluster.whole_again(cluster)
         seconds = time.monotonic() - began
         time.sleep(_SETTLE)
     text = f"Ready after {ready:.0f} s, its pods after {seconds:.0f} s; other nodes: {_as_text(measured)}"

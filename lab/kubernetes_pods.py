@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import nodes
-from commands import run
+from commands import LabError, run
 from http_requests import Source
 from kubectl import Kubectl
 from state import Lab
@@ -70,21 +70,22 @@ def read_all(lab: Lab, on: Sequence[Node]) -> dict[str, OnNode]:
 
 
 def sources(lab: Lab, kubectl: Kubectl, selector: str) -> list[Source]:
-    """Return the running pods with these labels, ordered by node and name, as sources of requests."""
+    """Return the running pods with these labels, ordered by node and name, as sources of requests.
+
+    Raises LabError if a node lacks the network namespace of a pod.
+    """
     netns = {
         (name, address): path
         for name, found in read_all(lab, lab.topology().nodes).items()
         for path, address in found.netns.items()
     }
     listed = kubectl.get("pods", f"--selector={selector}", "--field-selector=status.phase=Running")
-    pods = [
-        Source(
-            name=pod["metadata"]["name"],
-            node=pod["spec"]["nodeName"],
-            address=pod["status"]["podIP"],
-            netns=netns[pod["spec"]["nodeName"], pod["status"]["podIP"]],
-        )
-        for pod in listed
-        if not pod["metadata"].get("deletionTimestamp")
-    ]
+    pods = []
+    for pod in listed:
+        if pod["metadata"].get("deletionTimestamp"):
+            continue
+        name, place = pod["metadata"]["name"], (pod["spec"]["nodeName"], pod["status"]["podIP"])
+        if place not in netns:
+            raise LabError(f"{place[0]} has no network namespace with the address of {name}, {place[1]}")
+        pods.append(Source(name, *place, netns=netns[place]))
     return sorted(pods, key=lambda pod: (pod.node, pod.name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from state import PREFIX, Lab
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
     """A lab that is not up yet. What a test builds of it is removed; the cached root file system is the common one."""
-    own = Lab(prefix=f"{PREFIX}t", state=tmp_path / "state")
+    # Tests run in several processes at the same time.
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    own = Lab(prefix=f"{PREFIX}t{worker}", state=tmp_path / "state")
     own.state.mkdir()
     Lab().cache.mkdir(parents=True, exist_ok=True)
     own.cache.symlink_to(Lab().cache)
