@@ -80,8 +80,8 @@ options:
             required: true
   other_nodes:
     description: >-
-      Nodes that no subnet is requested for. RV(other_subnets) returns their subnets, and RV(unclaimed) which of them have
-      no claim.
+      Nodes that no subnet is requested for. RV(other_subnets) has the subnets of those that have a claim, and
+      RV(unclaimed) the names of all others.
     type: list
     elements: str
     default: []
