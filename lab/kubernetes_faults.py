@@ -127,7 +127,7 @@ def _left_on(lab: Lab, node: Node) -> str:
     """Return what a removed node still has of the pod network."""
     look = "ls -d /etc/evio/* /var/lib/evio-cni/* /etc/cni/net.d/* /run/netns/* /etc/kubernetes/*.conf 2>/dev/null;"
     look += "ovs-vsctl list-br 2>/dev/null; nft list tables 2>/dev/null | grep evio;"
-    look += "ls /sys/class/net | grep -Ev '^(lo|eth0)$'"
+    look += "ls /sys/class/net | grep -Ev '^(lo|eth0|ovs-netdev|ovs-system)$'"
     return " ".join(attempt(*nodes.command(lab, node, ["sh", "-c", look])).stdout.split())
 
 
