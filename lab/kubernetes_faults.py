@@ -16,6 +16,7 @@ import faults
 import http_requests
 import kubernetes_churn
 import kubernetes_cluster
+import kubernetes_network
 import kubernetes_workload as workload
 import nodes
 from commands import attempt, run
@@ -45,9 +46,11 @@ def prove(cluster: Cluster) -> Iterator[Row]:
     yield measure("/var/lib/cni is wiped, pods come", lambda: _state_wiped(cluster, last))
     yield measure("a node is rebooted", lambda: _rebooted(cluster, last))
     cluster = kubernetes_cluster.whole_again(cluster)
+    yield measure("pod to pod after the reboot", lambda: kubernetes_network.pod_to_pod(cluster))
     yield measure("a node is removed by remove_node.yml", lambda: _removed(cluster, last))
     yield measure("it is added again by bootstrap.yml", lambda: _added(cluster, last))
     cluster = kubernetes_cluster.whole_again(cluster)
+    yield measure("pod to pod with the added node", lambda: kubernetes_network.pod_to_pod(cluster))
     yield measure("the programs are upgraded while pods come and go", lambda: _upgraded(cluster))
 
 
