@@ -79,7 +79,9 @@ options:
             type: int
             required: true
   other_nodes:
-    description: Nodes that no subnet is requested for. RV(unclaimed) returns which of them have no claim.
+    description: >-
+      Nodes that no subnet is requested for. RV(other_subnets) has the subnets of those that have a claim, and
+      RV(unclaimed) the names of all others.
     type: list
     elements: str
     default: []
@@ -146,6 +148,12 @@ claimed:
   returned: success
   type: list
   elements: str
+other_subnets:
+  description: The subnets in CIDR notation of those nodes of O(other_nodes) that have a claim, by the node's name.
+  returned: O(state=present)
+  type: dict
+  sample:
+    node2: [10.244.1.0/24]
 unclaimed:
   description: The nodes of O(other_nodes) that have no claim, for example after a release.
   returned: O(state=present)
@@ -194,14 +202,15 @@ class NodeSubnets:
 
     def _present(self) -> dict[str, Any]:
         pools = parse_pools(self.params["pod_cidr"], self.params["node_bits"])
-        outcome, unclaimed = self._claim(pools)
+        outcome, others = self._claim(pools)
         former = {request["renamed_from"] for request in self.params["subnet_requests"]}
         after = {node: claim for node, claim in outcome.before.claims.items() if node not in former} | outcome.claims
         return {
             **_compare(outcome, after, pools).result(),
             "claimed": sorted(outcome.changed),
             "subnets": {node: _subnet_facts(claim, pools) for node, claim in outcome.claims.items()},
-            "unclaimed": unclaimed,
+            "other_subnets": {node: _subnet_facts(claim, pools)["cidrs"] for node, claim in (others or {}).items()},
+            "unclaimed": [] if others is None else [node for node in self.params["other_nodes"] if node not in others],
         }
 
     def _absent(self) -> dict[str, Any]:
@@ -211,17 +220,17 @@ class NodeSubnets:
         after = {node: claim for node, claim in outcome.before.claims.items() if node not in outcome.changed}
         return {**_compare(outcome, after, _pools(outcome)).result(), "claimed": sorted(outcome.changed)}
 
-    def _claim(self, pools: Sequence[Pool]) -> tuple[Outcome, list[str]]:
-        """Return the outcome of the claim, and which of the other nodes have no claim."""
+    def _claim(self, pools: Sequence[Pool]) -> tuple[Outcome, dict[str, Claim] | None]:
+        """Return the outcome of the claim, and the claims of the other nodes; None if there is no etcd to ask yet."""
         requests = [self._request(node) for node in self.params["subnet_requests"]]
         reserved = self.params["reserved_cidrs"]
         if self.check_mode and self.params["assume_empty"]:
-            return plan_on_empty(requests, pools, reserved=reserved, now=time.time()), []
+            return plan_on_empty(requests, pools, reserved=reserved, now=time.time()), None
         with Etcd(access_of(self.params)) as etcd:
             registry = Registry(etcd, self.params["cluster"])
             quarantine = self.params["quarantine"]
             outcome = registry.claim(requests, pools, reserved=reserved, quarantine=quarantine, dry_run=self.check_mode)
-            return outcome, registry.unclaimed(self.params["other_nodes"])
+            return outcome, registry.claims_of(self.params["other_nodes"])
 
     def _request(self, node: dict[str, Any]) -> Request:
         if not node["machine_id"]:

@@ -96,11 +96,12 @@ def test_change_that_would_break_a_claim_is_refused_and_changes_nothing(etcd: di
     }
 
 
-def test_other_nodes_without_a_claim_are_returned(etcd: dict[str, Any]) -> None:
+def test_subnets_of_other_nodes_are_returned_and_those_without_a_claim(etcd: dict[str, Any]) -> None:
     run_module("node_subnet", **POOL, subnet_requests=nodes("node1", "node2", "node3"), **etcd)
     run_module("node_subnet", state="absent", subnet_requests=nodes("node2"), **etcd)
     done = run_module("node_subnet", **POOL, subnet_requests=nodes("node1"), other_nodes=["node2", "node3"], **etcd)
     assert (done["changed"], done["unclaimed"]) == (False, ["node2"])
+    assert done["other_subnets"] == {"node3": ["10.244.2.0/24"]}
 
 
 def test_lost_claims_are_returned_by_node(etcd: dict[str, Any]) -> None:

@@ -252,6 +252,19 @@ def test_pod_cannot_answer_for_another_by_the_kernel(node: Node, new_pod: NewPod
         assert "timed out" in in_namespace(pod.netns, *bound, "tcp", other.address, "8080", "1", check=False).stderr
 
 
+@pytest.mark.parametrize("program", ["iptables", "iptables-legacy"])
+@pytest.mark.parametrize("rule", ["-P FORWARD DROP", "-A FORWARD -s 10.244.0.0/16 -j DROP"])
+def test_firewall_of_the_node_lets_its_pods_reach_each_other(
+    node: Node, new_pod: NewPod, program: str, rule: str
+) -> None:
+    in_namespace(node.switch.netns, program, *rule.split())
+    client, server = node.add(new_pod()), node.add(new_pod())
+    assert client.pings(server.address)
+    # Nothing else is opened than what the rule closes by its policy.
+    saved = in_namespace(node.switch.netns, program, "-S", "FORWARD").stdout
+    assert saved.count("-i br-evio -o br-evio") == 1
+
+
 def test_kernel_does_not_connect_isolated_pods(node: Node, new_pod: NewPod) -> None:
     pod, other = (node.add(new_pod(), portIsolation=True) for _ in range(2))
     assert pod.pings("10.244.3.1")

@@ -92,10 +92,10 @@ class Registry:
         """
         return lost_claims(configured, self._look_up(list(configured)))
 
-    def unclaimed(self, nodes: Sequence[str]) -> list[str]:
-        """Return the nodes among these that have no claim. Writes nothing."""
+    def claims_of(self, nodes: Sequence[str]) -> dict[str, Claim]:
+        """Return the claims of those of these nodes that have one. Writes nothing."""
         claims = self._look_up(nodes).claims if nodes else {}
-        return [node for node in nodes if node not in claims]
+        return {node: claims[node] for node in nodes if node in claims}
 
     def claim(
         self,

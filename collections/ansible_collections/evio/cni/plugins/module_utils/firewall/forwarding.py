@@ -20,7 +20,8 @@ from . import firewalld, iptables_rules, nft_rules
 from .network_rules import TABLE
 from .verdict import BaseChain, Fate, Packet, Rule, fate_of
 
-_IN, _OUT = "iifname", "oifname"
+_IN, _OUT, _WITHIN = "iifname", "oifname", "within"
+"""Matches of rules that accept what is forwarded: by the interface it comes in by, leaves by, or both."""
 
 _FORWARD, _INPUT = "forward", "input"
 
@@ -53,7 +54,7 @@ class Need:
 
     packet: Packet
     match: str
-    """``iifname``, ``oifname``, or ``input`` for packets to a UDP port of this node."""
+    """``iifname``, ``oifname``, ``within``, or ``input`` for packets to a UDP port of this node."""
     interface: str | None
     """The interface that the rule names; None for every interface."""
     port: int | None = None
@@ -73,15 +74,22 @@ class Need:
         return " ".join(map(str, filter(None, (_PREFIX, self.match, self.interface, self.port))))
 
     @property
+    def _interface_keys(self) -> list[str]:
+        """The keys of nft that the rule compares with the interface."""
+        if not self.interface:
+            return []
+        return {_OUT: [_OUT], _WITHIN: [_IN, _OUT]}.get(self.match, [_IN])
+
+    @property
     def nft_rule(self) -> str:
-        key = _OUT if self.match == _OUT else _IN
-        interface = f'{key} "{self.interface}" ' if self.interface else ""
+        interface = "".join(f'{key} "{self.interface}" ' for key in self._interface_keys)
         port = f"udp dport {self.port} " if self.port else ""
         return f"{interface}{port}counter accept"
 
     @property
     def iptables_rule(self) -> list[str]:
-        interface = ["-o" if self.match == _OUT else "-i", self.interface] if self.interface else []
+        options = {_IN: "-i", _OUT: "-o"}
+        interface = [word for key in self._interface_keys for word in (options[key], str(self.interface))]
         port = ["-p", "udp", "--dport", str(self.port)] if self.port else []
         return [*interface, *port, "-m", "comment", "--comment", self.comment, "-j", "ACCEPT"]
 
@@ -125,7 +133,7 @@ def pod_needs(bridge: str, addresses: Iterable[str]) -> list[Need]:
         out, back = Packet(pod, internet, bridge, link), Packet(internet, pod, link, bridge)
         # Packets between pods of the node pass its kernel: ovs/pod_steering.
         needs[version] = [
-            Need(Packet(pod, str(ip_address(pod) + 1), bridge, bridge), _IN, bridge),
+            Need(Packet(pod, str(ip_address(pod) + 1), bridge, bridge), _WITHIN, bridge),
             Need(out, _IN, bridge, reach=INTERNET, stranger=replace(out, source=stranger, incoming="")),
             Need(back, _OUT, bridge, reach=HOST_PORT, stranger=replace(back, destination=stranger, outgoing="")),
         ]
@@ -181,7 +189,7 @@ def lacks_rules(needs: Iterable[Need]) -> bool:
 
 def withdraw(interface: str, port: int | None = None) -> None:
     """Delete our rules for the interface, and those for the UDP port."""
-    comments = {f"{_PREFIX} {match} {interface}" for match in (_IN, _OUT)}
+    comments = {f"{_PREFIX} {match} {interface}" for match in (_IN, _OUT, _WITHIN)}
 
     def is_ours(comment: str) -> bool:
         return (

@@ -9,11 +9,12 @@ port on the bridge, and the next ADD, GC or repair deletes its flows.
 
 from __future__ import annotations
 
+from .bridge_steering import install_steering, lacks_steering
 from .cookies import BRIDGE_FLOWS, OURS, OURS_MASK, closed_port, cookie_of
 from .jsonrpc import OvsdbClient
 from .openflow import NORMAL, Flow, OpenFlow, OpenFlowError, Selection
 from .pod_steering import Steering
-from .port_flows import ensure_steering, flows_of_removed_ports
+from .port_flows import flows_of_removed_ports
 from .port_security import flows_of
 from .port_state import forget_removed_ports, has_controller, ports_of
 from .ports import switch_of
@@ -43,14 +44,15 @@ def has_port_security(conf: NetConf, name: str, ofport: int, mac: str, addresses
         return bridge.count(Selection(cookie_of(name))) == len(wanted)
 
 
-def lacks_steering(conf: NetConf, mac: str) -> bool:
-    """Return whether the bridge with this MAC lacks a flow that steers packets of pods. Raises OpenFlowError."""
-    steering = Steering(conf)
-    flows = steering.of_bridge(mac)
-    if not flows:
+def lacks_bridge_flows(conf: NetConf, ovsdb: OvsdbClient, mac: str) -> bool:
+    """Return whether the bridge with this MAC lacks a flow that steers packets of pods, and has no controller.
+
+    A controller manages all flows. Raises OpenFlowError and OvsdbError.
+    """
+    if has_controller(ovsdb, conf.bridge):
         return False
     with OpenFlow(conf.ovsdb, conf.bridge) as bridge:
-        return bridge.count(Selection(steering.cookie(mac))) < len(flows)
+        return lacks_steering(bridge, Steering(conf), mac)
 
 
 def clear_steering(ovsdb: str, bridge: str) -> None:
@@ -132,7 +134,10 @@ def guard_ports(conf: NetConf, ovsdb: OvsdbClient, mac: str, wanted: Callable[[P
     if switch.external_ids is None:
         return guarded
     with OpenFlow(conf.ovsdb, conf.bridge) as bridge:
-        guarded.has_added_steering = ensure_steering(bridge, Steering(conf), mac)
+        steering = Steering(conf)
+        guarded.has_added_steering = lacks_steering(bridge, steering, mac)
+        if guarded.has_added_steering:
+            install_steering(bridge, steering, mac)
         present = bridge.cookies_and_ports(_OUR_FLOWS)
         for port in ports_of(ovsdb, conf.bridge):
             cookie = cookie_of(port.name)

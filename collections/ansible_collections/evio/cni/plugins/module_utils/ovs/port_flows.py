@@ -1,12 +1,12 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Install the flows of one port, which enforce port security on it, and those of the bridge that steer its packets.
+"""Install the flows of one port, which enforce port security on it and steer its packets.
 
 Which flows those are: port_security and pod_steering.
 """
 
 from __future__ import annotations
 
-from .cookies import BRIDGE_FLOWS, closed_port, cookie_of
+from .cookies import closed_port, cookie_of
 from .openflow import OpenFlow, Selection
 from .pod_steering import Steering
 from .port_security import flows_of
@@ -25,14 +25,14 @@ class PortFlows:
     """
 
     def __init__(self, conf: NetConf, bridge_mac: str) -> None:
-        """Connect, and install what the bridge lacks of the flows that steer. Raises OpenFlowError."""
+        """Connect, and install the flows that steer on a bridge that has none of them. Raises OpenFlowError."""
         self._has_port_security = conf.port_security
         self._steering = Steering(conf)
         self._bridge: OpenFlow | None = None
-        if conf.port_security or self._steering.of_bridge(bridge_mac):
+        if conf.port_security or self._steering.links:
             self._bridge = OpenFlow(conf.ovsdb, conf.bridge)
             try:
-                ensure_steering(self._bridge, self._steering, bridge_mac)
+                self._ensure_steering(bridge_mac)
             except BaseException:
                 self._bridge.close()
                 raise
@@ -71,17 +71,18 @@ class PortFlows:
             self._bridge.change(deletions, cookie, flows)
         return list(removed_ports)
 
+    def _ensure_steering(self, mac: str) -> None:
+        # The bridge gets all of them in one write: if there is one, there are all. repair counts them.
+        if (
+            self._bridge is None
+            or not self._steering.links
+            or self._bridge.count(Selection(self._steering.cookie(mac)))
+        ):
+            return
+        # Only the first ADD on a bridge needs it.
+        from .bridge_steering import install_steering
 
-def ensure_steering(bridge: OpenFlow, steering: Steering, mac: str) -> bool:
-    """Install the flows that steer, if the bridge with this MAC lacks one; return whether it did. Raises OpenFlowError.
-
-    Another network of the same bridge may have installed more of them.
-    """
-    flows, cookie = steering.of_bridge(mac), steering.cookie(mac)
-    if not flows or bridge.count(Selection(cookie)) >= len(flows):
-        return False
-    bridge.change([BRIDGE_FLOWS], cookie, flows)
-    return True
+        install_steering(self._bridge, self._steering, mac)
 
 
 def flows_of_removed_ports(removed_ports: dict[int, str]) -> list[Selection]:

@@ -21,7 +21,7 @@ from ..kernel.pod_netlink import PodNetlink
 from ..kernel.rtnetlink import Netlink, has_ipv6
 from ..overlay.wireguard.state import overlay_fault, read_state
 from ..ovs.external_ids import MAC_ID
-from ..ovs.flows import has_port_security, lacks_normal_flow, lacks_steering
+from ..ovs.flows import has_port_security, lacks_bridge_flows, lacks_normal_flow
 from ..ovs.jsonrpc import OvsdbClient, OvsdbError
 from ..ovs.openflow import OpenFlowError
 from ..ovs.port_state import port_of, resolve_datapath
@@ -309,12 +309,12 @@ def _bridge_findings(
                 what = f"the bridge {conf.bridge} has lost its NORMAL flow and forwards nothing"
                 remedy = _ASK_OWNER if switch_of(ovsdb, conf.bridge).is_borrowed else _REPAIR
                 faults.append(Finding("bridge", what, remedy))
-        if lacks_steering(conf, device.mac):
-            what = (
-                f"the bridge {conf.bridge} has lost the flows that send packets between pods by the node's kernel: "
-                "Services with a backend on this node do not answer its pods"
-            )
-            faults.append(Finding("bridge", what, _REPAIR))
+            if lacks_bridge_flows(conf, ovsdb, device.mac):
+                what = (
+                    f"the bridge {conf.bridge} has lost the flows that send packets between pods by the node's kernel: "
+                    "Services with a backend on this node do not answer its pods"
+                )
+                faults.append(Finding("bridge", what, _REPAIR))
     except (OvsdbError, OpenFlowError) as error:
         faults.append(Finding("bridge", str(error), _START_SWITCH, is_known=False))
     return faults or [Finding("bridge", f"{conf.bridge} is {as_configured}")]
