@@ -50,7 +50,7 @@ timeout, interval, urls = json.loads(sys.stdin.readline())
 done = []
 def ask(started, url):
     done.append((started, url, fetch(url, timeout) is not None))
-with concurrent.futures.ThreadPoolExecutor(16) as workers:
+with concurrent.futures.ThreadPoolExecutor(64) as workers:
     at = time.time()
     while not select.select([sys.stdin], [], [], max(0.0, at - time.time()))[0]:
         for url in urls:

@@ -5,7 +5,6 @@ Each counts the requests that are lost meanwhile. Pods whose node is not touched
 
 from __future__ import annotations
 
-import json
 import time
 from calendar import timegm
 from collections import Counter
@@ -17,6 +16,7 @@ import faults
 import http_requests
 import kubernetes_churn
 import kubernetes_cluster
+import kubernetes_network
 import kubernetes_workload as workload
 import nodes
 from commands import attempt, run
@@ -35,30 +35,6 @@ _LONGEST_SILENCE = 10.0
 """Seconds for which pods of a node may be cut off when its Open vSwitch is killed."""
 _CONFLIST = "/etc/cni/net.d/10-evio.conflist"
 
-_CPU = """\
-import glob, json, os
-seconds = {}
-for path in glob.glob("/proc/[0-9]*"):
-    try:
-        with open(path + "/cmdline") as file:
-            argv = file.read().split("\\0")
-        with open(path + "/stat") as file:
-            times = file.read().rpartition(")")[2].split()[11:15]
-    except OSError:
-        continue
-    tick = os.sysconf("SC_CLK_TCK")
-    name = os.path.basename(argv[0])
-    own, children = (int(times[0]) + int(times[1])) / tick, (int(times[2]) + int(times[3])) / tick
-    if name in ("ovs-vswitchd", "ovsdb-server", "wireguard-go"):
-        seconds[name] = seconds.get(name, 0) + own
-    elif "overlay" in argv and "run" in argv:
-        seconds["overlay agent"] = own + children
-    elif name == "containerd":
-        seconds["CNI plugins and shim starts"] = children
-print(json.dumps(seconds))
-"""
-"""CPU seconds of processes on a node. Children of containerd that have ended are CNI plugins and starts of shims."""
-
 
 def prove(cluster: Cluster) -> Iterator[Row]:
     """Yield the rows. The nodes have another version of the programs afterwards."""
@@ -70,9 +46,11 @@ def prove(cluster: Cluster) -> Iterator[Row]:
     yield measure("/var/lib/cni is wiped, pods come", lambda: _state_wiped(cluster, last))
     yield measure("a node is rebooted", lambda: _rebooted(cluster, last))
     cluster = kubernetes_cluster.whole_again(cluster)
+    yield measure("pod to pod after the reboot", lambda: kubernetes_network.pod_to_pod(cluster))
     yield measure("a node is removed by remove_node.yml", lambda: _removed(cluster, last))
     yield measure("it is added again by bootstrap.yml", lambda: _added(cluster, last))
     cluster = kubernetes_cluster.whole_again(cluster)
+    yield measure("pod to pod with the added node", lambda: kubernetes_network.pod_to_pod(cluster))
     yield measure("the programs are upgraded while pods come and go", lambda: _upgraded(cluster))
 
 
@@ -150,8 +128,9 @@ def _removed(cluster: Cluster, node: Node) -> tuple[str, bool]:
 
 def _left_on(lab: Lab, node: Node) -> str:
     """Return what a removed node still has of the pod network."""
-    look = "ls -d /etc/evio /var/lib/evio-cni/* /etc/cni/net.d/* /run/netns/* /etc/kubernetes/*.conf 2>/dev/null;"
-    look += "ovs-vsctl list-br 2>/dev/null; nft list tables | grep evio; ip -brief link show type veth"
+    look = "ls -d /etc/evio/* /var/lib/evio-cni/* /etc/cni/net.d/* /run/netns/* /etc/kubernetes/*.conf 2>/dev/null;"
+    look += "ovs-vsctl list-br 2>/dev/null; nft list tables 2>/dev/null | grep evio;"
+    look += "ls /sys/class/net | grep -Ev '^(lo|eth0|ovs-netdev|ovs-system)$'"
     return " ".join(attempt(*nodes.command(lab, node, ["sh", "-c", look])).stdout.split())
 
 
@@ -169,14 +148,12 @@ def _added(cluster: Cluster, node: Node) -> tuple[str, bool]:
 
 def _upgraded(cluster: Cluster) -> tuple[str, bool]:
     archive = kubernetes_churn.other_version(cluster.lab)
-    began, before = time.time(), _cpu(cluster)
+    began = time.time()
     with _streams(cluster, cluster.nodes) as measured, kubernetes_churn.churning(cluster) as churn:
         await_that(lambda: churn.pods > 0 or bool(churn.failure), "pods come", timeout=60)
         playbooks.run(cluster.lab, "bootstrap.yml", f"--extra-vars=evio_programs_archive={archive}")
-    seconds, after = time.time() - began, _cpu(cluster)
     failed = kubernetes_cluster.failed_adds(cluster, began)
-    cpu = ", ".join(f"{name} {after[name] - before[name]:.1f} s" for name in sorted(before))
-    text = f"{churn.pods} pods came, {failed} failed ADDs; {_as_text(measured)}; CPU in {seconds:.0f} s: {cpu}"
+    text = f"{churn.pods} pods came, {failed} failed ADDs; {_as_text(measured)}"
     return f"{text}{churn.failure and f'; {churn.failure}'}", not failed and not churn.failure and not measured.lost()
 
 
@@ -210,11 +187,3 @@ def _runs_since(pod: dict[str, Any], since: float) -> bool:
 
 def _main_pid(lab: Lab, node: Node, unit: str) -> str:
     return run(*nodes.command(lab, node, ["systemctl", "show", "--property=MainPID", "--value", unit])).strip()
-
-
-def _cpu(cluster: Cluster) -> Counter[str]:
-    """Return the CPU seconds of processes so far, of all nodes together."""
-    total: Counter[str] = Counter()
-    for node in cluster.nodes:
-        total.update(json.loads(run(*nodes.command(cluster.lab, node, ["python3", "-c", _CPU]))))
-    return total

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import kubernetes_cluster
+import kubernetes_cpu
 import kubernetes_daemonset
 import kubernetes_faults
 import kubernetes_network
@@ -57,10 +58,16 @@ def prove(lab: Lab, *, with_faults: bool) -> list[Row]:
 def prove_scaling(cluster: Cluster) -> Iterator[Row]:
     """Yield the rows in which the crowd grows and goes: nothing may be left of it on the nodes."""
     set_crowd(cluster, 0)
-    before = kubernetes_pods.read_all(cluster.lab, cluster.nodes)
+    before, cpu = kubernetes_pods.read_all(cluster.lab, cluster.nodes), kubernetes_cpu.seconds(cluster)
     yield measure(f"scale from 0 to {CROWD}", lambda: _scale_up(cluster))
     yield measure(f"scale from {CROWD} to 0", lambda: (f"all gone after {set_crowd(cluster, 0):.1f} s", True))
     yield measure("nothing left of them on any node", lambda: nothing_left(cluster, before))
+    yield measure("CPU time of all nodes for them", lambda: _cpu_since(cluster, cpu))
+
+
+def _cpu_since(cluster: Cluster, before: Counter[str]) -> tuple[str, bool]:
+    after = kubernetes_cpu.seconds(cluster)
+    return ", ".join(f"{name} {after[name] - before[name]:.1f} s" for name in sorted(after)), True
 
 
 def nothing_left(cluster: Cluster, before: dict[str, OnNode]) -> tuple[str, bool]:

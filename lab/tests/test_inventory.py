@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import inventory
@@ -36,7 +37,7 @@ def test_inventory_of_another_lab_has_the_same_variables(tmp_path: Path) -> None
 def test_inventory_of_a_lab_with_kubernetes_lets_kubeadm_make_the_cluster(tmp_path: Path) -> None:
     lab = Lab(state=tmp_path)
     inventory.write(lab, plan(3, has_kubernetes=True))
-    command = ["ansible-inventory", "-i", str(lab.inventory), "--host=node2"]
+    command = [str(Path(sys.executable).with_name("ansible-inventory")), "-i", str(lab.inventory), "--host=node2"]
     variables = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert variables["evio_pod_cidr"] == "10.244.0.0/16"
     assert (variables["evio_kubernetes"], variables["evio_etcd_managed"]) == ("kubeadm", False)
