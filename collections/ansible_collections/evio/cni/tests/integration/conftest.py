@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from .cni_runtime import NewPod, Node, Pod
+from .edgevpn_segment import conf_of
 from .ovs_daemons import OpenVSwitch, network_namespace
 
 
@@ -49,3 +50,21 @@ def new_pod() -> Iterator[NewPod]:
     """A function that makes a pod in a network namespace of its own; all end with the test."""
     with contextlib.ExitStack() as stack:
         yield lambda: Pod(stack.enter_context(network_namespace("evt-")))
+
+
+@pytest.fixture
+def nodes(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[list[Node]]:
+    """Two nodes with the configuration for EdgeVPN.io; the parameter says whether pods are `flat` or `routed`."""
+    with contextlib.ExitStack() as stack:
+        found = []
+        for number in (1, 2):
+            directory = tmp_path / f"node{number}"
+            (directory / "ovs").mkdir(parents=True)
+            switch = OpenVSwitch(stack.enter_context(network_namespace("evt-")), directory / "ovs")
+            stack.callback(switch.stop)
+            node = Node(switch.start(), directory)
+            own = conf_of(f"10.244.{number}.0/24", switch, directory, flat=request.param == "flat")
+            ipam = {**own.pop("ipam"), "dataDir": str(directory / "ipam")}  # type: ignore[dict-item]
+            node.conf = {"cniVersion": "1.0.0", "name": "evio", **own, "ipam": ipam}
+            found.append(node)
+        yield found

@@ -182,8 +182,8 @@ def test_no_wait_of_an_add_is_shorter_than_the_runtimes_patience() -> None:
 @pytest.mark.long
 def test_many_adds_at_once_on_a_starved_node_all_succeed(node: Node, new_pod: NewPod) -> None:
     node.add(new_pod())
-    pods = [new_pod() for _ in range(32)]
-    loops = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(4 * (os.cpu_count() or 1))]
+    pods = [new_pod() for _number in range(32)]
+    loops = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _number in range(4 * (os.cpu_count() or 1))]
     try:
         with ThreadPoolExecutor(len(pods)) as threads:
             assert len({pod.address for pod in threads.map(node.add, pods)}) == len(pods)

@@ -8,63 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.cni.conflist import PodNetwork, build_conflist, node_subnets
-from ansible_collections.evio.cni.plugins.module_utils.subnets import NodeSubnet
+from ansible_collections.evio.cni.plugins.module_utils.cni.conflist import node_subnets
 
 from .cni_runtime import Node, Pod
-from .ovs_daemons import DATAPATH, OpenVSwitch, in_namespace, network_namespace
+from .edgevpn_segment import conf_of, join
+from .ovs_daemons import OpenVSwitch, network_namespace
 
 pytestmark = pytest.mark.root
-
-POD_CIDR = "10.244.0.0/16"
-
-
-def conf_of(cidr: str, switch: OpenVSwitch, directory: Path, *, flat: bool) -> dict[str, object]:
-    """The plugin's entry as the role cni writes it for EdgeVPN.io."""
-    network = PodNetwork(
-        "appPODOVL",
-        (NodeSubnet(cidr),),
-        ("10.10.0.0/16", POD_CIDR),
-        1410,
-        datapath_type=DATAPATH,
-        ovsdb=switch.ovsdb,
-        state_dir=str(directory / "state"),
-        segments=(POD_CIDR,),
-        flat=flat,
-    )
-    plugin: dict[str, object] = build_conflist(network)["plugins"][0]
-    return plugin
-
-
-@pytest.fixture
-def nodes(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[list[Node]]:
-    with contextlib.ExitStack() as stack:
-        found = []
-        for number in (1, 2):
-            directory = tmp_path / f"node{number}"
-            (directory / "ovs").mkdir(parents=True)
-            switch = OpenVSwitch(stack.enter_context(network_namespace("evt-")), directory / "ovs")
-            stack.callback(switch.stop)
-            node = Node(switch.start(), directory)
-            own = conf_of(f"10.244.{number}.0/24", switch, directory, flat=request.param == "flat")
-            ipam = {**own.pop("ipam"), "dataDir": str(directory / "ipam")}  # type: ignore[dict-item]
-            node.conf = {"cniVersion": "1.0.0", "name": "evio", **own, "ipam": ipam}
-            found.append(node)
-        yield found
-
-
-def join(nodes: list[Node]) -> None:
-    one, other = (node.switch for node in nodes)
-    in_namespace(
-        one.netns, "ip", "link", "add", "tunnel", "type", "veth", "peer", "name", "tunnel", "netns", other.netns
-    )
-    for switch in (one, other):
-        in_namespace(switch.netns, "ip", "link", "set", "tunnel", "up")
-        switch.vsctl("add-port", "appPODOVL", "tunnel")
 
 
 @pytest.mark.parametrize("nodes", ["flat", "routed"], indirect=True)

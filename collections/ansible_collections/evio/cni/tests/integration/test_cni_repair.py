@@ -483,7 +483,7 @@ def test_lost_reservations_are_told_and_restored(node: Node, new_pod: NewPod) ->
 
 def test_wiped_files_of_ipam_are_told_in_words_and_restored(node: Node, new_pod: NewPod) -> None:
     """As by ``kubeadm reset``, which empties /var/lib/cni under running pods."""
-    pods = [node.add(new_pod()) for _ in range(2)]
+    pods = [node.add(new_pod()) for _number in range(2)]
     shutil.rmtree(node.directory / "ipam")
     told = evio(node, "status").stdout
     assert "0 reserved; those of 2 running pods are not, evio repair reserves them again" in told

@@ -21,9 +21,8 @@ from ansible_collections.evio.cni.plugins.module_utils.ovs.openflow import OpenF
 from ansible_collections.evio.cni.plugins.module_utils.ovs.port_security import flows_of
 
 from .cni_runtime import CNI_PLUGINS, NewPod, Node, PluginFailedError, Pod
+from .edgevpn_segment import join
 from .ovs_daemons import in_namespace
-from .test_cni_flat_pod_network import join
-from .test_cni_flat_pod_network import nodes as nodes
 from .test_cni_repair import repair
 
 pytestmark = pytest.mark.root
@@ -126,7 +125,7 @@ def kube_proxy(node: Node, backends: dict[str, list[str]], mode: str) -> None:
             ["nsenter", f"--net=/run/netns/{node.switch.netns}", "nft", "-f", "-"], input=rules, text=True, check=True
         )
         return
-    for service, [pod, *_] in backends.items():
+    for service, [pod, *_others] in backends.items():
         program = [mode.replace("iptables", "ip6tables") if ":" in service else mode]
         target = f"[{pod}]:8080" if ":" in pod else f"{pod}:8080"
         for rule in (
@@ -255,7 +254,7 @@ def test_firewall_of_the_node_lets_its_pods_reach_each_other(
 
 
 def test_kernel_does_not_connect_isolated_pods(node: Node, new_pod: NewPod) -> None:
-    pod, other = (node.add(new_pod(), portIsolation=True) for _ in range(2))
+    pod, other = (node.add(new_pod(), portIsolation=True) for _number in range(2))
     assert pod.pings("10.244.3.1")
     assert not pod.pings(other.address)
 
@@ -277,7 +276,7 @@ def test_service_has_backends_on_all_nodes_of_a_layer_2_segment(
             "route add default via 192.168.1.1",
         ):
             in_namespace(node.switch.netns, "ip", *command.split())
-    (client, near), (far, _) = ([node.add(new_pod()), node.add(new_pod())] for node in nodes)
+    (client, near), (far, _other) = ([node.add(new_pod()), node.add(new_pod())] for node in nodes)
     join(nodes)
     for node in nodes:
         kube_proxy(node, {SERVICE: [near.address, far.address]}, "nft")
