@@ -45,8 +45,14 @@ OVERLAY_CONFIG = ETC_DIR + "/overlay.json"
 POD_ROUTES_CONFIG = ETC_DIR + "/pod-routes.json"
 """The pod subnets of each node; written once they are claimed."""
 
+EDGEVPN_MEMBERS = ETC_DIR + "/edgevpn.json"
+"""The nodes of EdgeVPN.io's overlays, for the agent beside EdgeVPN.io."""
+
 WIREGUARD_KEY = ETC_DIR + "/wireguard.key"
 """This node's private key."""
+
+EDGEVPN_STARTED = RUN_DIR + "/edgevpn-started.json"
+"""The configuration with which EdgeVPN.io was started; copied by the drop-in of its service."""
 
 OVERLAY_STATE = RUN_DIR + "/overlay.json"
 """The path to each node at present; written by the overlay's agent."""

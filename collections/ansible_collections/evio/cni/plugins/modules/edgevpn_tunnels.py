@@ -1,6 +1,6 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible module that cuts EdgeVPN.io's tunnels to removed nodes; ovs/bridge unplugs the ports."""
+"""Ansible module that cuts EdgeVPN.io's tunnels to removed nodes; overlay/edgevpn/tunnels takes them down."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ short_description: Cut EdgeVPN.io's tunnels to nodes that were removed
 version_added: 0.1.0
 description:
   - A node without accounts cannot open new tunnels, but EdgeVPN.io keeps the tunnels that are open. This module unplugs
-    their ports from the overlays' bridges. EdgeVPN.io plugs in a port only when it opens a tunnel.
+    their ports from the overlays' bridges, deletes their TAP devices, and ends the processes that feed them. A TAP
+    device that is only unplugged stays up, and this node routes what the removed node sends.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -39,6 +40,10 @@ options:
     description: Ids of the removed nodes by the nodes' names. An empty id is made from the names of cluster and node.
     type: dict
     required: true
+  config:
+    description: EdgeVPN.io's configuration file, from which the names of the tunnels are known.
+    type: path
+    default: /etc/opt/evio/config.json
   timeout:
     description: Seconds for all work of the module.
     type: float
@@ -55,26 +60,29 @@ EXAMPLES = r"""
 
 RETURN = r"""
 tunnels:
-  description: The ports that were unplugged or, in check mode, would be unplugged.
+  description: The tunnels that were taken down or, in check mode, would be taken down.
   returned: success
   type: list
   elements: str
   sample: [PODOV78882aaeb0]
 """
 
+import json
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
+from ..module_utils.atomic_file import read_text
 from ..module_utils.differences import Differences
 from ..module_utils.module_runner import Module, run_module
-from ..module_utils.overlay.edgevpn.config import node_id, tunnel_name
-from ..module_utils.ovs.bridge import unplug_ports
+from ..module_utils.overlay.edgevpn.config import CONFIG_PATH
+from ..module_utils.overlay.edgevpn.naming import node_id, tunnel_name, tunnel_prefix
+from ..module_utils.overlay.edgevpn.tunnels import remove_tunnels
 
 
 class EdgeVpnTunnels:
-    """One run: unplug the ports of the removed nodes' tunnels, or only look for them in check mode."""
+    """One run: take down the tunnels to the removed nodes, or only look for them in check mode."""
 
     def __init__(self, module: Module) -> None:
         self.params = module.params
@@ -82,19 +90,28 @@ class EdgeVpnTunnels:
 
     def run(self) -> dict[str, Any]:
         params = self.params
-        found = unplug_ports(self._names(), ovsdb=params["ovsdb"], timeout=params["timeout"], dry_run=self.check_mode)
+        found = remove_tunnels(self._names(), ovsdb=params["ovsdb"], timeout=params["timeout"], dry_run=self.check_mode)
         differences = Differences()
         differences.compare("tunnels", [], found)
         return {**differences.result(), "tunnels": found}
 
     def _names(self) -> list[str]:
-        """Return the names that the tunnels' ports have, whether they are there or not."""
+        """Return the names that the tunnels have, whether they are there or not."""
         cluster = self.params["cluster"]
+        config = self._config()
         return [
-            tunnel_name(overlay, str(identity or node_id(cluster, name)))
+            tunnel_name(tunnel_prefix(config, overlay), str(identity or node_id(cluster, name)))
             for name, identity in self.params["removed_nodes"].items()
             for overlay in self.params["overlays"]
         ]
+
+    def _config(self) -> dict[str, Any]:
+        """Return EdgeVPN.io's configuration; empty if it is missing or damaged."""
+        try:
+            config = json.loads(read_text(self.params["config"]) or "{}")
+        except (OSError, ValueError):
+            return {}
+        return config if isinstance(config, dict) else {}
 
 
 def main() -> None:
@@ -103,6 +120,7 @@ def main() -> None:
             "cluster": {"type": "str", "required": True},
             "overlays": {"type": "list", "elements": "str", "required": True},
             "removed_nodes": {"type": "dict", "required": True},
+            "config": {"type": "path", "default": CONFIG_PATH},
             "ovsdb": {"type": "str", "default": paths.OVSDB},
             "timeout": {"type": "float", "default": 10.0},
         },

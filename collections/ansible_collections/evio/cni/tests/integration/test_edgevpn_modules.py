@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.overlay.edgevpn.config import node_id, tunnel_name
+from ansible_collections.evio.cni.plugins.module_utils.overlay.edgevpn.naming import node_id, tunnel_name
 
 from .ansible_module import check_do_again, run_module
 from .ovs_daemons import OpenVSwitch, in_namespace

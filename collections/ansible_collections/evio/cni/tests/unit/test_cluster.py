@@ -15,7 +15,7 @@ from ansible_collections.evio.cni.plugins.module_utils.inventory.cluster import 
     check_cluster,
     check_leaving,
 )
-from ansible_collections.evio.cni.plugins.module_utils.overlay.edgevpn.config import node_id
+from ansible_collections.evio.cni.plugins.module_utils.overlay.edgevpn.naming import node_id
 
 GOOD = Cluster(
     name="kubernetes",
@@ -107,7 +107,20 @@ def test_cluster_that_can_work_is_accepted(cluster: Cluster) -> None:
         (replace(GOOD, pod_cidr="fd00::/48", node_bits="16", mtu=1000), ["evio_mtu", "1000", "1280"]),
         (replace(GOOD, reserved_cidrs=("10.96/12",)), ["evio_reserved_cidrs[0]", "10.96/12"]),
         (replace(EVIO, evio=replace(EVIO.evio, xmpp_host="")), ["evio_xmpp_host", "not given"]),
-        (replace(EVIO, evio=replace(EVIO.evio, overlay_ids=("EVIO1H", "EVIO1P"))), ["'EVIO1H'", "'EVIO1P'", "same 5"]),
+        (
+            replace(EVIO, pod_cidr="10.244.0.0/16,fd00:244::/48", node_bits="8,16"),
+            ["evio_pod_cidr", "fd00:244::/48", "evio_switch_protocol: STP"],
+        ),
+        (
+            replace(
+                EVIO,
+                nodes=(*EVIO.nodes, Node("node3", "10.10.0.3", evio=EdgeVpnMember("n3-hosts@x", "n3-pods@x"))),
+                evio=replace(EVIO.evio, switch_protocol="learning"),
+            ),
+            ["evio_switch_protocol", "between 3 nodes", "BF or STP"],
+        ),
+        (replace(EVIO, evio=replace(EVIO.evio, switch_protocol="RSTP")), ["evio_switch_protocol", "'RSTP'"]),
+        (replace(EVIO, evio=replace(EVIO.evio, overlay_ids=("EVIO1H", "EVIO1P"))), ["'EVIO1H'", "'EVIO1P'", "first 5"]),
         (
             replace(
                 EVIO,
@@ -155,3 +168,26 @@ def test_node_that_the_cluster_does_not_need_may_leave() -> None:
 def test_node_that_the_cluster_needs_may_not_leave(cluster: Cluster, leaving: list[str], words: str) -> None:
     with pytest.raises(EvioError, match=words):
         check_leaving(cluster, leaving)
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        replace(EVIO, evio=replace(EVIO.evio, switch_protocol="learning")),
+        replace(
+            EVIO,
+            pod_cidr="10.244.0.0/16,fd00:244::/48",
+            node_bits="8,16",
+            evio=replace(EVIO.evio, switch_protocol="STP"),
+        ),
+        replace(
+            EVIO,
+            pod_cidr="10.244.0.0/16,fd00:244::/48",
+            node_bits="8,16",
+            nodes=(replace(EVIO.nodes[0], evio=EdgeVpnMember("n1-hosts@x")),),
+            evio=replace(EVIO.evio, has_pod_overlay=False),
+        ),
+    ],
+)
+def test_edgevpn_cluster_that_can_work_is_accepted(cluster: Cluster) -> None:
+    check_cluster(cluster)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 
+from .. import paths
 from ..cidr import ip_version
 from ..cni.attachment import Attachment
 from ..cni.netconf import NetConf
@@ -20,6 +21,7 @@ from ..firewall.forwarding import blocked, forwarding_needs
 from ..firewall.verdict import Packet
 from ..ipam.host_local import HOST_LOCAL, Reservations
 from ..kernel.rtnetlink import Netlink
+from ..overlay.state import read_state
 from ..ovs.jsonrpc import OvsdbClient
 from ..ovs.port_state import Port, is_plugged, ports_of
 from ..ovs.ports import Segment, has_daemon, segment_of
@@ -65,6 +67,8 @@ class NetworkStatus:
     pods: tuple[PodStatus, ...]
     mtu: int | None
     """Bytes, that new pods get; None where the configuration leaves it to the bridge."""
+    overlay: str = ""
+    """One line of the overlay's agent; empty where it has nothing to say."""
 
     @property
     def mtu_warning(self) -> str | None:
@@ -102,7 +106,10 @@ def network_status(conf: NetConf) -> NetworkStatus:
         for entry, mtu in zip(entries, mtus, strict=True)
     )
     reserved = Reservations(conf).count() if conf.ipam_type == HOST_LOCAL else 0
-    return NetworkStatus(conf.name, conf.bridge, tuple(conf.gateways), conf.epoch, verdict, reserved, pods, conf.mtu)
+    overlay = read_state(paths.OVERLAY_STATE)
+    summary = overlay.summary if overlay is not None and overlay.is_fresh() else ""
+    gateways = tuple(conf.gateways)
+    return NetworkStatus(conf.name, conf.bridge, gateways, conf.epoch, verdict, reserved, pods, conf.mtu, summary)
 
 
 def old_mtu_warning(conf: NetConf) -> str | None:

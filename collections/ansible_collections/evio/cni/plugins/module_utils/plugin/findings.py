@@ -19,7 +19,7 @@ from ..kernel.netlink import NetlinkError
 from ..kernel.netns import open_netns
 from ..kernel.pod_netlink import PodNetlink
 from ..kernel.rtnetlink import Netlink, has_ipv6
-from ..overlay.wireguard.state import overlay_fault, read_state
+from ..overlay.state import overlay_fault, read_state
 from ..ovs.external_ids import MAC_ID
 from ..ovs.flows import has_port_security, lacks_normal_flow
 from ..ovs.jsonrpc import OvsdbClient, OvsdbError

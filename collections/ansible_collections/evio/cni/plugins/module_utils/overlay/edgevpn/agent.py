@@ -1,0 +1,167 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The agent beside EdgeVPN.io: it looks after a controller that tells nobody what it has lost.
+
+It writes the overlay's state file, which STATUS and ``evio status`` read; restarts the service when its sessions are
+lost for good; and keeps strangers from the controller's OpenFlow ports. watch decides, this file does.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ... import paths
+from ...atomic_file import read_text, write_atomic
+from ...errors import EvioError
+from ...firewall.overlay_rules import openflow_rules
+from ..fingerprint import fingerprint
+from ..state import DIRECT, STATE_INTERVAL, OverlayState, PeerPath, render_state
+from ..systemd import notify
+from .config import CONFIG_PATH
+from .members import EdgeVpnMembers, EdgeVpnMembersError, parse_members
+from .naming import tunnel_name, tunnel_prefix
+from .schema import OPENFLOW_PORTS
+from .service import UNIT, count_sessions, is_answering, restart_service, service_state
+from .tunnels import carried_taps
+from .watch import Observation, RestartDecision, fault_of, sessions_of, summary_of
+
+DEVICE = "EdgeVPN.io"
+"""What the state file says of who makes the interface."""
+
+_log = logging.getLogger("evio-edgevpn")
+
+
+@dataclass(frozen=True)
+class EdgeVpnFiles:
+    """The paths of the files that the agent reads and writes."""
+
+    config: str = CONFIG_PATH
+    members: str = paths.EDGEVPN_MEMBERS
+    state: str = paths.OVERLAY_STATE
+
+    def load(self) -> tuple[dict[str, Any], EdgeVpnMembers]:
+        """Return EdgeVPN.io's configuration and the overlays' nodes. Raises EdgeVpnMembersError."""
+        config_text, members_text = read_text(self.config), read_text(self.members)
+        if config_text is None or members_text is None:
+            missing = self.config if config_text is None else self.members
+            raise EdgeVpnMembersError(f"cannot read {missing}: no such file; run the playbook")
+        try:
+            config = json.loads(config_text)
+        except ValueError as error:
+            raise EdgeVpnMembersError(f"{self.config} is damaged ({error}); run the playbook again") from error
+        return config, parse_members(members_text, self.members)
+
+
+class EdgeVpnAgent:
+    """Looks at EdgeVPN.io every few seconds. All times are seconds of the monotonic clock."""
+
+    def __init__(self, files: EdgeVpnFiles) -> None:
+        self._files = files
+        self._program = fingerprint(sys.argv[0])
+        self._decision = RestartDecision()
+        self._stopping = threading.Event()
+        self._logged: str | None = None
+
+    def run(self) -> None:
+        """Look after EdgeVPN.io until SIGTERM or SIGINT, or until the program's file is replaced."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stopping.set())
+        self._round()
+        notify("READY=1")
+        while not self._stopping.wait(STATE_INTERVAL):
+            self._round()
+            notify("WATCHDOG=1")
+            if self._program != fingerprint(sys.argv[0]):
+                _log.info("the program was replaced: stopping, so that the service starts the new one")
+                return
+
+    def _round(self) -> None:
+        """Look once. What one step meets does not keep the others from their work."""
+        fault: str | None = None
+        summary, interface, node = "", "", ""
+        peers: tuple[PeerPath, ...] = ()
+        try:
+            config, members = self._files.load()
+            interface, node = members.interface, members.node
+            seen = observe(config, members)
+            fault, summary, peers = fault_of(seen), summary_of(seen), _peer_paths(seen, members)
+            self._restart_if_due(seen, config, members)
+        except EvioError as error:
+            fault = str(error)
+        summary = "; ".join(filter(None, (summary, _keep_rules())))
+        self._log("; ".join(filter(None, (fault, summary))))
+        state = OverlayState(node, interface, DEVICE, time.time(), peers, fault, summary=summary)
+        try:
+            write_atomic(self._files.state, render_state(state), mode=0o644)
+        except OSError as error:
+            self._log(f"cannot write {self._files.state}: {error.strerror}")
+
+    def _restart_if_due(self, seen: Observation, config: Mapping[str, Any], members: EdgeVpnMembers) -> None:
+        now = time.monotonic()
+        if not self._decision.is_due(seen, members, now):
+            return
+        if not all(is_answering(host, port) for host, port in signalling_servers(config)):
+            self._decision.note_unreachable_server(now)
+            return
+        _log.warning("restarting %s: it has %s and does not sign in by itself", UNIT, sessions_of(seen))
+        self._decision.note_restart(now)
+        restart_service()
+
+    def _log(self, line: str) -> None:
+        if line != self._logged:
+            self._logged = line
+            _log.info("%s", line)
+
+
+def observe(config: Mapping[str, Any], members: EdgeVpnMembers) -> Observation:
+    """Return how EdgeVPN.io is now. Raises EdgeVpnServiceError, and EdgeVpnMembersError if config.json is damaged."""
+    try:
+        host, *others = config["Broker"]["Overlays"]
+        servers = signalling_servers(config)
+        prefixes = [tunnel_prefix(config, overlay) for overlay in (host, *others)]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise EdgeVpnMembersError(
+            f"EdgeVPN.io's configuration is damaged ({error!r}); run the playbook again"
+        ) from error
+    state = service_state()
+    carried = set(carried_taps(prefixes))
+    names = {name: [tunnel_name(prefix, peer.node_id) for prefix in prefixes] for name, peer in members.peers.items()}
+    return Observation(
+        is_running=state.main_pid != 0,
+        running_for=time.monotonic() - state.started,
+        sessions=count_sessions(state, {port for _host, port in servers}),
+        wanted_sessions=len(servers),
+        tunnels={name: taps[0] in carried for name, taps in names.items()},
+        pod_tunnels=sum(taps[1] in carried for taps in names.values()) if others else None,
+    )
+
+
+def signalling_servers(config: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Return host and port of the signalling server of each overlay."""
+    overlays = config["Signal"]["Overlays"].values()
+    return [(str(overlay["HostAddress"]), int(overlay["Port"])) for overlay in overlays]
+
+
+def _peer_paths(seen: Observation, members: EdgeVpnMembers) -> tuple[PeerPath, ...]:
+    """Return how this node reaches the others. Without a tunnel of its own, a node may be reached through others."""
+    return tuple(
+        PeerPath(name, peer.address, DIRECT if seen.tunnels[name] else None, None, None)
+        for name, peer in members.peers.items()
+    )
+
+
+def _keep_rules() -> str | None:
+    """Put the nftables rules in place; return why that failed, or None."""
+    try:
+        if openflow_rules(OPENFLOW_PORTS).ensure():
+            _log.info("closed the OpenFlow ports %s to all but this node", " and ".join(map(str, OPENFLOW_PORTS)))
+    except EvioError as error:
+        return f"the OpenFlow ports of EdgeVPN.io are open to pods and strangers: {error}"
+    return None
