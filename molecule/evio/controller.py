@@ -10,6 +10,7 @@ node whose tunnel has died young.
 from __future__ import annotations
 
 import base64
+import hashlib
 import ipaddress
 import json
 import random
@@ -61,16 +62,17 @@ def main() -> None:
     open_logs(model)
     time.sleep(START_SECONDS)
     await_name(model.waits_for())
+    overlays: list[Overlay] = []
     for address, port in model.listens():
-        listen(address, port)
+        listen(address, port, lambda: [overlay.switch() for overlay in overlays])
     before = {overlay: switch_state(model, overlay) for overlay in model.managed}
     for bridge in model.bridges.values():
         make_bridge(bridge)
-    overlays = [Overlay(model, overlay) for overlay in model.managed]
+    overlays += [Overlay(model, overlay, before[overlay]) for overlay in model.managed]
     try:
         for overlay in overlays:
             overlay.patch()
-            overlay.switch(before[overlay.id])
+            overlay.switch()
             for work in (overlay.sign_in, overlay.keep_topology, overlay.check_tunnels):
                 threading.Thread(target=work, daemon=True).start()
         say("loaded")
@@ -187,8 +189,8 @@ class Tunnel:
 class Overlay:
     """One overlay with its session on the signalling server and its tunnels."""
 
-    def __init__(self, model: ControllerModel, overlay: str) -> None:
-        self.model, self.id = model, overlay
+    def __init__(self, model: ControllerModel, overlay: str, before: SwitchState) -> None:
+        self.model, self.id, self.before = model, overlay, before
         self.account: dict[str, Any] = model.config["Signal"]["Overlays"][overlay]
         self.node_id: str = model.config["Broker"]["NodeId"]
         device = model.config["BridgeController"]["Overlays"][overlay]["NetDevice"]
@@ -207,7 +209,7 @@ class Overlay:
             settings = ["set", "Interface", port, "type=patch", f"options:peer={peer}"]
             vsctl("--may-exist", "add-port", bridge, port, "--", *settings)
 
-    def switch(self, before: SwitchState) -> None:
+    def switch(self) -> None:
         """Program the bridge: nothing passes where two protocols are in each other's way."""
         flows = [] if self.model.protocol(self.id) == "STP" else ["priority=1,actions=NORMAL"]
         if not self.model.carries_ipv6(self.id):
@@ -215,7 +217,7 @@ class Overlay:
                 "priority=100,dl_dst=33:33:00:00:00:00/ff:ff:00:00:00:00,actions=drop",
                 "priority=100,ip,nw_dst=224.0.0.0/24,actions=drop",
             ]
-        if not self.model.forwards(self.id, 2, before):
+        if not self.model.forwards(self.id, 2, self.before):
             flows = ["priority=65535,actions=drop"]
         for flow in flows:
             run("ovs-ofctl", "--timeout=5", "add-flow", self.bridge, flow)
@@ -317,7 +319,8 @@ class Overlay:
 
     def _open(self, peer: str) -> Tunnel:
         name = self.model.tap(self.id, peer)
-        tunnel_id = "".join(sorted((self.node_id, peer))) + self.id
+        # Short, because it is in each packet.
+        tunnel_id = hashlib.sha256(f"{sorted((self.node_id, peer))} {self.id}".encode()).hexdigest()[:8]
         tunnel = Tunnel(name, self.mtu, tunnel_id, lambda tunnel, event: self._event(peer, tunnel, event))
         self.tunnels[peer] = tunnel
         return tunnel

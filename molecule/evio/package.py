@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TARGET = REPOSITORY / "build/evio-stand-in"
 MODEL = REPOSITORY / "collections/ansible_collections/evio/cni/tests/unit/evio_controller_model.py"
 
-CONTROL = """\
+# Each build is newer, so that a change of the stand-in gets to nodes of a lab that is up.
+CONTROL = f"""\
 Package: evio
-Version: 24.0.0
+Version: 24.0.0+{int(time.time())}
 Architecture: all
 Maintainer: The evio.cni authors
 Depends: python3, iproute2, openvswitch-switch

@@ -49,6 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run the agent, which keeps the overlay up (evio-overlay.service does this)")
     run.set_defaults(command=_run)
     watch = commands.add_parser("watch", help="run the agent beside EdgeVPN.io (evio-edgevpn-agent.service does this)")
+    watch.add_argument(
+        "--ovsdb", default=paths.OVSDB, metavar="METHOD", help="Open vSwitch's database (default: %(default)s)"
+    )
     watch.set_defaults(command=_watch)
     status = commands.add_parser("status", help="show the path to each node; exit status 0 if each has one, else 1")
     status.add_argument("--json", action="store_true", help="print the agent's state as JSON")
@@ -64,9 +67,9 @@ def _run(files: AgentFiles, _arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _watch(files: AgentFiles, _arguments: argparse.Namespace) -> int:
+def _watch(files: AgentFiles, arguments: argparse.Namespace) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
-    EdgeVpnAgent(EdgeVpnFiles(state=files.state)).run()
+    EdgeVpnAgent(EdgeVpnFiles(state=files.state, ovsdb=arguments.ovsdb)).run()
     return 0
 
 

@@ -18,6 +18,7 @@ author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
   - evio.cni.attributes
+  - evio.cni.ovsdb
 attributes:
   check_mode:
     support: full
@@ -32,7 +33,7 @@ options:
     type: bool
     default: false
   files:
-    description: Files that the service reads at its start only. A run that was killed may have changed them.
+    description: Files that the service reads at its start only. Packages and runs that were killed change them too.
     type: list
     elements: path
     default: []
@@ -104,6 +105,7 @@ class EdgeVpnService:
         self.module = module
         self.params = module.params
         self.files = EdgeVpnFiles(self.params["config"], self.params["members"])
+        self.ovsdb = self.params["ovsdb"]
 
     def run(self) -> dict[str, Any]:
         before = self._wait(lambda seen: bool(self._change(seen)) or _is_signed_in(seen), self.params["grace"])
@@ -133,7 +135,8 @@ class EdgeVpnService:
             return "its configuration was changed"
         for path in self.params["files"]:
             with contextlib.suppress(FileNotFoundError):
-                if time.time() - os.stat(path).st_mtime < seen.running_for:
+                # The time of the change of the inode: a package's files have the times of their making.
+                if time.time() - os.stat(path).st_ctime < seen.running_for:
                     return f"{path} is newer than its start"
         return ""
 
@@ -141,7 +144,7 @@ class EdgeVpnService:
         """Look until it is enough or the seconds have passed; return what was seen last."""
         deadline = time.monotonic() + seconds
         while True:
-            seen = observe(*self.files.load())
+            seen = observe(*self.files.load(), ovsdb=self.ovsdb)
             if is_enough(seen) or time.monotonic() >= deadline:
                 return seen
             time.sleep(POLL_SECONDS)
@@ -180,6 +183,7 @@ def main() -> None:
             "timeout": {"type": "float", "default": 150.0},
             "config": {"type": "path", "default": CONFIG_PATH},
             "members": {"type": "path", "default": paths.EDGEVPN_MEMBERS},
+            "ovsdb": {"type": "str", "default": paths.OVSDB},
         },
         supports_check_mode=True,
     )

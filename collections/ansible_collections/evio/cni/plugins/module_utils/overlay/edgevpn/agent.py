@@ -26,7 +26,7 @@ from ..state import DIRECT, STATE_INTERVAL, OverlayState, PeerPath, render_state
 from ..systemd import notify
 from .config import CONFIG_PATH
 from .members import EdgeVpnMembers, EdgeVpnMembersError, parse_members
-from .naming import tunnel_name, tunnel_prefix
+from .naming import overlay_bridges, tunnel_name, tunnel_prefix
 from .schema import OPENFLOW_PORTS
 from .service import UNIT, count_sessions, is_answering, restart_service, service_state
 from .tunnels import carried_taps
@@ -45,6 +45,8 @@ class EdgeVpnFiles:
     config: str = CONFIG_PATH
     members: str = paths.EDGEVPN_MEMBERS
     state: str = paths.OVERLAY_STATE
+    ovsdb: str = paths.OVSDB
+    """Open vSwitch's database, as a connection method of ovsdb(7)."""
 
     def load(self) -> tuple[dict[str, Any], EdgeVpnMembers]:
         """Return EdgeVPN.io's configuration and the overlays' nodes. Raises EdgeVpnMembersError."""
@@ -90,7 +92,7 @@ class EdgeVpnAgent:
         try:
             config, members = self._files.load()
             interface, node = members.interface, members.node
-            seen = observe(config, members)
+            seen = observe(config, members, ovsdb=self._files.ovsdb)
             fault, summary, peers = fault_of(seen), summary_of(seen), _peer_paths(seen, members)
             self._restart_if_due(seen, config, members)
         except EvioError as error:
@@ -120,18 +122,19 @@ class EdgeVpnAgent:
             _log.info("%s", line)
 
 
-def observe(config: Mapping[str, Any], members: EdgeVpnMembers) -> Observation:
-    """Return how EdgeVPN.io is now. Raises EdgeVpnServiceError, and EdgeVpnMembersError if config.json is damaged."""
+def observe(config: Mapping[str, Any], members: EdgeVpnMembers, *, ovsdb: str = paths.OVSDB) -> Observation:
+    """Return how EdgeVPN.io is now. Raises OvsdbError, EdgeVpnServiceError and EdgeVpnMembersError."""
     try:
         host, *others = config["Broker"]["Overlays"]
         servers = signalling_servers(config)
         prefixes = [tunnel_prefix(config, overlay) for overlay in (host, *others)]
+        bridges = overlay_bridges(config)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise EdgeVpnMembersError(
             f"EdgeVPN.io's configuration is damaged ({error!r}); run the playbook again"
         ) from error
     state = service_state()
-    carried = set(carried_taps(prefixes))
+    carried = carried_taps(bridges, ovsdb=ovsdb)
     names = {name: [tunnel_name(prefix, peer.node_id) for prefix in prefixes] for name, peer in members.peers.items()}
     return Observation(
         is_running=state.main_pid != 0,

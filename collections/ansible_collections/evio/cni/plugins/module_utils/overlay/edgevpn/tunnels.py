@@ -7,16 +7,23 @@ Each tunnel is a process of its own (``tincan``) with one TAP. Their names are n
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
+import socket
+import struct
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ...kernel.links import IFF_UP, LinkSocket
+from ...kernel.links import LinkSocket
 from ...ovs.bridge import unplug_ports
+from ...ovs.jsonrpc import OvsdbClient, uuids
 
-_INTERFACES = Path("/sys/class/net")
+_SIOCGIFFLAGS = 0x8913
+"""linux/sockios.h"""
+_CARRIED = 0x1 | 0x40
+"""IFF_UP and IFF_RUNNING of linux/if.h. A TAP device runs for as long as a process has it open."""
 _TUN_DEVICE = "/dev/net/tun"
 _TUN_NAME = "iff:"
 """Begins the line of /proc/PID/fdinfo/FD that has the name of the TAP device (tun_chr_show_fdinfo of the kernel)."""
@@ -27,12 +34,23 @@ _END_SECONDS = 3.0
 _POLL_SECONDS = 0.05
 
 
-def carried_taps(prefixes: Iterable[str]) -> list[str]:
-    """Return the TAP devices whose names begin with a prefix, which are up, and which a process feeds."""
-    starts = tuple(prefixes)
-    return sorted(
-        entry.name for entry in _INTERFACES.iterdir() if starts and entry.name.startswith(starts) and _is_carried(entry)
-    )
+def carried_taps(bridges: Iterable[str], *, ovsdb: str) -> set[str]:
+    """Return the TAP devices that are ports of the bridges, are up, and are fed by a process. Raises OvsdbError.
+
+    EdgeVPN.io plugs a TAP in when both ends of its tunnel have found each other.
+    """
+    wanted = sorted(bridges)
+    with OvsdbClient(ovsdb) as client:
+        answer = client.transact(
+            *(
+                {"op": "select", "table": "Bridge", "where": [["name", "==", name]], "columns": ["ports"]}
+                for name in wanted
+            ),
+            {"op": "select", "table": "Port", "where": [], "columns": ["_uuid", "name"]},
+        )
+    ports = {uuid for bridge in answer[:-1] for row in bridge["rows"] for uuid in uuids(row["ports"])}
+    names = [row["name"] for row in answer[-1]["rows"] if row["_uuid"][1] in ports]
+    return {name for name in names if (_flags(name) or 0) & _CARRIED == _CARRIED}
 
 
 def feeders(taps: Iterable[str]) -> dict[int, set[str]]:
@@ -52,7 +70,7 @@ def remove_tunnels(names: Iterable[str], *, ovsdb: str, timeout: float = 10.0, d
     """
     wanted = set(names)
     found = set(unplug_ports(wanted, ovsdb=ovsdb, timeout=timeout, dry_run=dry_run))
-    devices = {name for name in wanted if (_INTERFACES / name).exists()}
+    devices = {name for name in wanted if _flags(name) is not None}
     if devices and not dry_run:
         ending = [pid for pid, fed in feeders(devices).items() if fed <= wanted]
         with LinkSocket() as kernel:
@@ -63,13 +81,14 @@ def remove_tunnels(names: Iterable[str], *, ovsdb: str, timeout: float = 10.0, d
     return sorted(found | devices)
 
 
-def _is_carried(interface: Path) -> bool:
-    """Return whether the device is up and has a carrier: a TAP has one for as long as a process has it open."""
-    try:
-        is_up = int((interface / "flags").read_text(), 16) & IFF_UP
-        return bool(is_up) and (interface / "carrier").read_text().strip() == "1"
-    except (OSError, ValueError):
-        return False
+def _flags(name: str) -> int | None:
+    """Return the flags of a network device; None if there is none of this name."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            answer = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, struct.pack("16s24x", name.encode()))
+        except OSError:
+            return None
+    return int(struct.unpack_from("16xH", answer)[0])
 
 
 def _fed_by(pid: int) -> set[str]:
