@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.evio.cni.plugins.module_utils.overlay.edgevpn.naming import node_id, tunnel_name
 
 from .ansible_module import check_do_again, run_module
-from .ovs_daemons import OpenVSwitch, in_namespace
+from .ovs_daemons import OpenVSwitch, in_namespace, network_namespace
 
 pytestmark = pytest.mark.root
 
@@ -248,3 +248,53 @@ def test_tunnel_counts_while_it_is_plugged_in_up_and_fed(
     seen = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=30)
     assert seen.stdout.split() == [fed]
     assert feeder.poll() is None
+
+
+OPENFLOW = """
+import socket, sys, threading, time
+servers = [socket.create_server(("0.0.0.0", port)) for port in (6633, 6653)]
+print("up", flush=True)
+time.sleep(600)
+"""
+"""Stands for the OpenFlow controller of BoundedFlood: it listens on all addresses."""
+
+CLOSE = """
+from ansible_collections.evio.cni.plugins.module_utils.firewall.overlay_rules import openflow_rules
+from ansible_collections.evio.cni.plugins.module_utils.overlay.edgevpn.schema import OPENFLOW_PORTS
+print(openflow_rules(OPENFLOW_PORTS).ensure(), openflow_rules(OPENFLOW_PORTS).ensure())
+"""
+
+
+def test_openflow_ports_are_closed_to_all_but_the_node_itself(ovs: OpenVSwitch) -> None:
+    with network_namespace("evs") as stranger:
+        in_namespace(
+            ovs.netns, "ip", "link", "add", "uplink", "type", "veth", "peer", "name", "eth0", "netns", stranger
+        )
+        for netns, device, address in ((ovs.netns, "uplink", "192.0.2.1/24"), (stranger, "eth0", "192.0.2.2/24")):
+            in_namespace(netns, "ip", "address", "add", address, "dev", device)
+            in_namespace(netns, "ip", "link", "set", device, "up")
+        in_namespace(ovs.netns, "ip", "link", "set", "lo", "up")
+        enter = ["nsenter", f"--net=/run/netns/{ovs.netns}", sys.executable, "-c"]
+        server = subprocess.Popen([*enter, OPENFLOW], stdout=subprocess.PIPE, text=True)
+        try:
+            assert server.stdout is not None
+            assert server.stdout.readline() == "up\n"
+            assert answering_ports(stranger, "192.0.2.1") == [6633, 6653]
+            environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[5])}
+            closed = subprocess.run([*enter, CLOSE], env=environment, capture_output=True, text=True, check=True)
+            assert closed.stdout == "True False\n"
+            assert answering_ports(stranger, "192.0.2.1") == []
+            assert answering_ports(ovs.netns, "127.0.0.1") == [6633, 6653]
+        finally:
+            server.kill()
+            server.wait()
+
+
+def answering_ports(netns: str, address: str) -> list[int]:
+    code = (
+        "import socket\n"
+        "for port in (6633, 6653):\n"
+        f"    with socket.socket() as one:\n        one.settimeout(1)\n"
+        f"        print(port if one.connect_ex(({address!r}, port)) == 0 else '')"
+    )
+    return [int(port) for port in in_namespace(netns, sys.executable, "-c", code).stdout.split()]
