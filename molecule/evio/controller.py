@@ -62,17 +62,15 @@ def main() -> None:
     open_logs(model)
     time.sleep(START_SECONDS)
     await_name(model.waits_for())
-    overlays: list[Overlay] = []
     for address, port in model.listens():
-        listen(address, port, lambda: [overlay.switch() for overlay in overlays])
+        listen(address, port)
     before = {overlay: switch_state(model, overlay) for overlay in model.managed}
     for bridge in model.bridges.values():
         make_bridge(bridge)
-    overlays += [Overlay(model, overlay, before[overlay]) for overlay in model.managed]
+    overlays = [Overlay(model, overlay, before[overlay]) for overlay in model.managed]
     try:
         for overlay in overlays:
             overlay.patch()
-            overlay.switch()
             for work in (overlay.sign_in, overlay.keep_topology, overlay.check_tunnels):
                 threading.Thread(target=work, daemon=True).start()
         say("loaded")
@@ -99,9 +97,9 @@ def say(words: str) -> None:
             log.write(f"{time.strftime('%F %T')} {words}\n")
 
 
-def run(*command: str) -> str:
+def run(*command: str, stdin: str = "") -> str:
     """Run a command, and log its errors if it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=10, check=False)
     if done.returncode != 0:
         say(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout.strip()
@@ -210,7 +208,10 @@ class Overlay:
             vsctl("--may-exist", "add-port", bridge, port, "--", *settings)
 
     def switch(self) -> None:
-        """Program the bridge: nothing passes where two protocols are in each other's way."""
+        """Program the bridge: nothing passes where two protocols are in each other's way.
+
+        A switch forgets its flows when it has been without a controller, so this is repeated.
+        """
         flows = [] if self.model.protocol(self.id) == "STP" else ["priority=1,actions=NORMAL"]
         if not self.model.carries_ipv6(self.id):
             flows += [
@@ -219,8 +220,7 @@ class Overlay:
             ]
         if not self.model.forwards(self.id, 2, self.before):
             flows = ["priority=65535,actions=drop"]
-        for flow in flows:
-            run("ovs-ofctl", "--timeout=5", "add-flow", self.bridge, flow)
+        run("ovs-ofctl", "--timeout=5", "add-flows", self.bridge, "-", stdin="\n".join(flows) + "\n")
 
     def sign_in(self) -> None:
         """Sign in and listen until the session ends. Nothing but send() calls this again."""
@@ -294,6 +294,7 @@ class Overlay:
     def keep_topology(self) -> None:
         """Ask for missing tunnels, by the timer, for ever."""
         while True:
+            self.switch()
             time.sleep(self.model.topology_seconds())
             with self.lock:
                 for peer, address in self.known.items():
