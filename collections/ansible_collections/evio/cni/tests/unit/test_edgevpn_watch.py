@@ -32,6 +32,7 @@ GOOD = Observation(
     wanted_sessions=2,
     tunnels={"node2": True, "node3": True},
     pod_tunnels=2,
+    had_tunnels=True,
 )
 SIGNED_OUT = replace(GOOD, sessions=0)
 
@@ -62,6 +63,9 @@ def test_damaged_members_are_refused_with_what_to_do(text: str) -> None:
         (replace(GOOD, tunnels={"node2": False, "node3": False}), "no tunnel of the host overlay to any of 2 nodes"),
         (replace(GOOD, pod_tunnels=0), "no tunnel of the pod overlay to any of 2 nodes"),
         (replace(GOOD, pod_tunnels=None), None),
+        # The first node of a cluster is signed in and alone. A node that is not even signed in is cut off itself.
+        (replace(GOOD, tunnels={"node2": False}, pod_tunnels=0, had_tunnels=False), None),
+        (replace(SIGNED_OUT, tunnels={"node2": False}, pod_tunnels=0, had_tunnels=False), "0 of 2 sessions"),
         (replace(GOOD, tunnels={"node2": False}, pod_tunnels=0, running_for=START_SECONDS - 1), None),
         (replace(GOOD, tunnels={}, pod_tunnels=0), None),
     ],

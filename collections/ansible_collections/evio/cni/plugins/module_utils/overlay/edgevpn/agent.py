@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ... import paths
@@ -30,7 +30,7 @@ from .naming import overlay_bridges, tunnel_name, tunnel_prefix
 from .schema import OPENFLOW_PORTS
 from .service import UNIT, count_sessions, is_answering, restart_service, service_state
 from .tunnels import carried_taps
-from .watch import Observation, RestartDecision, fault_of, sessions_of, summary_of
+from .watch import Observation, RestartDecision, fault_of, summary_of
 
 DEVICE = "EdgeVPN.io"
 """What the state file says of who makes the interface."""
@@ -70,6 +70,7 @@ class EdgeVpnAgent:
         self._decision = RestartDecision()
         self._stopping = threading.Event()
         self._logged: str | None = None
+        self._had_tunnels = False
 
     def run(self) -> None:
         """Look after EdgeVPN.io until SIGTERM or SIGINT, or until the program's file is replaced."""
@@ -85,36 +86,46 @@ class EdgeVpnAgent:
                 return
 
     def _round(self) -> None:
-        """Look once. What one step meets does not keep the others from their work."""
+        """Look once, tell what was found, and restart the service if that is due."""
         fault: str | None = None
         summary, interface, node = "", "", ""
         peers: tuple[PeerPath, ...] = ()
+        servers: list[tuple[str, int]] = []
+        is_restart_due = False
         try:
             config, members = self._files.load()
             interface, node = members.interface, members.node
             seen = observe(config, members, ovsdb=self._files.ovsdb)
+            self._had_tunnels = self._had_tunnels or any(seen.tunnels.values())
+            seen = replace(seen, had_tunnels=self._had_tunnels)
             fault, summary, peers = fault_of(seen), summary_of(seen), _peer_paths(seen, members)
-            self._restart_if_due(seen, config, members)
+            servers, is_restart_due = signalling_servers(config), self._decision.is_due(seen, members, time.monotonic())
         except EvioError as error:
             fault = str(error)
         summary = "; ".join(filter(None, (summary, _keep_rules())))
         self._log("; ".join(filter(None, (fault, summary))))
-        state = OverlayState(node, interface, DEVICE, time.time(), peers, fault, summary=summary)
+        self._publish(OverlayState(node, interface, DEVICE, time.time(), peers, fault, summary=summary))
+        if is_restart_due:
+            self._restart(servers)
+
+    def _publish(self, state: OverlayState) -> None:
         try:
             write_atomic(self._files.state, render_state(state), mode=0o644)
         except OSError as error:
             self._log(f"cannot write {self._files.state}: {error.strerror}")
 
-    def _restart_if_due(self, seen: Observation, config: Mapping[str, Any], members: EdgeVpnMembers) -> None:
+    def _restart(self, servers: list[tuple[str, int]]) -> None:
+        """Restart the service, unless a signalling server does not answer: then that would only cut the node off."""
         now = time.monotonic()
-        if not self._decision.is_due(seen, members, now):
-            return
-        if not all(is_answering(host, port) for host, port in signalling_servers(config)):
+        if not all(is_answering(host, port) for host, port in servers):
             self._decision.note_unreachable_server(now)
             return
-        _log.warning("restarting %s: it has %s and does not sign in by itself", UNIT, sessions_of(seen))
+        _log.warning("restarting %s: it has lost its sessions, and does not sign in by itself", UNIT)
         self._decision.note_restart(now)
-        restart_service()
+        try:
+            restart_service()
+        except EvioError as error:
+            _log.warning("%s", error)
 
     def _log(self, line: str) -> None:
         if line != self._logged:

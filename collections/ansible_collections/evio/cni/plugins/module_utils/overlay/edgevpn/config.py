@@ -72,6 +72,25 @@ class TurnServer:
 
 
 @dataclass(frozen=True)
+class EdgeVpnTuning:
+    """Settings that sites change, with the same values in both overlays. EdgeVPN.io's own default where it is None."""
+
+    topology_interval: int = TOPOLOGY_INTERVAL
+    """Seconds between two looks at which tunnels are missing."""
+    min_successors: int | None = None
+    """Tunnels that each node opens to its successors in the ring of all NodeIds."""
+    max_long_distance_edges: int | None = None
+    """Tunnels that each node opens across the ring; by default the logarithm of the number of nodes."""
+    max_on_demand_edges: int | None = None
+    """Tunnels that each node opens to nodes to which it sends much."""
+    log_level: str | None = None
+    keep_logs: bool = True
+    """Whether logs outlive a restart. EdgeVPN.io limits their size."""
+    bounded_flood: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of BoundedFlood: those of its section, and those of each overlay in it."""
+
+
+@dataclass(frozen=True)
 class EdgeVpnNode:
     """The inventory's settings of one node."""
 
@@ -92,7 +111,7 @@ class EdgeVpnNode:
     node_count: int = 2
     """How many nodes the overlays have, with this one."""
     ignored_interfaces: tuple[str, ...] = ()
-    tuning: EdgeVpnTuning = field(default_factory=lambda: EdgeVpnTuning())
+    tuning: EdgeVpnTuning = field(default_factory=EdgeVpnTuning)
     overrides: Mapping[str, Any] = field(default_factory=dict)
     """Merged over the rest of the file, dictionaries key by key."""
     replaces_lists: bool = False
@@ -102,25 +121,6 @@ class EdgeVpnNode:
     def overlays(self) -> tuple[EdgeVpnOverlay, ...]:
         """The overlays that the node has."""
         return (self.host_overlay,) if self.pod_overlay is None else (self.host_overlay, self.pod_overlay)
-
-
-@dataclass(frozen=True)
-class EdgeVpnTuning:
-    """Settings that sites change, with the same values in both overlays. EdgeVPN.io's own default where it is None."""
-
-    topology_interval: int = TOPOLOGY_INTERVAL
-    """Seconds between two looks at which tunnels are missing."""
-    min_successors: int | None = None
-    """Tunnels that each node opens to its successors in the ring of all NodeIds."""
-    max_long_distance_edges: int | None = None
-    """Tunnels that each node opens across the ring; by default the logarithm of the number of nodes."""
-    max_on_demand_edges: int | None = None
-    """Tunnels that each node opens to nodes to which it sends much."""
-    log_level: str | None = None
-    keep_logs: bool = True
-    """Whether logs outlive a restart. EdgeVPN.io limits their size."""
-    bounded_flood: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of BoundedFlood: those of its section, and those of each overlay in it."""
 
 
 def build_edgevpn_config(node: EdgeVpnNode) -> dict[str, Any]:

@@ -40,6 +40,8 @@ class Observation:
     """Whether the tunnel of the host overlay to each other node carries packets, by the node's name."""
     pod_tunnels: int | None
     """How many tunnels of the pod overlay carry packets; None if there is no pod overlay."""
+    had_tunnels: bool = False
+    """Whether there have been tunnels before. Without, the other nodes may not be there yet."""
 
     @property
     def is_starting(self) -> bool:
@@ -55,11 +57,12 @@ class Observation:
 def fault_of(seen: Observation) -> str | None:
     """Return why pods of this node do not reach those of other nodes; None if nothing is known to be wrong.
 
-    A missing session is no fault while there are tunnels: they go on carrying packets.
+    A missing session is no fault while there are tunnels: they go on carrying packets. Nor is it one that no other node
+    is there yet, for the first node of a cluster.
     """
     if not seen.is_running:
         return "EdgeVPN.io's controller does not run; look at: journalctl -u evio"
-    if seen.is_starting or not seen.tunnels:
+    if seen.is_starting or not seen.tunnels or (seen.has_all_sessions and not seen.had_tunnels):
         return None
     if not any(seen.tunnels.values()) or seen.pod_tunnels == 0:
         which = "pod" if any(seen.tunnels.values()) else "host"
