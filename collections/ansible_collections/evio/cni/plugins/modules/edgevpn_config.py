@@ -261,7 +261,7 @@ from ..module_utils.overlay.edgevpn.config import (
     names_to_resolve,
     without_app_bridge_address,
 )
-from ..module_utils.overlay.edgevpn.members import EdgeVpnMembers, Member, render_members
+from ..module_utils.overlay.edgevpn.members import MEMBERS_MODE, EdgeVpnMembers, Member, render_members
 from ..module_utils.overlay.edgevpn.naming import (
     BOUNDED_FLOOD,
     SPANNING_TREE,
@@ -276,7 +276,6 @@ from ..module_utils.ovs.bridge import remove_bridge
 from ..module_utils.ovs.switching import Switching, clear_switching
 
 MODE = 0o600
-MEMBERS_MODE = 0o644
 SECRET_KEY = "Password"
 """EdgeVPN.io's name for every secret in the file."""
 

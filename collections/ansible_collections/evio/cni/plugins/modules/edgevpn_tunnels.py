@@ -44,6 +44,10 @@ options:
     description: EdgeVPN.io's configuration file, from which the names of the tunnels are known.
     type: path
     default: /etc/opt/evio/config.json
+  members:
+    description: The file with the other nodes, out of which the removed nodes are taken.
+    type: path
+    default: /etc/evio/edgevpn.json
   timeout:
     description: Seconds for all work of the module.
     type: float
@@ -68,6 +72,7 @@ tunnels:
 """
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -75,8 +80,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import paths
 from ..module_utils.atomic_file import read_text
 from ..module_utils.differences import Differences
+from ..module_utils.managed_file import ManagedFile, result_of
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.overlay.edgevpn.config import CONFIG_PATH
+from ..module_utils.overlay.edgevpn.members import MEMBERS_MODE, parse_members, render_members
 from ..module_utils.overlay.edgevpn.naming import node_id, tunnel_name, tunnel_prefix
 from ..module_utils.overlay.edgevpn.tunnels import remove_tunnels
 
@@ -87,13 +94,25 @@ class EdgeVpnTunnels:
     def __init__(self, module: Module) -> None:
         self.params = module.params
         self.check_mode = module.check_mode
+        self.members = ManagedFile(self.params["members"], mode=MEMBERS_MODE)
 
     def run(self) -> dict[str, Any]:
         params = self.params
         found = remove_tunnels(self._names(), ovsdb=params["ovsdb"], timeout=params["timeout"], dry_run=self.check_mode)
         differences = Differences()
         differences.compare("tunnels", [], found)
-        return {**differences.result(), "tunnels": found}
+        members = self.members.change_to(self._remaining_members())
+        if not self.check_mode:
+            members.apply()
+        return {**result_of(differences, members), "tunnels": found}
+
+    def _remaining_members(self) -> str | None:
+        """Return the text of the file with the other nodes, without the removed ones; None if there is no file."""
+        if self.members.text is None:
+            return None
+        members = parse_members(self.members.text, str(self.members.path))
+        peers = {name: peer for name, peer in members.peers.items() if name not in self.params["removed_nodes"]}
+        return render_members(replace(members, peers=peers))
 
     def _names(self) -> list[str]:
         """Return the names that the tunnels have, whether they are there or not."""
@@ -121,6 +140,7 @@ def main() -> None:
             "overlays": {"type": "list", "elements": "str", "required": True},
             "removed_nodes": {"type": "dict", "required": True},
             "config": {"type": "path", "default": CONFIG_PATH},
+            "members": {"type": "path", "default": paths.EDGEVPN_MEMBERS},
             "ovsdb": {"type": "str", "default": paths.OVSDB},
             "timeout": {"type": "float", "default": 10.0},
         },

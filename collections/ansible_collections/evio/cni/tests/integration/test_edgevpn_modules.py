@@ -12,6 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.evio.cni.plugins.module_utils.overlay.edgevpn.members import (
+    EdgeVpnMembers,
+    Member,
+    parse_members,
+    render_members,
+)
 from ansible_collections.evio.cni.plugins.module_utils.overlay.edgevpn.naming import node_id, tunnel_name
 
 from .ansible_module import check_do_again, run_module
@@ -192,6 +198,10 @@ def test_tunnels_to_a_removed_node_are_taken_down_with_their_processes(
             ovs.vsctl("add-port", bridge, tap)
     arguments = {"cluster": "kubernetes", "overlays": ["HOSTOVL", "PODOVL"], "ovsdb": ovs.ovsdb}
     arguments["config"] = str(tmp_path / "none.json")
+    members = tmp_path / "members.json"
+    peers = {name: Member(node_id("kubernetes", name), "10.10.0.9") for name in ("n1", "n3")}
+    members.write_text(render_members(EdgeVpnMembers("n2", "appHOSTOVL", peers)))
+    arguments["members"] = str(members)
     done = check_do_again("edgevpn_tunnels", netns=ovs.netns, removed_nodes={"n3": ""}, **arguments)[1]
     assert sorted(done["tunnels"]) == sorted(tunnels_to("n3"))
     left = [ovs.vsctl("list-ports", bridge) for bridge in ("eviHOSTOVL", "eviPODOVL")]
@@ -200,6 +210,7 @@ def test_tunnels_to_a_removed_node_are_taken_down_with_their_processes(
     assert not any(tap in links for tap in tunnels_to("n3"))
     assert [process.wait(timeout=5) != 0 for process in processes["n3"]] == [True, True]
     assert [process.poll() for process in processes["n1"]] == [None, None]
+    assert list(parse_members(members.read_text(), "x").peers) == ["n1"]
 
 
 def test_process_that_feeds_another_tunnel_too_loses_only_the_removed_nodes_tap(
@@ -209,7 +220,12 @@ def test_process_that_feeds_another_tunnel_too_loses_only_the_removed_nodes_tap(
     process = feed(removed, kept)
     arguments = {"cluster": "kubernetes", "overlays": ["HOSTOVL"], "ovsdb": ovs.ovsdb}
     done = run_module(
-        "edgevpn_tunnels", netns=ovs.netns, removed_nodes={"n3": ""}, config=str(tmp_path / "none.json"), **arguments
+        "edgevpn_tunnels",
+        netns=ovs.netns,
+        removed_nodes={"n3": ""},
+        config=str(tmp_path / "none.json"),
+        members=str(tmp_path / "none"),
+        **arguments,
     )
     assert done["tunnels"] == [removed]
     links = in_namespace(ovs.netns, "ip", "-brief", "link").stdout
@@ -225,6 +241,7 @@ def test_tunnels_are_found_by_the_prefix_of_the_sites_configuration(
     tap = tunnel_name("site-", node_id("kubernetes", "n3"))
     feed(tap)
     arguments = {"cluster": "kubernetes", "overlays": ["PODOVL"], "ovsdb": ovs.ovsdb, "config": config["path"]}
+    arguments["members"] = config["members_path"]
     assert run_module("edgevpn_tunnels", netns=ovs.netns, removed_nodes={"n3": ""}, **arguments)["tunnels"] == [tap]
 
 
@@ -298,3 +315,19 @@ def answering_ports(netns: str, address: str) -> list[int]:
         f"        print(port if one.connect_ex(({address!r}, port)) == 0 else '')"
     )
     return [int(port) for port in in_namespace(netns, sys.executable, "-c", code).stdout.split()]
+
+
+def test_bridges_of_former_overlay_ids_are_no_conflict_with_the_overlay(
+    ovs: OpenVSwitch, config: dict[str, Any]
+) -> None:
+    run_module("edgevpn_config", **config)
+    in_namespace(ovs.netns, "ip", "link", "add", "appHOSTOVL", "type", "veth", "peer", "name", "other")
+    in_namespace(ovs.netns, "ip", "link", "set", "appHOSTOVL", "up")
+    in_namespace(ovs.netns, "ip", "link", "set", "other", "up")
+    in_namespace(ovs.netns, "ip", "address", "add", "10.10.0.2/16", "dev", "appHOSTOVL")
+    arguments = {"host_cidr": "10.10.0.0/16", "pod_cidrs": ["10.244.0.0/16"], "own_interfaces": ["appH", "appP"]}
+    arguments |= {"edgevpn_config": config["path"], "edgevpn_members": config["members_path"]}
+    assert not run_module("overlay_conflict_info", netns=ovs.netns, **arguments).get("failed")
+    Path(config["members_path"]).unlink()
+    somebody_elses = run_module("overlay_conflict_info", netns=ovs.netns, **arguments)
+    assert "appHOSTOVL" in somebody_elses["msg"]

@@ -14,6 +14,10 @@ from typing import Any
 from ...errors import EvioError
 
 RESTART_SLOTS = 10
+"""The nodes' turns to restart EdgeVPN.io."""
+
+MEMBERS_MODE = 0o644
+"""Of the file: it has no secrets."""
 
 
 class EdgeVpnMembersError(EvioError):
