@@ -24,8 +24,11 @@ from ...firewall.forwarding import CLUSTER
 from ...kernel.networks_in_use import networks_in_use
 from ..conflicts import find_conflict
 from ..endpoint import OverlayError
+from ..fingerprint import fingerprint
 from ..name_lookup import NameLookups
-from .agent_files import AgentFiles, fingerprint
+from ..state import DIRECT, STATE_INTERVAL, OverlayState, PeerPath, render_state
+from ..systemd import notify
+from .agent_files import AgentFiles
 from .config import PROBE_PORT, UDP_HEADERS, OverlayConfig, former_probe_address, overlay_networks
 from .device import USERSPACE
 from .firewall import FirewallWatch, overlay_rules_of
@@ -35,10 +38,8 @@ from .limits import LogLimit, MessageLimit
 from .link_events import LinkEvents
 from .managed_device import ManagedDevice
 from .messages import decode, encode
-from .path_selection import DIRECT, Actions, OverlayPaths
+from .path_selection import Actions, OverlayPaths
 from .probe_socket import ProbeSocket
-from .state import STATE_INTERVAL, OverlayState, PeerPath, render_state
-from .systemd import notify
 
 TICK = 0.5
 """Seconds between two rounds."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 
 from ..endpoint import endpoint_host, is_named, usable_endpoint
+from ..state import DIRECT
 from .config import (
     UDP_HEADERS,
     OverlayConfig,
@@ -70,9 +71,6 @@ ANNOUNCE_INTERVAL = 0.4
 
 LONGEST_RTT = 60_000
 """Milliseconds. A longer round trip is nonsense: DETECTION ends a session long before."""
-
-DIRECT = "direct"
-"""The path of a peer that is reached without a relay."""
 
 
 @dataclass(frozen=True)
