@@ -277,19 +277,18 @@ class Overlay:
                 self._negotiate(sender[1], told)
 
     def _negotiate(self, sender: str, told: dict[str, Any]) -> None:
-        """Serve the request for a tunnel, or take the answer to our own."""
-        peer = told["node"]
-        tunnel = self.tunnels.get(peer)
+        """Take one of the three messages that make a tunnel. No end has a TAP before the other has agreed."""
+        peer, tunnel = told["node"], self.tunnels.get(told["node"])
         if tunnel is not None and tunnel.is_connected:
-            say(f"overlay {self.id}: request of {peer[:7]} refused: there is a tunnel")
+            say(f"overlay {self.id}: {told['kind']} of {peer[:7]} refused: there is a tunnel")
             return
-        if not self._can_connect(told["address"]):
+        if not self._can_connect(told["address"]) or (tunnel is None and told["kind"] == "confirm"):
             return
         tunnel = tunnel or self._open(peer)
-        if not is_private(told["address"]):
+        if told["kind"] != "request" and not is_private(told["address"]):
             tunnel.connect(told["address"], told["port"])
-        if told["kind"] == "request":
-            self._send(sender, kind="answer", port=tunnel.port)
+        if told["kind"] != "confirm":
+            self._send(sender, kind={"request": "accept", "accept": "confirm"}[told["kind"]], port=tunnel.port)
 
     def keep_topology(self) -> None:
         """Ask for missing tunnels, by the timer, for ever."""
@@ -300,7 +299,7 @@ class Overlay:
                 for peer, address in self.known.items():
                     if peer in self.tunnels or time.monotonic() < self.excluded_until.get(peer, 0.0):
                         continue
-                    self._send(address, kind="request", port=self._open(peer).port)
+                    self._send(address, kind="request")
 
     def check_tunnels(self) -> None:
         """Clean up after tunnels whose process was ended, and those that never came up, for ever."""
