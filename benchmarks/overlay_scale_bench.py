@@ -76,9 +76,7 @@ def measure(nodes: int, pairs: int, seconds: float) -> Cost:
         ((network.sent[address] - sent) / seconds, 100 * (network.cpu[address] - cpu) / seconds)
         for address, (sent, cpu) in before.items()
     )
-    return Cost(
-        node_out + rekeys(RELAYS + len(known[MEASURED])), relay_out + rekeys(nodes - 1), node_cpu, relay_cpu
-    )
+    return Cost(node_out + rekeys(RELAYS + len(known[MEASURED])), relay_out + rekeys(nodes - 1), node_cpu, relay_cpu)
 
 
 def rekeys(sessions: int) -> float:

@@ -158,6 +158,17 @@ class Node:
             == 0
         )
 
+    @contextlib.contextmanager
+    def pinging(self, address: str) -> Iterator[None]:
+        """Ping the address once a second meanwhile."""
+        command = self.namespace.command("ping", "-n", "-q", "-i", "1", address)
+        pinging = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            pinging.kill()
+            pinging.wait()
+
     def kill_wireguard(self) -> None:
         for pid in self.wireguard_pids():
             os.kill(pid, signal.SIGKILL)
@@ -304,9 +315,13 @@ class OverlayLab:
         return time.monotonic() - start
 
     def wait_path(self, source: Node, target: Node, path: str | None, timeout: float = 30.0) -> float:
-        """Wait until the state file of the source's agent has this path to the target; return the seconds."""
+        """Wait until the state file of the source's agent has this path to the target; return the seconds.
+
+        Meanwhile the source sends a ping each second: only a path in use becomes direct, and a dead path is noticed.
+        """
         what = f"{source.name} to {target.name}: {path}"
-        return wait_until(lambda: source.paths().get(target.name, "?") == path, timeout, what, self)
+        with source.pinging(target.address):
+            return wait_until(lambda: source.paths().get(target.name, "?") == path, timeout, what, self)
 
     def logs(self) -> str:
         return "\n".join(

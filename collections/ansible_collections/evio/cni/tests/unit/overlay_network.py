@@ -45,7 +45,9 @@ def peer(index: int, is_public: bool = False) -> OverlayPeer:
     """Return the node of this number, from 1 on."""
     key = base64.b64encode(index.to_bytes(2, "big") * 16).decode()
     address = str(ip_address("10.10.0.0") + index)
-    return OverlayPeer(f"n{index}", key, address, f"198.51.{100 + index // 250}.{index % 250}:51820" if is_public else None)
+    return OverlayPeer(
+        f"n{index}", key, address, f"198.51.{100 + index // 250}.{index % 250}:51820" if is_public else None
+    )
 
 
 class Network:
@@ -65,7 +67,8 @@ class Network:
     ) -> None:
         """``delay`` and ``jitter`` are seconds of one direction, ``loss`` is a probability.
 
-        ``knows(i, k)`` says whether node i has node k in its configuration, both numbered from 0; ``starts`` starts all.
+        ``knows(i, k)`` says whether node i has node k in its configuration, both numbered from 0; with ``starts`` all
+        nodes' agents are started.
         """
         self.peers = [peer(index + 1, index < public) for index in range(public + nated)]
         self.index = {p.address: index for index, p in enumerate(self.peers)}
@@ -77,7 +80,9 @@ class Network:
             ("10.244.0.0/14",), {p.name: (f"10.{244 + i // 256}.{i % 256}.0/24",) for i, p in enumerate(self.peers)}
         )
         self.nodes: dict[str, OverlayPaths] = {}
-        self.endpoints = {p.address: p.endpoint or f"203.0.{113 + i // 250}.{i % 250 + 1}:51820" for i, p in enumerate(self.peers)}
+        self.endpoints = {
+            p.address: p.endpoint or f"203.0.{113 + i // 250}.{i % 250 + 1}:51820" for i, p in enumerate(self.peers)
+        }
         """The ``address:port`` at which the internet sees each node."""
         self.devices: dict[str, dict[str, str]] = {p.address: {} for p in self.peers}
         """The endpoint to which the WireGuard of the first node sends packets for the second."""

@@ -22,7 +22,6 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config 
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.messages import (
     DOWN,
     MOST_RELAYS,
-    MOST_TARGETS,
     UP,
     Call,
     FormerProbe,
@@ -226,7 +225,10 @@ def flapping(seconds: float, per_second: int = 200) -> Iterator[tuple[float, Pro
     """Yield times and probes of a peer that changes its state and what it sees with each of them."""
     for number in range(int(seconds * per_second)):
         seen = f"192.0.2.{number % 250 + 1}:1"
-        yield 1000 + number / per_second, Probe(UP if number % 2 else DOWN, number, is_poll=True, is_wanted=True, seen=seen)
+        yield (
+            1000 + number / per_second,
+            Probe(UP if number % 2 else DOWN, number, is_poll=True, is_wanted=True, seen=seen),
+        )
 
 
 def test_flapping_peer_moves_allowed_ips_a_few_times_only_and_its_path_is_used_again_later() -> None:
@@ -309,14 +311,3 @@ def test_called_sessions_of_a_hostile_relay_are_bounded_and_forgotten() -> None:
     for second in range(1006, 1100):
         paths.tick(second)
     assert len(paths.kept_states(1100.0)) == 1
-
-
-def test_longest_call_fits_into_the_smallest_packet() -> None:
-    address, endpoint = "2001:db8:ffff:ffff:ffff:ffff:ffff:1", "[2001:db8:ffff:ffff:ffff:ffff:ffff:1]:65535"
-    targets = tuple(f"2001:db8:ffff:ffff:ffff:ffff:ffff:{number:x}" for number in range(0x1000, 0x1000 + 60))
-    call = Call(address, targets, (address,) * MOST_RELAYS, endpoint, (endpoint, endpoint), False)
-    for size in (548, 1392):
-        parts = call.split(size)
-        assert all(len(encode(part)) <= size and len(part.targets) <= MOST_TARGETS for part in parts)
-        assert tuple(target for part in parts for target in part.targets) == targets
-        assert [decode(encode(part)) for part in parts] == parts

@@ -382,7 +382,9 @@ def test_ends_that_have_one_relay_in_common_use_it() -> None:
 
 
 def test_relay_that_restarts_finds_two_hundred_nodes_again() -> None:
-    network = Network(public=2, nated=200, delay=0.02, knows=lambda node, other: node < 2 or other < 2 or {node, other} == {2, 3})
+    network = Network(
+        public=2, nated=200, delay=0.02, knows=lambda node, other: node < 2 or other < 2 or {node, other} == {2, 3}
+    )
     network.run(30)
     network.talk(2, 3)
     network.run(5)
@@ -455,7 +457,7 @@ class FormerPaths(OverlayPaths):
             if state == "down" and endpoint and now - self.tried.get(other.address, 0.0) >= 5:
                 self.tried[other.address] = now
                 attempts.append(Attempt(other, endpoint))
-            if state != "down" or attempts and attempts[-1].peer is other:
+            if state != "down" or (attempts and attempts[-1].peer is other):
                 outgoing.append(self._say(other, now))
         self._look_at_relays(now)
         return Actions(tuple(attempts), tuple(outgoing))
@@ -555,12 +557,12 @@ def test_everybody_is_direct_where_the_kernel_does_not_say_what_is_used() -> Non
     network = Network(public=1, nated=3)
     for index in range(1, 4):
         node = network.nodes[network.peers[index].address]
-        node.assume_all_used(network.now)
+        node.assume_all_used(True, network.now)
     network.run(300)
     assert [network.route(1, 2), network.route(1, 3), network.route(2, 3)] == [["n3"], ["n4"], ["n4"]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     public=st.integers(1, 3),
     nated=st.integers(1, 4),
@@ -595,10 +597,12 @@ def test_every_pair_with_a_common_relay_communicates_whatever_is_cut(
                 assert network.route(first, second), (first, second, network.cut)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     steps=st.lists(
-        st.tuples(st.sampled_from(["talk", "hush", "cut", "heal", "move", "restart"]), st.integers(0, 5), st.integers(0, 5)),
+        st.tuples(
+            st.sampled_from(["talk", "hush", "cut", "heal", "move", "restart"]), st.integers(0, 5), st.integers(0, 5)
+        ),
         max_size=12,
     ),
     seed=st.integers(0, 1000),
@@ -621,7 +625,7 @@ def test_allowed_ips_are_unambiguous_and_change_with_the_revision_alone(
             network.move(first, f"203.0.113.{100 + second}:51820")
         elif what == "restart":
             network.start(first)
-        for _step in range(30):
+        for _step in range(12):
             network.run(0.7)
             for address, node in network.nodes.items():
                 allowed = node.allowed_ips()

@@ -16,7 +16,7 @@ from ...kernel.iproute import open_iproute
 from ...kernel.netlink import NetlinkError
 from ...kernel.sysctl import dotted, read_sysctls, write_sysctls
 from ..endpoint import OverlayError
-from .config import OverlayConfig, PodRoutes, former_probe_address, host_prefix, probe_address
+from .config import PROBE_NETWORK, OverlayConfig, PodRoutes, former_probe_address, host_prefix, probe_address
 
 ROUTE_PROTOCOL = 225
 """Marks our routes: rtnetlink(7) leaves the values above RTPROT_STATIC to programs for this purpose."""
@@ -154,7 +154,7 @@ def _ensure_addresses(
 def _ensure_routes(
     ipr: Any, index: int, config: OverlayConfig, routes: PodRoutes, keeps_former: bool, differences: Differences
 ) -> None:
-    wanted = {host_prefix(probe_address(peer.address)): probe_address(config.address) for peer in config.peers}
+    wanted = {PROBE_NETWORK: probe_address(config.address)}
     for cidr in routes.pod_cidrs:
         # Packets from the node to pods get its host overlay address as source: all nodes have a route back to it.
         wanted[cidr] = config.address if family(cidr) == family(config.address) else ""

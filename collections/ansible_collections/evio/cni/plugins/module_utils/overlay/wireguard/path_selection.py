@@ -225,10 +225,16 @@ class OverlayPaths:
             session.restart(now)
         self._look_at_relays(now)
 
-    def assume_all_used(self, now: float) -> None:
-        """Keep direct paths with all peers: what they are sent is not known on this node."""
-        self._all_used = True
-        self.used(self._peers, now)
+    def assume_all_used(self, is_so: bool, now: float) -> None:
+        """Set whether direct paths are kept with all peers: what they are sent is not known on this node."""
+        self._all_used = is_so
+        if is_so:
+            self.used(self._peers, now)
+
+    @property
+    def has_wanted(self) -> bool:
+        """Whether a session is wanted by one of its ends: nodes wait for what this node knows of their endpoints."""
+        return any(session.told_wanted or session.remote_wanted for session in self._sessions.values())
 
     def sender(self, source: str) -> OverlayPeer | None:
         """Return the peer that has this probe address; None if no peer has it."""
@@ -323,14 +329,18 @@ class OverlayPaths:
 
     def states(self, now: float) -> tuple[PathState, ...]:
         """Return how each peer is reached, in the order of the configuration."""
-        default = self._default_relay()
-        name = default.name if default is not None and self._is_up(default) else None
+        name = self.default_path()
         return tuple(
             self._path_state(self._sessions[peer.address], now)
             if peer.address in self._sessions
             else PathState(peer, name, None, False)
             for peer in self._config.peers
         )
+
+    def default_path(self) -> str | None:
+        """Return the name of the relay that reaches the peers without a path of their own; None if there is none."""
+        default = self._default_relay()
+        return default.name if default is not None and self._is_up(default) else None
 
     def kept_states(self, now: float) -> tuple[PathState, ...]:
         """Return how the peers are reached that have a path of their own: relays, and the peers in use."""
