@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run the agent, which keeps the overlay up (evio-overlay.service does this)")
     run.set_defaults(command=_run)
     status = commands.add_parser(
-        "status", help="show the path to each node; exit status 0 if every node can be reached, else 1"
+        "status", help="show the path to each node; exit status 0 if there is a path to every node, else 1"
     )
     status.add_argument("--json", action="store_true", help="print the agent's state as JSON")
     status.set_defaults(command=_status)

@@ -400,6 +400,17 @@ def test_relay_that_restarts_finds_two_hundred_nodes_again() -> None:
     assert network.sent["10.10.0.1"] - before["10.10.0.1"] < 200 * 1500
 
 
+def test_used_peer_that_no_relay_reaches_has_no_path_until_it_is_back() -> None:
+    network = talking(2, 2, (2, 3))
+    network.stop(3)
+    network.run(60)
+    node = network.nodes["10.10.0.3"]
+    assert {state.peer.name: state.path for state in node.states(network.now)}["n4"] is None
+    network.start(3)
+    network.run(20)
+    assert network.route(2, 3) == ["n4"]
+
+
 def test_pod_subnets_follow_their_node() -> None:
     network = talking(1, 3, (1, 2))
     node = network.nodes["10.10.0.2"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import resource
 import selectors
 import signal
 import socket
@@ -44,12 +45,15 @@ DEVICE_CHECK = 5.0
 RELAY_DEVICE_CHECK = 1.0
 """Seconds between two looks at the device, and on relays while nodes wait for the endpoints that the device sees."""
 
-PATIENCE = 100.0
-"""What is done again and again is done so many times less often than it takes: a device with a thousand peers is read
+PATIENCE = 200.0
+"""Between two of the same looks lies so many times the CPU time that one takes: a device with a thousand peers is read
 less often than one with ten."""
 
 EAGERNESS = 10.0
 """The same where other nodes wait for it."""
+
+MOST_SECONDS = 60.0
+"""Seconds between two such looks at most."""
 
 TRAFFIC_TRIALS = 5
 """Trials to be told what is sent to whom, before all peers count as used."""
@@ -276,6 +280,7 @@ class OverlayAgent:
 
     def _check_device(self, now: float) -> None:
         """Take over the device that exists, or create it; then tell path selection where the device sees the peers."""
+        began = _cpu_seconds()
         is_found = self._device.find()
         if not is_found:
             self._device_created_at = now
@@ -291,14 +296,15 @@ class OverlayAgent:
         self._paths.observe(self._device.endpoints)
         if self._device.ensure_key_and_port(self._config, self._files.key):
             self._next_link_check = 0.0
-        took = time.monotonic() - now
+        took = _cpu_seconds() - began
         is_new = now - self._device_created_at < DEVICE_CHECK
         is_eager = is_new or (self._config.is_relay and self._paths.has_wanted)
         self._earliest_device_check = now + EAGERNESS * took
         interval = max(RELAY_DEVICE_CHECK, EAGERNESS * took) if is_eager else max(DEVICE_CHECK, PATIENCE * took)
-        self._next_device_check = now + interval
+        self._next_device_check = now + min(interval, MOST_SECONDS)
 
     def _check_link(self, now: float) -> None:
+        began = _cpu_seconds()
         self._keeps_former = self._keeps_former and self._paths.has_former_peers
         if not self._keeps_former:
             self._former_probes.close()
@@ -315,7 +321,7 @@ class OverlayAgent:
         if self._keeps_former:
             self._former_probes.ensure_open(self._config)
         self._paths.use_former_probe_addresses(self._keeps_former)
-        self._next_link_check = now + max(LINK_CHECK, PATIENCE * (time.monotonic() - now))
+        self._next_link_check = now + min(max(LINK_CHECK, PATIENCE * (_cpu_seconds() - began)), MOST_SECONDS)
 
     def _log_blocked(self) -> None:
         """Log the chains of other firewalls that drop packets, once until they are others; publish them at once."""
@@ -449,7 +455,7 @@ class OverlayAgent:
         if now < self._next_state and fault == self._published_fault:
             return
         self._published_fault = fault
-        began = time.monotonic()
+        began = _cpu_seconds()
         peers = tuple(
             PeerPath(
                 state.peer.name,
@@ -471,14 +477,20 @@ class OverlayAgent:
             write_atomic(self._files.state, render_state(state), mode=0o644)
         except OSError as error:
             self._warn("state file", "cannot write %s: %s", self._files.state, error.strerror)
-        took = time.monotonic() - began
-        self._next_state = now + min(max(STATE_INTERVAL, PATIENCE * took), STATE_LIFETIME / 2)
+        interval = max(STATE_INTERVAL, PATIENCE * (_cpu_seconds() - began))
+        self._next_state = now + min(interval, STATE_LIFETIME / 2)
 
     def _warn(self, kind: Hashable, text: str, *values: object) -> None:
         """Log a warning, at most one of its kind in a minute."""
         suppressed = self._warnings.suppressed_before(kind, time.monotonic())
         if suppressed is not None:
             _log.warning(text + "%s", *values, _not_logged(suppressed))
+
+
+def _cpu_seconds() -> float:
+    """Return the CPU time of this process and of the programs that it has run: unlike a clock, it knows no load."""
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def _endpoints(config: OverlayConfig) -> list[str]:

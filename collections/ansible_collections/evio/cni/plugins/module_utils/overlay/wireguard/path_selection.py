@@ -670,7 +670,7 @@ class OverlayPaths:
         hop = self._next_hop(session)
         path = None
         if hop is not session.peer:
-            path = hop.name if self._is_up(hop) else None
+            path = hop.name if self._is_up(hop) and hop.address not in session.absent_at else None
         elif session.is_up():
             path = DIRECT
         return PathState(session.peer, path, session.rtt_ms if session.is_up() else None, session.is_kept(now))
