@@ -259,6 +259,22 @@ def test_new_and_removed_peers_take_effect_without_disturbing_the_others(lab: Ov
     assert first.pings(second.address, wait="1")
 
 
+def test_routes_that_are_not_needed_any_more_are_removed(lab: OverlayLab) -> None:
+    relay, other = lab.public_node("relay"), lab.public_node("other")
+    lab.start()
+    lab.wait_path(other, relay, DIRECT)
+    other.namespace.run("ip", "route", "add", "247.10.0.9/32", "dev", "evio0", "proto", "225", "scope", "link")
+    other.namespace.run("ip", "-6", "route", "add", "fd00:9::/64", "dev", "evio0", "proto", "225")
+    for family in ("-4", "-6"):
+        wait_until(
+            lambda: "0.9" not in (shown := other.namespace.run("ip", family, "route").stdout) and "fd00:9" not in shown,  # noqa: B023
+            15,
+            "the routes are gone",
+            lab,
+        )
+    assert other.state()["fault"] is None
+
+
 def test_invalid_configuration_is_reported_and_not_applied(lab: OverlayLab) -> None:
     first, second = three_nodes(lab)[1:]
     lab.start()

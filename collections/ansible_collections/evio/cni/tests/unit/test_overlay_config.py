@@ -33,6 +33,7 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.message
     SMALLEST_PAYLOAD,
     Call,
     FormerProbe,
+    FormerTable,
     Message,
     MessageError,
     Probe,
@@ -213,6 +214,15 @@ def test_calls_fit_into_the_overlays_mtu(call: Call, size: int) -> None:
     calls = call.split(size)
     assert tuple(target for part in calls for target in part.targets) == call.targets
     assert all(len(encode(part)) <= size and decode(encode(part)) == part for part in calls)
+
+
+@given(
+    st.lists(st.tuples(ADDRESSES, st.none() | ENDPOINTS | st.just(LONGEST)), max_size=250), st.sampled_from([548, 1392])
+)
+def test_tables_for_former_versions_fit_into_the_overlays_mtu(rows: list[tuple[str, str | None]], size: int) -> None:
+    tables = FormerTable(tuple(rows)).split(size)
+    assert [row for table in tables for row in table.reached] == rows
+    assert all(len(encode(table)) <= size and len(table.reached) <= 100 for table in tables)
 
 
 def test_longest_call_to_one_node_fits_into_the_smallest_packet() -> None:

@@ -528,6 +528,24 @@ def test_table_of_a_former_relay_is_ignored() -> None:
     assert network.nodes["10.10.0.2"].receive(probe_address("10.10.0.1"), FormerTable(), network.now) == Actions()
 
 
+def test_relay_tells_nodes_of_former_versions_alone_whom_it_reaches() -> None:
+    network = MixedNetwork(1, 3, starts=False)
+    network.former = frozenset({1})
+    for index in range(4):
+        network.start(index)
+    network.run(10)
+    relay = network.nodes["10.10.0.1"]
+    relay.receive(probe_address("10.10.0.2"), FormerProbe("up", 1), network.now + 13)
+    told = [
+        (outgoing.peer.name, address)
+        for second in range(30)
+        for outgoing in relay.tick(network.now + 13 + second / 10).outgoing
+        if isinstance(outgoing.message, FormerTable)
+        for address, _endpoint in outgoing.message.reached
+    ]
+    assert sorted(told) == [("n2", "10.10.0.2"), ("n2", "10.10.0.3"), ("n2", "10.10.0.4")]
+
+
 def test_peer_that_goes_back_to_a_former_version_is_spoken_to_in_its_messages() -> None:
     network = talking(1, 1)
     node, relay = network.nodes["10.10.0.2"], probe_address("10.10.0.1")

@@ -23,6 +23,7 @@ from ...defaults import BRIDGE
 from ...errors import EvioError
 from ...firewall.forwarding import CLUSTER
 from ...kernel.networks_in_use import networks_in_use
+from ...kernel.nft_generation import ruleset_generation
 from ..conflicts import find_conflict
 from ..endpoint import OverlayError
 from ..name_lookup import NameLookups
@@ -44,6 +45,12 @@ from .traffic import TrafficWatch
 DEVICE_CHECK = 5.0
 RELAY_DEVICE_CHECK = 1.0
 """Seconds between two looks at the device, and on relays while nodes wait for the endpoints that the device sees."""
+
+IDLE_CHECK = 15.0
+"""Seconds between two looks at the device and at the interface while no path is in use."""
+
+FIREWALL_CHECK = 60.0
+"""Seconds between two looks at the firewall, if no rule of nftables was changed meanwhile."""
 
 PATIENCE = 200.0
 """Between two of the same looks lies so many times the CPU time that one takes: a device with a thousand peers is read
@@ -77,7 +84,10 @@ PATH_LINES = 6
 """Lines about the path to one node in a minute."""
 
 LINK_CHECK = 10.0
-"""Seconds between two looks at the interface, its routes and sysctls, and at the firewall."""
+"""Seconds between two looks at the interface, its routes and sysctls."""
+
+FIREWALL_DELAY = 2.0
+"""Seconds after a change of nftables' rules until the firewall is looked at: more changes may follow."""
 
 _SIGNAL, _PROBE, _FORMER_PROBE, _DEVICE, _TRAFFIC = "signal", "probe", "former probe", "device", "traffic"
 """What the selector reports."""
@@ -119,6 +129,9 @@ class OverlayAgent:
         self._logged_default: str | None = None
         self._next_files_check = 0.0
         self._next_rules_check = 0.0
+        self._rules_seen: int | None = None
+        self._next_firewall_look = 0.0
+        self._firewall_looked_at = -math.inf
         self._next_traffic_check = 0.0
         self._next_device_check = 0.0
         self._earliest_device_check = 0.0
@@ -194,6 +207,9 @@ class OverlayAgent:
             if now >= self._next_conflict_check:
                 self._next_conflict_check = now + LINK_CHECK
                 self._step("networks", lambda: self._check_networks(time.monotonic()))
+            if now >= self._next_firewall_look:
+                self._firewall_looked_at, self._next_firewall_look = now, now + FIREWALL_CHECK
+                self._firewall.look(self._config, self._routes)
             if now >= self._next_traffic_check:
                 self._step("traffic", lambda: self._check_traffic(now))
             self._step("names", lambda: self._check_names(now))
@@ -231,6 +247,8 @@ class OverlayAgent:
         self._files_read = files_now
         self._paths.configure(self._config, self._routes, time.monotonic())
         self._rules = overlay_rules_of(self._config, self._routes)
+        self._rules_seen = None
+        self._next_firewall_look = 0.0
         self._names.watch(_endpoints(self._config))
         self._limit.forget_all()
         self._next_rules_check = self._next_device_check = self._next_link_check = self._next_traffic_check = 0.0
@@ -242,10 +260,20 @@ class OverlayAgent:
 
     def _check_rules(self, now: float) -> None:
         """Keep our nftables rules. Without them the overlay works, but pods reach more of it than they should."""
+        generation = ruleset_generation()
+        if generation is not None and generation == self._rules_seen:
+            return
+        # What the check itself installs is looked at once more.
+        self._rules_seen = generation
+        self._next_traffic_check = min(self._next_traffic_check, now)
+        # A node where rules are changed all the time is looked at as often as its interface.
+        due = max(now + FIREWALL_DELAY, self._firewall_looked_at + LINK_CHECK)
+        self._next_firewall_look = min(self._next_firewall_look, due)
         try:
             if self._rules.ensure():
                 _log.info("installed the nftables rules of %s", self._config.interface)
         except EvioError as error:
+            self._rules_seen = None
             self._next_rules_check = now + LINK_CHECK
             self._warn(
                 "rules",
@@ -266,7 +294,7 @@ class OverlayAgent:
                 self._warn("traffic", "direct paths are kept with all nodes, used or not: %s", error)
                 self._paths.assume_all_used(True, now)
             return
-        self._next_traffic_check = now + LINK_CHECK
+        self._next_traffic_check = now + FIREWALL_CHECK
         if self._traffic_failures:
             self._traffic_failures = 0
             self._paths.assume_all_used(False, now)
@@ -300,7 +328,10 @@ class OverlayAgent:
         is_new = now - self._device_created_at < DEVICE_CHECK
         is_eager = is_new or (self._config.is_relay and self._paths.has_wanted)
         self._earliest_device_check = now + EAGERNESS * took
-        interval = max(RELAY_DEVICE_CHECK, EAGERNESS * took) if is_eager else max(DEVICE_CHECK, PATIENCE * took)
+        if is_eager:
+            interval = max(RELAY_DEVICE_CHECK, EAGERNESS * took)
+        else:
+            interval = max(IDLE_CHECK if self._paths.is_idle else DEVICE_CHECK, PATIENCE * took)
         self._next_device_check = now + min(interval, MOST_SECONDS)
 
     def _check_link(self, now: float) -> None:
@@ -315,13 +346,13 @@ class OverlayAgent:
             if difference.name == "up":
                 # wireguard-go opens its socket now, and fails if the port is used.
                 self._next_device_check = now
-        self._firewall.look(self._config, self._routes)
         self._paths.announce_lan(lan_endpoints(self._config, self._paths.relay_endpoints()))
         self._probes.ensure_open(self._config)
         if self._keeps_former:
             self._former_probes.ensure_open(self._config)
         self._paths.use_former_probe_addresses(self._keeps_former)
-        self._next_link_check = now + min(max(LINK_CHECK, PATIENCE * (_cpu_seconds() - began)), MOST_SECONDS)
+        least = IDLE_CHECK if self._paths.is_idle else LINK_CHECK
+        self._next_link_check = now + min(max(least, PATIENCE * (_cpu_seconds() - began)), MOST_SECONDS)
 
     def _log_blocked(self) -> None:
         """Log the chains of other firewalls that drop packets, once until they are others; publish them at once."""

@@ -23,6 +23,7 @@ ROUTE_PROTOCOL = 225
 
 _SCOPE_GLOBAL = 0
 _SCOPE_LINK = 253
+_SCOPE_NOWHERE = 255
 """rt_scope_t of linux/rtnetlink.h."""
 
 _IFF_UP = 1
@@ -167,14 +168,16 @@ def _ensure_routes(
         former = {host_prefix(former_probe_address(peer.address)) for peer in config.peers}
         wanted.update({cidr: found[cidr] for cidr in former & found.keys()})
     differences.compare("routes", dict(sorted(wanted.items())), dict(sorted(found.items())))
-    for cidr in found.keys() - wanted.keys():
-        ipr.route("del", dst=cidr, oif=index, proto=ROUTE_PROTOCOL)
     for cidr, source in wanted.items():
         if found.get(cidr) != source:
             extra: dict[str, Any] = {"prefsrc": source} if source else {}
             if family(cidr) == AF_INET:
                 extra["scope"] = _SCOPE_LINK
             ipr.route("replace", family=family(cidr), dst=cidr, oif=index, proto=ROUTE_PROTOCOL, **extra)
+    for cidr in found.keys() - wanted.keys():
+        # Of IPv4, the kernel deletes a route of the scope that is given, or of any.
+        scope = {"scope": _SCOPE_NOWHERE} if family(cidr) == AF_INET else {}
+        ipr.route("del", family=family(cidr), dst=cidr, oif=index, proto=ROUTE_PROTOCOL, **scope)
 
 
 def _ensure_sysctls(config: OverlayConfig, routes: PodRoutes, differences: Differences) -> None:

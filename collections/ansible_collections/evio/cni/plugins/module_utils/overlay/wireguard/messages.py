@@ -35,6 +35,12 @@ LARGEST_NUMBER = (1 << 53) - 1
 
 _MOST_LAN_ENDPOINTS = 2
 
+_MOST_ROWS = 100
+"""Rows that former versions accept in one table."""
+
+_LONGEST_ROW = 39 + LONGEST_ENDPOINT + 16
+"""Bytes of a row: address, endpoint, and what is around them."""
+
 _LONGEST_ADDRESS = 39
 """Characters of an IPv6 address."""
 
@@ -113,7 +119,18 @@ class FormerProbe:
 
 @dataclass(frozen=True)
 class FormerTable:
-    """What relays of former versions tell all nodes about all nodes. Nothing of it is used."""
+    """What relays tell nodes of former versions: the nodes that they reach, and where they see them.
+
+    Nothing is used of a table that comes from a relay of a former version.
+    """
+
+    reached: tuple[tuple[str, str | None], ...] = ()
+    """The host overlay address of each node, and the ``address:port`` at which the relay sees it."""
+
+    def split(self, size: int) -> list[FormerTable]:
+        """Return tables of the same rows that fit into datagrams of ``size`` bytes, at least SMALLEST_PAYLOAD."""
+        rows = max(1, min(_MOST_ROWS, (size - 20) // _LONGEST_ROW))
+        return [FormerTable(self.reached[first : first + rows]) for first in range(0, len(self.reached), rows)]
 
 
 Message: TypeAlias = "Probe | Call | FormerProbe | FormerTable"
@@ -139,7 +156,7 @@ def encode(message: Message, size: int = 0) -> bytes:
     elif isinstance(message, FormerProbe):
         data = {"probe": [message.state, message.sent, message.echo, message.held, message.lan[:_MOST_LAN_ENDPOINTS]]}
     else:
-        data = {"table": []}
+        data = {"table": [[address, endpoint, True, []] for address, endpoint in message.reached]}
     return json.dumps(data, separators=(",", ":")).encode().ljust(size)
 
 

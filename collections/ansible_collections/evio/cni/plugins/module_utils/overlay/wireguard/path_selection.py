@@ -28,10 +28,11 @@ from .config import (
     probe_address,
 )
 from .messages import DOWN, MOST_RELAYS, Call, FormerProbe, FormerTable, Message, Probe
-from .session import ANSWER_GAP, CALL_SECONDS, HURRY, PRESENT, Session
+from .session import ANSWER_GAP, CALL_SECONDS, FORMER, HURRY, PRESENT, Session
 
 TICK = 0.5
-"""Seconds between two calls of tick() at most, while nothing is in a hurry."""
+IDLE_TICK = 1.0
+"""Seconds between two calls of tick() at most while nothing is in a hurry, and while no path is in use."""
 
 ATTEMPT_SECONDS = (1.5,) * 4 + (5.0,) * 10 + (15.0,)
 """Seconds for which an endpoint is tried, by the number of attempts before; the last value stays. Short at first, then
@@ -59,6 +60,9 @@ CALLS_PER_SECOND = 10.0
 
 RELAYS_CALLS = 20.0
 """So many times more calls are passed on that come from another relay, which has them from its nodes."""
+
+FORMER_TABLE_SECONDS = 10.0
+"""Seconds between two tables for a node of a former version, for which a table counts for 30 s."""
 
 MOST_SESSIONS = 256
 """Peers that are no relays with which this node keeps sessions at once. Others are reached through relays."""
@@ -118,6 +122,7 @@ class OverlayPaths:
         self._all_used = False
         self._resolved: dict[str, tuple[str, ...]] = {}
         self._hurries = False
+        self._is_idle = False
         self._up_relays: tuple[OverlayPeer, ...] = ()
         self.revision = 0
         """Counts the events that may change a path: as long as it is equal, allowed_ips() is equal."""
@@ -295,13 +300,22 @@ class OverlayPaths:
                 outgoing += self._probes(session, now, is_poll=True)
             self._hurries = self._hurries or session.is_late(now)
             session.rests = session.rests_until(now)
+        self._is_idle = all(session.rests > now for session in self._sessions.values())
+        outgoing += self._former_tables(now)
         outgoing += self._calls(now)
         return Actions(tuple(attempts), tuple(outgoing))
 
     @property
     def interval(self) -> float:
         """Seconds until tick() must be called again at the latest."""
-        return HURRY if self._hurries else TICK
+        if self._hurries:
+            return HURRY
+        return IDLE_TICK if self._is_idle else TICK
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no path is in use, and none is tried."""
+        return self._is_idle
 
     def allowed_ips(self) -> dict[str, tuple[str, ...]]:
         """Return the AllowedIPs of the peers that WireGuard has to know, by their public keys.
@@ -531,6 +545,20 @@ class OverlayPaths:
             targets = tuple(session.peer.address for session in due if session.peer is not relay)
             outgoing += [Outgoing(relay, call) for call in self._own_call(targets).split(self._largest)]
         return outgoing
+
+    def _former_tables(self, now: float) -> list[Outgoing]:
+        """Return what a relay tells the nodes of former versions: they choose among the relays by it."""
+        due = [
+            session
+            for session in (self._sessions.values() if self._config.is_relay and not self._is_idle else ())
+            if session.speaks == FORMER and session.is_up() and now - session.table_at >= FORMER_TABLE_SECONDS
+        ]
+        if not due:
+            return []
+        reached = FormerTable(tuple((s.peer.address, s.endpoint) for s in self._sessions.values() if s.is_up()))
+        for session in due:
+            session.table_at = now
+        return [Outgoing(session.peer, table) for session in due for table in reached.split(self._largest)]
 
     @property
     def _largest(self) -> int:

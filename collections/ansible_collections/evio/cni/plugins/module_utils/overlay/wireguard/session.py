@@ -138,6 +138,8 @@ class Session:
     calls: int = 0
     next_call: float = float("inf")
     answered_at: float = _NEVER
+    table_at: float = _NEVER
+    """When a relay last told the peer, of a former version, whom it reaches."""
     forwarded: tuple[float, float] | None = None
     """What is left of the calls of this peer that are passed on, and when that was so."""
     endpoint: str | None = None
