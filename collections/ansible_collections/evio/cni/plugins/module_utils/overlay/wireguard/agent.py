@@ -35,7 +35,7 @@ from .interface import ensure_link, has_address, remove_link
 from .lan_endpoints import lan_endpoints
 from .limits import LogLimit, MessageLimit
 from .managed_device import ManagedDevice
-from .messages import decode, encode
+from .messages import Call, decode, encode
 from .path_selection import DIRECT, TICK, Actions, OverlayPaths
 from .probe_socket import ProbeSocket
 from .state import STATE_INTERVAL, STATE_LIFETIME, OverlayState, PeerPath, render_state
@@ -134,6 +134,7 @@ class OverlayAgent:
         self._firewall_looked_at = -math.inf
         self._next_traffic_check = 0.0
         self._next_device_check = 0.0
+        self._device_checked_at = -math.inf
         self._earliest_device_check = 0.0
         self._is_resumed = False
         self._next_link_check = 0.0
@@ -327,6 +328,7 @@ class OverlayAgent:
         took = _cpu_seconds() - began
         is_new = now - self._device_created_at < DEVICE_CHECK
         is_eager = is_new or (self._config.is_relay and self._paths.has_wanted)
+        self._device_checked_at = now
         self._earliest_device_check = now + EAGERNESS * took
         if is_eager:
             interval = max(RELAY_DEVICE_CHECK, EAGERNESS * took)
@@ -392,6 +394,9 @@ class OverlayAgent:
     def _tick(self, now: float) -> None:
         self._act(self._paths.tick(now), now)
         self._apply(now)
+        if self._config.is_relay and self._paths.has_wanted:
+            due = max(self._earliest_device_check, self._device_checked_at + RELAY_DEVICE_CHECK)
+            self._next_device_check = min(self._next_device_check, due)
 
     def _receive(self, probes: ProbeSocket) -> None:
         """Process the messages that are there. The sender is checked and counted before its message is parsed."""
@@ -409,7 +414,10 @@ class OverlayAgent:
                 self._warn((peer.name, "flood"), "%s sends more messages than its paths need: ignored", peer.name)
                 continue
             try:
-                self._act(self._paths.receive(source, decode(datagram), now), now)
+                message = decode(datagram)
+                if isinstance(message, Call) and self._config.is_relay:
+                    self._look_for_caller(now)
+                self._act(self._paths.receive(source, message, now), now)
             except EvioError as error:
                 self._warn((peer.name, type(error)), "from %s: %s", peer.name, error)
             except Exception:
@@ -419,6 +427,12 @@ class OverlayAgent:
         if is_flood:
             # The kernel keeps what comes meanwhile: one waking for many messages, not one for each.
             time.sleep(FLOOD_PAUSE)
+
+    def _look_for_caller(self, now: float) -> None:
+        """Learn where the device sees caller and called now: a relay passes it on with the call."""
+        is_stale = now - self._device_checked_at >= RELAY_DEVICE_CHECK
+        if is_stale and now >= self._earliest_device_check:
+            self._step("device", lambda: self._check_device(now))
 
     def _act(self, actions: Actions, now: float) -> None:
         if actions.attempts:
