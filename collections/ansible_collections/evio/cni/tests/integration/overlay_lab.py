@@ -126,6 +126,12 @@ class Node:
                 stderr=log,
             )
 
+    def restart(self, lab: OverlayLab) -> None:
+        """Start an agent after another, and wait for its state: the state file is still that of the other."""
+        started = time.time()
+        self.start()
+        wait_until(lambda: self.state()["updated"] > started, 15, f"the next agent's state on {self.name}", lab)
+
     def stop(self, number: int = signal.SIGTERM) -> None:
         if self.agent is not None:
             self.agent.send_signal(number)

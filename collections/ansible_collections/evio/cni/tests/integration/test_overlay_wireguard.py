@@ -227,10 +227,7 @@ def test_killed_agent_leaves_the_overlay_up_and_the_next_agent_takes_it_over(lab
     first.stop(signal.SIGKILL)
     assert first.wireguard_pids() == before
     assert first.pings(relay.address)
-    # The state file is still the killed agent's.
-    started = time.time()
-    first.start()
-    wait_until(lambda: first.state()["updated"] > started, 15, "the next agent's state", lab)
+    first.restart(lab)
     lab.wait_path(first, second, DIRECT, 10)
     lab.wait_reachable(10)
     assert first.wireguard_pids() == before
