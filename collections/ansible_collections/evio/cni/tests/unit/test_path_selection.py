@@ -582,6 +582,18 @@ def test_agent_that_is_started_again_keeps_the_paths_in_use() -> None:
     assert network.route(2, 1) == ["n2"]
 
 
+def test_agent_that_is_started_again_asks_more_than_once_before_it_replaces_sessions() -> None:
+    network = talking(1, 3, (1, 2), delay=0.02)
+    network.cut_pair(0, 1)
+    network.cut_pair(1, 2)
+    network.start(1)
+    network.run(0.7)
+    network.cut.clear()
+    network.run(0.7)
+    assert network.route(1, 2) == ["n3"]
+    assert network.nodes["10.10.0.2"]._sessions["10.10.0.3"].up_since is not None
+
+
 def test_everybody_is_direct_where_the_kernel_does_not_say_what_is_used() -> None:
     network = Network(public=1, nated=3)
     for index in range(1, 4):

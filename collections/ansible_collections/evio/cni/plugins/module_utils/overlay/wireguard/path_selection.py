@@ -475,6 +475,7 @@ class OverlayPaths:
         endpoint = candidates[session.attempts % len(candidates)]
         session.next_attempt = now + ATTEMPT_SECONDS[min(session.attempts, len(ATTEMPT_SECONDS) - 1)]
         session.attempts += 1
+        session.is_greeting = False
         if not session.is_configured:
             session.is_configured = True
             self.revision += 1

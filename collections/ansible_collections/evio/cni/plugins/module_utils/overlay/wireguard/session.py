@@ -23,6 +23,9 @@ ANSWERING_INTERVAL = 1.25
 SLOW_INTERVAL = 10.0
 """Seconds between two probes of a node to a relay that neither end needs now: the NAT's mapping stays open."""
 
+GREETING_INTERVAL = 0.5
+"""Seconds between two probes to a peer that an agent before has known, until it answers or is tried anew."""
+
 EARLINESS = 0.1
 """Seconds by which a probe may be sent too early: the next look at the session would be too late."""
 
@@ -126,7 +129,7 @@ class Session:
     rests: float = _NEVER
     """The session needs no look before this time."""
     is_greeting: bool = False
-    """Whether a probe is due although nothing was heard: WireGuard has a session with the peer already."""
+    """Whether probes are sent although nothing was heard: WireGuard has a session with the peer already."""
     _was_fast: bool = False
     _fast_since: float = _NEVER
 
@@ -189,6 +192,7 @@ class Session:
             # A peer that does not know this node's version sends both kinds.
             self.speaks, self.remote_wanted = FORMER, False
         self.heard_at = now
+        self.is_greeting = False
         self.remote_state = message.state
         self.remote_sent = message.sent
         if message.echo is not None:
@@ -258,7 +262,7 @@ class Session:
     def is_due(self, now: float) -> bool:
         """Return whether a probe is due. Nothing is sent by itself to a peer that is not heard, but with an attempt."""
         if self.heard_at is None:
-            return self.is_greeting
+            return self.is_greeting and now - self.sent_at >= GREETING_INTERVAL - EARLINESS
         if self.is_wanted(now) != self.told_wanted and self.is_lasting:
             return True
         return now - self.sent_at >= self._interval(now) - EARLINESS
@@ -274,7 +278,6 @@ class Session:
     def probes(self, now: float, *, is_poll: bool, seen: str | None, lan: tuple[str, ...]) -> list[Message]:
         """Return the messages that say this end's state now; for a peer of unknown version there are two."""
         self.sent_at = now
-        self.is_greeting = False
         self.told_wanted = self.is_wanted(now)
         echo = self.remote_sent if self.heard_at is not None else None
         held = milliseconds(now - self.heard_at) if self.heard_at is not None else 0
