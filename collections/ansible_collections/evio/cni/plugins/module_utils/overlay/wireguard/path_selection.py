@@ -165,8 +165,12 @@ class OverlayPaths:
 
     @property
     def has_former_peers(self) -> bool:
-        """Whether a peer with a lasting session was not yet heard at its present probe address."""
-        return not all(session.is_current for session in self._sessions.values() if session.is_lasting)
+        """Whether a relay, on a relay any peer, or a peer that is heard was not yet heard at its present address."""
+        return not all(
+            session.is_current
+            for session in self._sessions.values()
+            if session.is_lasting or session.heard_at is not None
+        )
 
     def is_former(self, peer: OverlayPeer) -> bool:
         """Return whether messages for the peer are sent to its former probe address as well."""
