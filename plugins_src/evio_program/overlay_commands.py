@@ -100,7 +100,7 @@ def _table(state: OverlayState) -> str:
 
 
 def _row(peer: PeerPath) -> tuple[str, ...]:
-    path = peer.path if peer.path in (DIRECT, None) else f"relay {peer.path}"
+    path = peer.path if peer.path in (DIRECT, None) else f"relay {peer.path}{'' if peer.in_use else ', idle'}"
     rtt = f"{peer.rtt_ms:.0f}" if peer.rtt_ms is not None else "-"
     return (peer.name, peer.address, path or "none", rtt, peer.endpoint or "-")
 

@@ -234,7 +234,7 @@ def test_readiness_is_measured_and_silent_nodes_are_named(lab: OverlayLab) -> No
     first.namespace.run("ip", "link", "set", "evio0", "mtu", str(lab.mtu - 100))
     narrow = ready(lab, first, timeout=1)
     assert "with packets of 1420 bytes, but with small ones: give a lower evio_mtu" in narrow["msg"]
-    first.start()
+    first.restart(lab)
     lab.wait_path(first, second, "direct")
     lab.wait_path(second, first, "direct")
     second.stop()

@@ -31,9 +31,17 @@ DIRECT = "direct"
 class PeerPath:
     """How this node reaches another node."""
 
-    __slots__ = ("address", "endpoint", "name", "path", "rtt_ms")
+    __slots__ = ("address", "endpoint", "in_use", "name", "path", "rtt_ms")
 
-    def __init__(self, name: str, address: str, path: str | None, rtt_ms: float | None, endpoint: str | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        path: str | None,
+        rtt_ms: float | None,
+        endpoint: str | None,
+        in_use: bool = True,
+    ) -> None:
         self.name = name
         self.address = address
         """The node's host overlay address."""
@@ -43,6 +51,8 @@ class PeerPath:
         """Round trip of the direct path in ms; None if there is no direct path."""
         self.endpoint = endpoint
         """``address:port`` to which WireGuard sends on the direct path; None if no endpoint is known."""
+        self.in_use = in_use
+        """Whether a direct path is kept or tried. It is not where nothing was sent lately: then a relay is the path."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the peer as the file has it."""
@@ -52,6 +62,7 @@ class PeerPath:
             "path": self.path,
             "rtt_ms": self.rtt_ms,
             "endpoint": self.endpoint,
+            "in_use": self.in_use,
         }
 
 
