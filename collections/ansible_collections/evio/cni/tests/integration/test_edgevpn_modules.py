@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import subprocess
@@ -54,6 +55,19 @@ def make_bridges(ovs: OpenVSwitch, *names: str) -> None:
 def removal_of(config: dict[str, Any]) -> dict[str, Any]:
     kept = {name: config[name] for name in ("netns", "path", "members_path", "started_path", "ovsdb")}
     return {**kept, "state": "absent", "state_path": str(Path(config["path"]).with_name("state.json"))}
+
+
+def test_file_is_for_root_alone_and_keeps_the_gateway_of_pods(config: dict[str, Any]) -> None:
+    results = check_do_again("edgevpn_config", **config)
+    assert results[1]["pod_bridge"] == "appPODOVL"
+    assert "hush" not in json.dumps([result["diff"] for result in results])
+    path = Path(config["path"])
+    assert path.stat().st_mode & 0o777 == 0o600
+    pods = {**config["pod_overlay"], "address": "10.244.3.1/24"}
+    check_do_again("edgevpn_config", **{**config, "pod_overlay": pods})
+    assert run_module("edgevpn_config", **config)["changed"] is False
+    bridge = json.loads(path.read_text())["BridgeController"]["Overlays"]["PODOVL"]["NetDevice"]["AppBridge"]
+    assert (bridge["IP4"], bridge["PrefixLen"]) == ("10.244.3.1", 24)
 
 
 @pytest.mark.parametrize(
