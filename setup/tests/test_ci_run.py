@@ -27,7 +27,7 @@ SAYS = '#!/bin/sh\necho "called: ${0##*/} $*"\n'
 def _run(tree: Path, *, seconds: int, is_cached: bool) -> list[str]:
     """Run the script as if it had begun so many seconds ago, and return the calls, the skipped steps, the last line."""
     shutil.copytree(SCRIPT.parent, tree / ".ci")
-    for path, text in {"bin/make": SAYS, "lab/lab": SAYS, "setup/kubernetes": BUILD}.items():
+    for path, text in {"bin/make": SAYS, "lab/lab": SAYS, "vm/test_kernel": SAYS, "setup/kubernetes": BUILD}.items():
         (tree / path).parent.mkdir()
         (tree / path).write_text(text)
         (tree / path).chmod(0o755)
@@ -43,16 +43,18 @@ def _run(tree: Path, *, seconds: int, is_cached: bool) -> list[str]:
 
 def test_cached_kubernetes_is_tested(tmp_path: Path) -> None:
     assert _run(tmp_path, seconds=0, is_cached=True) == [
-        *(f"called: make {target}" for target in ("setup", "lint", "test", "molecule", "test-kubernetes")),
+        *(f"called: make {target}" for target in ("setup", "lint", "test")),
+        "called: test_kernel --life",
+        *(f"called: make {target}" for target in ("molecule", "test-kubernetes")),
         "called: lab down",
-        "5 passed, 0 failed, 0 skipped",
+        "6 passed, 0 failed, 0 skipped",
     ]
 
 
 def test_kubernetes_is_built_and_tested_while_there_is_time(tmp_path: Path) -> None:
     calls = _run(tmp_path, seconds=2390, is_cached=False)
     assert "called: setup/kubernetes" in calls
-    assert calls[-3:] == ["called: make test-kubernetes", "called: lab down", "6 passed, 0 failed, 0 skipped"]
+    assert calls[-3:] == ["called: make test-kubernetes", "called: lab down", "7 passed, 0 failed, 0 skipped"]
 
 
 @pytest.mark.parametrize(("seconds", "is_cached", "skipped"), [(2400, False, 2), (3300, True, 1)])
@@ -60,4 +62,4 @@ def test_too_late_kubernetes_is_skipped_in_words(tmp_path: Path, seconds: int, i
     calls = _run(tmp_path, seconds=seconds, is_cached=is_cached)
     assert "called: make test-kubernetes" not in calls
     assert sum("SKIPPED after" in call for call in calls) == skipped
-    assert calls[-1] == f"4 passed, 0 failed, {skipped} skipped"
+    assert calls[-1] == f"5 passed, 0 failed, {skipped} skipped"
