@@ -79,11 +79,7 @@ def damage_flows(node: Node) -> None:
     in_namespace(node.switch.netns, "ovs-ofctl", "-O", "OpenFlow13", "del-flows", target)
 
 
-def damage_datapath(node: Node) -> None:
-    in_namespace(node.switch.netns, "ovs-dpctl", "del-dp", "system@ovs-system")
-
-
-DAMAGES: list[Any] = [
+DAMAGES = [
     damage_bridge,
     damage_database,
     damage_rules,
@@ -92,7 +88,6 @@ DAMAGES: list[Any] = [
     damage_port,
     damage_vlan,
     damage_flows,
-    pytest.param(damage_datapath, marks=needs_system),
 ]
 
 
@@ -105,6 +100,20 @@ def test_repair_restores_pods(node: Node, new_pod: NewPod, damage: Callable[[Nod
     assert one.pings("10.244.3.1")
     for pod in (one, other):
         assert node.call("CHECK", pod, prevResult=pod.result) == {}
+
+
+@needs_system
+def test_deleted_datapath_of_the_kernel_is_back_with_another_vswitchd(node: Node, new_pod: NewPod) -> None:
+    one, other = node.add(new_pod()), node.add(new_pod())
+    in_namespace(node.switch.netns, "ovs-dpctl", "del-dp", "system@ovs-system")
+    done = evio(node, "repair")
+    assert done.returncode == 1
+    assert "if the kernel's datapath was deleted, restart ovs-vswitchd" in done.stderr
+    node.switch.kill_vswitchd()
+    node.switch.start_vswitchd()
+    repair(node)
+    assert one.pings(other.address)
+    assert one.pings("10.244.3.1")
 
 
 def test_next_add_takes_up_what_a_lost_database_has_left(node: Node, new_pod: NewPod) -> None:

@@ -8,6 +8,8 @@ says what the bridge must be.
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_interface
 from typing import Any
@@ -265,7 +267,11 @@ def _await_device(database: Database, spec: BridgeSpec) -> None:
         if interface is None:
             return False
         if interface.error:
-            raise BridgeError(f"Open vSwitch cannot make the bridge {spec.name}: {interface.error[0]}")
+            remedy = "; if the kernel's datapath was deleted, restart ovs-vswitchd"
+            is_kernels = spec.datapath_type == "system" and os.strerror(errno.ENODEV) in interface.error[0]
+            raise BridgeError(
+                f"Open vSwitch cannot make the bridge {spec.name}: {interface.error[0]}{remedy if is_kernels else ''}"
+            )
         link = read_link(spec.name)
         return bool(interface.ofport) and link is not None and spec.mtu in (None, link.mtu)
 
