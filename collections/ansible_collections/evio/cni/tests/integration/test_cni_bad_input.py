@@ -14,9 +14,20 @@ from typing import Any
 
 import pytest
 
-from .cni_runtime import CNI_PLUGINS, PLUGIN, NewPod, Node, PluginFailedError, Pod
+from .cni_runtime import CNI_PLUGINS, PLUGIN, NewPod, Node, PluginFailedError, Pod, library
 
 pytestmark = pytest.mark.root
+
+INTERPRETER = "/usr/bin/python3"
+_SHORT_CALL = """\
+import sys
+sys.path.insert(0, sys.argv.pop())
+from evio_cni import deadline
+deadline.ADD_SECONDS = 3.0
+from evio_program.main import main
+main()
+"""
+"""The plugin with an ADD that may take 3 s instead of 100. Its last argument is the directory of the code."""
 
 
 @pytest.fixture
@@ -288,15 +299,13 @@ def test_bytes_that_are_no_utf_8_in_the_environment_pass(node: Node, new_pod: Ne
 
 def test_process_that_a_hung_ipam_plugin_has_started_ends_with_it(node: Node, new_pod: NewPod) -> None:
     """It would hold the attachment's lock, and the runtime's pipe to our standard error."""
-    ipam = node.conf["ipam"]
+    ipam, program = node.conf["ipam"], node.program
     path = ipam_plugin(node, f"echo $$ > {node.directory}/hung; sleep 90")
     pod = new_pod()
-    with (
-        contextlib.suppress(subprocess.TimeoutExpired),
-        pytest.raises(PluginFailedError, match="did not end within"),
-    ):
+    node.program = [INTERPRETER, "-ISE", "-c", _SHORT_CALL, library()]
+    with pytest.raises(PluginFailedError, match="did not end within"):
         node.add(pod, CNI_PATH=path)
-    node.conf["ipam"] = ipam
+    node.conf["ipam"], node.program = ipam, program
     begun = time.monotonic()
     node.delete(pod)
     assert time.monotonic() - begun < 5
