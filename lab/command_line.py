@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
 
     scenarios = verbs.add_parser("scenarios", help="inject faults into labs, and measure how long pods are cut off")
     scenarios.add_argument(
-        "names", nargs="*", metavar="NAME", help="two, three, relays, eight, mtu1280 or ipv6 (default: all)"
+        "names", nargs="*", metavar="NAME", help="two, three, relays, eight, idle, mtu1280 or ipv6 (default: all)"
     )
     scenarios.set_defaults(verb=_scenarios)
 

@@ -40,7 +40,9 @@ _PATIENCE = 90.0
 """Seconds after a fault within which the pods must talk again by the path they must have."""
 _DIRECT = "direct"
 _SETTLE = 12.0
-"""Seconds before the first fault, in which paths become direct where they can."""
+"""Seconds before the first fault, in which the nodes reach their relays."""
+_WAKING = 4.0
+"""Seconds of pings before each fault, in which the path becomes direct where it can."""
 _REPLY = re.compile(r"^\[([0-9.]+)\] .* icmp_seq=")
 
 
@@ -79,6 +81,8 @@ class Fault:
     ends_direct: bool
     inject: Callable[[Lab, str | None], float]
     """Injects the fault and returns the time to measure from; its second argument is the relay, None if direct."""
+    idle: float = 0.0
+    """Seconds before the fault in which the pods send nothing; 0: they ping each other all the time."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +180,11 @@ def _groups() -> Iterator[Group]:
         ],
     )
     yield Group(
+        "idle",
+        plan(4, public=2),
+        [Fault("ten minutes without a packet, then a request", *both, ends_direct=True, inject=_nothing, idle=600.0)],
+    )
+    yield Group(
         "mtu1280",
         plan(4, public=2, mtu=1280),
         [
@@ -233,10 +242,17 @@ def _prove(lab: Lab) -> None:
 def _measure(lab: Lab, group: str, fault: Fault) -> Outcome:
     first = {pod.node: pod for pod in reversed(pods.running(lab))}
     source, target = first[fault.source], first[fault.target]
-    before = _path(lab, source, target)
+    if fault.idle:
+        time.sleep(fault.idle)
+        before = _path(lab, source, target)
+        injected = fault.inject(lab, None)
     with _pinging(lab, source, target) as replies:
-        _await(lambda: bool(replies()), "a ping between the pods before the fault")
-        injected = fault.inject(lab, before.removeprefix("by ") if before != _DIRECT else None)
+        if not fault.idle:
+            _await(lambda: bool(replies()), "a ping between the pods before the fault")
+            # The path of a pair in use: it takes up to two seconds to become direct.
+            time.sleep(_WAKING)
+            before = _path(lab, source, target)
+            injected = fault.inject(lab, before.removeprefix("by ") if before != _DIRECT else None)
         seconds, paths = _watch(lab, source, target, replies, injected, ends_direct=fault.ends_direct)
     after, since = settled(paths, before, injected)
     mtu = probes.check_mtu(lab, source, target, tunnels.mtu(lab, lab.topology().node(source.node)))
@@ -319,6 +335,10 @@ def _await(is_so: Callable[[], bool], what: str) -> None:
 
 def _fault(name: str, source: str, target: str, inject: Callable[[Lab], float], *, ends_direct: bool = True) -> Fault:
     return Fault(name, source, target, ends_direct, lambda lab, _relay: inject(lab))
+
+
+def _nothing(_lab: Lab, _relay: str | None) -> float:
+    return time.time()
 
 
 def _forget(*names: str) -> Callable[[Lab], float]:

@@ -1,84 +1,117 @@
-"""A stand-in for EdgeVPN.io's controller and tunnels on a node of the lab, where EdgeVPN.io's package is not available.
+"""A stand-in for EdgeVPN.io's controller on a node of the lab, where EdgeVPN.io's package is not available.
 
-ControllerModel, which was written after runs of the real controller, says how it reads a config.json. Like the real
-controller, the stand-in makes the bridges and finds the other nodes by XMPP with the node's accounts. Its tunnels carry
-Ethernet frames in UDP, unencrypted, between two nodes if one of them is public: enough to test the roles.
+ControllerModel, which was written after runs of the real controller, says how it reads a config.json and what it does
+in Open vSwitch. The stand-in makes the bridges, finds the other nodes by XMPP with the node's accounts, and opens
+tunnels (tincan.py). Like the real controller it does not sign in again when it has lost its session, until it has
+something to send; looks for missing tunnels by a timer; refuses a node to which it still has a tunnel; and leaves out a
+node whose tunnel has died young.
 """
 
 from __future__ import annotations
 
 import base64
-import fcntl
+import hashlib
 import ipaddress
 import json
-import os
+import random
 import re
-import select
 import signal
 import socket
-import ssl
-import struct
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from evio_controller_model import Bridge, ControllerModel
+from evio_controller_model import (
+    EXCLUSION_SECONDS,
+    TINCAN_CHECK_SECONDS,
+    YOUNG_TUNNEL_SECONDS,
+    Bridge,
+    ControllerError,
+    ControllerExitError,
+    ControllerModel,
+    SwitchState,
+)
+from openflow_listener import listen
+from xmpp_stream import Stream
 
 START_SECONDS = 2.0
 """Seconds until the real controller changes its bridges."""
-FIRST_PORT = 33000
-"""UDP port of the first overlay's tunnels; the next overlay has the next port."""
-HELLO_SECONDS = 2.0
-"""Interval of the packets that keep NAT mappings open."""
-RETRY_SECONDS = 2.0
-"""Pause before a new session on the signalling server."""
+
+LOGS = Path("/var/log/evio")
 
 _PRIVATE = [ipaddress.ip_network(network) for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")]
-_TUNSETIFF = 0x400454CA
-_IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
-"""linux/if_tun.h"""
-
-_ID_LENGTH = 32
-"""Characters of a NodeId."""
 
 
 def main() -> None:
-    """Run the controller on the configuration file that the command line names, until SIGTERM."""
-    config = json.loads(Path(sys.argv[1]).read_text())
+    """Run the controller until SIGTERM: evio_controller.py -c FILE."""
+    config = json.loads(Path(sys.argv[2]).read_text())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        model = ControllerModel(config)
+    except ControllerExitError as error:
+        sys.exit(str(error))
+    except ControllerError as error:
+        # The thread of one part has ended. The others live on, and so does the process.
+        say(str(error))
+        signal.pause()
+        return
+    open_logs(model)
     time.sleep(START_SECONDS)
-    model = ControllerModel(config)
-    for name in (model.waits_for(), *model.waits_for_others()):
-        await_name(name)
+    await_name(model.waits_for())
+    for address, port in model.listens():
+        listen(address, port)
+    before = {overlay: switch_state(model, overlay) for overlay in model.managed}
     for bridge in model.bridges.values():
         make_bridge(bridge)
-    overlays = [Overlay(model, overlay, FIRST_PORT + index) for index, overlay in enumerate(model.managed)]
-    for overlay in overlays:
-        overlay.patch()
-        threading.Thread(target=overlay.carry, daemon=True).start()
-        threading.Thread(target=overlay.signal, daemon=True).start()
-    say("loaded")
-    signal.pause()
+    overlays = [Overlay(model, overlay, before[overlay]) for overlay in model.managed]
+    try:
+        for overlay in overlays:
+            overlay.patch()
+            for work in (overlay.sign_in, overlay.keep_topology, overlay.check_tunnels):
+                threading.Thread(target=work, daemon=True).start()
+        say("loaded")
+        signal.pause()
+    finally:
+        # A clean stop takes the tunnels' ports off the bridges; a kill leaves them.
+        for overlay in overlays:
+            overlay.stop()
+
+
+def open_logs(model: ControllerModel) -> None:
+    """Remove the logs of the last run, unless they are to be kept."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    for path in LOGS.iterdir() if model.empties_logs() else ():
+        path.unlink()
 
 
 def say(words: str) -> None:
-    """Write a line to the service's log."""
+    """Write a line to the service's log, and to the controller's own if its directory is there."""
     sys.stdout.write(f"{words}\n")
     sys.stdout.flush()
+    if LOGS.is_dir():
+        with (LOGS / "broker.log").open("a") as log:
+            log.write(f"{time.strftime('%F %T')} {words}\n")
 
 
-def run(*command: str) -> None:
+def run(*command: str, stdin: str = "") -> str:
     """Run a command, and log its errors if it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=10, check=False)
     if done.returncode != 0:
         say(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def vsctl(*arguments: str) -> str:
+    """Run ovs-vsctl."""
+    return run("ovs-vsctl", "--timeout=5", *arguments)
 
 
 def await_name(name: str) -> None:
-    """Wait until the name resolves, as the real controller does before it makes bridges."""
+    """Wait until the name resolves."""
     while True:
         try:
             socket.getaddrinfo(name, None)
@@ -89,168 +122,238 @@ def await_name(name: str) -> None:
             return
 
 
+def switch_state(model: ControllerModel, overlay: str) -> SwitchState:
+    """Return what Open vSwitch has for the overlay's bridge."""
+    name = f"evi{overlay}"[:15]
+    if name not in vsctl("list-br").splitlines() or not model.bridges[name].survives_restart:
+        return SwitchState()
+    controllers = tuple(vsctl("get-controller", name).split())
+    return SwitchState(vsctl("get", "Bridge", name, "stp_enable") == "true", controllers)
+
+
 def make_bridge(bridge: Bridge) -> None:
-    """Make one bridge with its address and MTU; flush its other IPv4 addresses."""
+    """Make one bridge with its address, MTU and switch protocol; flush its other IPv4 addresses."""
     if not bridge.survives_restart:
-        run("ovs-vsctl", "--timeout=5", "--if-exists", "del-br", bridge.name)
-    make = ["--may-exist", "add-br", bridge.name, "--", "set", "Bridge", bridge.name, "datapath_type=netdev"]
-    run("ovs-vsctl", "--timeout=5", *make)
+        vsctl("--if-exists", "del-br", bridge.name)
+    vsctl("--may-exist", "add-br", bridge.name, "--", "set", "Bridge", bridge.name, "datapath_type=netdev")
     run("ip", "address", "flush", "dev", bridge.name, "label", bridge.name)
     if bridge.address:
         run("ip", "address", "add", bridge.address, "dev", bridge.name)
-    run("ovs-vsctl", "--timeout=5", "set", "Interface", bridge.name, f"mtu_request={bridge.mtu}")
+    vsctl("set", "Interface", bridge.name, f"mtu_request={bridge.mtu}")
+    for command in bridge.sets:
+        vsctl(*command)
     run("ip", "link", "set", bridge.name, "up")
+
+
+class Tunnel:
+    """A tunnel's process, and what it has told."""
+
+    def __init__(self, name: str, mtu: int, tunnel_id: str, on_event: Callable[[Tunnel, str], None]) -> None:
+        self.name, self.born = name, time.monotonic()
+        self.is_connected = self.is_lost = False
+        self._process = subprocess.Popen(
+            [sys.executable, "-B", str(Path(__file__).with_name("tincan.py")), name, str(mtu), tunnel_id],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.port = int(self._line().split()[1])
+        threading.Thread(target=self._listen, args=(on_event,), daemon=True).start()
+
+    def connect(self, address: str, port: int) -> None:
+        """Tell the process where the other end is."""
+        if self._process.stdin is not None and self._process.poll() is None:
+            self._process.stdin.write(f"peer {address} {port}\n")
+            self._process.stdin.flush()
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether its process has ended."""
+        return self._process.poll() is not None
+
+    def end(self) -> None:
+        """End its process, and with it the TAP."""
+        self._process.terminate()
+        self._process.wait(timeout=10)
+
+    def _line(self) -> str:
+        return self._process.stdout.readline() if self._process.stdout is not None else ""
+
+    def _listen(self, on_event: Callable[[Tunnel, str], None]) -> None:
+        while line := self._line().strip():
+            on_event(self, line)
 
 
 class Overlay:
     """One overlay with its session on the signalling server and its tunnels."""
 
-    def __init__(self, model: ControllerModel, overlay: str, port: int) -> None:
-        self.model, self.id, self.port = model, overlay, port
+    def __init__(self, model: ControllerModel, overlay: str, before: SwitchState) -> None:
+        self.model, self.id, self.before = model, overlay, before
         self.account: dict[str, Any] = model.config["Signal"]["Overlays"][overlay]
         self.node_id: str = model.config["Broker"]["NodeId"]
         device = model.config["BridgeController"]["Overlays"][overlay]["NetDevice"]
         self.mtu: int = device["MTU"]
-        self.bridge, self.app_bridge = f"evi{overlay}", f"app{overlay}"
-        self.packets = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.packets.bind(("", port))
-        self.taps: dict[int, str] = {}
-        self.remotes: dict[str, tuple[str, int]] = {}
-        self.hellos: set[str] = set()
-        self.wakeup, self._waker = os.pipe()
+        self.bridge, self.app_bridge = f"evi{overlay}"[:15], f"app{overlay}"[:15]
+        self.stream: Stream | None = None
+        self.tunnels: dict[str, Tunnel] = {}
+        self.known: dict[str, str] = {}
+        self.excluded_until: dict[str, float] = {}
+        self.lock = threading.RLock()
 
     def patch(self) -> None:
         """Join the overlay's two bridges by a pair of patch ports."""
         for bridge, other in ((self.bridge, self.app_bridge), (self.app_bridge, self.bridge)):
             port, peer = f"pp-{bridge[:12]}", f"pp-{other[:12]}"
             settings = ["set", "Interface", port, "type=patch", f"options:peer={peer}"]
-            run("ovs-vsctl", "--timeout=5", "--may-exist", "add-port", bridge, port, "--", *settings)
+            vsctl("--may-exist", "add-port", bridge, port, "--", *settings)
 
-    def carry(self) -> None:
-        """Carry frames between TAP devices and UDP for ever. Each packet begins with the NodeId of its sender."""
-        own, last_hello = self.node_id.encode(), 0.0
+    def switch(self) -> None:
+        """Program the bridge: nothing passes where two protocols are in each other's way.
+
+        A switch forgets its flows when it has been without a controller, so this is repeated.
+        """
+        flows = [] if self.model.protocol(self.id) == "STP" else ["priority=1,actions=NORMAL"]
+        if not self.model.carries_ipv6(self.id):
+            flows += [
+                "priority=100,dl_dst=33:33:00:00:00:00/ff:ff:00:00:00:00,actions=drop",
+                "priority=100,ip,nw_dst=224.0.0.0/24,actions=drop",
+            ]
+        if not self.model.forwards(self.id, 2, self.before):
+            flows = ["priority=65535,actions=drop"]
+        run("ovs-ofctl", "--timeout=5", "add-flows", self.bridge, "-", stdin="\n".join(flows) + "\n")
+
+    def sign_in(self) -> None:
+        """Sign in and listen until the session ends. Nothing but send() calls this again."""
+        await_name(self.account["HostAddress"])
+        try:
+            stream = self._signed_in()
+            while True:
+                self._hear(stream.read_stanza())
+        except (OSError, ValueError) as error:
+            # The event loop of the real controller is closed now, and nobody looks.
+            say(f"XMPP, overlay {self.id}: disconnected: {error}")
+            self.stream = None
+
+    def _signed_in(self) -> Stream:
         while True:
-            if time.monotonic() - last_hello > HELLO_SECONDS:
-                last_hello = time.monotonic()
-                for peer in self.hellos:
-                    self.packets.sendto(own, self.remotes[peer])
-            ready, _, _ = select.select([self.packets, self.wakeup, *self.taps], [], [], HELLO_SECONDS)
-            for source in ready:
-                if source is self.packets:
-                    data, sender = self.packets.recvfrom(65535)
-                    self._receive(data[:_ID_LENGTH].decode(errors="replace"), data[_ID_LENGTH:], sender)
-                elif source == self.wakeup:
-                    os.read(self.wakeup, 1)
-                else:
-                    frame, remote = os.read(source, 65535), self.remotes.get(self.taps[source])
-                    if remote is not None:
-                        self.packets.sendto(own + frame, remote)
+            try:
+                account = self.account
+                stream = Stream(account["HostAddress"], int(account["Port"]), account["Username"], account["Password"])
+                break
+            except OSError as error:
+                # The library of the real controller tries again until it is connected for the first time.
+                say(f"XMPP, overlay {self.id}: {error}")
+                time.sleep(2)
+        say(f"XMPP, overlay {self.id}: signed in")
+        stream.send(f"<presence><status>ident#{self.node_id}</status></presence>")
+        self.stream = stream
+        return stream
 
-    def _receive(self, peer: str, frame: bytes, sender: tuple[str, int]) -> None:
-        tap = next((descriptor for descriptor, name in self.taps.items() if name == peer), None)
-        if tap is not None:
-            self.remotes[peer] = sender
-            if frame:
-                os.write(tap, frame)
-
-    def connect(self, peer: str, address: str, port: int) -> None:
-        """Make a tunnel to a peer, if this node or the peer is public."""
-        is_public, peer_is_public = not is_private(self._address()), not is_private(address)
-        if peer in self.taps.values() or not (is_public or peer_is_public):
+    def _send(self, address: str, **content: Any) -> None:
+        """Send to another node. Without a session the message is lost, and the controller signs in again."""
+        told = {"node": self.node_id, "address": self._address(), **content}
+        body = base64.b64encode(json.dumps(told).encode()).decode()
+        if self.stream is None:
+            say(f"XMPP, overlay {self.id}: Event loop is closed")
+            threading.Thread(target=self.sign_in, daemon=True).start()
             return
+        try:
+            self.stream.send(f"<message to='{address}' type='chat'><body>{body}</body></message>")
+        except OSError as error:
+            say(f"XMPP, overlay {self.id}: {error}")
+
+    def _hear(self, stanza: str) -> None:
+        sender = re.search(r"from='([^']+)'", stanza)
+        if sender is None or self.node_id in stanza or "type='unavailable'" in stanza:
+            return
+        if found := re.search(r"<status>ident#([0-9a-f]{32})</status>", stanza):
+            with self.lock:
+                self.known[found[1]] = sender[1]
+                self.excluded_until.pop(found[1], None)
+        elif found := re.search(r"<body>([^<]+)</body>", stanza):
+            told = json.loads(base64.b64decode(found[1]))
+            with self.lock:
+                self.known.setdefault(told["node"], sender[1])
+                self._negotiate(sender[1], told)
+
+    def _negotiate(self, sender: str, told: dict[str, Any]) -> None:
+        """Take one of the three messages that make a tunnel. No end has a TAP before the other has agreed."""
+        peer, tunnel = told["node"], self.tunnels.get(told["node"])
+        if tunnel is not None and tunnel.is_connected:
+            say(f"overlay {self.id}: {told['kind']} of {peer[:7]} refused: there is a tunnel")
+            return
+        if not self._can_connect(told["address"]) or (tunnel is None and told["kind"] == "confirm"):
+            return
+        tunnel = tunnel or self._open(peer)
+        if told["kind"] != "request" and not is_private(told["address"]):
+            tunnel.connect(told["address"], told["port"])
+        if told["kind"] != "confirm":
+            self._send(sender, kind={"request": "accept", "accept": "confirm"}[told["kind"]], port=tunnel.port)
+
+    def keep_topology(self) -> None:
+        """Ask for missing tunnels, by the timer, for ever."""
+        while True:
+            self.switch()
+            time.sleep(self.model.topology_seconds())
+            with self.lock:
+                for peer, address in self.known.items():
+                    if peer in self.tunnels or time.monotonic() < self.excluded_until.get(peer, 0.0):
+                        continue
+                    self._send(address, kind="request")
+
+    def check_tunnels(self) -> None:
+        """Clean up after tunnels whose process was ended, and those that never came up, for ever."""
+        while True:
+            time.sleep(TINCAN_CHECK_SECONDS)
+            with self.lock:
+                for peer, tunnel in list(self.tunnels.items()):
+                    is_stillborn = not tunnel.is_connected and time.monotonic() - tunnel.born > TINCAN_CHECK_SECONDS
+                    if tunnel.is_dead or is_stillborn:
+                        self._remove(peer)
+
+    def stop(self) -> None:
+        """Take all tunnels down."""
+        with self.lock:
+            for peer in list(self.tunnels):
+                self._remove(peer)
+
+    def _open(self, peer: str) -> Tunnel:
         name = self.model.tap(self.id, peer)
-        tap = os.open("/dev/net/tun", os.O_RDWR)
-        fcntl.ioctl(tap, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI))
-        run("ip", "link", "set", name, "mtu", str(self.mtu), "up")
-        run("ovs-vsctl", "--timeout=5", "--if-exists", "del-port", self.bridge, name)
-        run("ovs-vsctl", "--timeout=5", "--may-exist", "add-port", self.bridge, name)
-        if peer_is_public:
-            self.remotes[peer] = (address, port)
-            self.hellos.add(peer)
-        self.taps[tap] = peer
-        os.write(self._waker, b"x")
-        say(f"Port {name} added to bridge {self.bridge}")
+        # Short, because it is in each packet.
+        tunnel_id = hashlib.sha256(f"{sorted((self.node_id, peer))} {self.id}".encode()).hexdigest()[:8]
+        tunnel = Tunnel(name, self.mtu, tunnel_id, lambda tunnel, event: self._event(peer, tunnel, event))
+        self.tunnels[peer] = tunnel
+        return tunnel
+
+    def _event(self, peer: str, tunnel: Tunnel, event: str) -> None:
+        with self.lock:
+            if self.tunnels.get(peer) is not tunnel:
+                return
+            if event == "connected":
+                tunnel.is_connected = True
+                vsctl("--if-exists", "del-port", self.bridge, tunnel.name)
+                vsctl("--may-exist", "add-port", self.bridge, tunnel.name)
+                say(f"Port {tunnel.name} added to bridge {self.bridge}")
+            elif event == "lost":
+                if time.monotonic() - tunnel.born < YOUNG_TUNNEL_SECONDS:
+                    pause = random.uniform(*EXCLUSION_SECONDS)
+                    say(f"overlay {self.id}: {peer[:7]} is left out for {pause:.0f} s")
+                    self.excluded_until[peer] = time.monotonic() + pause
+                self._remove(peer)
+
+    def _remove(self, peer: str) -> None:
+        tunnel = self.tunnels.pop(peer)
+        vsctl("--if-exists", "del-port", self.bridge, tunnel.name)
+        tunnel.end()
+
+    def _can_connect(self, address: str) -> bool:
+        return not is_private(self._address()) or not is_private(address)
 
     def _address(self) -> str:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect((self.account["HostAddress"], 9))
             address: str = probe.getsockname()[0]
             return address
-
-    def signal(self) -> None:
-        """Keep a session on the signalling server open for ever."""
-        while True:
-            try:
-                self._session()
-            except (OSError, ValueError) as error:
-                say(f"XMPP, overlay {self.id}: {error}")
-            time.sleep(RETRY_SECONDS)
-
-    def _session(self) -> None:
-        """Sign in, announce this node, and exchange tunnel addresses with the others, until the server ends it."""
-        local, _at, domain = self.account["Username"].partition("@")
-        stream = Stream(self.account["HostAddress"], int(self.account["Port"]), domain)
-        secret = base64.b64encode(f"\0{local}\0{self.account['Password']}".encode()).decode()
-        sasl = "xmlns='urn:ietf:params:xml:ns:xmpp-sasl'"
-        stream.say(f"<auth {sasl} mechanism='PLAIN'>{secret}</auth>", "<success")
-        stream.open()
-        stream.say("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>", "</iq>")
-        stream.say("<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>", "</iq>|<iq [^>]*/>")
-        say(f"XMPP, overlay {self.id}: signed in")
-        stream.send(f"<presence><status>ident#{self.node_id}</status></presence>")
-        own = json.dumps({"node": self.node_id, "address": self._address(), "port": self.port})
-        body = base64.b64encode(own.encode()).decode()
-        while True:
-            stanza = stream.read("</presence>|<presence[^>]*/>|</message>")
-            sender = re.search(r"from='([^']+)'", stanza)
-            if sender is None or self.node_id in stanza:
-                continue
-            if "<status>ident#" in stanza:
-                stream.send(f"<message to='{sender[1]}' type='chat'><body>{body}</body></message>")
-            elif found := re.search(r"<body>([^<]+)</body>", stanza):
-                told = json.loads(base64.b64decode(found[1]))
-                self.connect(told["node"], told["address"], told["port"])
-
-
-class Stream:
-    """An XML stream of XMPP under TLS (RFC 6120), with just enough to sign in and to read stanzas."""
-
-    def __init__(self, host: str, port: int, domain: str) -> None:
-        self._domain, self._rest = domain, ""
-        self._socket: socket.socket = socket.create_connection((host, port), timeout=10)
-        self.open()
-        self.say("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>", "<proceed[^>]*>")
-        # Trusts the certificates of the file that SSL_CERT_FILE names, or else those of the system.
-        self._socket = ssl.create_default_context().wrap_socket(self._socket, server_hostname=domain)
-        self.open()
-
-    def open(self) -> None:
-        """Begin a stream, at the start and again after TLS and after authentication (RFC 6120, section 4.3.3)."""
-        self._rest = ""
-        head = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' version='1.0' "
-        self.say(head + f"xmlns:stream='http://etherx.jabber.org/streams' to='{self._domain}'>", "</stream:features>")
-
-    def say(self, text: str, until: str) -> str:
-        """Send a text, and return the answer up to the pattern; OSError if the server refuses."""
-        self.send(text)
-        return self.read(f"{until}|<failure|</stream:stream>")
-
-    def send(self, text: str) -> None:
-        """Send a text."""
-        self._socket.sendall(text.encode())
-
-    def read(self, until: str) -> str:
-        """Return the received text up to the end of the pattern, and keep the rest; OSError if the server refuses."""
-        self._socket.settimeout(10 if "presence" not in until else None)
-        while not (found := re.search(until, self._rest)):
-            block = self._socket.recv(65536)
-            if not block:
-                raise OSError("the server has closed the stream")
-            self._rest += block.decode()
-        text, self._rest = self._rest[: found.end()], self._rest[found.end() :]
-        if found[0] in ("<failure", "</stream:stream>"):
-            raise OSError("the server refuses")
-        return text
 
 
 def is_private(address: str) -> bool:

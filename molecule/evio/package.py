@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TARGET = REPOSITORY / "build/evio-stand-in"
 MODEL = REPOSITORY / "collections/ansible_collections/evio/cni/tests/unit/evio_controller_model.py"
 
-CONTROL = """\
+# Each build is newer, so that a change of the stand-in gets to nodes of a lab that is up.
+CONTROL = f"""\
 Package: evio
-Version: 24.0.0
+Version: 24.0.0+{int(time.time())}
 Architecture: all
 Maintainer: The evio.cni authors
 Depends: python3, iproute2, openvswitch-switch
@@ -28,13 +30,20 @@ After=network.target
 Type=oneshot
 ExecStart=/opt/evio/evio-start
 RemainAfterExit=true
+Restart=no
+TimeoutStopSec=30
 
 [Install]
 WantedBy=multi-user.target
 """
 START = """\
 #!/bin/sh
-/usr/bin/python3 -B /opt/evio/controller.py /etc/opt/evio/config.json &
+cd /opt/evio
+venv/bin/python evio_controller.py -c /etc/opt/evio/config.json &
+"""
+VENV_PYTHON = """\
+#!/bin/sh
+exec /usr/bin/python3 -B "$@"
 """
 POSTINST = """\
 #!/bin/sh
@@ -48,7 +57,12 @@ FILES = {
     "etc/systemd/system/evio.service": (UNIT, 0o644),
     "etc/opt/evio/config.json": ("{}\n", 0o644),
     "opt/evio/evio-start": (START, 0o755),
-    "opt/evio/controller.py": (Path(__file__).with_name("controller.py").read_text(), 0o644),
+    "opt/evio/venv/bin/python": (VENV_PYTHON, 0o755),
+    "opt/evio/evio_controller.py": (Path(__file__).with_name("controller.py").read_text(), 0o644),
+    **{
+        f"opt/evio/{name}": (Path(__file__).with_name(name).read_text(), 0o644)
+        for name in ("openflow_listener.py", "tincan.py", "xmpp_stream.py")
+    },
     "opt/evio/evio_controller_model.py": (MODEL.read_text(), 0o644),
 }
 

@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     explanation.add_argument("pod", metavar="POD", help="the start of the pod's container id, or one of its addresses")
     explanation.set_defaults(command=_explain)
-    commands.add_parser("overlay", help="the WireGuard overlay's agent: see evio overlay --help", add_help=False)
+    commands.add_parser("overlay", help="the overlay's agent: see evio overlay --help", add_help=False)
     version = commands.add_parser("version", help="show the installed version")
     version.set_defaults(command=_version)
     return parser
@@ -142,6 +142,8 @@ def _status(options: argparse.Namespace) -> int:
         lost = sum(pod.state == NOT_RESERVED for pod in report.pods)
         remedy = f"; those of {lost} running pods are not, evio repair reserves them again" if lost else ""
         _print(f"  addresses  {report.reserved} reserved{remedy}")
+        if report.overlay:
+            _print(f"  overlay    {report.overlay}")
         for pod in report.pods:
             _print(
                 f"  pod        {pod.container_id[:13]:<13} {pod.ifname:<8} {', '.join(pod.addresses):<20} {pod.state}"

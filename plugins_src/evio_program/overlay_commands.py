@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""``evio overlay``: the command line of the WireGuard overlay's agent, which runs it, asks for its state, or undoes it.
+"""``evio overlay``: the command line of the overlay's agent, which runs it, asks for its state, or undoes it.
 
-The agent itself is the library's (overlay/wireguard/agent).
+The agents themselves are the library's: overlay/wireguard/agent, and overlay/edgevpn/agent beside EdgeVPN.io.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from collections.abc import Sequence
 
 from evio_cni import paths
 from evio_cni.errors import EvioError
+from evio_cni.overlay.edgevpn.agent import EdgeVpnAgent, EdgeVpnFiles
 from evio_cni.overlay.endpoint import OverlayError
+from evio_cni.overlay.state import DIRECT, OverlayState, PeerPath, read_state
 from evio_cni.overlay.wireguard.agent import OverlayAgent
 from evio_cni.overlay.wireguard.agent_files import AgentFiles
 from evio_cni.overlay.wireguard.interface import remove_link
-from evio_cni.overlay.wireguard.path_selection import DIRECT
-from evio_cni.overlay.wireguard.state import OverlayState, PeerPath, read_state
 from evio_cni.programs.installation import version_in_use
 
 
@@ -38,7 +38,7 @@ def run_overlay(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="evio overlay", description="The WireGuard overlay of this node.")
+    parser = argparse.ArgumentParser(prog="evio overlay", description="The overlay of this node.")
     for option, default, content in (
         ("--config", paths.OVERLAY_CONFIG, "the host overlay: this node and its peers"),
         ("--pod-routes", paths.POD_ROUTES_CONFIG, "the pod subnets of all nodes"),
@@ -49,12 +49,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run the agent, which keeps the overlay up (evio-overlay.service does this)")
     run.set_defaults(command=_run)
-    status = commands.add_parser(
-        "status", help="show the path to each node; exit status 0 if every node can be reached, else 1"
+    watch = commands.add_parser("watch", help="run the agent beside EdgeVPN.io (evio-edgevpn-agent.service does this)")
+    watch.add_argument(
+        "--ovsdb", default=paths.OVSDB, metavar="METHOD", help="Open vSwitch's database (default: %(default)s)"
     )
+    watch.set_defaults(command=_watch)
+    status = commands.add_parser("status", help="show the path to each node; exit status 0 if each has one, else 1")
     status.add_argument("--json", action="store_true", help="print the agent's state as JSON")
     status.set_defaults(command=_status)
-    down = commands.add_parser("down", help="remove the overlay's interface (stop evio-overlay.service first)")
+    down = commands.add_parser("down", help="remove WireGuard's interface (stop evio-overlay.service first)")
     down.set_defaults(command=_down)
     return parser
 
@@ -66,12 +69,21 @@ def _run(files: AgentFiles, _arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _watch(files: AgentFiles, arguments: argparse.Namespace) -> int:
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    EdgeVpnAgent(EdgeVpnFiles(state=files.state, ovsdb=arguments.ovsdb)).run()
+    return 0
+
+
 def _status(files: AgentFiles, arguments: argparse.Namespace) -> int:
     state = read_state(files.state)
     if state is None or not state.is_fresh():
         raise OverlayError(
-            f"the overlay's agent has not written {files.state} lately; look at: systemctl status evio-overlay"
+            f"the overlay's agent has not written {files.state} lately; look at: "
+            "systemctl status evio-overlay evio-edgevpn-agent"
         )
+    if state.summary:
+        sys.stderr.write(f"evio overlay: {state.summary}\n")
     if state.fault:
         sys.stderr.write(f"evio overlay: {state.fault}\n")
     for chain in state.blocked:
@@ -88,7 +100,7 @@ def _table(state: OverlayState) -> str:
 
 
 def _row(peer: PeerPath) -> tuple[str, ...]:
-    path = peer.path if peer.path in (DIRECT, None) else f"relay {peer.path}"
+    path = peer.path if peer.path in (DIRECT, None) else f"relay {peer.path}{'' if peer.in_use else ', idle'}"
     rtt = f"{peer.rtt_ms:.0f}" if peer.rtt_ms is not None else "-"
     return (peer.name, peer.address, path or "none", rtt, peer.endpoint or "-")
 

@@ -55,6 +55,8 @@ _ARGUMENT_SPEC: dict[str, Any] = {
     "xmpp_host": {"type": "str"},
     "overlay_ids": {"type": "list", "elements": "str", "default": []},
     "signalling": {"type": "list", "elements": "str", "default": []},
+    "switch_protocol": {"type": "str", "default": "BF"},
+    "pod_mode": {"type": "str", "choices": ["flat", "routed", "none"], "default": "flat"},
 }
 
 
@@ -92,7 +94,13 @@ def _cluster(arguments: dict[str, Any]) -> Cluster:
         pod_nodes=tuple(arguments["pod_nodes"]),
         etcd_managed=arguments["etcd_managed"],
         kubernetes=_kubernetes(arguments),
-        evio=EdgeVpnSite(arguments["xmpp_host"] or "", tuple(arguments["overlay_ids"]), tuple(arguments["signalling"])),
+        evio=EdgeVpnSite(
+            arguments["xmpp_host"] or "",
+            tuple(arguments["overlay_ids"]),
+            tuple(arguments["signalling"]),
+            arguments["switch_protocol"],
+            has_pod_overlay=arguments["pod_mode"] != "none",
+        ),
     )
 
 

@@ -48,8 +48,14 @@ POD_ROUTES_CONFIG = ETC_DIR + "/pod-routes.json"
 KUBEADM_BEGUN = ETC_DIR + "/kubeadm-begun"
 """Says `init` or `join` while the role kubernetes runs kubeadm. It is still there if that run was interrupted."""
 
+EDGEVPN_MEMBERS = ETC_DIR + "/edgevpn.json"
+"""The nodes of EdgeVPN.io's overlays, for the agent beside EdgeVPN.io."""
+
 WIREGUARD_KEY = ETC_DIR + "/wireguard.key"
 """This node's private key."""
+
+EDGEVPN_STARTED = RUN_DIR + "/edgevpn-started.json"
+"""The configuration with which EdgeVPN.io was started; copied by the drop-in of its service."""
 
 OVERLAY_STATE = RUN_DIR + "/overlay.json"
 """The path to each node at present; written by the overlay's agent."""

@@ -123,6 +123,15 @@ options:
     type: list
     elements: str
     default: []
+  switch_protocol:
+    description: C(evio_switch_protocol).
+    type: str
+    default: BF
+  pod_mode:
+    description: C(evio_pod_mode).
+    type: str
+    choices: [flat, routed, none]
+    default: flat
 """
 
 EXAMPLES = r"""

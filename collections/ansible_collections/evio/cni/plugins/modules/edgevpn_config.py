@@ -10,7 +10,10 @@ short_description: Configure EdgeVPN.io on a node
 version_added: 0.1.0
 description:
   - Writes the C(config.json) of EdgeVPN.io 24.x for both overlays, readable by root alone, or removes it.
-  - Refuses settings that EdgeVPN.io's controller would misread without an error, also if they come from O(overrides).
+  - Refuses settings that EdgeVPN.io does not know or would misread without an error, also if they come from
+    O(overrides).
+  - Clears what a former O(switch_protocol) has left on the overlays' bridges, and removes the bridges of overlays that
+    are not configured any more, because EdgeVPN.io does neither.
   - Refuses names that do not resolve on the node, since the controller would wait for them forever.
 author:
   - The evio.cni authors (@evio-cni)
@@ -27,7 +30,7 @@ attributes:
   idempotent:
     support: full
 requirements:
-  - python3-openvswitch, for O(state=absent)
+  - python3-openvswitch, once EdgeVPN.io has made its bridges
 options:
   state:
     description:
@@ -48,6 +51,10 @@ options:
         O(state=present).
       - An empty id is made from the names of cluster and node, and never changes.
     type: dict
+  addresses:
+    description: The nodes' addresses in the host overlay, by the nodes' names. The agent's state file shows them.
+    type: dict
+    default: {}
   host_overlay:
     description: The overlay between the nodes. Required with O(state=present).
     type: dict
@@ -70,7 +77,7 @@ options:
           file stays.
         type: str
   pod_overlay:
-    description: The overlay between the pods. Required with O(state=present).
+    description: The overlay between the pods. Without it, EdgeVPN.io carries the nodes' packets alone.
     type: dict
     suboptions: *suboptions
   xmpp_host:
@@ -108,7 +115,9 @@ options:
         type: str
         required: true
   switch_protocol:
-    description: How the overlays' bridges avoid loops. V(learning) is a plain learning switch, which does not.
+    description:
+      - How the overlays' bridges avoid loops.
+      - V(learning) is a plain learning switch, which does not. It is refused with more than two nodes.
     type: str
     choices: [BF, STP, learning]
     default: BF
@@ -117,18 +126,64 @@ options:
     type: list
     elements: str
     default: []
+  tuning:
+    description: Settings that have the same values in all overlays. What is not given keeps EdgeVPN.io's default.
+    type: dict
+    suboptions:
+      topology_interval:
+        description: Seconds between two looks at which tunnels are missing.
+        type: int
+        default: 5
+      min_successors:
+        description: Tunnels that each node opens to its successors in the ring of all nodes.
+        type: int
+      max_long_distance_edges:
+        description: Tunnels that each node opens across the ring.
+        type: int
+      max_on_demand_edges:
+        description: Tunnels that each node opens to nodes to which it sends much.
+        type: int
+      log_level:
+        description: Level of the controller's logs.
+        type: str
+      keep_logs:
+        description: Whether the logs of the last run outlive a start of the service.
+        type: bool
+        default: true
+      bounded_flood:
+        description: Settings of BoundedFlood, those of its section and those of each overlay in it.
+        type: dict
+        default: {}
   overrides:
     description:
       - Other settings of EdgeVPN.io. They are merged over the file, dictionaries key by key.
+      - A key that EdgeVPN.io 24 does not read is refused with the nearest one that it reads.
       - Addresses, MTU and ids cannot be changed here, because other roles and nodes are told about them. Use their own
         options.
       - Values of keys named C(Password) are kept out of logs.
     type: dict
     default: {}
+  override_lists:
+    description: Whether a list in O(overrides) is added to the list that the file would have, or replaces it.
+    type: str
+    choices: [append, replace]
+    default: append
   path:
     description: Path of the file.
     type: path
     default: /etc/opt/evio/config.json
+  members_path:
+    description: Path of the file that tells the agent beside EdgeVPN.io which other nodes there are.
+    type: path
+    default: /etc/evio/edgevpn.json
+  started_path:
+    description: Path of the copy of O(path) with which the service was started.
+    type: path
+    default: /run/evio-cni/edgevpn-started.json
+  state_path:
+    description: Path of the agent's state file, which O(state=absent) removes.
+    type: path
+    default: /run/evio-cni/overlay.json
 """
 
 EXAMPLES = r"""
@@ -155,8 +210,12 @@ path:
   returned: success
   type: str
   sample: /etc/opt/evio/config.json
+restart_needed:
+  description: Whether EdgeVPN.io has to be restarted to take up its configuration.
+  returned: when O(state=present)
+  type: bool
 pod_bridge:
-  description: The bridge that pods are plugged into.
+  description: The bridge that pods are plugged into. Empty without O(pod_overlay).
   returned: when O(state=present)
   type: str
   sample: appPODOVL
@@ -176,6 +235,7 @@ bridges:
   elements: str
 """
 
+import contextlib
 import json
 import socket
 from collections.abc import Iterator
@@ -184,25 +244,38 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
+from ..module_utils.atomic_file import read_text
 from ..module_utils.defaults import OVS_TIMEOUT
 from ..module_utils.differences import Differences
-from ..module_utils.managed_file import ManagedFile, result_of
+from ..module_utils.firewall.overlay_rules import remove_overlay_rules
+from ..module_utils.kernel.nft import NftError
+from ..module_utils.managed_file import FileChange, ManagedFile, result_of
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.overlay.edgevpn.accounts import XmppAccount
 from ..module_utils.overlay.edgevpn.config import (
     CONFIG_PATH,
-    EdgeVpnConfigError,
     EdgeVpnNode,
     EdgeVpnOverlay,
+    EdgeVpnTuning,
     TurnServer,
     app_bridge_address,
     build_edgevpn_config,
+    names_to_resolve,
+    without_app_bridge_address,
+)
+from ..module_utils.overlay.edgevpn.members import MEMBERS_MODE, EdgeVpnMembers, Member, render_members
+from ..module_utils.overlay.edgevpn.naming import (
+    BOUNDED_FLOOD,
+    SPANNING_TREE,
     check_node_ids,
     configured_bridges,
-    names_to_resolve,
     node_id,
+    overlay_bridges,
+    tap_characters,
 )
+from ..module_utils.overlay.edgevpn.schema import EdgeVpnConfigError
 from ..module_utils.ovs.bridge import remove_bridge
+from ..module_utils.ovs.switching import Switching, clear_switching
 
 MODE = 0o600
 SECRET_KEY = "Password"
@@ -219,65 +292,128 @@ class EdgeVpnConfig:
         module.no_log_values.update(_secrets(self.params["overrides"]))
         self.file = ManagedFile(self.params["path"], mode=MODE, show=_without_secrets)
         self.existing = _parsed(self.file.text)
+        started = read_text(self.params["started_path"])
+        self.started = _parsed(started) if started is not None else None
+        self.members = ManagedFile(self.params["members_path"], mode=MEMBERS_MODE)
 
     def run(self) -> dict[str, Any]:
         return self._present() if self.params["state"] == "present" else self._absent()
 
     def _present(self) -> dict[str, Any]:
-        node = self._node()
+        identities = self._identities()
+        node = self._node(identities)
         config = build_edgevpn_config(node)
+        check_node_ids(identities, tap_characters(config))
         _check_names(config)
         change = self.file.change_to(_rendered(config))
+        members = self.members.change_to(render_members(self._members(identities, node)))
         if not self.check_mode:
+            members.apply()
             change.apply()
+        switching = self._clear_switching(config)
+        bridges = Differences()
+        bridges.compare("bridges", [], self._remove_former_bridges(config))
         return {
-            **result_of(change),
+            **result_of(change, switching, bridges, members),
+            "restart_needed": self._is_restart_needed(config, change),
             "path": str(self.file.path),
-            "pod_bridge": node.pod_overlay.bridge,
+            "pod_bridge": node.pod_overlay.bridge if node.pod_overlay is not None else "",
             "host_bridge": node.host_overlay.bridge,
             "node_id": node.node_id,
         }
+
+    def _is_restart_needed(self, config: dict[str, Any], change: FileChange) -> bool:
+        """Return whether the running service has another configuration, also one that a killed run has replaced.
+
+        The gateway of the pods is no difference: the role pod_bridge puts it on the bridge until the next start.
+        """
+        if self.started is None:
+            return change.changed
+        pods = (self.params["pod_overlay"] or {}).get("id", "")
+        return without_app_bridge_address(self.started, pods) != without_app_bridge_address(config, pods)
+
+    def _clear_switching(self, config: dict[str, Any]) -> Differences:
+        """Clear what another switch protocol has left on the overlays' bridges: EdgeVPN.io only ever sets."""
+        differences = Differences()
+        # On a new node there are no bridges yet, and maybe no Open vSwitch.
+        if self.existing:
+            allowed = {
+                bridge: Switching(spanning_tree=protocol == SPANNING_TREE, controller=protocol == BOUNDED_FLOOD)
+                for bridge, protocol in overlay_bridges(config).items()
+            }
+            cleared = clear_switching(allowed, ovsdb=self.params["ovsdb"], dry_run=self.check_mode)
+            differences.compare("left_by_other_protocol", [], cleared)
+        return differences
 
     def _absent(self) -> dict[str, Any]:
         removed = [name for name in configured_bridges(self.existing) if self._remove_bridge(name)]
         bridges = Differences()
         bridges.compare("bridges", [], removed)
         change = self.file.change_to(None)
+        members = self.members.change_to(None)
+        # A state file without an agent means that the overlay is down.
+        state = ManagedFile(self.params["state_path"], mode=MEMBERS_MODE).change_to(None)
         if not self.check_mode:
+            # Without nft there are no rules.
+            with contextlib.suppress(NftError):
+                remove_overlay_rules()
+            state.apply()
+            members.apply()
             # Last, because the file names the bridges that a run that was killed has to remove when it is repeated.
             change.apply()
         return {
-            **result_of(change, bridges),
+            **result_of(change, bridges, members, state),
             "path": str(self.file.path),
             "bridges": removed,
         }
+
+    def _remove_former_bridges(self, config: dict[str, Any]) -> list[str]:
+        """Remove the bridges of overlays that are not configured any more: EdgeVPN.io forgets them. Return them."""
+        former = [name for name in configured_bridges(self.existing) if name not in configured_bridges(config)]
+        return [name for name in former if self._remove_bridge(name)]
 
     def _remove_bridge(self, name: str) -> bool:
         # EdgeVPN.io's bridges do not have our mark.
         access = {key: self.params[key] for key in ("ovsdb", "timeout")}
         return remove_bridge(name, **access, dry_run=self.check_mode, only_ours=False)
 
-    def _node(self) -> EdgeVpnNode:
+    def _identities(self) -> dict[str, str]:
+        """Return the NodeIds of all nodes, by name."""
         params = self.params
         identities = {
             name: str(identity or node_id(params["cluster"], name)) for name, identity in params["node_ids"].items()
         }
-        check_node_ids(identities)
         if params["node"] not in identities:
             raise EdgeVpnConfigError(f"node_ids has no entry for this node, {params['node']!r}; add it")
-        protocol = params["switch_protocol"]
+        return identities
+
+    def _members(self, identities: dict[str, str], node: EdgeVpnNode) -> EdgeVpnMembers:
+        addresses = self.params["addresses"]
+        peers = {
+            name: Member(identity, str(addresses.get(name) or ""))
+            for name, identity in identities.items()
+            if name != self.params["node"]
+        }
+        return EdgeVpnMembers(self.params["node"], node.host_overlay.bridge, peers)
+
+    def _node(self, identities: dict[str, str]) -> EdgeVpnNode:
+        params = self.params
+        protocol, pods = params["switch_protocol"], params["pod_overlay"]
         return EdgeVpnNode(
             node_id=identities[params["node"]],
             host_overlay=self._overlay(params["host_overlay"]),
-            pod_overlay=self._overlay(params["pod_overlay"]),
+            pod_overlay=self._overlay(pods) if pods else None,
             xmpp_host=params["xmpp_host"],
             xmpp_port=params["xmpp_port"],
             mtu=params["mtu"],
             stun=tuple(params["stun"]),
             turn=tuple(TurnServer(turn["address"], turn["user"], turn["password"]) for turn in params["turn"]),
             switch_protocol=None if protocol == "learning" else protocol,
+            node_count=len(identities),
             ignored_interfaces=tuple(params["ignored_interfaces"]),
+            tuning=EdgeVpnTuning(**params["tuning"] or {}),
             overrides=params["overrides"],
+            replaces_lists=params["override_lists"] == "replace",
         )
 
     def _overlay(self, overlay: dict[str, Any]) -> EdgeVpnOverlay:
@@ -304,7 +440,7 @@ def _check_names(config: dict[str, Any]) -> None:
             socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise EdgeVpnConfigError(
-                f"{name!r} does not resolve on this node: {error}; Evio makes no bridge until it does"
+                f"{name!r} does not resolve on this node: {error}; EdgeVPN.io waits for it"
             ) from error
 
 
@@ -349,6 +485,7 @@ def main() -> None:
             "cluster": {"type": "str"},
             "node": {"type": "str"},
             "node_ids": {"type": "dict"},
+            "addresses": {"type": "dict", "default": {}},
             "host_overlay": overlay,
             "pod_overlay": overlay,
             "xmpp_host": {"type": "str"},
@@ -367,13 +504,29 @@ def main() -> None:
             },
             "switch_protocol": {"type": "str", "choices": ["BF", "STP", "learning"], "default": "BF"},
             "ignored_interfaces": {"type": "list", "elements": "str", "default": []},
+            "tuning": {
+                "type": "dict",
+                "options": {
+                    "topology_interval": {"type": "int", "default": EdgeVpnTuning.topology_interval},
+                    "min_successors": {"type": "int"},
+                    "max_long_distance_edges": {"type": "int"},
+                    "max_on_demand_edges": {"type": "int"},
+                    "log_level": {"type": "str"},
+                    "keep_logs": {"type": "bool", "default": EdgeVpnTuning.keep_logs},
+                    "bounded_flood": {"type": "dict", "default": {}},
+                },
+            },
             "overrides": {"type": "dict", "default": {}},
+            "override_lists": {"type": "str", "choices": ["append", "replace"], "default": "append"},
             "path": {"type": "path", "default": CONFIG_PATH},
+            "members_path": {"type": "path", "default": paths.EDGEVPN_MEMBERS},
+            "started_path": {"type": "path", "default": paths.EDGEVPN_STARTED},
+            "state_path": {"type": "path", "default": paths.OVERLAY_STATE},
             "ovsdb": {"type": "str", "default": paths.OVSDB},
             "timeout": {"type": "float", "default": OVS_TIMEOUT},
         },
         required_if=[
-            ("state", "present", ["cluster", "node", "node_ids", "host_overlay", "pod_overlay", "xmpp_host"]),
+            ("state", "present", ["cluster", "node", "node_ids", "host_overlay", "xmpp_host"]),
         ],
         supports_check_mode=True,
     )

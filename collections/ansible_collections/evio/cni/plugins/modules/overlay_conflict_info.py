@@ -46,6 +46,16 @@ options:
     type: list
     elements: str
     required: true
+  edgevpn_config:
+    description:
+      - EdgeVPN.io's configuration file. If this collection has written it, its bridges belong to the overlay too, also
+        those of overlays that have other ids now.
+    type: path
+    default: /etc/opt/evio/config.json
+  edgevpn_members:
+    description: The file that M(evio.cni.edgevpn_config) writes beside O(edgevpn_config).
+    type: path
+    default: /etc/evio/edgevpn.json
 """
 
 EXAMPLES = r"""
@@ -58,13 +68,18 @@ EXAMPLES = r"""
 
 RETURN = r""" # """
 
+import json
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils import paths
+from ..module_utils.atomic_file import read_text
 from ..module_utils.kernel.networks_in_use import networks_in_use
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.overlay.conflicts import find_conflict, without_single_addresses
+from ..module_utils.overlay.edgevpn.config import CONFIG_PATH
+from ..module_utils.overlay.edgevpn.naming import configured_bridges
 from ..module_utils.overlay.endpoint import OverlayError
 from ..module_utils.overlay.wireguard.config import overlay_networks
 
@@ -77,15 +92,26 @@ class OverlayConflictInfo:
 
     def run(self) -> dict[str, Any]:
         networks = overlay_networks(self.params["host_cidr"], self.params["pod_cidrs"])
-        conflict = find_conflict(networks_in_use(), networks, self.params["own_interfaces"])
+        own = [*self.params["own_interfaces"], *self._edgevpn_bridges()]
+        conflict = find_conflict(networks_in_use(), networks, own)
         if conflict is None:
             uses = without_single_addresses(networks_in_use())
             for cidr in self.params["service_cidrs"]:
                 services = {"the network of Services (evio_service_network)": cidr}
-                conflict = conflict or find_conflict(uses, services, self.params["own_interfaces"])
+                conflict = conflict or find_conflict(uses, services, own)
         if conflict is not None:
             raise OverlayError(conflict)
         return {"changed": False}
+
+    def _edgevpn_bridges(self) -> list[str]:
+        """Return the bridges of EdgeVPN.io as this collection has configured it, whatever ids the overlays have now."""
+        try:
+            if read_text(self.params["edgevpn_members"]) is None:
+                # A file that EdgeVPN.io itself or another program has written.
+                return []
+            return configured_bridges(json.loads(read_text(self.params["edgevpn_config"]) or "{}"))
+        except (OSError, ValueError, AttributeError, TypeError):
+            return []
 
 
 def main() -> None:
@@ -95,6 +121,8 @@ def main() -> None:
             "pod_cidrs": {"type": "list", "elements": "str", "required": True},
             "service_cidrs": {"type": "list", "elements": "str", "default": []},
             "own_interfaces": {"type": "list", "elements": "str", "required": True},
+            "edgevpn_config": {"type": "path", "default": CONFIG_PATH},
+            "edgevpn_members": {"type": "path", "default": paths.EDGEVPN_MEMBERS},
         },
         supports_check_mode=True,
     )

@@ -12,6 +12,7 @@ description:
   - Pings the host overlay address of every other node until all required nodes have answered. The packets have the
     overlay's full MTU and may not be fragmented.
   - Fails with a message that names the nodes that do not answer, and says whether they answer to small packets.
+  - Fails too if none of O(addresses) answers, unless O(alone) is set.
   - Warns if C(wireguard-go) is too old for segmentation offload.
 author:
   - The evio.cni authors (@evio-cni)
@@ -38,6 +39,10 @@ options:
     description: Names of the nodes that must answer. All nodes of O(addresses) if it is not given.
     type: list
     elements: str
+  alone:
+    description: Whether it is in order that no other node answers, for the first node of a cluster.
+    type: bool
+    default: false
   interface:
     description: The overlay's interface. In check mode nothing is measured if it does not exist yet. May be empty.
     type: str
@@ -67,7 +72,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ready:
-  description: Whether all required nodes have answered.
+  description: Whether all required nodes have answered, and at least one node.
   returned: always
   type: bool
 peers:
@@ -106,10 +111,10 @@ from ..module_utils import paths
 from ..module_utils.defaults import OVERLAY_MTU
 from ..module_utils.module_runner import Module, ModuleError, run_module
 from ..module_utils.overlay.reachability import ping_all
+from ..module_utils.overlay.state import OverlayState, overlay_fault, read_state
 from ..module_utils.overlay.wireguard.config import INTERFACE
 from ..module_utils.overlay.wireguard.device import USERSPACE, slow_userspace_version
 from ..module_utils.overlay.wireguard.interface import link_exists
-from ..module_utils.overlay.wireguard.state import OverlayState, overlay_fault, read_state
 
 CHECK_MODE_TIMEOUT = 3.0
 """Seconds: in check mode the run has changed nothing that it would be worth to wait for."""
@@ -143,14 +148,17 @@ class OverlayReadyInfo:
             self.params["mtu"],
             self._timeout(),
             [self.addresses[name] for name in self.required],
+            needs_answer=not self.params["alone"],
         )
         state = self._state()
         self._warn_if_slow(state)
         silent = [name for name in self.required if answers[self.addresses[name]] is None]
+        is_alone = bool(answers) and all(answer is None for answer in answers.values()) and not self.params["alone"]
         small_answers = ping_all([self.addresses[name] for name in silent], SMALL_PACKET, SMALL_PACKET_TIMEOUT)
-        result = {"changed": False, "ready": not silent, "peers": self._peers(answers, small_answers, state)}
-        if silent:
-            reasons = self._reasons(silent, small_answers)
+        ready = not silent and not is_alone
+        result = {"changed": False, "ready": ready, "peers": self._peers(answers, small_answers, state)}
+        if not ready:
+            reasons = self._reasons(silent, small_answers) if silent else self._loneliness()
             if not self.module.check_mode:
                 raise ModuleError(reasons, **result)
             self.module.warn(reasons)
@@ -187,6 +195,13 @@ class OverlayReadyInfo:
             for name, address in self.addresses.items()
         ]
 
+    def _loneliness(self) -> str:
+        """Return that no node has answered, and what to do."""
+        return (
+            f"{self.params['node']} reaches none of the {len(self.addresses)} other nodes, of which this run has none; "
+            "if it is the first node of the cluster that is set up, set evio_overlay_alone: true"
+        )
+
     def _reasons(self, silent: list[str], small_answers: dict[str, float | None]) -> str:
         """Return which nodes do not answer, what that means, and where to look."""
         has_agent = bool(self.params["state_file"])
@@ -217,6 +232,7 @@ def main() -> None:
             "node": {"type": "str", "required": True},
             "addresses": {"type": "dict", "required": True},
             "required_nodes": {"type": "list", "elements": "str"},
+            "alone": {"type": "bool", "default": False},
             "interface": {"type": "str", "default": INTERFACE},
             "mtu": {"type": "int", "default": OVERLAY_MTU},
             "timeout": {"type": "float", "default": 60.0},

@@ -168,6 +168,7 @@ from ..module_utils.defaults import OVERLAY_MTU
 from ..module_utils.differences import Differences
 from ..module_utils.firewall import forwarding
 from ..module_utils.firewall.overlay_rules import remove_overlay_rules
+from ..module_utils.firewall.traffic_rules import remove_traffic_rules
 from ..module_utils.kernel.nft import NftError
 from ..module_utils.managed_file import FileChange, ManagedFile, result_of
 from ..module_utils.module_runner import Module, run_module
@@ -232,6 +233,7 @@ class WireguardOverlay:
             forwarding.withdraw(name, self.existing.listen_port if self.existing else None)
             # Without nft there are no rules.
             with contextlib.suppress(NftError):
+                remove_traffic_rules()
                 remove_overlay_rules()
         # The state file goes too: the agent has ended, and a file without an agent means that the overlay is down.
         return self._apply([file.change_to(None) for file in (self.state, self.pod_routes, self.config)], interface)

@@ -11,8 +11,9 @@ version_added: 0.1.0
 description:
   - Each node has one account for each overlay, and sees the other nodes of that overlay in its roster.
   - Accounts of the domain that are not given are removed.
-  - prosody reads an account at each sign-in, and the groups when it starts. A client that has signed in stays connected
-    until prosody is restarted, even if its account was changed or removed.
+  - prosody reads an account at each sign-in. Groups, and sessions of accounts that were removed, follow when prosody is
+    reloaded, with the module C(mod_evio_rosters) of the role P(evio.cni.xmpp#role). A client that has signed in stays
+    connected if the password of its account is changed.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -86,7 +87,7 @@ accounts:
   type: list
   elements: str
 groups_changed:
-  description: Whether prosody must be restarted to read its groups.
+  description: Whether prosody must be reloaded to read its groups.
   returned: success
   type: bool
 """

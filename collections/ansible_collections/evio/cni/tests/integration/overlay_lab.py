@@ -141,6 +141,12 @@ class Node:
                 stderr=log,
             )
 
+    def restart(self, lab: OverlayLab) -> None:
+        """Start an agent after another, and wait for its state: the state file is still that of the other."""
+        started = time.time()
+        self.start()
+        wait_until(lambda: self.state()["updated"] > started, 15, f"the next agent's state on {self.name}", lab)
+
     def stop(self, number: int = signal.SIGTERM) -> None:
         if self.agent is not None:
             self.agent.send_signal(number)
@@ -177,6 +183,17 @@ class Node:
         """Return the number of the interface, which another device would not have; None while there is none."""
         shown = self.namespace.run("ip", "-j", "link", "show", "evio0", check=False).stdout
         return int(json.loads(shown)[0]["ifindex"]) if shown else None
+
+    @contextlib.contextmanager
+    def pinging(self, address: str) -> Iterator[None]:
+        """Ping the address once a second meanwhile."""
+        command = self.namespace.command("ping", "-n", "-q", "-i", "1", address)
+        pinging = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            pinging.kill()
+            pinging.wait()
 
     def lose_device(self) -> None:
         """Kill wireguard-go, or delete the device of a kernel that has WireGuard."""
@@ -341,9 +358,13 @@ class OverlayLab:
         return time.monotonic() - start
 
     def wait_path(self, source: Node, target: Node, path: str | None, timeout: float = 30.0) -> float:
-        """Wait until the state file of the source's agent has this path to the target; return the seconds."""
+        """Wait until the state file of the source's agent has this path to the target; return the seconds.
+
+        Meanwhile the source sends a ping each second: only a path in use becomes direct, and a dead path is noticed.
+        """
         what = f"{source.name} to {target.name}: {path}"
-        return wait_until(lambda: source.paths().get(target.name, "?") == path, timeout, what, self)
+        with source.pinging(target.address):
+            return wait_until(lambda: source.paths().get(target.name, "?") == path, timeout, what, self)
 
     def logs(self) -> str:
         return "\n".join(

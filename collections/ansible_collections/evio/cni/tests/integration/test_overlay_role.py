@@ -115,6 +115,20 @@ def test_node_that_ansible_cannot_reach_does_not_stop_the_others(lab: OverlayLab
     assert "first  -> lost    no way" in done.stdout
 
 
+def test_node_of_a_limited_run_that_reaches_no_other_node_fails(lab: OverlayLab) -> None:
+    alone = lab.nodes["first"]
+    for other in ("relay", "second"):
+        alone.namespace.run("ip", "route", "add", "blackhole", lab.nodes[other].address)
+    refused = run_role(lab, "--limit=first")
+    assert refused.returncode != 0, refused.stdout
+    assert continuing_nodes(refused) == set()
+    assert "first reaches none of the 2 other nodes, of which this run has none" in refused.stdout, refused.stdout
+    first_of_cluster = run_role(lab, "--limit=first", "--extra-vars=evio_overlay_alone=true")
+    assert continuing_nodes(first_of_cluster) == {"first"}, first_of_cluster.stdout
+    alone.namespace.run("ip", "route", "del", "blackhole", lab.nodes["relay"].address)
+    assert continuing_nodes(run_role(lab, "--limit=first")) == {"first"}
+
+
 def test_external_overlay_without_a_bridge_is_refused(lab: OverlayLab) -> None:
     done = run_role(lab, "--extra-vars=evio_pod_bridge=")
     assert done.returncode != 0

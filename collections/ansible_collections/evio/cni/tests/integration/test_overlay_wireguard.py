@@ -7,15 +7,18 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config import PROBE_PORT
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.device import KERNEL, USERSPACE, create_device
 
-from .overlay_lab import DEVICE_KIND, PORT_PRESERVING, SYMMETRIC, Node, OverlayLab, wait_until
+from .overlay_lab import COLLECTIONS, DEVICE_KIND, PORT_PRESERVING, SYMMETRIC, Node, OverlayLab, wait_until
 
 pytestmark = [
     pytest.mark.root,
@@ -53,6 +56,96 @@ def test_nated_pair_goes_direct_and_carries_the_full_mtu(lab: OverlayLab) -> Non
         for address in (target.address, target.pod_gateway):
             assert source.pings(address, "-M", "do", "-s", str(lab.mtu - 28), wait="1"), (source.name, address)
             assert not source.pings(address, "-M", "do", "-s", str(lab.mtu - 27))
+
+
+def test_first_packet_of_an_idle_pair_takes_the_relay_and_the_pair_is_direct_soon_after(lab: OverlayLab) -> None:
+    relay, first, second = three_nodes(lab)
+    lab.start()
+    for node in (first, second):
+        lab.wait_path(node, relay, DIRECT)
+    time.sleep(1)
+    assert first.paths() == {"relay": DIRECT, second.name: relay.name}
+    assert second.public_key not in first.namespace.run("wg", "show", "evio0", "peers").stdout
+    assert first.pings(second.pod_gateway, wait="1")
+    # One packet is enough.
+    wait_until(lambda: first.paths()[second.name] == second.paths()[first.name] == DIRECT, 4, "direct paths", lab)
+    assert first.pings(second.pod_gateway, wait="1")
+
+
+def test_idle_node_sends_next_to_nothing(lab: OverlayLab) -> None:
+    lab.public_node("relay")
+    nodes = [lab.node(f"home{index}", lab.router()) for index in range(4)]
+    lab.start()
+    time.sleep(15)
+    before = [sent_bytes(node) for node in nodes]
+    time.sleep(30)
+    sent = [sent_bytes(node) - earlier for node, earlier in zip(nodes, before, strict=True)]
+    # A probe in ten seconds, Ethernet's headers, ARP; each of the four neighbours would take 4500 more.
+    assert max(sent) < 2000, sent
+
+
+def sent_bytes(node: Node) -> int:
+    statistics = node.namespace.run("cat", "/proc/net/dev").stdout
+    [line] = [line for line in statistics.splitlines() if line.strip().startswith("eth0:")]
+    return int(line.split()[9])
+
+
+def test_flushed_rules_are_installed_again_and_packets_are_reported(lab: OverlayLab) -> None:
+    relay, first, second = three_nodes(lab)
+    lab.start()
+    for node in (first, second):
+        lab.wait_path(node, relay, DIRECT)
+    for node in (first, second):
+        node.namespace.run("nft", "flush", "ruleset")
+    for node in (first, second):
+        wait_until(lambda: has_traffic_rules(node), 15, "the table", lab)  # noqa: B023
+    lab.wait_path(first, second, DIRECT, 5)
+
+
+def has_traffic_rules(node: Node) -> bool:
+    return "evio_traffic" in node.namespace.run("nft", "list", "tables").stdout
+
+
+HOLD_LOG_GROUP = """
+import sys, time
+from ansible_collections.evio.cni.plugins.module_utils.kernel.nflog import PacketLog
+log = PacketLog(int(sys.argv[1]))
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_paths_are_direct_without_packets_where_the_kernel_cannot_report_them(lab: OverlayLab) -> None:
+    _relay, first, second = three_nodes(lab)
+    holder = subprocess.Popen(
+        first.namespace.command(sys.executable, "-c", HOLD_LOG_GROUP, str(PROBE_PORT)),
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(COLLECTIONS)},
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        lab.start()
+        wait_until(lambda: first.paths().get(second.name) == DIRECT, 30, "a direct path", lab)
+        assert "direct paths are kept with all nodes, used or not" in first.log.read_text()
+        assert first.state()["fault"] is None
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+@pytest.mark.long
+def test_pair_that_falls_idle_leaves_wireguard_and_comes_back_with_its_next_packet(lab: OverlayLab) -> None:
+    relay, first, second = three_nodes(lab)
+    lab.start()
+    for _round in range(2):
+        lab.wait_path(first, second, DIRECT)
+        wait_until(lambda: first.paths()[second.name] == relay.name, 75, "the idle path", lab)
+        wait_until(
+            lambda: second.public_key not in first.namespace.run("wg", "show", "evio0", "peers").stdout, 15, "gone", lab
+        )
+        assert first.pings(second.pod_gateway, wait="1")
 
 
 def test_packets_on_a_direct_path_do_not_pass_the_relay(lab: OverlayLab) -> None:
@@ -159,7 +252,7 @@ def test_killed_agent_leaves_the_overlay_up_and_the_next_agent_takes_it_over(lab
     first.stop(signal.SIGKILL)
     assert first.device() == before
     assert first.pings(relay.address)
-    first.start()
+    first.restart(lab)
     lab.wait_path(first, second, DIRECT, 10)
     lab.wait_reachable(10)
     assert first.device() == before
@@ -219,6 +312,20 @@ def test_new_and_removed_peers_take_effect_without_disturbing_the_others(lab: Ov
     )
     wait_until(lambda: not late.pings(relay.address), 3, "the removed node is cut off", lab)
     assert first.pings(second.address, wait="1")
+
+
+def test_routes_that_are_not_needed_any_more_are_removed(lab: OverlayLab) -> None:
+    relay, other = lab.public_node("relay"), lab.public_node("other")
+    lab.start()
+    lab.wait_path(other, relay, DIRECT)
+    other.namespace.run("ip", "route", "add", "247.10.0.9/32", "dev", "evio0", "proto", "225", "scope", "link")
+    other.namespace.run("ip", "-6", "route", "add", "fd00:9::/64", "dev", "evio0", "proto", "225")
+
+    def shown() -> str:
+        return "".join(other.namespace.run("ip", family, "route").stdout for family in ("-4", "-6"))
+
+    wait_until(lambda: "247.10.0.9" not in shown() and "fd00:9" not in shown(), 15, "the routes are gone", lab)
+    assert other.state()["fault"] is None
 
 
 def test_invalid_configuration_is_reported_and_not_applied(lab: OverlayLab) -> None:

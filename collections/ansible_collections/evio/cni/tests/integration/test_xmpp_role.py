@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import ssl
 import struct
@@ -132,14 +133,15 @@ class Site:
             assert all(server.poll() is None for server in self._servers), logs
             time.sleep(0.1)
 
-    def restart_xmpp(self) -> None:
-        """Restart prosody, as the role's handler does."""
-        server = self._servers[0]
-        server.terminate()
-        server.wait(timeout=10)
-        self._run("prosody", "prosody", "--config", str(self.directory / "prosody/prosody.cfg.lua"), "-F")
-        self._servers[0] = self._servers.pop()
-        self._await(self.xmpp_port)
+    def reload_xmpp(self) -> None:
+        """Reload prosody as systemd does, and wait until our module has taken over accounts and groups."""
+        log = self.directory / "prosody.log"
+        before = log.read_text().count("Accounts and groups were taken over")
+        self._servers[0].send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 10
+        while log.read_text().count("Accounts and groups were taken over") == before:
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
 
     def stop(self) -> None:
         for server in self._servers:
@@ -196,8 +198,11 @@ class Session:
     def roster(self) -> set[str]:
         return set(re.findall(r"jid='([^']+)'", self._ask("<query xmlns='jabber:iq:roster'/>", "get")))
 
-    def appear(self) -> None:
-        self._socket.sendall(b"<presence/>")
+    def appear(self, node_id: str = "") -> None:
+        self._socket.sendall(f"<presence><status>ident#{node_id}</status></presence>".encode())
+
+    def hear_presence(self, node_id: str) -> str:
+        return self._read(f"<presence [^>]*>.*?ident#{node_id}<")
 
     def tell(self, to: str, text: str) -> None:
         self._socket.sendall(f"<message to='{to}' type='chat'><body>{text}</body></message>".encode())
@@ -329,18 +334,74 @@ def test_leaving_node_loses_its_account_while_it_is_in_the_inventory(site: Site)
         for overlay in ("host", "pods"):
             gone = account("node1", overlay)
             assert not Session(site, gone["username"], gone["password"]).is_in
-        # Why the role has it started anew: a session asks for no password any more.
+        # Why the role reloads prosody: a session asks for no password any more.
         assert all(session.is_alive() for session in sessions)
-        site.restart_xmpp()
+        site.reload_xmpp()
         assert not any(session.is_alive() for session in sessions)
-        again = sign_in(site, "node2", "pods")
-        assert again.roster() == set()
-        again.close()
+        # EdgeVPN.io's sessions on other nodes must outlive it: they would never come back.
+        assert other.is_alive()
+        assert other.roster() == set()
     finally:
         for session in (*sessions, other):
             session.close()
         site.configure()
-        site.restart_xmpp()
+        site.reload_xmpp()
+
+
+def test_node_that_joins_is_seen_by_sessions_that_are_older_than_its_account(site: Site) -> None:
+    before = dict(site.nodes)
+    old = sign_in(site, "node1", "pods")
+    new: Session | None = None
+    try:
+        old.appear("node1")
+        site.nodes = {
+            **before,
+            "node3": {
+                "evio_xmpp_host_account": account("node3", "host"),
+                "evio_xmpp_pod_account": account("node3", "pods"),
+            },
+        }
+        assert site.configure().returncode == 0
+        site.reload_xmpp()
+        assert f"node3-pods@{DOMAIN}" in old.roster()
+        new = sign_in(site, "node3", "pods")
+        assert new.roster() == {f"node1-pods@{DOMAIN}", f"node2-pods@{DOMAIN}"}
+        new.appear("node3")
+        # Each hears the other's presence, with which EdgeVPN.io tells its NodeId.
+        assert "node3-pods" in old.hear_presence("node3")
+        assert "node1-pods" in new.hear_presence("node1")
+    finally:
+        for session in filter(None, (old, new)):
+            session.close()
+        site.nodes = before
+        site.configure()
+        site.reload_xmpp()
+
+
+def test_node_that_signed_in_before_the_reload_is_seen_after_it(site: Site) -> None:
+    before = dict(site.nodes)
+    old = sign_in(site, "node1", "pods")
+    early: Session | None = None
+    try:
+        old.appear("node1")
+        accounts = {
+            "evio_xmpp_host_account": account("node4", "host"),
+            "evio_xmpp_pod_account": account("node4", "pods"),
+        }
+        site.nodes = {**before, "node4": accounts}
+        assert site.configure().returncode == 0
+        # The account can be used at once, the groups not before the reload.
+        early = sign_in(site, "node4", "pods")
+        early.appear("node4")
+        site.reload_xmpp()
+        assert "node4-pods" in old.hear_presence("node4")
+        assert "node1-pods" in early.hear_presence("node1")
+    finally:
+        for session in filter(None, (old, early)):
+            session.close()
+        site.nodes = before
+        site.configure()
+        site.reload_xmpp()
 
 
 def test_two_nodes_with_one_account_are_refused_before_anything_is_changed(site: Site) -> None:

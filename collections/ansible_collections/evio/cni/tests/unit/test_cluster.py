@@ -17,7 +17,7 @@ from ansible_collections.evio.cni.plugins.module_utils.inventory.cluster import 
     check_cluster,
     check_leaving,
 )
-from ansible_collections.evio.cni.plugins.module_utils.overlay.edgevpn.config import node_id
+from ansible_collections.evio.cni.plugins.module_utils.overlay.edgevpn.naming import node_id
 
 GOOD = Cluster(
     name="kubernetes",
@@ -121,7 +121,20 @@ def test_cluster_that_can_work_is_accepted(cluster: Cluster) -> None:
         (replace(GOOD, service_cidrs=("10.96.0.0/12", "10.32.0.0/16")), ["10.32.0.0/16", "second of IPv4"]),
         (replace(GOOD, service_cidrs=("fd00::/108",)), ["evio_service_network", "IPv6", "evio_pod_cidr has no"]),
         (replace(EVIO, evio=replace(EVIO.evio, xmpp_host="")), ["evio_xmpp_host", "not given"]),
-        (replace(EVIO, evio=replace(EVIO.evio, overlay_ids=("EVIO1H", "EVIO1P"))), ["'EVIO1H'", "'EVIO1P'", "same 5"]),
+        (
+            replace(EVIO, pod_cidr="10.244.0.0/16,fd00:244::/48", node_bits="8,16"),
+            ["evio_pod_cidr", "fd00:244::/48", "evio_switch_protocol: STP"],
+        ),
+        (
+            replace(
+                EVIO,
+                nodes=(*EVIO.nodes, Node("node3", "10.10.0.3", evio=EdgeVpnMember("n3-hosts@x", "n3-pods@x"))),
+                evio=replace(EVIO.evio, switch_protocol="learning"),
+            ),
+            ["evio_switch_protocol", "between 3 nodes", "BF or STP"],
+        ),
+        (replace(EVIO, evio=replace(EVIO.evio, switch_protocol="RSTP")), ["evio_switch_protocol", "'RSTP'"]),
+        (replace(EVIO, evio=replace(EVIO.evio, overlay_ids=("EVIO1H", "EVIO1P"))), ["'EVIO1H'", "'EVIO1P'", "first 5"]),
         (
             replace(
                 EVIO,
@@ -209,3 +222,26 @@ def test_cluster_of_kubeadm_that_cannot_work_is_refused(cluster: Cluster, words:
 
 def test_kubernetes_that_is_left_alone_is_not_checked() -> None:
     check_cluster(replace(KUBEADM, pod_nodes=(), kubernetes=KubernetesSite(endpoint="x", node_names=("Node_1",))))
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        replace(EVIO, evio=replace(EVIO.evio, switch_protocol="learning")),
+        replace(
+            EVIO,
+            pod_cidr="10.244.0.0/16,fd00:244::/48",
+            node_bits="8,16",
+            evio=replace(EVIO.evio, switch_protocol="STP"),
+        ),
+        replace(
+            EVIO,
+            pod_cidr="10.244.0.0/16,fd00:244::/48",
+            node_bits="8,16",
+            nodes=(replace(EVIO.nodes[0], evio=EdgeVpnMember("n1-hosts@x")),),
+            evio=replace(EVIO.evio, has_pod_overlay=False),
+        ),
+    ],
+)
+def test_edgevpn_cluster_that_can_work_is_accepted(cluster: Cluster) -> None:
+    check_cluster(cluster)

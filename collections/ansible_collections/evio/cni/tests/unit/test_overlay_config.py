@@ -30,11 +30,14 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config 
 )
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.messages import (
     LARGEST_NUMBER,
-    SMALLEST_TABLE,
+    MOST_TARGETS,
+    SMALLEST_PAYLOAD,
+    Call,
+    FormerProbe,
+    FormerTable,
+    Message,
     MessageError,
     Probe,
-    Sighting,
-    Table,
     decode,
     encode,
 )
@@ -195,32 +198,52 @@ def test_subnet_that_another_node_has_now_is_not_kept() -> None:
 ENDPOINTS = st.sampled_from(["198.51.100.2:51820", "[2001:db8::1]:1", "192.168.1.10:65535"])
 LANS = st.lists(ENDPOINTS, max_size=2).map(tuple)
 TIMES = st.integers(0, LARGEST_NUMBER)
-PROBES = st.builds(Probe, st.sampled_from(["down", "init", "up"]), TIMES, st.none() | TIMES, TIMES, LANS)
-SIGHTINGS = st.builds(
-    Sighting, st.sampled_from(["10.10.0.2", "10.10.200.3"]), st.none() | ENDPOINTS, st.booleans(), LANS
+STATES = st.sampled_from(["down", "init", "up"])
+PROBES = st.builds(Probe, STATES, TIMES, st.none() | TIMES, TIMES, st.booleans(), st.booleans(), st.none() | ENDPOINTS)
+FORMER_PROBES = st.builds(FormerProbe, STATES, TIMES, st.none() | TIMES, TIMES, LANS)
+LONGEST = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535"
+ADDRESSES = st.sampled_from(["10.10.0.2", "10.10.200.3", LONGEST[1:-7]])
+CALLS = st.builds(
+    Call,
+    ADDRESSES,
+    st.lists(ADDRESSES, min_size=1, max_size=MOST_TARGETS).map(tuple),
+    st.lists(ADDRESSES, max_size=4).map(tuple),
+    st.none() | ENDPOINTS | st.just(LONGEST),
+    LANS | st.just((LONGEST, LONGEST)),
+    st.booleans(),
 )
 
 
-@given(st.one_of(PROBES, st.lists(SIGHTINGS, max_size=100).map(lambda rows: Table(tuple(rows)))), st.integers(0, 1392))
-def test_encoded_message_is_decoded_to_the_same_value(message: Probe | Table, size: int) -> None:
+@given(PROBES | FORMER_PROBES | CALLS, st.integers(0, 1392))
+def test_encoded_message_is_decoded_to_the_same_value(message: Message, size: int) -> None:
     datagram = encode(message, size)
     assert len(datagram) >= size
     assert decode(datagram) == message
 
 
-LONGEST = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535"
-LONG_ROW = Sighting(LONGEST[1:-7], LONGEST, False, (LONGEST, LONGEST))
+@given(CALLS, st.sampled_from([SMALLEST_PAYLOAD, 1200 - 28, 1392]))
+def test_calls_fit_into_the_overlays_mtu(call: Call, size: int) -> None:
+    calls = call.split(size)
+    assert tuple(target for part in calls for target in part.targets) == call.targets
+    assert all(len(encode(part)) <= size and decode(encode(part)) == part for part in calls)
 
 
-@given(st.lists(SIGHTINGS | st.just(LONG_ROW), max_size=40), st.sampled_from([SMALLEST_TABLE, 1200 - 28, 1392]))
-def test_tables_fit_into_the_overlays_mtu(rows: list[Sighting], size: int) -> None:
-    tables = Table.split(rows, size)
-    assert [row for table in tables for row in table.sightings] == rows
-    assert all(len(encode(table)) <= size and decode(encode(table)) == table for table in tables)
+@given(
+    st.lists(st.tuples(ADDRESSES, st.none() | ENDPOINTS | st.just(LONGEST)), max_size=250), st.sampled_from([548, 1392])
+)
+def test_tables_for_former_versions_fit_into_the_overlays_mtu(rows: list[tuple[str, str | None]], size: int) -> None:
+    tables = FormerTable(tuple(rows)).split(size)
+    assert [row for table in tables for row in table.reached] == rows
+    assert all(len(encode(table)) <= size and len(table.reached) <= 100 for table in tables)
 
 
-def test_longest_row_fits_into_the_smallest_table() -> None:
-    assert len(encode(Table((LONG_ROW,)))) <= 210 <= SMALLEST_TABLE
+def test_longest_call_to_one_node_fits_into_the_smallest_packet() -> None:
+    address = LONGEST[1:-7]
+    assert (
+        len(encode(Call(address, (address,), (address,) * 4, LONGEST, (LONGEST,) * 2, False)))
+        <= 470
+        <= SMALLEST_PAYLOAD
+    )
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
@@ -234,9 +257,24 @@ def test_any_other_datagram_is_refused(datagram: bytes) -> None:
     [
         b'{"probe":["dead",1,null,0,[]]}',
         b'{"probe":["up",1,null,0,["relay.example:1"]]}',
-        b'{"table":[["10.10.0.2","-attack",true,[]]]}',
-        b'{"table":[["nowhere",null,true,[]]]}',
-        b'{"table":7}',
+        b'{"poll":["dead",1,null,0,true]}',
+        b'{"poll":["up",1,null,0]}',
+        b'{"poll":["up",1,null,0,1]}',
+        b'{"poll":["up",1,null,0,true,"192.0.2.1:1","192.0.2.1:1"]}',
+        b'{"answer":["up",1,null,0,true,"-attack"]}',
+        b'{"answer":["up",1,null,0,true,"relay.example:1"]}',
+        b'{"answer":["up",1e999,null,0,true]}',
+        b'{"answer":["up",1,true,0,true]}',
+        b'{"call":["nowhere",["10.10.0.2"],[],null,[],false]}',
+        b'{"call":["10.10.0.3",[],[],null,[],false]}',
+        b'{"call":["10.10.0.3",["fe80::1%a"],[],null,[],false]}',
+        b'{"call":["10.10.0.3",["10.10.0.2"],["10.10.0.1",167772162],null,[],false]}',
+        b'{"call":["10.10.0.3",["10.10.0.2"],[],"[fe80::1%anything]:1",[],false]}',
+        b'{"call":["10.10.0.3",["10.10.0.2"],[],null,[],0]}',
+        b'{"call":["10.10.0.3","10.10.0.2",[],null,[],false]}',
+        b'{"call":["10.10.0.3",[' + b",".join([b'"10.10.0.2"'] * 51) + b"],[],null,[],false]}",
+        b'{"call":["10.10.0.3",["10.10.0.2"],[' + b",".join([b'"10.10.0.1"'] * 5) + b"],null,[],false]}",
+        b'{"call":{"a":1,"b":2,"c":3,"d":4,"e":5,"f":6}}',
         b"[" * 5000,
         b'{"probe":["up",1e999,null,0,[]]}',
         b'{"probe":["up",NaN,null,0,[]]}',
@@ -252,13 +290,6 @@ def test_any_other_datagram_is_refused(datagram: bytes) -> None:
         b'{"probe":["up",1,null,0,["192.168.1.2:1","192.168.1.3:1","192.168.1.4:1"]]}',
         b'{"probe":["up",1,null,0,[]],"table":[]}',
         b'{"probe":{"a":1,"b":2,"c":3,"d":4,"e":5}}',
-        b'{"table":{"a":1}}',
-        b'{"table":["abcd"]}',
-        b'{"table":[["10.10.0.2","[fe80::1%anything]:1",true,[]]]}',
-        b'{"table":[["fe80::1%a",null,true,[]]]}',
-        b'{"table":[["10.10.0.2",null,1,[]]]}',
-        b'{"table":[[167772162,null,true,[]]]}',
-        b'{"table":[' + b",".join([b'["10.10.0.2",null,true,[]]'] * 101) + b"]}",
         '{"probe":["up",\u0661,null,0,[]]}'.encode(),
         '{"probe":["up",1,null,0,[]]}'.encode("utf-16"),
     ],

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from random import Random
 from typing import Any
@@ -21,32 +21,33 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config 
 )
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.messages import (
     DOWN,
+    MOST_RELAYS,
     UP,
+    Call,
+    FormerProbe,
+    FormerTable,
     MessageError,
     Probe,
-    Sighting,
-    Table,
     decode,
     encode,
 )
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.path_selection import (
-    LAN_SECONDS,
-    LONGEST_RTT,
+    CALLS_AT_ONCE,
+    CALLS_PER_SECOND,
+    MOST_SESSIONS,
     Actions,
     OverlayPaths,
 )
-from ansible_collections.evio.cni.tests.unit.test_path_selection import peer
+from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.session import ANSWER_GAP, LONGEST_RTT
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+
+from .overlay_network import peer
 
 HOST_CIDR, POD_CIDR = "10.10.0.0/16", "10.244.0.0/16"
 PEERS = tuple(peer(index, is_public=index <= 3) for index in range(2, 7))
 ROUTES = PodRoutes((POD_CIDR,), {p.name: (f"10.244.{index}.0/24",) for index, p in enumerate(PEERS)})
-PREFIXES = sorted(
-    [f"{p.address}/32" for p in PEERS]
-    + [f"{probe_address(p.address)}/32" for p in PEERS]
-    + [cidr for cidrs in ROUTES.subnets.values() for cidr in cidrs]
-)
+OVERLAY_ADDRESSES = [ip_address(p.address) for p in PEERS] + [ip_address(f"10.244.{i}.9") for i in range(len(PEERS))]
 
 
 def node(is_relay: bool, mtu: int = 1420) -> OverlayPaths:
@@ -69,33 +70,50 @@ STATES = st.sampled_from(["down", "init", "up", "DOWN", "", None, ["up"], {"up":
 LANS = st.lists(ENDPOINTS, max_size=4) | ANYTHING
 TIMES = st.integers(0, 2**53) | NUMBERS
 ADDRESSES = st.sampled_from([p.address for p in PEERS] + ["10.10.0.1", "10.10.9.9", "fe80::1%x", "nowhere"])
-ROWS = st.tuples(ADDRESSES | ANYTHING, ENDPOINTS | st.none() | ANYTHING, st.booleans() | ANYTHING, LANS)
+CALLS = st.tuples(
+    ADDRESSES | ANYTHING,
+    st.lists(ADDRESSES, max_size=4) | ANYTHING,
+    st.lists(ADDRESSES, max_size=3) | ANYTHING,
+    ENDPOINTS | st.none() | ANYTHING,
+    LANS,
+    st.booleans() | ANYTHING,
+)
+PROBES = st.tuples(STATES, TIMES, TIMES | st.none(), TIMES, st.booleans() | ANYTHING)
 MESSAGES = st.one_of(
+    st.tuples(st.sampled_from(["poll", "answer"]), PROBES).map(lambda pair: {pair[0]: pair[1]}),
+    st.tuples(PROBES, ENDPOINTS | ANYTHING).map(lambda pair: {"answer": [*pair[0], pair[1]]}),
+    CALLS.map(lambda call: {"call": call}),
     st.tuples(STATES, TIMES, TIMES | st.none(), TIMES, LANS).map(lambda probe: {"probe": probe}),
-    st.lists(ROWS, max_size=12).map(lambda rows: {"table": rows}),
-    st.dictionaries(st.sampled_from(["probe", "table", "x"]), ANYTHING, max_size=3),
+    st.lists(ANYTHING, max_size=12).map(lambda rows: {"table": rows}),
+    st.dictionaries(st.sampled_from(["poll", "answer", "call", "probe", "table", "x"]), ANYTHING, max_size=3),
     ANYTHING,
 )
+VALID_ENDPOINTS = st.sampled_from(["198.51.100.2:51820", "[2001:db8::1]:1", "10.10.0.5:51820"])
 VALID_LANS = st.lists(st.sampled_from(["192.168.1.10:1", "[2001:db8::1]:1", "10.10.0.5:51820"]), max_size=2).map(tuple)
+VALID_ADDRESSES = st.sampled_from([p.address for p in PEERS] + ["10.10.0.1", "10.10.9.9"])
+CLOCKS = st.integers(0, 2**53 - 1)
+VALID_STATES = st.sampled_from(["down", "init", "up"])
 VALID = st.one_of(
     st.builds(
         Probe,
-        st.sampled_from(["down", "init", "up"]),
-        st.integers(0, 2**53 - 1),
-        st.none() | st.integers(0, 2**53 - 1),
-        st.integers(0, 2**53 - 1),
-        VALID_LANS,
+        VALID_STATES,
+        CLOCKS,
+        st.none() | CLOCKS,
+        CLOCKS,
+        st.booleans(),
+        st.booleans(),
+        st.none() | VALID_ENDPOINTS,
     ),
-    st.lists(
-        st.builds(
-            Sighting,
-            st.sampled_from([p.address for p in PEERS] + ["10.10.0.1", "10.10.9.9"]),
-            st.none() | st.sampled_from(["198.51.100.2:51820", "[2001:db8::1]:1", "10.10.0.5:51820"]),
-            st.booleans(),
-            VALID_LANS,
-        ),
-        max_size=6,
-    ).map(lambda rows: Table(tuple(rows))),
+    st.builds(FormerProbe, VALID_STATES, CLOCKS, st.none() | CLOCKS, CLOCKS, VALID_LANS),
+    st.builds(
+        Call,
+        VALID_ADDRESSES,
+        st.lists(VALID_ADDRESSES, min_size=1, max_size=6).map(tuple),
+        st.lists(VALID_ADDRESSES, max_size=MOST_RELAYS).map(tuple),
+        st.none() | VALID_ENDPOINTS,
+        VALID_LANS,
+        st.booleans(),
+    ),
 ).map(encode)
 DATAGRAMS = VALID | MESSAGES.map(lambda data: json.dumps(data).encode()) | st.binary(max_size=60)
 SOURCES = st.sampled_from([probe_address(p.address) for p in PEERS] + ["10.10.0.2", "203.0.113.9", ""])
@@ -109,10 +127,18 @@ SEEN = st.dictionaries(
 
 def check(paths: OverlayPaths, actions: Actions, now: float, mtu: int) -> None:
     """Check what must hold whatever a peer sends."""
-    allowed = paths.allowed_ips(now)
-    assert set(allowed) == {p.public_key for p in PEERS}
-    assert sorted(prefix for prefixes in allowed.values() for prefix in prefixes) == PREFIXES
+    allowed = paths.allowed_ips()
+    assert set(allowed) <= {p.public_key for p in PEERS}
+    prefixes = [ip_network(prefix) for prefixes in allowed.values() for prefix in prefixes]
+    assert len(prefixes) == len(set(prefixes))
+    for address in OVERLAY_ADDRESSES:
+        assert any(address in prefix for prefix in prefixes), address
+    for p in PEERS:
+        assert f"{probe_address(p.address)}/32" not in {
+            prefix for key, prefixes in allowed.items() if key != p.public_key for prefix in prefixes
+        }
     for attempt in actions.attempts:
+        assert attempt.peer.public_key in allowed
         assert parse_endpoint(attempt.endpoint) == attempt.endpoint
         host = ip_address(endpoint_host(attempt.endpoint))
         assert host not in ip_network(HOST_CIDR)
@@ -121,16 +147,17 @@ def check(paths: OverlayPaths, actions: Actions, now: float, mtu: int) -> None:
     for outgoing in actions.outgoing:
         datagram = encode(outgoing.message)
         assert len(datagram) <= mtu - UDP_HEADERS
-        assert decode(datagram) == outgoing.message
-    # One probe, and one or two tables, for each peer.
-    assert len(actions.outgoing) <= 5 * len(PEERS)
-    for state in paths.states(now):
-        assert state.rtt_ms is None or 0 <= state.rtt_ms <= LONGEST_RTT
+        assert decode(datagram) == outgoing.message or isinstance(outgoing.message, FormerTable)
+    # Two probes and a call for each peer; a relay makes at most three messages of each target of a call.
+    assert len(actions.outgoing) <= 3 * len(PEERS) + 3 * 12
+    assert all(state.rtt_ms is None or 0 <= state.rtt_ms <= LONGEST_RTT for state in paths.states(now))
 
 
 def play(steps: list[tuple[str, bytes, float]], seen: dict[str, str | None], is_relay: bool, mtu: int) -> None:
     paths, now = node(is_relay, mtu), 1000.0
     for number, (source, datagram, seconds) in enumerate(steps):
+        if number % 5 == 0:
+            check(paths, paths.used([PEERS[number % len(PEERS)].address, "10.244.3.9", "192.0.2.1"], now), now, mtu)
         if number % 7 == 0:
             paths.observe(seen)
             check(paths, paths.tick(now), now, mtu)
@@ -192,14 +219,17 @@ def test_200_000_messages_break_neither_decoder_nor_paths() -> None:
 
 def keep_up(paths: OverlayPaths, peers: tuple[OverlayPeer, ...], now: float) -> None:
     for other in peers:
-        paths.receive(probe_address(other.address), Probe(UP, 0), now)
+        paths.receive(probe_address(other.address), Probe(UP, 0, is_wanted=True), now)
 
 
 def flapping(seconds: float, per_second: int = 200) -> Iterator[tuple[float, Probe]]:
-    """Yield times and probes of a peer that changes its state and its endpoints with each of them."""
+    """Yield times and probes of a peer that changes its state and what it sees with each of them."""
     for number in range(int(seconds * per_second)):
-        lan = (f"192.168.1.{number % 250 + 1}:1",)
-        yield 1000 + number / per_second, Probe(UP if number % 2 else DOWN, number, lan=lan)
+        seen = f"192.0.2.{number % 250 + 1}:1"
+        yield (
+            1000 + number / per_second,
+            Probe(UP if number % 2 else DOWN, number, is_poll=True, is_wanted=True, seen=seen),
+        )
 
 
 def test_flapping_peer_moves_allowed_ips_a_few_times_only_and_its_path_is_used_again_later() -> None:
@@ -214,26 +244,6 @@ def test_flapping_peer_moves_allowed_ips_a_few_times_only_and_its_path_is_used_a
     assert {state.peer.name: state.path for state in paths.states(1159.0)}[loud.name] == "direct"
 
 
-def test_relay_reports_a_flapping_peer_to_others_at_a_bounded_rate() -> None:
-    paths, loud = node(is_relay=True), PEERS[-1]
-    reports: Counter[str] = Counter()
-
-    def count(actions: Actions) -> None:
-        for outgoing in actions.outgoing:
-            if isinstance(outgoing.message, Table) and outgoing.peer is not loud:
-                reports[outgoing.peer.name] += 1
-
-    next_tick = 1000.0
-    for now, probe in flapping(60):
-        if now >= next_tick:
-            next_tick += 0.5
-            keep_up(paths, PEERS[:-1], now)
-            count(paths.tick(now))
-        count(paths.receive(probe_address(loud.address), probe, now))
-    # Six complete tables, a row for each change of its endpoints, and the few changes of its state.
-    assert max(reports.values()) <= 6 + 60 / LAN_SECONDS + 25
-
-
 def test_flapping_peer_leaves_other_paths_alone() -> None:
     paths, loud, quiet = node(is_relay=True), PEERS[-1], PEERS[-2]
     keep_up(paths, (quiet,), 1000.0)
@@ -242,3 +252,63 @@ def test_flapping_peer_leaves_other_paths_alone() -> None:
         paths.receive(probe_address(loud.address), probe, now)
         state: Any = next(state for state in paths.states(now) if state.peer is quiet)
         assert state.path == "direct"
+
+
+def test_polls_of_a_flooding_peer_are_answered_at_a_bounded_rate() -> None:
+    paths, loud = node(is_relay=True), PEERS[-1]
+    answers = sum(
+        len(paths.receive(probe_address(loud.address), replace(probe, state=UP), now).outgoing)
+        for now, probe in flapping(60)
+    )
+    assert answers <= 60 / ANSWER_GAP + 3
+
+
+def test_relay_that_changes_where_it_sees_a_node_lets_it_try_again_at_a_bounded_rate() -> None:
+    paths, relay, other = node(is_relay=False), PEERS[0], PEERS[-1]
+    attempts = calls = 0
+    for now, probe in flapping(60, per_second=50):
+        paths.receive(probe_address(relay.address), replace(probe, state=UP), now)
+        sighting = Call(other.address, ("10.10.0.1",), (relay.address,), "198.51.100.77:1", is_answer=True)
+        actions = paths.receive(probe_address(relay.address), sighting, now)
+        attempts += len(actions.attempts)
+        if int(now * 50) % 25 == 0:
+            actions = paths.used([other.address], now)
+            attempts += len(actions.attempts)
+            calls += sum(isinstance(outgoing.message, Call) for outgoing in actions.outgoing)
+    assert attempts <= 80
+    assert calls <= 2 * 60 + 1
+
+
+def test_relay_passes_on_the_calls_of_one_node_at_a_bounded_rate() -> None:
+    paths, loud = node(is_relay=True), PEERS[-1]
+    keep_up(paths, PEERS, 1000.0)
+    call = Call(loud.address, tuple(p.address for p in PEERS[:-1]), ("10.10.0.1",))
+    passed = sum(
+        len(paths.receive(probe_address(loud.address), call, 1000 + number / 500).outgoing) for number in range(5000)
+    )
+    assert passed <= CALLS_AT_ONCE + 10 * CALLS_PER_SECOND + 1
+
+
+def test_call_in_the_name_of_another_node_is_ignored_unless_a_relay_passes_it_on() -> None:
+    paths, loud, victim = node(is_relay=False), PEERS[-1], PEERS[-2]
+    forged = Call(victim.address, ("10.10.0.1",), (PEERS[0].address,), "203.0.113.66:1")
+    assert paths.receive(probe_address(loud.address), forged, 1000.0) == Actions()
+    assert paths.receive(probe_address(PEERS[0].address), forged, 1000.0).attempts
+    relay = node(is_relay=True)
+    keep_up(relay, PEERS, 1000.0)
+    forged = Call(victim.address, (PEERS[0].address,), ("10.10.0.1",))
+    assert relay.receive(probe_address(loud.address), forged, 1000.0) == Actions()
+
+
+def test_called_sessions_of_a_hostile_relay_are_bounded_and_forgotten() -> None:
+    others = tuple(peer(index) for index in range(10, 10 + 2 * MOST_SESSIONS))
+    own, relay = peer(1), peer(2, is_public=True)
+    config = OverlayConfig(own.name, own.address, HOST_CIDR, own.public_key, peers=(relay, *others))
+    paths = OverlayPaths(config, PodRoutes(), 1000.0)
+    for number, other in enumerate(others):
+        call = Call(other.address, (own.address,), (relay.address,), "203.0.113.66:1")
+        paths.receive(probe_address(relay.address), call, 1000 + number / 100)
+    assert len(paths.kept_states(1006.0)) <= MOST_SESSIONS + 1
+    for second in range(1006, 1100):
+        paths.tick(second)
+    assert len(paths.kept_states(1100.0)) == 1

@@ -26,9 +26,9 @@ def test_flood_of_one_peer_takes_nothing_from_another() -> None:
         assert all(limit.admits("quiet", second + 0.5) for _message in range(3))
 
 
-def test_relay_may_report_all_nodes_at_once() -> None:
+def test_relay_may_pass_on_the_calls_of_all_nodes_at_once() -> None:
     limit = MessageLimit()
-    assert all(limit.admits("relay", 1.0, tables=500) for _table in range(1000))
+    assert all(limit.admits("relay", 1.0, calls=500) for _call in range(1000))
 
 
 def test_one_line_of_a_kind_is_logged_in_a_minute_and_says_how_many_were_not() -> None:

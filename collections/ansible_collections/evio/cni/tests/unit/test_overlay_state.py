@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.state import (
+from ansible_collections.evio.cni.plugins.module_utils.overlay.state import (
     STATE_LIFETIME,
     OverlayState,
     PeerPath,
@@ -50,6 +50,7 @@ def test_written_state_is_read_back(tmp_path: Path) -> None:
         "peers",
         "fault",
         "blocked",
+        "summary",
     ]
 
 
@@ -95,7 +96,7 @@ def test_missing_file_has_neither_state_nor_fault(tmp_path: Path) -> None:
 def test_import_is_cheap_enough_for_a_call_of_the_runtime() -> None:
     code = (
         "import sys; before = set(sys.modules); "
-        "import ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.state; "
+        "import ansible_collections.evio.cni.plugins.module_utils.overlay.state; "
         "print(*(name for name in set(sys.modules) - before if 'ansible' not in name))"
     )
     listing = subprocess.run(

@@ -1,10 +1,10 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Path selection: the state machines of several nodes on a simulated network, in steps of half a second."""
+"""Path selection: the state machines of several nodes on a simulated network, with and without traffic."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config import (
@@ -13,131 +13,162 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config 
     PodRoutes,
     probe_address,
 )
-from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.messages import decode, encode
+from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.messages import (
+    UP,
+    FormerProbe,
+    FormerTable,
+    Message,
+    Probe,
+)
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.path_selection import (
-    DETECTION,
-    SETTLE,
+    MOST_SESSIONS,
     Actions,
+    Attempt,
     Outgoing,
     OverlayPaths,
+)
+from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.session import (
+    DETECTION,
+    LINGER,
+    SETTLE,
+    SLOW_DETECTION,
+    USE_SECONDS,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from .overlay_network import Network, peer
 
-def peer(index: int, is_public: bool = False) -> OverlayPeer:
-    key = base64.b64encode(bytes([index]) * 32).decode()
-    return OverlayPeer(f"n{index}", key, f"10.10.0.{index}", f"198.51.100.{index}:51820" if is_public else None)
+IDLE = USE_SECONDS + LINGER + 15
+"""Seconds after the last packet of a pair until nothing is kept of its direct path."""
 
 
-class Network:
-    """Simulates WireGuard and NATs: a pair communicates once both nodes, or the one behind a NAT, sent to the other."""
+def talking(public: int, nated: int, *pairs: tuple[int, int], delay: float = 0.0) -> Network:
+    """Return a network in which these pairs have talked for 10 s."""
+    network = Network(public, nated, delay=delay)
+    network.run(5)
+    for pair in pairs:
+        network.talk(*pair)
+    network.run(10)
+    return network
 
-    def __init__(self, public: int, nated: int) -> None:
-        self.peers = [peer(index + 1, index < public) for index in range(public + nated)]
-        self.now = 1000.0
-        routes = PodRoutes(("10.244.0.0/16",), {p.name: (f"10.244.{i}.0/24",) for i, p in enumerate(self.peers)})
-        self.nodes = {
-            p.address: OverlayPaths(
-                OverlayConfig(
-                    node=p.name,
-                    address=p.address,
-                    host_cidr="10.10.0.0/16",
-                    public_key=p.public_key,
-                    endpoint=p.endpoint,
-                    peers=tuple(other for other in self.peers if other is not p),
-                ),
-                routes,
-                self.now,
-            )
-            for p in self.peers
-        }
-        self.endpoints = {p.address: p.endpoint or f"203.0.113.{p.name[1:]}:51820" for p in self.peers}
-        """The ``address:port`` at which the internet sees each node."""
-        self.devices: dict[tuple[str, str], str] = {}
-        """The endpoint to which the WireGuard of the first node sends packets for the second."""
-        self.opened: set[tuple[str, str]] = set()
-        """Pairs of which the first node has sent to the second's endpoint, so that its NAT lets answers in."""
-        self.cut: set[tuple[str, str]] = set()
-        """Pairs (from, to): no packet passes from the first node to the second."""
 
-    def cut_pair(self, first: int, second: int) -> None:
-        a, b = self.peers[first].address, self.peers[second].address
-        self.cut |= {(a, b), (b, a)}
+def wanted(network: Network, index: int) -> list[str]:
+    """Return the names of the peers with which a node keeps or tries a direct path."""
+    node = network.nodes[network.peers[index].address]
+    return [state.peer.name for state in node.states(network.now) if state.is_wanted]
 
-    def move(self, index: int, endpoint: str) -> None:
-        """Let the internet see a node at another endpoint, with a NAT that has no mappings."""
-        address = self.peers[index].address
-        self.endpoints[address] = endpoint
-        self.opened = {(source, target) for source, target in self.opened if source != address}
 
-    def seconds_until(self, source: int, target: int, way: list[str], at_most: float) -> float:
-        """Return the seconds until packets take this route in both directions."""
-        start = self.now
-        ways = {(source, target): way, (target, source): [*way[:-1][::-1], f"n{source + 1}"]}
-        while any(self.route(*ends) != wanted for ends, wanted in ways.items()):
-            self.run(0.5)
-            assert self.now - start <= at_most
-        return self.now - start
+# Cost follows traffic
 
-    def run(self, seconds: float) -> None:
-        end = self.now + seconds
-        while self.now < end:
-            for address, node in self.nodes.items():
-                node.observe({p.public_key: self._seen(address, p) for p in self.peers})
-                self._carry(address, node.tick(self.now))
-            self.now += 0.5
 
-    def hop(self, source: int, target: int) -> str | None:
-        allowed = self.nodes[self.peers[source].address].allowed_ips(self.now)
-        holders = [key for key, prefixes in allowed.items() if f"{self.peers[target].address}/32" in prefixes]
-        assert len(holders) == 1
-        return next(p.name for p in self.peers if p.public_key == holders[0])
+def test_idle_pair_is_relayed_and_costs_nothing() -> None:
+    network = Network(public=1, nated=20)
+    network.run(30)
+    assert network.route(1, 2) == ["n1", "n3"]
+    assert wanted(network, 1) == ["n1"]
+    before = dict(network.messages)
+    network.run(100)
+    assert 9 <= network.messages["10.10.0.2"] - before["10.10.0.2"] <= 10
+    assert 20 * 9 <= network.messages["10.10.0.1"] - before["10.10.0.1"] <= 20 * 10
 
-    def route(self, source: int, target: int) -> list[str]:
-        """Return the nodes that a packet passes; nothing if WireGuard would drop it at a hop for its source address."""
-        way, at = [], source
-        while at != target:
-            hop = int(self.hop(at, target)[1:]) - 1
-            back = self.hop(hop, source) if hop != source else None
-            if (self.peers[at].address, self.peers[hop].address) in self.cut or back != self.peers[at].name:
-                return []
-            way.append(self.peers[hop].name)
-            at = hop
-            if len(way) > len(self.peers):
-                return []
-        return way
 
-    def _seen(self, observer: str, target: OverlayPeer) -> str | None:
-        return self.devices.get((observer, target.address))
+def test_first_packet_of_an_idle_pair_takes_the_relay_and_the_pair_is_direct_within_two_seconds() -> None:
+    network = Network(public=2, nated=6, delay=0.15)
+    network.run(600)
+    for first, second in ((2, 3), (4, 5), (6, 7)):
+        assert network.route(first, second) == ["n1", f"n{second + 1}"]
+        assert network.route(second, first) == ["n1", f"n{first + 1}"]
+        network.talk(first, second)
+        while network.route(first, second) != [f"n{second + 1}"]:
+            # Until the path is direct at both ends, the relay carries the packets, but for one delay of the change.
+            network.run(0.05)
+        assert network.seconds_until(first, second, [f"n{second + 1}"], 0.4) <= 0.4
+    network.run(30)
+    assert network.route(2, 3) == ["n4"]
 
-    def _carry(self, sender: str, actions: Actions) -> None:
-        for attempt in actions.attempts:
-            self.devices[sender, attempt.peer.address] = attempt.endpoint
-        queue = [(sender, outgoing) for outgoing in actions.outgoing]
-        while queue:
-            source, outgoing = queue.pop(0)
-            if self.devices.get((source, outgoing.peer.address)) == self.endpoints[outgoing.peer.address]:
-                self.opened.add((source, outgoing.peer.address))
-            if self._passes(source, outgoing):
-                self.devices[outgoing.peer.address, source] = self.endpoints[source]
-                node = self.nodes[outgoing.peer.address]
-                answer = node.receive(probe_address(source), decode(encode(outgoing.message)), self.now)
-                queue += [(outgoing.peer.address, further) for further in answer.outgoing]
 
-    def _passes(self, source: str, outgoing: Outgoing) -> bool:
-        target = outgoing.peer
-        if (source, target.address) in self.cut:
-            return False
-        is_open, is_open_back = (source, target.address) in self.opened, (target.address, source) in self.opened
-        source_is_public = any(p.endpoint for p in self.peers if p.address == source)
-        return (is_open and is_open_back) or (is_open and target.is_relay) or (is_open_back and source_is_public)
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.15])
+def test_idle_pair_becomes_direct_within_two_seconds(delay: float) -> None:
+    network = Network(public=2, nated=2, delay=delay)
+    network.run(600)
+    network.talk(2, 3)
+    assert network.seconds_until(2, 3, ["n4"], 2) <= 2
+
+
+def test_packets_of_one_end_alone_keep_both_ends_direct() -> None:
+    network = Network(public=1, nated=2)
+    network.run(20)
+    network.talking.add(("10.10.0.2", "10.10.0.3"))
+    network._use("10.10.0.2", "10.10.0.3")
+    for _minute in range(5):
+        network.run(60)
+        assert network.route(1, 2) == ["n3"]
+        assert network.route(2, 1) == ["n2"]
+
+
+def test_pair_that_falls_idle_goes_back_to_the_relay_at_both_ends_at_once() -> None:
+    network = talking(1, 2, (1, 2), delay=0.05)
+    network.run(60)
+    network.hush()
+    apart = 0.0
+    for _step in range(int(IDLE / 0.05)):
+        network.run(0.05)
+        apart += 0.05 * (not network.route(1, 2))
+    assert network.route(1, 2) == ["n1", "n3"]
+    assert wanted(network, 1) == wanted(network, 2) == ["n1"]
+    assert apart <= 0.11
+    assert set(network.nodes["10.10.0.2"].allowed_ips()) == {network.peers[0].public_key}
+    assert network.nodes["10.10.0.2"]._sessions.keys() == {"10.10.0.1"}
+
+
+def test_pair_is_woken_again_however_long_it_was_idle() -> None:
+    network = talking(1, 2, (1, 2))
+    for seconds in (USE_SECONDS + 0.5, USE_SECONDS + LINGER, 600, 3600):
+        network.hush()
+        network.run(seconds)
+        assert network.route(1, 2)
+        network.talk(1, 2)
+        assert network.seconds_until(1, 2, ["n3"], 2) <= 2
+        network.run(30)
+
+
+def test_fifty_pairs_that_begin_at_once_are_direct_within_two_seconds() -> None:
+    network = Network(public=2, nated=51, delay=0.03)
+    network.run(60)
+    for other in range(3, 53):
+        network.talk(2, other)
+    network.run(2)
+    assert [other for other in range(3, 53) if network.route(2, other) != [f"n{other + 1}"]] == []
+
+
+def test_node_keeps_a_bounded_number_of_direct_paths_and_reaches_the_others_through_a_relay() -> None:
+    network = Network(public=1, nated=MOST_SESSIONS + 20, knows=lambda node, other: node < 2 or other < 2)
+    network.run(20)
+    for other in range(2, MOST_SESSIONS + 21):
+        network.talk(1, other)
+    network.run(20)
+    assert len(wanted(network, 1)) == MOST_SESSIONS + 1
+    assert all(network.route(1, other) for other in range(2, MOST_SESSIONS + 21))
+
+
+def test_relay_that_carries_packets_is_watched_closely_and_others_are_not() -> None:
+    network = Network(public=2, nated=2)
+    network.cut_pair(2, 3)
+    network.run(30)
+    network.talk(2, 3)
+    network.run(30)
+    before = dict(network.messages)
+    network.run(100)
+    # A second each with the first relay, 10 s with the second, and calls every 15 s.
+    assert 100 <= network.messages["10.10.0.3"] - before["10.10.0.3"] <= 150
+
+
+# Paths of pairs in use
 
 
 def test_nated_pairs_go_direct_once_both_hear_each_other() -> None:
-    network = Network(public=1, nated=2)
-    assert network.hop(1, 2) == "n1"
-    network.run(5)
+    network = talking(1, 2, (1, 2))
     assert network.route(1, 2) == ["n3"]
     assert network.route(2, 1) == ["n2"]
 
@@ -145,12 +176,13 @@ def test_nated_pairs_go_direct_once_both_hear_each_other() -> None:
 def test_pair_that_cannot_be_punched_stays_on_the_relay() -> None:
     network = Network(public=1, nated=2)
     network.cut_pair(1, 2)
+    network.talk(1, 2)
     network.run(120)
     assert network.route(1, 2) == ["n1", "n3"]
 
 
 def test_dead_direct_path_is_left_within_seconds_and_used_again() -> None:
-    network = Network(public=1, nated=2)
+    network = talking(1, 2, (1, 2))
     network.run(60)
     network.cut_pair(1, 2)
     network.run(DETECTION + 1)
@@ -162,7 +194,7 @@ def test_dead_direct_path_is_left_within_seconds_and_used_again() -> None:
 
 
 def test_path_that_fails_in_one_direction_is_left_by_both_ends() -> None:
-    network = Network(public=1, nated=2)
+    network = talking(1, 2, (1, 2))
     network.run(60)
     network.cut.add(("10.10.0.2", "10.10.0.3"))
     network.run(DETECTION + 1)
@@ -171,8 +203,7 @@ def test_path_that_fails_in_one_direction_is_left_by_both_ends() -> None:
 
 
 def test_path_that_keeps_failing_early_is_held_longer_each_time() -> None:
-    network = Network(public=1, nated=2)
-    network.run(10)
+    network = talking(1, 2, (1, 2))
     waits = []
     for _round in range(3):
         network.cut_pair(1, 2)
@@ -185,9 +216,33 @@ def test_path_that_keeps_failing_early_is_held_longer_each_time() -> None:
     assert waits[0] < waits[1] < waits[2]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_path_with_a_fifth_of_its_packets_lost_does_not_flap_in_ten_minutes_and_is_left_when_it_dies(seed: int) -> None:
+    network = Network(public=1, nated=2, delay=0.05, jitter=0.05, loss=0.2, seed=seed)
+    network.run(20)
+    network.talk(1, 2)
+    network.seconds_until(1, 2, ["n3"], 30)
+    network.run(60)
+    network.seconds_until(1, 2, ["n3"], 30)
+    revisions = [node.revision for node in network.nodes.values()]
+    network.run(600)
+    assert [node.revision for node in network.nodes.values()] == revisions
+    network.cut_pair(1, 2)
+    assert network.seconds_until(1, 2, ["n1", "n3"], 5) <= 5
+
+
+@pytest.mark.parametrize("loss", [0.05, 0.2])
+def test_idle_relay_is_not_lost_by_mistake_on_a_bad_uplink(loss: float) -> None:
+    network = Network(public=2, nated=3, delay=0.15, jitter=0.1, loss=loss, seed=1)
+    network.run(60)
+    revisions = [node.revision for node in network.nodes.values()]
+    network.run(1800)
+    assert [node.revision for node in network.nodes.values()] == revisions
+
+
 @pytest.mark.parametrize("seconds", [5, 8, 13, 20, 200])
 def test_pair_goes_direct_as_soon_as_the_relay_sees_its_former_endpoints(seconds: float) -> None:
-    network = Network(public=1, nated=2)
+    network = talking(1, 2, (1, 2))
     network.run(60)
     # Symmetric from now on: a relay sees them at other ports, and they reach each other at none.
     network.cut_pair(1, 2)
@@ -202,7 +257,7 @@ def test_pair_goes_direct_as_soon_as_the_relay_sees_its_former_endpoints(seconds
 
 
 def test_both_ends_try_at_once_after_one_of_them_moved() -> None:
-    network = Network(public=1, nated=2)
+    network = talking(1, 2, (1, 2))
     network.cut_pair(1, 2)
     network.run(200)
     network.cut.clear()
@@ -212,12 +267,12 @@ def test_both_ends_try_at_once_after_one_of_them_moved() -> None:
 
 @pytest.mark.parametrize("offset", [0.0, 0.5, 1.0, 1.5])
 @pytest.mark.parametrize("first", [1, 2])
-def test_node_that_moved_gets_the_tables_it_missed(first: int, offset: float) -> None:
-    network = Network(public=1, nated=2)
+def test_ends_that_move_shortly_after_each_other_find_each_other(first: int, offset: float) -> None:
+    network = talking(1, 2, (1, 2))
     network.cut_pair(1, 2)
     network.run(200)
     network.cut.clear()
-    # The relay sends its report of the first node to the second's former endpoint, if the second has moved by then.
+    # The relay passes the first node's call to the second's former endpoint, if the second has moved by then.
     network.move(first, "203.0.113.77:51820")
     network.run(offset)
     network.move(3 - first, "203.0.113.78:51820")
@@ -225,7 +280,7 @@ def test_node_that_moved_gets_the_tables_it_missed(first: int, offset: float) ->
 
 
 def test_held_path_is_used_again_soon_after_one_end_moved() -> None:
-    network = Network(public=1, nated=2)
+    network = talking(1, 2, (1, 2))
     for _round in range(6):
         network.cut.clear()
         network.seconds_until(1, 2, ["n3"], at_most=70)
@@ -240,8 +295,7 @@ def test_held_path_is_used_again_soon_after_one_end_moved() -> None:
 
 @pytest.mark.parametrize("moves", [False, True])
 def test_both_ends_leave_the_relay_together_when_a_hold_ends(moves: bool) -> None:
-    network = Network(public=1, nated=2)
-    network.run(10)
+    network = talking(1, 2, (1, 2))
     for _round in range(2):
         network.cut_pair(1, 2)
         network.run(DETECTION + 1)
@@ -263,9 +317,13 @@ def test_both_ends_leave_the_relay_together_when_a_hold_ends(moves: bool) -> Non
     assert network.route(2, 1) == ["n2"]
 
 
+# Relays
+
+
 def test_both_ends_use_the_second_relay_while_the_first_is_down() -> None:
     network = Network(public=2, nated=2)
     network.cut_pair(2, 3)
+    network.talk(2, 3)
     network.run(10)
     assert network.route(2, 3) == ["n1", "n4"]
     for other in (1, 2, 3):
@@ -279,43 +337,273 @@ def test_both_ends_use_the_second_relay_while_the_first_is_down() -> None:
     assert network.route(2, 3) == ["n1", "n4"]
 
 
+def test_idle_pairs_have_left_a_dead_relay_before_they_are_needed() -> None:
+    network = Network(public=2, nated=4)
+    network.run(30)
+    for other in range(1, 6):
+        network.cut_pair(0, other)
+    network.run(SLOW_DETECTION + 1)
+    assert network.route(2, 3) == ["n2", "n4"]
+    assert network.route(4, 5) == ["n2", "n6"]
+
+
+def test_pair_that_begins_while_its_relay_is_dead_and_nobody_knows_heals_in_seconds() -> None:
+    network = Network(public=2, nated=2, delay=0.02)
+    network.cut_pair(2, 3)
+    network.run(32)
+    for other in range(1, 4):
+        network.cut_pair(0, other)
+    network.talk(2, 3)
+    assert network.seconds_until(2, 3, ["n2", "n4"], DETECTION + 1) <= DETECTION + 1
+
+
 def test_nodes_that_reach_different_relays_use_both() -> None:
     network = Network(public=2, nated=2)
     network.cut_pair(2, 3)
     network.cut_pair(0, 3)
     network.cut_pair(1, 2)
     network.run(20)
+    network.talk(2, 3)
+    network.run(5)
     assert network.route(2, 3) == ["n1", "n2", "n4"]
     assert network.route(3, 2) == ["n2", "n1", "n3"]
 
 
-def test_pod_subnets_follow_their_node() -> None:
-    network = Network(public=1, nated=2)
+def test_ends_that_have_one_relay_in_common_use_it() -> None:
+    network = Network(public=3, nated=2)
+    network.cut_pair(3, 4)
+    network.cut_pair(0, 3)
+    network.cut_pair(1, 4)
+    network.run(20)
+    network.talk(3, 4)
+    network.run(3)
+    assert network.route(3, 4) == ["n3", "n5"]
+    assert network.route(4, 3) == ["n3", "n4"]
+
+
+def test_relay_that_restarts_finds_two_hundred_nodes_again() -> None:
+    network = Network(
+        public=2, nated=200, delay=0.02, knows=lambda node, other: node < 2 or other < 2 or {node, other} == {2, 3}
+    )
+    network.run(30)
+    network.talk(2, 3)
     network.run(5)
-    for prefixes in network.nodes["10.10.0.2"].allowed_ips(network.now).values():
-        hosts = {prefix for prefix in prefixes if prefix.startswith("10.10.")}
-        pods = {prefix for prefix in prefixes if prefix.startswith("10.244.")}
-        assert {int(host.split(".")[3].split("/")[0]) - 1 for host in hosts} == {int(pod.split(".")[2]) for pod in pods}
+    before = dict(network.sent)
+    network.start(0)
+    network.run(1)
+    assert network.route(2, 3) == ["n4"]
+    assert [other for other in range(2, 202) if network.route(0, other) != [f"n{other + 1}"]] == []
+    # Its wireguard-go too: it tries the endpoints that it knows.
+    network.restart_device(0)
+    network.run(SLOW_DETECTION + 2)
+    assert [other for other in range(2, 202) if network.route(0, other) != [f"n{other + 1}"]] == []
+    assert network.sent["10.10.0.1"] - before["10.10.0.1"] < 200 * 1500
+
+
+def test_used_peer_that_no_relay_reaches_has_no_path_until_it_is_back() -> None:
+    network = talking(2, 2, (2, 3))
+    network.stop(3)
+    network.run(60)
+    node = network.nodes["10.10.0.3"]
+    assert {state.peer.name: state.path for state in node.states(network.now)}["n4"] is None
+    network.start(3)
+    network.run(20)
+    assert network.route(2, 3) == ["n4"]
+
+
+def test_pod_subnets_follow_their_node() -> None:
+    network = talking(1, 3, (1, 2))
+    node = network.nodes["10.10.0.2"]
+    allowed = node.allowed_ips()
+    assert allowed[network.peers[2].public_key] == ("247.10.0.3/32", "10.10.0.3/32", "10.244.2.0/24")
+    assert network.nodes["10.10.0.1"].allowed_ips()[network.peers[2].public_key] == allowed[network.peers[2].public_key]
+    assert node._owner_of("10.244.2.77") == node._owner_of("10.10.0.3") == "10.10.0.3"
+    assert node._owner_of("10.244.1.7") is node._owner_of("192.0.2.1") is node._owner_of("2001:db8::1") is None
+
+
+def test_no_peer_may_send_from_this_nodes_own_addresses() -> None:
+    network = talking(1, 2, (1, 2))
+    for prefixes in network.nodes["10.10.0.2"].allowed_ips().values():
+        for own in ("10.10.0.2/32", "10.244.1.0/24"):
+            assert own not in prefixes
+    assert network.hop(1, 1) is None
+
+
+# Versions
+
+
+class FormerPaths(OverlayPaths):
+    """Stands for an agent of a former version: probes all that it hears each second, knows no polls and no calls.
+
+    It tries the endpoints that it knows, and relays what it cannot reach through the first relay that is up.
+    """
+
+    def __init__(self, config: OverlayConfig, routes: PodRoutes, now: float) -> None:
+        super().__init__(config, routes, now)
+        self.heard: dict[str, tuple[float, str]] = {}
+        self.states_of: dict[str, str] = {}
+        self.tried: dict[str, float] = {}
+        self._sessions = {
+            other.address: self._new_session(other, is_lasting=other.is_relay or config.is_relay)
+            for other in config.peers
+        }
+        for session in self._sessions.values():
+            session.is_configured = True
+
+    def _state(self, address: str, now: float) -> str:
+        at, remote = self.heard.get(address, (-100.0, "down"))
+        state = "down" if now - at >= DETECTION else "init" if remote == "down" else "up"
+        self.states_of[address] = self._sessions[address].state = state
+        return state
+
+    def _say(self, other: OverlayPeer, now: float) -> Outgoing:
+        return Outgoing(other, FormerProbe(self._state(other.address, now), int(now * 1000)))
+
+    def tick(self, now: float) -> Actions:
+        attempts, outgoing = [], []
+        for other in self._config.peers:
+            state = self._state(other.address, now)
+            session = self._sessions[other.address]
+            endpoint = other.endpoint or session.endpoint
+            if state == "down" and endpoint and now - self.tried.get(other.address, 0.0) >= 5:
+                self.tried[other.address] = now
+                attempts.append(Attempt(other, endpoint))
+            if state != "down" or (attempts and attempts[-1].peer is other):
+                outgoing.append(self._say(other, now))
+        self._look_at_relays(now)
+        return Actions(tuple(attempts), tuple(outgoing))
+
+    def used(self, destinations: Iterable[str], now: float) -> Actions:
+        return Actions()
+
+    def receive(self, source: str, message: Message, now: float) -> Actions:
+        if not isinstance(message, FormerProbe):
+            # "not a message of the overlay": a line in its log.
+            return Actions()
+        address = self._by_probe[source]
+        before = self._state(address, now)
+        self.heard[address] = (now, message.state)
+        changed = self._state(address, now) != before
+        self._look_at_relays(now)
+        return Actions(outgoing=(self._say(self._peers[address], now),) if changed else ())
+
+    @property
+    def interval(self) -> float:
+        return 1.0
+
+
+class MixedNetwork(Network):
+    """A network in which some nodes run a former version; ``former`` has their numbers."""
+
+    former: frozenset[int] = frozenset()
+
+    def new_paths(self, index: int, config: OverlayConfig) -> OverlayPaths:
+        return (FormerPaths if index in self.former else OverlayPaths)(config, self.routes, self.now)
+
+
+@settings(max_examples=25, deadline=None)
+@given(former=st.sets(st.integers(0, 4)), order=st.permutations(range(5)))
+def test_all_pairs_reach_each_other_at_each_step_of_an_upgrade(former: set[int], order: list[int]) -> None:
+    network = MixedNetwork(2, 3, starts=False)
+    network.former = frozenset(former)
+    for index in range(5):
+        network.start(index)
+    network.run(20)
+    for first, second in ((2, 3), (3, 4), (0, 4), (2, 1)):
+        network.talk(first, second)
+    for index in [None, *order]:
+        if index is not None:
+            network.former -= {index}
+            network.start(index)
+        network.run(15)
+        for first in range(5):
+            for second in range(5):
+                assert first == second or network.route(first, second), (first, second, network.former)
+    network.run(15)
+    assert network.route(2, 3) == ["n4"]
+
+
+def test_table_of_a_former_relay_is_ignored() -> None:
+    network = talking(1, 2, (1, 2))
+    assert network.nodes["10.10.0.2"].receive(probe_address("10.10.0.1"), FormerTable(), network.now) == Actions()
+
+
+def test_relay_tells_nodes_of_former_versions_alone_whom_it_reaches() -> None:
+    network = MixedNetwork(1, 3, starts=False)
+    network.former = frozenset({1})
+    for index in range(4):
+        network.start(index)
+    network.run(10)
+    relay = network.nodes["10.10.0.1"]
+    relay.receive(probe_address("10.10.0.2"), FormerProbe("up", 1), network.now + 13)
+    told = [
+        (outgoing.peer.name, address)
+        for second in range(30)
+        for outgoing in relay.tick(network.now + 13 + second / 10).outgoing
+        if isinstance(outgoing.message, FormerTable)
+        for address, _endpoint in outgoing.message.reached
+    ]
+    assert sorted(told) == [("n2", "10.10.0.2"), ("n2", "10.10.0.3"), ("n2", "10.10.0.4")]
+
+
+def test_peer_that_goes_back_to_a_former_version_is_spoken_to_in_its_messages() -> None:
+    network = talking(1, 1)
+    node, relay = network.nodes["10.10.0.2"], probe_address("10.10.0.1")
+    now = network.now + 20
+    node.receive(relay, FormerProbe("init", 1), now)
+    answers = [outgoing.message for outgoing in node.tick(now + 1).outgoing]
+    assert FormerProbe in [type(message) for message in answers]
+    node.receive(relay, Probe(UP, 1, is_wanted=True), now + 2)
+    assert [type(outgoing.message) for outgoing in node.tick(now + 4).outgoing] == [Probe]
+
+
+# Whatever happens
 
 
 def test_message_of_an_unknown_sender_is_ignored() -> None:
     network = Network(public=1, nated=1)
-    message = network.nodes["10.10.0.2"].tick(network.now).outgoing[0].message
-    assert network.nodes["10.10.0.1"].receive("247.10.9.9", message, network.now) == Actions()
+    assert network.nodes["10.10.0.1"].receive("247.10.9.9", Probe("down", 1), network.now) == Actions()
 
 
 def test_peers_that_stay_keep_their_sessions_over_a_new_configuration() -> None:
-    network = Network(public=1, nated=2)
-    network.run(10)
+    network = talking(1, 3, (1, 2), (1, 3))
     node = network.nodes["10.10.0.2"]
-    config = node._config
-    remaining = tuple(p for p in config.peers if p.name != "n3")
-    node.configure(OverlayConfig(**{**config.__dict__, "peers": remaining}), PodRoutes())
-    assert [state.path for state in node.states(network.now)] == ["direct"]
-    assert set(node.allowed_ips(network.now)) == {remaining[0].public_key}
+    remaining = tuple(p for p in node._config.peers if p.name != "n3")
+    node.configure(replace(node._config, peers=remaining), PodRoutes(), network.now)
+    assert [state.path for state in node.states(network.now)] == ["direct", "direct"]
+    assert set(node.allowed_ips()) == {p.public_key for p in remaining}
 
 
-@settings(max_examples=60, deadline=None)
+def test_agent_that_is_started_again_keeps_the_paths_in_use() -> None:
+    network = talking(1, 3, (1, 2), delay=0.02)
+    network.start(1)
+    network.run(1)
+    assert network.route(1, 2) == ["n3"]
+    assert network.route(2, 1) == ["n2"]
+
+
+def test_agent_that_is_started_again_asks_more_than_once_before_it_replaces_sessions() -> None:
+    network = talking(1, 3, (1, 2), delay=0.02)
+    network.cut_pair(0, 1)
+    network.cut_pair(1, 2)
+    network.start(1)
+    network.run(0.7)
+    network.cut.clear()
+    network.run(0.7)
+    assert network.route(1, 2) == ["n3"]
+    assert network.nodes["10.10.0.2"]._sessions["10.10.0.3"].up_since is not None
+
+
+def test_everybody_is_direct_where_the_kernel_does_not_say_what_is_used() -> None:
+    network = Network(public=1, nated=3)
+    for index in range(1, 4):
+        node = network.nodes[network.peers[index].address]
+        node.assume_all_used(True, network.now)
+    network.run(300)
+    assert [network.route(1, 2), network.route(1, 3), network.route(2, 3)] == [["n3"], ["n4"], ["n4"]]
+
+
+@settings(max_examples=30, deadline=None)
 @given(
     public=st.integers(1, 3),
     nated=st.integers(1, 4),
@@ -326,6 +614,10 @@ def test_every_pair_with_a_common_relay_communicates_whatever_is_cut(
 ) -> None:
     network = Network(public, nated)
     count = public + nated
+    network.run(10)
+    for first in range(count):
+        for second in range(first):
+            network.talk(first, second)
     network.run(20)
     for first, second, both_ways in cuts:
         if first != second and max(first, second) < count:
@@ -346,10 +638,50 @@ def test_every_pair_with_a_common_relay_communicates_whatever_is_cut(
                 assert network.route(first, second), (first, second, network.cut)
 
 
-@pytest.mark.parametrize("seconds", [1, 5, 60])
-def test_every_prefix_has_exactly_one_peer_at_all_times(seconds: int) -> None:
-    network = Network(public=2, nated=3)
-    network.run(seconds)
-    for node in network.nodes.values():
-        prefixes = [prefix for allowed in node.allowed_ips(network.now).values() for prefix in allowed]
-        assert len(prefixes) == len(set(prefixes)) == 3 * 4
+@settings(max_examples=20, deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["talk", "hush", "cut", "heal", "move", "restart"]), st.integers(0, 5), st.integers(0, 5)
+        ),
+        max_size=12,
+    ),
+    seed=st.integers(0, 1000),
+)
+def test_allowed_ips_are_unambiguous_and_change_with_the_revision_alone(
+    steps: list[tuple[str, int, int]], seed: int
+) -> None:
+    network = Network(2, 4, delay=0.02, loss=0.02, seed=seed)
+    known: dict[str, tuple[int, dict[str, tuple[str, ...]]]] = {}
+    for what, first, second in steps:
+        if what == "talk" and first != second:
+            network.talk(first, second)
+        elif what == "hush":
+            network.hush()
+        elif what == "cut":
+            network.cut_pair(first, second)
+        elif what == "heal":
+            network.cut.clear()
+        elif what == "move" and first >= 2:
+            network.move(first, f"203.0.113.{100 + second}:51820")
+        elif what == "restart":
+            network.start(first)
+        for _step in range(12):
+            network.run(0.7)
+            for address, node in network.nodes.items():
+                allowed = node.allowed_ips()
+                prefixes = [prefix for peers in allowed.values() for prefix in peers]
+                assert len(prefixes) == len(set(prefixes))
+                before = known.get(address)
+                if before is not None and before[0] == id(node) + node.revision:
+                    assert before[1] == allowed
+                known[address] = (id(node) + node.revision, allowed)
+    network.cut.clear()
+    network.run(75)
+    for first in range(6):
+        for second in range(6):
+            assert first == second or network.route(first, second), (first, second)
+
+
+def test_simulated_peers_are_distinct() -> None:
+    assert len({peer(index, index < 3).public_key for index in range(1, 1001)}) == 1000

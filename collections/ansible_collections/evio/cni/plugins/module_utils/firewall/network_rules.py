@@ -59,7 +59,7 @@ class NetworkRules:
             return []  # Without asking: the kernel may have no netfilter then.
         netlink = NetlinkSocket(NETLINK_NETFILTER)
         try:
-            return [name for name, (_hook, rules) in self.chains.items() if _count(netlink, name) < len(rules)]
+            return [name for name, (_hook, rules) in self.chains.items() if rule_count(netlink, name) < len(rules)]
         finally:
             netlink.close()
 
@@ -117,10 +117,13 @@ def _masquerade(conf: NetConf, subnets: list[str]) -> list[str]:
     return rules
 
 
-def _count(netlink: NetlinkSocket, chain: str) -> int:
-    """Return how many rules are in a chain, or -1 where there is no such chain."""
+def rule_count(netlink: NetlinkSocket, chain: str, table: str = TABLE) -> int:
+    """Return how many rules and jumps a chain of an inet table has, or -1 where there is no such chain.
+
+    Raises NetlinkError.
+    """
     query = (
-        pack("=BBH", _NFPROTO_INET, 0, 0) + attr_string(_NFTA_CHAIN_TABLE, TABLE) + attr_string(_NFTA_CHAIN_NAME, chain)
+        pack("=BBH", _NFPROTO_INET, 0, 0) + attr_string(_NFTA_CHAIN_TABLE, table) + attr_string(_NFTA_CHAIN_NAME, chain)
     )
     try:
         answer = netlink.ask("rules of the node", _NFT_MSG_GETCHAIN, query)

@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The node's nftables rules for the overlay's interface: what pods and other nodes reach by it.
+"""The node's nftables rules for the overlay: what pods and other nodes reach by its interface and at its services.
 
-Two chains in our own table. A drop of theirs is final; a packet that they let through still passes every other chain of
+Chains in our own table. A drop of theirs is final; a packet that they let through still passes every other chain of
 the same hook. docs/security.md says what the rules are for. The overlay's agent keeps them.
 """
 
@@ -46,6 +46,15 @@ def overlay_rules(overlay: OverlayNetworks) -> NetworkRules:
     return NetworkRules(
         _PREFIX, {f"{name}-forward": (_FORWARD_HOOK, forward), f"{name}-input": (_INPUT_HOOK, received)}
     )
+
+
+def openflow_rules(ports: Iterable[int]) -> NetworkRules:
+    """Return the rules that leave TCP ports to this node alone: EdgeVPN.io's OpenFlow controller serves everyone."""
+    rules = [
+        f'iifname != "lo" tcp dport {{ {", ".join(map(str, ports))} }} drop comment "OpenFlow: this node alone"',
+    ]
+    name = f"{_PREFIX}{short_hash(rules[0])}-openflow"
+    return NetworkRules(_PREFIX, {name: (_INPUT_HOOK, rules)})
 
 
 def remove_overlay_rules() -> None:

@@ -15,7 +15,13 @@ from ..errors import EvioError
 from ..mtu import LEAST_OVERLAY_MTU, MOST_OVERLAY_MTU
 from ..names import is_node_name
 from ..overlay.edgevpn.accounts import refuse_shared_accounts
-from ..overlay.edgevpn.config import check_node_ids, check_overlay_ids, node_id
+from ..overlay.edgevpn.naming import (
+    BOUNDED_FLOOD,
+    SWITCH_PROTOCOLS,
+    check_node_ids,
+    check_overlay_ids,
+    node_id,
+)
 from ..overlay.endpoint import OverlayError, endpoint_host, is_named, parse_public_endpoint
 from ..subnets import parse_pools, refuse_overlaps
 
@@ -54,6 +60,10 @@ class EdgeVpnSite:
     """The ids of host overlay and pod overlay."""
     signalling: tuple[str, ...] = ()
     """Names of the hosts on which the role xmpp sets up a signalling server."""
+    switch_protocol: str = BOUNDED_FLOOD
+    """How the overlays' bridges avoid loops; ``learning`` if they do not."""
+    has_pod_overlay: bool = True
+    """Whether EdgeVPN.io carries the pods' packets too."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +139,7 @@ def check_cluster(cluster: Cluster) -> None:
     _check_kubernetes(cluster)
     if cluster.overlay == "evio":
         _check_edgevpn(cluster, host_overlay)
+        _check_switch_protocol(cluster, [ip_network(pool.pod_cidr) for pool in pools])
 
 
 def check_leaving(cluster: Cluster, leaving: Sequence[str]) -> None:
@@ -328,7 +339,7 @@ def _check_edgevpn(cluster: Cluster, host_overlay: IPv4Network | IPv6Network) ->
         for node in cluster.nodes
         for variable, account in (
             ("evio_xmpp_host_account", node.evio.host_account),
-            ("evio_xmpp_pod_account", node.evio.pod_account),
+            *([("evio_xmpp_pod_account", node.evio.pod_account)] if cluster.evio.has_pod_overlay else []),
         )
     ]
     for holder, username in usernames:
@@ -336,3 +347,20 @@ def _check_edgevpn(cluster: Cluster, host_overlay: IPv4Network | IPv6Network) ->
             raise ClusterError(f"{holder}: not given; each node has one account for each overlay")
     refuse_shared_accounts(usernames)
     check_node_ids({node.name: node.evio.node_id or node_id(cluster.name, node.name) for node in cluster.nodes})
+
+
+def _check_switch_protocol(cluster: Cluster, pools: Sequence[IPv4Network | IPv6Network]) -> None:
+    protocol = cluster.evio.switch_protocol
+    if protocol not in (*SWITCH_PROTOCOLS, "learning"):
+        raise ClusterError(f"evio_switch_protocol: {protocol!r} is not one of {', '.join(SWITCH_PROTOCOLS)}, learning")
+    if protocol == "learning" and len(cluster.nodes) > 2:
+        raise ClusterError(
+            f"evio_switch_protocol: learning switches do not avoid loops, and the tunnels between "
+            f"{len(cluster.nodes)} nodes are one; use {' or '.join(SWITCH_PROTOCOLS)}"
+        )
+    for pool in pools if cluster.evio.has_pod_overlay else ():
+        if pool.version == 6 and protocol == BOUNDED_FLOOD:
+            raise ClusterError(
+                f"evio_pod_cidr: {pool} is IPv6, of which EdgeVPN.io's BoundedFlood drops neighbour discovery; set "
+                "evio_switch_protocol: STP, or take an IPv4 network"
+            )

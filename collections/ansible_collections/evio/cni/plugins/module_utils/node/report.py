@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from .. import paths
 from ..cni.attachment import Attachment
 from ..cni.netconf import HOST_LOCAL, NetConf
 from ..deadline import STATUS_SECONDS, begin_call, end_call
 from ..errors import EvioError
 from ..ipam.host_local import Reservations
 from ..kernel.rtnetlink import Netlink
+from ..overlay.state import read_state
 from ..ovs.jsonrpc import OvsdbClient
 from ..ovs.port_state import Port, is_plugged, ports_of
 from ..ovs.ports import Segment, has_daemon, segment_of
@@ -63,6 +65,8 @@ class NetworkStatus:
     pods: tuple[PodStatus, ...]
     mtu: int | None
     """Bytes, that new pods get; None where the configuration leaves it to the bridge."""
+    overlay: str = ""
+    """One line of the overlay's agent; empty where it has nothing to say."""
 
     @property
     def mtu_warning(self) -> str | None:
@@ -100,7 +104,10 @@ def network_status(conf: NetConf) -> NetworkStatus:
         for entry, mtu in zip(entries, mtus, strict=True)
     )
     reserved = Reservations(conf).count() if conf.ipam_type == HOST_LOCAL else 0
-    return NetworkStatus(conf.name, conf.bridge, tuple(conf.gateways), conf.epoch, verdict, reserved, pods, conf.mtu)
+    overlay = read_state(paths.OVERLAY_STATE)
+    summary = overlay.summary if overlay is not None and overlay.is_fresh() else ""
+    gateways = tuple(conf.gateways)
+    return NetworkStatus(conf.name, conf.bridge, gateways, conf.epoch, verdict, reserved, pods, conf.mtu, summary)
 
 
 def old_mtu_warning(conf: NetConf) -> str | None:

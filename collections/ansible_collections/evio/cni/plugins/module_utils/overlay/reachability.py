@@ -40,26 +40,39 @@ class ReachabilityError(EvioError):
 
 
 def ping_all(
-    addresses: Iterable[str], size: int, timeout: float, required: Iterable[str] | None = None
+    addresses: Iterable[str],
+    size: int,
+    timeout: float,
+    required: Iterable[str] | None = None,
+    *,
+    needs_answer: bool = False,
 ) -> dict[str, float | None]:
     """Return each address's round trip in ms, None if it did not answer.
 
     ``size`` is in bytes and includes the IP header. The function returns once all addresses have answered, or GRACE
-    seconds after all required addresses have (None: all are required), or after ``timeout`` seconds. Raises
-    ReachabilityError.
+    seconds after all required addresses have (None: all are required), or after ``timeout`` seconds. With
+    ``needs_answer``, at least one address has to answer too. Raises ReachabilityError.
     """
     wanted = list(dict.fromkeys(addresses))
     versions: set[int] = {ip_address(address).version for address in wanted}
     with contextlib.ExitStack() as stack:
         sockets = {version: stack.enter_context(_socket(version)) for version in versions}
-        return _Pings(sockets, wanted, set(wanted if required is None else required), size).run(timeout)
+        return _Pings(sockets, wanted, set(wanted if required is None else required), size, needs_answer).run(timeout)
 
 
 class _Pings:
     """The pings of one call; sockets are by IP version."""
 
-    def __init__(self, sockets: Mapping[int, socket.socket], wanted: list[str], required: set[str], size: int) -> None:
+    def __init__(
+        self,
+        sockets: Mapping[int, socket.socket],
+        wanted: list[str],
+        required: set[str],
+        size: int,
+        needs_answer: bool,
+    ) -> None:
         self._sockets, self._wanted, self._required, self._size = sockets, wanted, required, size
+        self._needs_answer = needs_answer
         self._identity = os.urandom(8)
         self._sequence = 0
         self._sent: dict[tuple[str, int], float] = {}
@@ -71,7 +84,7 @@ class _Pings:
         required_answered = False
         while any(answer is None for answer in self._answers.values()):
             now = time.monotonic()
-            if not required_answered and all(self._answers[address] is not None for address in self._required):
+            if not required_answered and self._is_enough():
                 required_answered = True
                 deadline = min(deadline, now + GRACE)
             if now >= deadline:
@@ -85,6 +98,10 @@ class _Pings:
             for ready_socket in ready:
                 self._receive(ready_socket)
         return self._answers
+
+    def _is_enough(self) -> bool:
+        answered = {address for address, answer in self._answers.items() if answer is not None}
+        return self._required <= answered and (bool(answered) or not self._needs_answer)
 
     def _ping(self) -> None:
         self._sequence += 1

@@ -20,8 +20,10 @@ _DATABASE = "Open_vSwitch"
 _COLUMNS = {
     "Open_vSwitch": ["bridges", "cur_cfg", "next_cfg", "other_config", "external_ids"],
     "Bridge": [
-        "name", "ports", "datapath_type", "fail_mode", "stp_enable", "rstp_enable", "other_config", "external_ids"
+        "name", "ports", "datapath_type", "fail_mode", "stp_enable", "rstp_enable", "controller", "other_config",
+        "external_ids",
     ],
+    "Controller": ["target"],
     "Port": ["name", "interfaces"],
     "Interface": ["name", "type", "mtu", "mtu_request", "ofport", "error", "external_ids"],
 }  # fmt: skip

@@ -20,7 +20,7 @@ from ..kernel.netlink import NetlinkError
 from ..kernel.netns import open_netns
 from ..kernel.pod_netlink import PodNetlink
 from ..kernel.rtnetlink import Netlink, has_ipv6
-from ..overlay.wireguard.state import overlay_fault, read_state
+from ..overlay.state import overlay_fault, read_state
 from ..ovs.external_ids import MAC_ID
 from ..ovs.flows import has_port_security, lacks_bridge_flows, lacks_normal_flow
 from ..ovs.jsonrpc import OvsdbClient, OvsdbError
@@ -50,7 +50,11 @@ _REPAIR = "evio repair"
 _RECREATE = "recreate the pod"
 _START_SWITCH = "start Open vSwitch, then evio repair"
 _ASK_OWNER = "ask the owner of the bridge, which is not evio.cni's, for its flows"
-_SHOW_AGENT = "systemctl status evio-overlay"
+_SHOW_AGENTS = {
+    paths.OVERLAY_CONFIG: "systemctl status evio-overlay",
+    paths.EDGEVPN_MEMBERS: "systemctl status evio evio-edgevpn-agent",
+}
+"""How to look at the overlay's agent, by the file that it reads."""
 _ANY_MAC = "02:00:00:00:00:00"
 
 
@@ -351,13 +355,15 @@ def _rules_findings(conf: NetConf, expected: Expected) -> list[Finding]:
 def _tunnel_findings() -> list[Finding]:
     """Return the finding of the tunnels to other nodes, if this node has our agent."""
     state = read_state(paths.OVERLAY_STATE)
+    shows = [show for config, show in _SHOW_AGENTS.items() if posix.access(config, posix.F_OK)]
     if state is None:
-        if not posix.access(paths.OVERLAY_CONFIG, posix.F_OK):
-            return []
-        return [Finding("tunnel", "the overlay's agent has not come up since the boot", _SHOW_AGENT)]
+        return [Finding("tunnel", "the overlay's agent has not come up since the boot", show) for show in shows[:1]]
     fault = overlay_fault(paths.OVERLAY_STATE)
     if fault is not None:
-        return [Finding("tunnel", fault, _SHOW_AGENT)]
+        return [Finding("tunnel", fault, (shows or [*_SHOW_AGENTS.values()])[0])]
+    if state.summary:
+        # EdgeVPN.io's bridges reach a node through others as well: a node without a tunnel of its own is no finding.
+        return [Finding("tunnel", state.summary)]
     lost = [peer.name for peer in state.peers if not peer.path]
     what = f"{state.interface} reaches {len(state.peers) - len(lost)} of {len(state.peers)} nodes"
     return [Finding("tunnel", what + (f", not {', '.join(lost)}" if lost else ""))]

@@ -20,7 +20,7 @@ from ..ipam.host_local import Reservations
 from ..kernel.links import LinkSocket
 from ..kernel.netns import has_interface
 from ..kernel.rtnetlink import Netlink
-from ..overlay.wireguard.state import overlay_fault
+from ..overlay.state import overlay_fault
 from ..ovs.jsonrpc import OvsdbClient, OvsdbError
 from ..ovs.openflow import OpenFlow, OpenFlowError
 from ..ovs.port_state import bridge_status, is_vswitchd_stopped

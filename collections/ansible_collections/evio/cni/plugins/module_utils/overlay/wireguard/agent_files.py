@@ -6,17 +6,14 @@ What is in them is config's subject, and state's for the state file.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from ... import paths
 from ...atomic_file import read_text
 from ..endpoint import OverlayError
+from ..fingerprint import Fingerprint, fingerprint
 from .config import OverlayConfig, PodRoutes, parse_overlay, parse_pod_routes
 from .device import read_public_key
-
-Fingerprint: TypeAlias = "tuple[int, ...] | None"
 
 
 @dataclass(frozen=True)
@@ -54,15 +51,6 @@ class AgentFiles:
     def fingerprint(self) -> tuple[Fingerprint, ...]:
         """Return a value that differs once one of the files that load() reads is replaced."""
         return tuple(fingerprint(path) for path in (self.config, self.pod_routes, self.key))
-
-
-def fingerprint(path: str) -> Fingerprint:
-    """Return a value that differs once the file is replaced; None if there is no file."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 def _read(path: str) -> str | None:

@@ -35,6 +35,9 @@ USERSPACE = "wireguard-go"
 KEEPALIVE = 25
 """Seconds, as wg(8) recommends: keeps a NAT's mapping open while no agent sends probes."""
 
+SESSION_SECONDS = 180
+"""Seconds after a handshake for which WireGuard uses its keys (REJECT_AFTER_TIME)."""
+
 FAST_USERSPACE = 20230223
 """Date in the version of the first wireguard-go with segmentation offload."""
 

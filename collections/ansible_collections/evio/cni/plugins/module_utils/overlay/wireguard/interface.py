@@ -17,7 +17,7 @@ from ...kernel.iproute import ANY_SCOPE, ROUTE_PROTOCOL, open_iproute
 from ...kernel.netlink import NetlinkError
 from ...kernel.sysctl import dotted, read_sysctls, write_sysctls
 from ..endpoint import OverlayError
-from .config import OverlayConfig, PodRoutes, former_probe_address, host_prefix, probe_address
+from .config import PROBE_NETWORK, OverlayConfig, PodRoutes, former_probe_address, host_prefix, probe_address
 from .device import port_holder_fault
 
 _KERNEL_PROTOCOL = 2
@@ -162,7 +162,7 @@ def _ensure_addresses(
 def _ensure_routes(
     ipr: Any, index: int, config: OverlayConfig, routes: PodRoutes, keeps_former: bool, differences: Differences
 ) -> None:
-    wanted = {host_prefix(probe_address(peer.address)): probe_address(config.address) for peer in config.peers}
+    wanted = {PROBE_NETWORK: probe_address(config.address)}
     for cidr in (*routes.pod_cidrs, *routes.service_cidrs):
         # Packets from the node to pods get its host overlay address as source: all nodes have a route back to it. A
         # packet to a Service gets its source before kube-proxy has chosen the pod, by the route to the Service.
@@ -177,14 +177,14 @@ def _ensure_routes(
         wanted.update({cidr: found[cidr] for cidr in former & found.keys()})
     differences.compare("routes", dict(sorted(wanted.items())), dict(sorted(found.items())))
     _ensure_network_route(ipr, index, config, differences)
-    for cidr in found.keys() - wanted.keys():
-        ipr.route("del", dst=cidr, oif=index, proto=ROUTE_PROTOCOL, scope=ANY_SCOPE)
     for cidr, source in wanted.items():
         if found.get(cidr) != source:
             extra: dict[str, Any] = {"prefsrc": source} if source else {}
             if family(cidr) == AF_INET:
                 extra["scope"] = _SCOPE_LINK
             ipr.route("replace", family=family(cidr), dst=cidr, oif=index, proto=ROUTE_PROTOCOL, **extra)
+    for cidr in found.keys() - wanted.keys():
+        ipr.route("del", family=family(cidr), dst=cidr, oif=index, proto=ROUTE_PROTOCOL, scope=ANY_SCOPE)
 
 
 def _ensure_network_route(ipr: Any, index: int, config: OverlayConfig, differences: Differences) -> None:

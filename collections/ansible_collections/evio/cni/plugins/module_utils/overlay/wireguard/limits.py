@@ -26,14 +26,14 @@ class MessageLimit:
         self._buckets: dict[Hashable, tuple[float, float]] = {}
         """Tokens and the time at which there were so many, by peer."""
 
-    def admits(self, peer: Hashable, now: float, tables: float = 0.0) -> bool:
+    def admits(self, peer: Hashable, now: float, calls: float = 0.0) -> bool:
         """Return whether another message of the peer is processed now.
 
-        ``tables`` is the number of tables with which a relay reports all nodes; 0 for a peer that is no relay.
+        ``calls`` is half the number of nodes whose calls a relay may pass on; 0 for a peer that is no relay.
         """
-        most = MESSAGES_AT_ONCE + 2 * tables
+        most = MESSAGES_AT_ONCE + 2 * calls
         tokens, at = self._buckets.get(peer, (most, now))
-        tokens = min(most, tokens + (now - at) * (MESSAGES_PER_SECOND + tables))
+        tokens = min(most, tokens + (now - at) * (MESSAGES_PER_SECOND + calls))
         is_admitted = tokens >= 1.0
         self._buckets[peer] = (tokens - 1.0 if is_admitted else tokens, now)
         return is_admitted

@@ -10,12 +10,14 @@ import contextlib
 import logging
 import os
 import selectors
+import time
 from collections.abc import Iterable, Iterator, Mapping
 
 from ..endpoint import OverlayError
 from .config import OverlayConfig
 from .device import (
     KERNEL,
+    SESSION_SECONDS,
     USERSPACE,
     DeviceState,
     PeerChange,
@@ -45,6 +47,8 @@ class ManagedDevice:
         """KERNEL or USERSPACE; empty until the device is found or created."""
         self.endpoints: dict[str, str | None] = {}
         """The ``address:port`` to which the device sends, by the peer's public key."""
+        self.live_peers: tuple[str, ...] = ()
+        """The public keys of the peers with which the device had a session when it was read last."""
         self._allowed_ips: dict[str, frozenset[str]] = {}
         self._key_and_port: tuple[str | None, int] = (None, 0)
         self._selector = selector
@@ -187,6 +191,8 @@ class ManagedDevice:
         self._key_and_port = (device.public_key, device.listen_port)
         self._allowed_ips = {key: peer.allowed_ips for key, peer in device.peers.items()}
         self.endpoints = {key: peer.endpoint for key, peer in device.peers.items()}
+        expired = time.time() - SESSION_SECONDS
+        self.live_peers = tuple(key for key, peer in device.peers.items() if peer.latest_handshake > expired)
 
 
 def _changes(wanted: Mapping[str, frozenset[str]], found: Mapping[str, frozenset[str]]) -> Iterator[PeerChange]:

@@ -2,14 +2,13 @@
 """The messages between the overlay agents of two nodes: one JSON object in each UDP datagram.
 
 Pure. The messages carry no signature: they travel inside WireGuard, where the source address proves the sender's key.
-When they are sent, and what follows from them, is path_selection's subject.
+When they are sent, and what follows from them, is path_selection's subject; docs/overlay-paths.md shows it on a page.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any, TypeAlias
 
@@ -21,17 +20,26 @@ STATES = (DOWN, INIT, UP)
 """States of a session, as in BFD (RFC 5880 section 6.2): the sender hears nothing, hears the receiver, and knows that
 the receiver hears the sender too."""
 
-SMALLEST_TABLE = LEAST_OVERLAY_MTU[4] - 28
+SMALLEST_PAYLOAD = LEAST_OVERLAY_MTU[4] - 28
 """Bytes of the UDP payload that every overlay carries: its least MTU without the headers of IPv4 and UDP.
-The longest row takes 210 bytes."""
+The longest call to one node takes 470 bytes."""
 
-MOST_ROWS = 100
-"""Sightings that are accepted in one datagram."""
+MOST_TARGETS = 50
+"""Nodes that one call may be for."""
+
+MOST_RELAYS = 4
+"""Relays that a caller names: the first of those with which its session is up."""
 
 LARGEST_NUMBER = (1 << 53) - 1
 """A clock in ms at most: the largest integer that every JSON reader keeps exactly (RFC 8259 section 6)."""
 
 _MOST_LAN_ENDPOINTS = 2
+
+_MOST_ROWS = 100
+"""Rows that former versions accept in one table."""
+
+_LONGEST_ROW = 39 + LONGEST_ENDPOINT + 16
+"""Bytes of a row: address, endpoint, and what is around them."""
 
 _LONGEST_ADDRESS = 39
 """Characters of an IPv6 address."""
@@ -53,60 +61,103 @@ class Probe:
     """``sent`` of the last probe that the sender got from the receiver; None if it got none."""
     held: int = 0
     """Time in ms between getting that probe and sending this one."""
+    is_poll: bool = False
+    """Whether the receiver is to answer at once."""
+    is_wanted: bool = False
+    """Whether the sender has something to say to the receiver, or by the receiver if that is a relay."""
+    seen: str | None = None
+    """``address:port`` at which the sender sees the receiver; only a relay says it."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A node's wish to talk to others, sent to a relay, which passes it on to each of them.
+
+    A call without relays says that the relay which sent it does not reach the caller.
+    """
+
+    caller: str
+    """The caller's host overlay address."""
+    targets: tuple[str, ...]
+    """The host overlay addresses of the nodes that are called."""
+    relays: tuple[str, ...] = ()
+    """The host overlay addresses of relays with which the caller's session is up."""
+    endpoint: str | None = None
+    """``address:port`` at which the relay sees the caller; None before a relay has added it."""
+    lan: tuple[str, ...] = ()
+    """The caller's endpoints, ``address:port``, in its own network."""
+    is_answer: bool = False
+    """Whether the call answers a call of the target, and so needs no answer itself."""
+
+    def split(self, size: int = SMALLEST_PAYLOAD) -> list[Call]:
+        """Return calls for all targets that fit into datagrams of ``size`` bytes, at least SMALLEST_PAYLOAD."""
+        calls: list[Call] = []
+        empty = len(encode(replace(self, targets=())))
+        chosen: list[str] = []
+        used = empty
+        for target in self.targets:
+            length = len(target) + 3
+            if chosen and (used + length > size or len(chosen) == MOST_TARGETS):
+                calls.append(replace(self, targets=tuple(chosen)))
+                chosen, used = [], empty
+            chosen.append(target)
+            used += length
+        return [*calls, replace(self, targets=tuple(chosen))] if chosen else calls
+
+
+@dataclass(frozen=True)
+class FormerProbe:
+    """The probe of former versions, which send it every second and know neither polls nor calls."""
+
+    state: str
+    sent: int
+    echo: int | None = None
+    held: int = 0
     lan: tuple[str, ...] = ()
     """The sender's endpoints, ``address:port``, in its own network."""
 
 
 @dataclass(frozen=True)
-class Sighting:
-    """A relay's report of one node."""
+class FormerTable:
+    """What relays tell nodes of former versions: the nodes that they reach, and where they see them.
 
-    address: str
-    """The node's host overlay address."""
-    endpoint: str | None
-    """``address:port`` at which the relay's WireGuard sees the node; None if it does not."""
-    is_up: bool
-    """Whether the session between the relay and the node is up."""
-    lan: tuple[str, ...] = ()
-    """The node's endpoints in its own network."""
+    Nothing is used of a table that comes from a relay of a former version.
+    """
 
+    reached: tuple[tuple[str, str | None], ...] = ()
+    """The host overlay address of each node, and the ``address:port`` at which the relay sees it."""
 
-@dataclass(frozen=True)
-class Table:
-    """Sightings of a relay, as many as fit into a datagram."""
-
-    sightings: tuple[Sighting, ...]
-
-    @classmethod
-    def split(cls, sightings: Sequence[Sighting], size: int = SMALLEST_TABLE) -> list[Table]:
-        """Return the sightings as tables that fit into datagrams of ``size`` bytes, at least SMALLEST_TABLE."""
-        tables: list[Table] = []
-        rows: list[Sighting] = []
-        used = _EMPTY_TABLE
-        for sighting in sightings:
-            length = len(_dumps(_row(sighting))) + 1
-            if rows and (used + length > size or len(rows) == MOST_ROWS):
-                tables.append(cls(tuple(rows)))
-                rows, used = [], _EMPTY_TABLE
-            rows.append(sighting)
-            used += length
-        return [*tables, cls(tuple(rows))] if rows else tables
+    def split(self, size: int) -> list[FormerTable]:
+        """Return tables of the same rows that fit into datagrams of ``size`` bytes, at least SMALLEST_PAYLOAD."""
+        rows = max(1, min(_MOST_ROWS, (size - 20) // _LONGEST_ROW))
+        return [FormerTable(self.reached[first : first + rows]) for first in range(0, len(self.reached), rows)]
 
 
-_EMPTY_TABLE = len('{"table":[]}')
-
-Message: TypeAlias = "Probe | Table"
+Message: TypeAlias = "Probe | Call | FormerProbe | FormerTable"
 
 
 def encode(message: Message, size: int = 0) -> bytes:
     """Return the datagram, filled with blanks up to ``size`` bytes."""
+    data: dict[str, Any]
     if isinstance(message, Probe):
-        data: dict[str, Any] = {
-            "probe": [message.state, message.sent, message.echo, message.held, message.lan[:_MOST_LAN_ENDPOINTS]]
+        values = [message.state, message.sent, message.echo, message.held, message.is_wanted]
+        data = {"poll" if message.is_poll else "answer": values if message.seen is None else [*values, message.seen]}
+    elif isinstance(message, Call):
+        data = {
+            "call": [
+                message.caller,
+                message.targets,
+                message.relays[:MOST_RELAYS],
+                message.endpoint,
+                message.lan[:_MOST_LAN_ENDPOINTS],
+                message.is_answer,
+            ]
         }
+    elif isinstance(message, FormerProbe):
+        data = {"probe": [message.state, message.sent, message.echo, message.held, message.lan[:_MOST_LAN_ENDPOINTS]]}
     else:
-        data = {"table": [_row(sighting) for sighting in message.sightings]}
-    return _dumps(data).encode().ljust(size)
+        data = {"table": [[address, endpoint, True, []] for address, endpoint in message.reached]}
+    return json.dumps(data, separators=(",", ":")).encode().ljust(size)
 
 
 def decode(datagram: bytes) -> Message:
@@ -120,42 +171,63 @@ def decode(datagram: bytes) -> Message:
         data = json.loads(datagram.decode("ascii"))
         if not isinstance(data, dict) or len(data) != 1:
             raise ValueError("not an object of one member")
-        if "probe" in data:
-            return _probe(*_list(data["probe"], 5))
-        rows = data["table"]
-        if not isinstance(rows, list) or len(rows) > MOST_ROWS:
-            raise ValueError(f"not a list of at most {MOST_ROWS} rows")
-        return Table(tuple(_sighting(*_list(row, 4)) for row in rows))
-    except (ValueError, KeyError, RecursionError, OverlayError) as error:
+        [(kind, content)] = data.items()
+        if kind in ("poll", "answer"):
+            return _probe(kind == "poll", *_list(content, 5, 6))
+        if kind == "call":
+            return _call(*_list(content, 6, 6))
+        if kind == "probe":
+            return _former_probe(*_list(content, 5, 5))
+        if kind == "table":
+            return FormerTable()
+        raise ValueError("unknown kind")
+    except (ValueError, RecursionError, OverlayError) as error:
         raise MessageError(f"not a message of the overlay: {str(error)[:100]!r}") from error
 
 
-def _row(sighting: Sighting) -> list[Any]:
-    return [sighting.address, sighting.endpoint, sighting.is_up, sighting.lan[:_MOST_LAN_ENDPOINTS]]
+def _probe(is_poll: bool, state: Any, sent: Any, echo: Any, held: Any, is_wanted: Any, seen: Any = None) -> Probe:
+    return Probe(
+        _state(state),
+        _number(sent),
+        None if echo is None else _number(echo),
+        _number(held),
+        is_poll,
+        _boolean(is_wanted),
+        None if seen is None else _endpoint(seen),
+    )
 
 
-def _dumps(data: Any) -> str:
-    return json.dumps(data, separators=(",", ":"))
+def _call(caller: Any, targets: Any, relays: Any, endpoint: Any, lan: Any, is_answer: Any) -> Call:
+    return Call(
+        _address(caller),
+        tuple(_address(target) for target in _list(targets, 1, MOST_TARGETS)),
+        tuple(_address(relay) for relay in _list(relays, 0, MOST_RELAYS)),
+        None if endpoint is None else _endpoint(endpoint),
+        _endpoints(lan),
+        _boolean(is_answer),
+    )
 
 
-def _probe(state: Any, sent: Any, echo: Any, held: Any, lan: Any) -> Probe:
-    if not isinstance(state, str) or state not in STATES:
+def _former_probe(state: Any, sent: Any, echo: Any, held: Any, lan: Any) -> FormerProbe:
+    number = None if echo is None else _number(echo)
+    return FormerProbe(_state(state), _number(sent), number, _number(held), _endpoints(lan))
+
+
+def _list(value: Any, least: int, most: int) -> list[Any]:
+    if not isinstance(value, list) or not least <= len(value) <= most:
+        raise ValueError(f"not a list of {least} to {most} elements")
+    return value
+
+
+def _state(value: Any) -> str:
+    if not isinstance(value, str) or value not in STATES:
         raise ValueError("unknown state")
-    return Probe(state, _number(sent), None if echo is None else _number(echo), _number(held), _endpoints(lan))
+    return value
 
 
-def _sighting(address: Any, endpoint: Any, is_up: Any, lan: Any) -> Sighting:
-    if not isinstance(is_up, bool):
-        raise ValueError("a row without true or false")
-    text = _string(address, _LONGEST_ADDRESS)
-    if "%" in text:
-        raise ValueError("an address with a scope id")
-    return Sighting(str(ip_address(text)), None if endpoint is None else _endpoint(endpoint), is_up, _endpoints(lan))
-
-
-def _list(value: Any, length: int) -> list[Any]:
-    if not isinstance(value, list) or len(value) != length:
-        raise ValueError(f"not a list of {length} elements")
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("not true or false")
     return value
 
 
@@ -172,12 +244,17 @@ def _string(value: Any, longest: int) -> str:
     return value
 
 
+def _address(value: Any) -> str:
+    text = _string(value, _LONGEST_ADDRESS)
+    if "%" in text:
+        raise ValueError("an address with a scope id")
+    return str(ip_address(text))
+
+
 def _endpoint(value: Any) -> str:
     """Accept addresses only: WireGuard's tool would look up a name, and wait for the answer."""
     return parse_endpoint(_string(value, LONGEST_ENDPOINT))
 
 
 def _endpoints(values: Any) -> tuple[str, ...]:
-    if not isinstance(values, list) or len(values) > _MOST_LAN_ENDPOINTS:
-        raise ValueError(f"not a list of at most {_MOST_LAN_ENDPOINTS} endpoints")
-    return tuple(_endpoint(value) for value in values)
+    return tuple(_endpoint(value) for value in _list(values, 0, _MOST_LAN_ENDPOINTS))

@@ -1,20 +1,24 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Path selection: whether each peer of the overlay is reached directly or through a relay, and which endpoint to try.
 
-Pure: a state machine that is given messages and the time. Sockets, WireGuard and routes are the agent's work. Each pair
-of nodes keeps a session over its direct path, after BFD (RFC 5880 section 6.2): the session is up when both ends hear
-each other, so that both ends move their AllowedIPs within one round trip. WireGuard drops a packet if its source is not
-among the AllowedIPs of the peer that sent it, so it matters more that both ends agree than that they are quick.
+Pure: a state machine that is given messages, packets' destinations and the time. Sockets, WireGuard and routes are the
+agent's work. Cost follows traffic: peers with which nobody talks are reached through the first relay that is up, by one
+AllowedIP for all of them, and cost nothing. The first packet to a peer lets both nodes try the direct path.
+docs/overlay-paths.md shows it on a page; what one session does is session's subject.
+
+WireGuard drops a packet if its source is not among the AllowedIPs of the peer that sent it, so it matters more that
+both ends of a pair choose the same path than that they are quick.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from ipaddress import ip_address, ip_network
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from ..endpoint import endpoint_host, is_named, usable_endpoint
+from ..state import DIRECT
 from .config import (
     UDP_HEADERS,
     OverlayConfig,
@@ -24,55 +28,45 @@ from .config import (
     host_prefix,
     probe_address,
 )
-from .messages import DOWN, INIT, UP, Message, Probe, Sighting, Table
+from .messages import DOWN, MOST_RELAYS, Call, FormerProbe, FormerTable, Message, Probe
+from .session import ANSWER_GAP, CALL_SECONDS, FORMER, HURRY, PRESENT, Session
 
-INTERVAL = 1.0
-"""Seconds between two probes of one peer."""
-
-DETECTION = 3.5
-"""Seconds without a probe after which a direct path counts as dead: three lost probes and some delay."""
+TICK = 0.5
+IDLE_TICK = 1.0
+"""Seconds between two calls of tick() at most while nothing is in a hurry, and while no path is in use."""
 
 ATTEMPT_SECONDS = (1.5,) * 4 + (5.0,) * 10 + (15.0,)
 """Seconds for which an endpoint is tried, by the number of attempts before; the last value stays. Short at first, then
 WireGuard's own interval between handshakes (REKEY_TIMEOUT), after a minute 15 s: less than the 30 s for which a NAT
 keeps an unanswered UDP mapping."""
 
-TABLE_REFRESH = 10.0
-"""Seconds between two complete tables from a relay; changes are sent at once."""
+RELAYS_ATTEMPTS = 4
+"""Attempts of a relay for a node that it has no packets for: nodes come to their relays by themselves."""
 
-SIGHTING_LIFETIME = 3 * TABLE_REFRESH
-"""Seconds for which a relay's report of a node counts."""
+CALL_AGAIN_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 15.0)
+"""Seconds between two calls for a peer that is used but not reached directly, by the calls before; the last stays."""
 
-HOLD_SECONDS = (0.0, 2.0, 5.0, 15.0, 60.0)
-"""Seconds for which a path that failed early is not used again, by the number of early failures in a row."""
+CALL_ANSWER_GAP = 0.3
+"""Seconds between two answers to calls of one peer."""
 
-EARLY = 30.0
-"""Seconds: a path that was up for less has failed early."""
+SIGHTING_LIFETIME = 40.0
+"""Seconds for which an endpoint that came with a call is tried."""
 
-SETTLE = 5.0
-"""Seconds to which such a hold is cut once one end has moved: the path that failed led to another endpoint."""
+OWN_ENDPOINT_GAP = 1.0
+"""Seconds between two of this node's endpoints that a relay may report: each lets it try all direct paths again."""
 
-FREE_FLAPS = 3
-"""Times that a peer may leave the state UP while it is heard before its path is held: each such change moves AllowedIPs
-and is reported by relays to all nodes."""
+CALLS_AT_ONCE = 100.0
+CALLS_PER_SECOND = 10.0
+"""Calls of one node that a relay passes on, each to one target."""
 
-FLAP_SECONDS = 30.0
-"""Seconds after which one such change is forgotten."""
+RELAYS_CALLS = 20.0
+"""So many times more calls are passed on that come from another relay, which has them from its nodes."""
 
-MOST_FLAPS = FREE_FLAPS + 4
-"""More changes are not counted: HOLD_SECONDS ends there."""
+FORMER_TABLE_SECONDS = 10.0
+"""Seconds between two tables for a node of a former version, for which a table counts for 30 s."""
 
-LAN_SECONDS = 5.0
-"""Seconds for which a peer's endpoints in its own network are not replaced: a relay reports a change to all nodes."""
-
-ANNOUNCE_INTERVAL = 0.4
-"""Seconds between two reports of a relay about the changes of one peer."""
-
-LONGEST_RTT = 60_000
-"""Milliseconds. A longer round trip is nonsense: DETECTION ends a session long before."""
-
-DIRECT = "direct"
-"""The path of a peer that is reached without a relay."""
+MOST_SESSIONS = 256
+"""Peers that are no relays with which this node keeps sessions at once. Others are reached through relays."""
 
 
 @dataclass(frozen=True)
@@ -109,78 +103,41 @@ class PathState:
     """DIRECT, the name of a relay, or None if the peer cannot be reached."""
     rtt_ms: float | None
     """Round trip of the direct path in ms, measured by its probes; None while the session is not up."""
-    session: str
-    """DOWN, INIT or UP."""
-
-
-@dataclass
-class _Session:
-    """The session with one peer over the direct path. Times are the caller's clock in seconds."""
-
-    peer: OverlayPeer
-    state: str = DOWN
-    heard_at: float | None = None
-    remote_state: str = DOWN
-    remote_sent: int = 0
-    rtt_ms: float | None = None
-    up_since: float | None = None
-    early_failures: int = 0
-    hold_until: float = 0.0
-    flaps: float = 0.0
-    """Times that the peer left UP while it was heard; fades by one in FLAP_SECONDS."""
-    flapped_at: float = 0.0
-    damped_until: float = 0.0
-    """Until then the path is not used. Unlike hold_until, it does not end when the peer moves."""
-    announced_at: float = float("-inf")
-    is_current: bool = False
-    """Whether a message came from the peer's present probe address: its version is not a former one."""
-    sent_at: float = float("-inf")
-    attempts: int = 0
-    next_attempt: float = 0.0
-    endpoint: str | None = None
-    """Where WireGuard saw the peer last; a relay reports it to the other nodes."""
-    lan: tuple[str, ...] = ()
-    """The peer's endpoints in its own network, as its probes gave them."""
-    lan_at: float = float("-inf")
-    sightings: dict[str, tuple[Sighting, float]] = field(default_factory=dict)
-    """The last report of each relay about this peer and the time it came, by the relay's address."""
-
-    def is_heard(self, now: float) -> bool:
-        """Return whether a probe came within the detection time."""
-        return self.heard_at is not None and now - self.heard_at < DETECTION
+    is_wanted: bool
+    """Whether a direct path is kept or tried; a peer with which nobody talks has none."""
 
 
 class OverlayPaths:
     """The paths of one node to all its peers."""
 
     def __init__(self, config: OverlayConfig, routes: PodRoutes, now: float) -> None:
-        self._sessions: dict[str, _Session] = {}
-        self._own_sightings: dict[str, tuple[Sighting, float]] = {}
-        self._announced: dict[str, Sighting] = {}
-        self._next_table = now
+        self._sessions: dict[str, Session] = {}
+        """The sessions that are kept, by the peer's address: those with a relay in them, and those in use."""
+        self._own_endpoints: dict[str, tuple[str, float]] = {}
+        """Where each relay sees this node, and when it said so first."""
         self._lan: tuple[str, ...] = ()
         self._has_former = False
+        self._all_used = False
         self._resolved: dict[str, tuple[str, ...]] = {}
+        self._hurries = False
+        self._is_idle = False
+        self._up_relays: tuple[OverlayPeer, ...] = ()
         self.revision = 0
         """Counts the events that may change a path: as long as it is equal, allowed_ips() is equal."""
-        self.configure(config, routes)
+        self.configure(config, routes, now)
 
-    def configure(self, config: OverlayConfig, routes: PodRoutes) -> None:
+    def configure(self, config: OverlayConfig, routes: PodRoutes, now: float) -> None:
         """Use this configuration from now on; peers whose address and key are the same keep their sessions."""
         self.revision += 1
         self._config = config
         self._routes = routes
-        kept = self._sessions
-        self._sessions = {}
-        for peer in config.peers:
-            session = kept.get(peer.address)
-            if session is None or session.peer.public_key != peer.public_key:
-                session = _Session(peer)
-            session.peer = peer
-            self._sessions[peer.address] = session
+        self._peers = {peer.address: peer for peer in config.peers}
+        self._by_key = {peer.public_key: peer.address for peer in config.peers}
+        self._relays = tuple(peer for peer in config.peers if peer.is_relay)
+        self._keep_sessions(now)
         named = {peer.endpoint for peer in config.peers if peer.endpoint is not None and is_named(peer.endpoint)}
         self._resolved = {endpoint: found for endpoint, found in self._resolved.items() if endpoint in named}
-        former = Counter(former_probe_address(address) for address in (config.address, *self._sessions))
+        former = Counter(former_probe_address(address) for address in (config.address, *self._peers))
         self._former = {
             peer.address: former_probe_address(peer.address)
             for peer in config.peers
@@ -189,12 +146,14 @@ class OverlayPaths:
         }
         self._by_probe = {probe: address for address, probe in self._former.items()}
         self._by_probe.update({probe_address(peer.address): peer.address for peer in config.peers})
-        self._relays = tuple(peer for peer in config.peers if peer.is_relay)
         self._networks = [ip_network(cidr) for cidr in (config.host_cidr, *routes.pod_cidrs)]
-        relays = {relay.address for relay in self._relays}
-        for known in (self._own_sightings, *(session.sightings for session in self._sessions.values())):
-            for address in known.keys() - relays:
-                del known[address]
+        self._set_pod_owners()
+        own = [ip_network(cidr) for cidr in (host_prefix(config.address), *routes.subnets.get(config.node, ()))]
+        # Nobody else may send from this node's addresses, not even a relay.
+        self._shared_prefixes = tuple(str(part) for network in self._networks for part in _without(network, own))
+        for gone in self._own_endpoints.keys() - {relay.address for relay in self._relays}:
+            del self._own_endpoints[gone]
+        self._look_at_relays(now)
 
     def use_former_probe_addresses(self, is_used: bool) -> None:
         """Set whether this node has its former probe address, and so hears nodes of former versions."""
@@ -204,12 +163,17 @@ class OverlayPaths:
 
     @property
     def has_former_peers(self) -> bool:
-        """Whether a peer was not yet heard at its present probe address."""
-        return not all(session.is_current for session in self._sessions.values())
+        """Whether a relay, on a relay any peer, or a peer that is heard was not yet heard at its present address."""
+        return not all(
+            session.is_current
+            for session in self._sessions.values()
+            if session.is_lasting or session.heard_at is not None
+        )
 
     def is_former(self, peer: OverlayPeer) -> bool:
         """Return whether messages for the peer are sent to its former probe address as well."""
-        return self._has_former and not self._sessions[peer.address].is_current
+        session = self._sessions.get(peer.address)
+        return self._has_former and (session is None or not session.is_current)
 
     def set_addresses(self, endpoint: str, found: Iterable[str], now: float) -> None:
         """Set ``address:port`` of each address that a relay's ``name:port`` has. A relay that is not heard is tried."""
@@ -217,16 +181,16 @@ class OverlayPaths:
         is_new = set(usable) != set(self._resolved.get(endpoint, ()))
         self._resolved[endpoint] = usable
         for session in self._sessions.values():
-            if is_new and session.peer.endpoint == endpoint and not session.is_heard(now):
+            if is_new and session.peer.endpoint == endpoint and session.heard_at is None:
                 session.attempts = 0
                 session.next_attempt = now
 
-    def unreached_endpoints(self, now: float) -> set[str]:
+    def unreached_endpoints(self) -> set[str]:
         """Return the endpoints of the relays that are not heard: their names may have other addresses by now."""
         return {
             session.peer.endpoint
             for session in self._sessions.values()
-            if session.peer.endpoint is not None and not session.is_heard(now)
+            if session.peer.endpoint is not None and session.heard_at is None
         }
 
     def relay_endpoints(self) -> list[str]:
@@ -239,143 +203,273 @@ class OverlayPaths:
 
     def observe(self, endpoints: Mapping[str, str | None]) -> None:
         """Set the endpoints at which WireGuard sees the peers now, by public key; None leaves the last endpoint."""
-        for session in self._sessions.values():
-            seen = endpoints.get(session.peer.public_key)
-            if seen is None or seen == session.endpoint:
+        for key, seen in endpoints.items():
+            session = self._sessions.get(self._by_key.get(key, ""))
+            if seen is None or session is None or seen == session.endpoint:
                 continue
             # An endpoint that other nodes cannot use, such as fe80::1%eth0, is neither reported nor tried.
             if usable_endpoint(seen) == seen and self._is_outside(seen):
                 session.endpoint = seen
 
+    def resume(self, keys: Iterable[str], now: float) -> None:
+        """Begin with a device that an agent before has left: it has WireGuard sessions with the peers of these keys.
+
+        They are asked before their sessions are replaced, and peers in use keep their direct paths.
+        """
+        for key in keys:
+            address = self._by_key.get(key)
+            session = None if address is None else self._session(address)
+            if session is not None:
+                session.called_at = now if not session.is_lasting else session.called_at
+                session.is_configured = session.is_greeting = True
+                session.next_attempt = now + ATTEMPT_SECONDS[0]
+        self.revision += 1
+
     def restarted(self, now: float) -> None:
         """Forget all sessions: the interface was created again, and no peer has a WireGuard session any more."""
+        self.revision += 1
         for session in self._sessions.values():
-            self._forget(session, now)
+            session.restart(now)
+        self._look_at_relays(now)
+
+    def assume_all_used(self, is_so: bool, now: float) -> None:
+        """Set whether direct paths are kept with all peers: what they are sent is not known on this node."""
+        self._all_used = is_so
+        if is_so:
+            self.used(self._peers, now)
+
+    @property
+    def has_wanted(self) -> bool:
+        """Whether a session is wanted by one of its ends: nodes wait for what this node knows of their endpoints."""
+        return any(session.told_wanted or session.remote_wanted for session in self._sessions.values())
 
     def sender(self, source: str) -> OverlayPeer | None:
         """Return the peer that has this probe address; None if no peer has it."""
         address = self._by_probe.get(source)
-        return None if address is None else self._sessions[address].peer
+        return None if address is None else self._peers[address]
+
+    def used(self, destinations: Iterable[str], now: float) -> Actions:
+        """Note that this node or its pods send to these addresses of nodes and pods, and try their direct paths.
+
+        Addresses of nobody are ignored.
+        """
+        for destination in destinations:
+            address = self._owner_of(destination)
+            session = None if address is None else self._session(address)
+            if session is None:
+                continue
+            session.used_at = now
+            self._want(session, now)
+        return self.tick(now)
 
     def receive(self, source: str, message: Message, now: float) -> Actions:
-        """Process a message that came from this probe address; a message of an unknown sender is ignored.
-
-        A relay reports the changes of one peer at most once in ANNOUNCE_INTERVAL, however many messages come.
-        """
+        """Process a message that came from this probe address; a message of an unknown sender is ignored."""
         address = self._by_probe.get(source)
-        if address is None:
+        if address is None or isinstance(message, FormerTable):
             return Actions()
-        session = self._sessions[address]
+        session = self._session(address)
+        if session is None:
+            return Actions()
         if source == probe_address(address):
             session.is_current = True
-        if isinstance(message, Table):
-            if session.peer.is_relay:
-                self._learn(session.peer, message, now)
-            return Actions()
-        before = session.state
-        newly_heard = not session.is_heard(now)
-        session.heard_at = now
-        session.remote_state = message.state
-        session.remote_sent = message.sent
-        if message.lan != session.lan and now - session.lan_at >= LAN_SECONDS:
-            session.lan, session.lan_at = message.lan, now
-        if message.echo is not None:
-            rtt = _milliseconds(now) - message.echo - message.held
-            if rtt <= LONGEST_RTT:
-                session.rtt_ms = float(max(0, rtt))
-        self._advance(session, now)
-        outgoing: list[Outgoing] = []
-        if newly_heard or session.state != before:
-            outgoing.append(self._probe(session, now))
-        outgoing += self._announcements(now, whole_for=session if before != UP and session.state == UP else None)
-        return Actions(outgoing=tuple(outgoing))
+        session.rests = 0.0
+        if isinstance(message, Call):
+            session.speaks, session.present_at = PRESENT, now
+            return self._receive_call(session, message, now)
+        return Actions(outgoing=tuple(self._receive_probe(session, message, now)))
 
     def tick(self, now: float) -> Actions:
-        """Process the passing of time: dead paths, endpoints to try, messages that are due. Call it every 0.5 s."""
+        """Process the passing of time: dead paths, endpoints to try, messages that are due."""
         attempts: list[Attempt] = []
         outgoing: list[Outgoing] = []
-        for session in self._sessions.values():
+        self._hurries = False
+        if self._all_used:
+            self._note_all_used(now)
+        self._note_carriers(now)
+        for session in list(self._sessions.values()):
+            if now < session.rests:
+                continue
+            if not session.is_kept(now):
+                outgoing += self._close(session, now)
+                continue
             before = session.state
             self._advance(session, now)
             attempt = self._attempt(session, now)
             if attempt is not None:
                 attempts.append(attempt)
-            is_due = session.is_heard(now) and now - session.sent_at >= INTERVAL * 0.9
             # The other end moves its AllowedIPs once it hears of a change; until then WireGuard drops packets.
-            if attempt is not None or session.state != before or is_due:
-                outgoing.append(self._probe(session, now))
-        outgoing += self._announcements(now)
+            if attempt is not None or session.state != before or session.is_due(now):
+                outgoing += self._probes(session, now, is_poll=True)
+            self._hurries = self._hurries or session.is_late(now)
+            session.rests = session.rests_until(now)
+        self._is_idle = all(session.rests > now for session in self._sessions.values())
+        outgoing += self._former_tables(now)
+        outgoing += self._calls(now)
         return Actions(tuple(attempts), tuple(outgoing))
 
-    def allowed_ips(self, now: float) -> dict[str, tuple[str, ...]]:
-        """Return the AllowedIPs of every peer by its public key. A probe address always belongs to its own node."""
-        allowed: dict[str, list[str]] = {
-            session.peer.public_key: [host_prefix(probe_address(session.peer.address))]
-            for session in self._sessions.values()
-        }
-        if self._has_former:
-            for address, probe in self._former.items():
-                allowed[self._sessions[address].peer.public_key].append(host_prefix(probe))
+    @property
+    def interval(self) -> float:
+        """Seconds until tick() must be called again at the latest."""
+        if self._hurries:
+            return HURRY
+        return IDLE_TICK if self._is_idle else TICK
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no path is in use, and none is tried."""
+        return self._is_idle
+
+    def allowed_ips(self) -> dict[str, tuple[str, ...]]:
+        """Return the AllowedIPs of the peers that WireGuard has to know, by their public keys.
+
+        The first relay that is up has the networks of all; a peer with a path of its own has its own prefixes, and
+        the longest prefix counts. A probe address always belongs to its own node.
+        """
+        allowed: dict[str, list[str]] = {}
+        for address, session in self._sessions.items():
+            if session.is_configured:
+                allowed[session.peer.public_key] = [host_prefix(probe_address(address))]
+                if self._has_former and address in self._former:
+                    allowed[session.peer.public_key].append(host_prefix(self._former[address]))
+        default = self._default_relay()
+        own: set[str] = set()
         for session in self._sessions.values():
-            hop = self._next_hop(session, now)
-            allowed[hop.public_key] += [
-                host_prefix(session.peer.address),
-                *self._routes.subnets.get(session.peer.name, ()),
-            ]
+            hop = self._next_hop(session)
+            if hop is not default and hop.public_key in allowed:
+                prefixes = [host_prefix(session.peer.address), *self._routes.subnets.get(session.peer.name, ())]
+                allowed[hop.public_key] += prefixes
+                own.update(prefixes)
+        if default is not None:
+            allowed[default.public_key] += [prefix for prefix in self._shared_prefixes if prefix not in own]
         return {key: tuple(prefixes) for key, prefixes in allowed.items()}
 
     def states(self, now: float) -> tuple[PathState, ...]:
         """Return how each peer is reached, in the order of the configuration."""
+        name = self.default_path()
+        return tuple(
+            self._path_state(self._sessions[peer.address], now)
+            if peer.address in self._sessions
+            else PathState(peer, name, None, False)
+            for peer in self._config.peers
+        )
+
+    def default_path(self) -> str | None:
+        """Return the name of the relay that reaches the peers without a path of their own; None if there is none."""
+        default = self._default_relay()
+        return default.name if default is not None and self._is_up(default) else None
+
+    def kept_states(self, now: float) -> tuple[PathState, ...]:
+        """Return how the peers are reached that have a path of their own: relays, and the peers in use."""
         return tuple(self._path_state(session, now) for session in self._sessions.values())
 
     # Sessions
 
-    def _advance(self, session: _Session, now: float) -> None:
-        if not session.is_heard(now) or now < max(session.hold_until, session.damped_until):
-            state = DOWN
-        elif session.remote_state in (INIT, UP):
-            state = UP
+    def _keep_sessions(self, now: float) -> None:
+        """Keep the sessions of peers that stay the same, and begin the sessions that last."""
+        kept = self._sessions
+        self._sessions = {}
+        for peer in self._peers.values():
+            session = kept.get(peer.address)
+            is_lasting = peer.is_relay or self._config.is_relay or not self._relays
+            is_same = session is not None and session.peer.public_key == peer.public_key
+            if session is not None and is_same and session.is_lasting == is_lasting:
+                session.peer = peer
+                session.rests = 0.0
+                self._sessions[peer.address] = session
+            elif is_lasting:
+                self._sessions[peer.address] = self._new_session(peer, is_lasting)
+                self._sessions[peer.address].next_attempt = now
+
+    def _new_session(self, peer: OverlayPeer, is_lasting: bool) -> Session:
+        if peer.is_relay != self._config.is_relay:
+            drives = peer.is_relay
         else:
-            state = INIT
-        if session.state == UP and state != UP:
-            self._record_failure(session, now)
-        elif state == UP and session.state != UP:
-            session.up_since = now
-            session.attempts = 0
-        if (session.state == UP) != (state == UP):
-            self.revision += 1
-        session.state = state
+            drives = ip_address(self._config.address) < ip_address(peer.address)  # type: ignore[operator]
+        return Session(peer, is_lasting, drives, is_configured=is_lasting)
 
-    def _record_failure(self, session: _Session, now: float) -> None:
-        """Hold a direct path that failed early, longer each time; a pair with a relay in it has no other path."""
-        is_early = session.up_since is not None and now - session.up_since < EARLY
-        if not session.is_heard(now) and not self._has_relay(session.peer):
-            session.early_failures = min(session.early_failures + 1, len(HOLD_SECONDS) - 1) if is_early else 0
-            session.hold_until = now + HOLD_SECONDS[session.early_failures]
-        elif session.is_heard(now):
-            self._damp(session, now)
-        session.up_since = None
-        session.next_attempt = now
+    def _session(self, address: str) -> Session | None:
+        """Return the session with the peer of this address, a new session if there was none.
 
-    def _damp(self, session: _Session, now: float) -> None:
-        """Hold the path of a peer that is heard but changes its state again and again, longer each time."""
-        session.flaps = max(0.0, session.flaps - (now - session.flapped_at) / FLAP_SECONDS) + 1
-        session.flaps = min(session.flaps, MOST_FLAPS)
-        session.flapped_at = now
-        excess = int(session.flaps) - FREE_FLAPS
-        if excess > 0:
-            session.damped_until = now + HOLD_SECONDS[excess]
+        None if the address is no peer's, or so many sessions are kept that this peer stays behind its relay.
+        """
+        session = self._sessions.get(address)
+        if session is not None or address not in self._peers or len(self._sessions) >= self._most_sessions:
+            return session
+        session = self._sessions[address] = self._new_session(self._peers[address], is_lasting=False)
+        return session
 
-    def _forget(self, session: _Session, now: float) -> None:
+    @property
+    def _most_sessions(self) -> int:
+        return len(self._peers) if self._all_used else MOST_SESSIONS + len(self._relays)
+
+    def _advance(self, session: Session, now: float) -> None:
+        if not session.advance(now):
+            return
         self.revision += 1
-        session.state = session.remote_state = DOWN
-        session.heard_at = session.up_since = None
-        session.attempts = 0
-        session.next_attempt = now
+        if session.peer.is_relay:
+            self._look_at_relays(now)
+        if not session.is_up():
+            self._want(session, now)
 
-    def _attempt(self, session: _Session, now: float) -> Attempt | None:
+    def _want(self, session: Session, now: float) -> None:
+        """Call the peer soon, if it is used and not reached directly."""
+        session.rests = 0.0
+        if session.is_used(now) and not session.is_up() and session.next_call == float("inf"):
+            session.next_call = now
+            session.calls = 0
+
+    def _note_all_used(self, now: float) -> None:
+        for session in self._sessions.values():
+            session.used_at = now
+            self._want(session, now)
+
+    def _close(self, session: Session, now: float) -> list[Outgoing]:
+        """End a session that neither end wants, and forget it some time later."""
+        if session.is_open:
+            was_heard = session.heard_at is not None
+            session.close(now)
+            self.revision += 1
+            return self._probes(session, now, is_poll=False) if was_heard else []
+        if session.is_forgettable(now):
+            del self._sessions[session.peer.address]
+            self.revision += 1
+        return []
+
+    def _receive_probe(self, session: Session, message: Probe | FormerProbe, now: float) -> list[Outgoing]:
+        before, newly_heard = session.state, session.heard_at is None
+        session.hear(message, now)
+        if not session.is_configured:
+            session.is_configured = True
+            self.revision += 1
+        if not session.is_kept(now):
+            session.close(now)
+            self.revision += 1
+            return self._probes(session, now, is_poll=False) if message.state != DOWN else []
+        if isinstance(message, FormerProbe):
+            if message.lan:
+                session.sightings[session.peer.address] = (None, message.lan, now)
+        elif message.seen is not None and session.peer.is_relay:
+            self._learn_own_endpoint(session.peer, message.seen, now)
+        self._advance(session, now)
+        is_changed = newly_heard or session.state != before
+        is_asked = isinstance(message, Probe) and message.is_poll and now - session.sent_at >= ANSWER_GAP
+        return self._probes(session, now, is_poll=False) if is_changed or is_asked else []
+
+    def _probes(self, session: Session, now: float, *, is_poll: bool) -> list[Outgoing]:
+        seen = session.endpoint if self._config.is_relay and not session.peer.is_relay else None
+        # It shows that the direct path carries the overlay's MTU, before the path is used.
+        is_padded = not session.is_up() and not session.is_lasting
+        messages = session.probes(now, is_poll=is_poll, seen=seen, lan=self._lan)
+        return [Outgoing(session.peer, message, is_padded) for message in messages]
+
+    # Endpoints to try
+
+    def _attempt(self, session: Session, now: float) -> Attempt | None:
         """Return the next attempt if it is due: the peer's possible endpoints are tried in turn."""
-        if session.is_heard(now) or now < session.next_attempt:
+        if session.heard_at is not None or now < session.next_attempt:
+            return None
+        is_nodes_turn = self._config.is_relay and not session.peer.is_relay and not session.is_wanted(now)
+        if is_nodes_turn and session.attempts >= RELAYS_ATTEMPTS:
             return None
         candidates = self._candidates(session, now)
         if not candidates:
@@ -383,23 +477,25 @@ class OverlayPaths:
         endpoint = candidates[session.attempts % len(candidates)]
         session.next_attempt = now + ATTEMPT_SECONDS[min(session.attempts, len(ATTEMPT_SECONDS) - 1)]
         session.attempts += 1
+        session.is_greeting = False
+        if not session.is_configured:
+            session.is_configured = True
+            self.revision += 1
         return Attempt(session.peer, endpoint)
 
-    def _candidates(self, session: _Session, now: float) -> list[str]:
+    def _candidates(self, session: Session, now: float) -> list[str]:
         """Return the endpoints at which the peer may be reached, the most likely first."""
         if fixed := self._fixed_endpoints(session.peer):
             return fixed
-        fresh = [sighting for sighting, at in session.sightings.values() if now - at < SIGHTING_LIFETIME]
-        seen = [sighting.endpoint for sighting in fresh if sighting.endpoint and self._is_outside(sighting.endpoint)]
+        fresh = [(seen, lan) for seen, lan, at in session.sightings.values() if now - at < SIGHTING_LIFETIME]
+        seen = [endpoint for endpoint, _lan in fresh if endpoint and self._is_outside(endpoint)]
         lan = [
             endpoint
-            for sighting in fresh
-            for endpoint in sighting.lan
+            for _seen, endpoints in fresh
+            for endpoint in endpoints
             if endpoint not in self._lan and self._is_outside(endpoint)
         ]
-        own_hosts = {
-            endpoint_host(sighting.endpoint) for sighting, _at in self._own_sightings.values() if sighting.endpoint
-        }
+        own_hosts = {endpoint_host(endpoint) for endpoint, _at in self._own_endpoints.values()}
         same_nat = any(endpoint_host(endpoint) in own_hosts for endpoint in seen)
         last = [session.endpoint] if session.endpoint else []
         return list(dict.fromkeys([*lan, *seen, *last] if same_nat else [*seen, *lan, *last]))
@@ -415,130 +511,247 @@ class OverlayPaths:
         address = ip_address(endpoint_host(endpoint))
         return not any(address in network for network in self._networks)
 
-    def _probe(self, session: _Session, now: float) -> Outgoing:
-        session.sent_at = now
-        echo = session.remote_sent if session.heard_at is not None else None
-        held = _milliseconds(now - session.heard_at) if session.heard_at is not None else 0
-        probe = Probe(session.state, _milliseconds(now), echo, held, self._lan)
-        return Outgoing(session.peer, probe, padded=session.state != UP and not self._has_relay(session.peer))
+    def _learn_own_endpoint(self, relay: OverlayPeer, seen: str, now: float) -> None:
+        """Take over where a relay sees this node. If it has moved, both ends of each pair in use try again."""
+        known = self._own_endpoints.get(relay.address)
+        if known is not None and (known[0] == seen or now - known[1] < OWN_ENDPOINT_GAP):
+            return
+        self._own_endpoints[relay.address] = (seen, now)
+        if known is not None:
+            for session in self._sessions.values():
+                if not session.is_lasting and session.is_kept(now):
+                    self._retry(session, now)
+                    self._call_again(session, now)
 
-    def _has_relay(self, peer: OverlayPeer) -> bool:
-        """Return whether the peer or this node is a relay."""
-        return peer.is_relay or self._config.is_relay
+    def _retry(self, session: Session, now: float) -> None:
+        """Try the direct path again: one end has moved. The call tells the other end, so that both try at once."""
+        session.hold_briefly(now)
+        if session.heard_at is None:
+            session.attempts = 0
+            session.next_attempt = now
+            session.rests = 0.0
 
-    # Relays' tables
+    # Calls
 
-    def _announcements(self, now: float, whole_for: _Session | None = None) -> list[Outgoing]:
-        """Return the tables for the peers of a relay: the changes, or all sightings when those are due.
-
-        The peer whose session ``whole_for`` is, and each peer that has moved, get all sightings: tables that were sent
-        to the endpoint before are lost.
-        """
-        if not self._config.is_relay:
+    def _calls(self, now: float) -> list[Outgoing]:
+        """Return calls for the peers that are used but not reached directly, one call to each relay for many peers."""
+        relays = [relay for relay in self._up_relays if self._sessions[relay.address].speaks == PRESENT]
+        due = [session for session in self._sessions.values() if session.next_call <= now]
+        if not relays:
             return []
-        current = {
-            address: Sighting(address, session.endpoint, session.state == UP, session.lan)
-            for address, session in self._sessions.items()
-            if session.endpoint is not None or session.state == UP
-        }
-        for address, sighting in self._announced.items():
-            if address not in current and address in self._sessions:
-                current[address] = replace(sighting, is_up=False)
-        changed = [address for address, sighting in current.items() if self._announced.get(address) != sighting]
-        # The change of a peer that was reported a moment ago waits for a later call.
-        waiting = {address for address in changed if now - self._sessions[address].announced_at < ANNOUNCE_INTERVAL}
-        for address in waiting:
-            if address in self._announced:
-                current[address] = self._announced[address]
-            else:
-                del current[address]
-        rows = [current[address] for address in changed if address not in waiting]
-        moved = {
-            sighting.address
-            for sighting in rows
-            if sighting.address in self._announced and _has_moved(self._announced[sighting.address], sighting)
-        }
-        for sighting in rows:
-            self._sessions[sighting.address].announced_at = now
-        self._announced = current
-        if now >= self._next_table:
-            self._next_table = now + TABLE_REFRESH
-            rows = list(current.values())
+        for session in due:
+            wait = CALL_AGAIN_SECONDS[min(session.calls, len(CALL_AGAIN_SECONDS) - 1)]
+            session.next_call = now + wait if session.is_used(now) else float("inf")
+            session.calls += 1
         outgoing = []
-        for session in self._sessions.values():
-            if session.state == UP:
-                gets_all = session is whole_for or session.peer.address in moved
-                tables = Table.split(list(current.values()) if gets_all else rows, self._config.mtu - UDP_HEADERS)
-                outgoing += [Outgoing(session.peer, table) for table in tables]
+        for relay in relays:
+            targets = tuple(session.peer.address for session in due if session.peer is not relay)
+            outgoing += [Outgoing(relay, call) for call in self._own_call(targets).split(self._largest)]
         return outgoing
 
-    def _learn(self, relay: OverlayPeer, table: Table, now: float) -> None:
-        """Take over a relay's sightings, and try at once what they make worth trying."""
-        for sighting in table.sightings:
-            if sighting.address == self._config.address:
-                own = self._own_sightings.get(relay.address)
-                self._own_sightings[relay.address] = (sighting, now)
-                if own is not None and _has_moved(own[0], sighting):
-                    for other in self._sessions.values():
-                        self._retry_now(other, now)
-                continue
-            session = self._sessions.get(sighting.address)
-            if session is None:
-                continue
-            before = self._candidates(session, now)
-            known = session.sightings.get(relay.address)
-            if known is None or known[0].is_up != sighting.is_up:
-                self.revision += 1
-            session.sightings[relay.address] = (sighting, now)
-            if known is not None and _has_moved(known[0], sighting):
-                self._retry_now(session, now)
-            elif not session.is_heard(now) and set(self._candidates(session, now)) - set(before):
-                session.attempts = 0
-                session.next_attempt = now
+    def _former_tables(self, now: float) -> list[Outgoing]:
+        """Return what a relay tells the nodes of former versions: they choose among the relays by it."""
+        due = [
+            session
+            for session in (self._sessions.values() if self._config.is_relay and not self._is_idle else ())
+            if session.speaks == FORMER and session.is_up() and now - session.table_at >= FORMER_TABLE_SECONDS
+        ]
+        if not due:
+            return []
+        reached = FormerTable(tuple((s.peer.address, s.endpoint) for s in self._sessions.values() if s.is_up()))
+        for session in due:
+            session.table_at = now
+        return [Outgoing(session.peer, table) for session in due for table in reached.split(self._largest)]
 
-    def _retry_now(self, session: _Session, now: float) -> None:
-        """Try the direct path again: one end has moved. The relay tells both ends, so that both try at once."""
-        session.hold_until = min(session.hold_until, now + SETTLE)
-        if not session.is_heard(now):
+    @property
+    def _largest(self) -> int:
+        return self._config.mtu - UDP_HEADERS
+
+    def _own_call(self, targets: tuple[str, ...], is_answer: bool = False) -> Call:
+        relays = tuple(relay.address for relay in self._up_relays[:MOST_RELAYS])
+        return Call(self._config.address, targets, relays, None, self._lan, is_answer)
+
+    def _note_carriers(self, now: float) -> None:
+        """Let the relays be watched closely that carry the packets of pairs in use."""
+        for session in self._sessions.values() if not self._config.is_relay else ():
+            if session.is_up() or not (session.is_used(now) or now - session.called_at < CALL_SECONDS):
+                continue
+            hop = self._next_hop(session)
+            if hop is not session.peer:
+                carrier = self._sessions[hop.address]
+                carrier.carried_at = now
+                carrier.rests = 0.0
+
+    def _call_again(self, session: Session, now: float) -> None:
+        """Tell the peer soon what has changed here, if packets to it take a relay."""
+        if session.is_wanted(now) and not session.is_up():
+            session.next_call = now
+            session.calls = 0
+
+    def _receive_call(self, sender: Session, call: Call, now: float) -> Actions:
+        """Process a call that a relay passes on, and pass on a call that is for others."""
+        if call.caller != sender.peer.address and not sender.peer.is_relay:
+            return Actions()
+        attempts: list[Attempt] = []
+        outgoing: list[Outgoing] = []
+        caller = self._session(call.caller) if self._config.address in call.targets else None
+        if caller is not None and sender.peer.is_relay:
+            outgoing += self._receive_own_call(caller, sender.peer, call, now)
+            attempt = self._attempt(caller, now) if caller.is_kept(now) else None
+            if attempt is not None:
+                attempts.append(attempt)
+                outgoing += self._probes(caller, now, is_poll=True)
+        if self._config.is_relay:
+            for target in call.targets:
+                outgoing += self._pass_on(sender, call, target, now)
+        return Actions(tuple(attempts), tuple(outgoing))
+
+    def _receive_own_call(self, caller: Session, relay: OverlayPeer, call: Call, now: float) -> list[Outgoing]:
+        """Learn from a call for this node how its caller is reached, and return the answer."""
+        caller.rests = 0.0
+        before = self._next_hop(caller)
+        if call.relays:
+            self._learn_caller(caller, relay, call, now)
+        else:
+            caller.absent_at |= {relay.address}
+        if self._next_hop(caller) is not before:
+            self.revision += 1
+        if call.is_answer or now - caller.answered_at < CALL_ANSWER_GAP:
+            return []
+        caller.answered_at = now
+        return [Outgoing(relay, each) for each in self._own_call((call.caller,), is_answer=True).split(self._largest)]
+
+    def _learn_caller(self, session: Session, relay: OverlayPeer, call: Call, now: float) -> None:
+        session.speaks, session.present_at = PRESENT, now
+        session.called_at = now
+        session.absent_at -= {relay.address}
+        session.remote_relays = call.relays
+        before = set(self._candidates(session, now))
+        known = session.sightings.get(relay.address)
+        session.sightings[relay.address] = (call.endpoint, call.lan, now)
+        if known is not None and known[0] not in (None, call.endpoint):
+            self._retry(session, now)
+        elif session.heard_at is None and set(self._candidates(session, now)) - before:
             session.attempts = 0
             session.next_attempt = now
 
+    def _pass_on(self, sender: Session, call: Call, target: str, now: float) -> list[Outgoing]:
+        """Return what a relay makes of a call for this target: to the target, to other relays, or a refusal."""
+        callee = self._sessions.get(target)
+        if callee is None or target == call.caller or not _takes_token(sender, now):
+            return []
+        if call.caller != sender.peer.address:
+            self._learn_way_back(call)
+        endpoint = sender.endpoint if call.caller == sender.peer.address else call.endpoint
+        passed = replace(call, targets=(target,), endpoint=endpoint)
+        if callee.is_up():
+            return [Outgoing(callee.peer, passed)] if callee.speaks == PRESENT and callee is not sender else []
+        if sender.peer.is_relay and call.caller != sender.peer.address:
+            return []
+        # The caller asks the relays that it reaches by itself.
+        others = [relay for relay in self._up_relays if relay.address not in (*call.relays, target, call.caller)]
+        outgoing = [Outgoing(relay, passed) for relay in others]
+        return [*outgoing, Outgoing(sender.peer, Call(target, (call.caller,), is_answer=True))]
+
+    def _learn_way_back(self, call: Call) -> None:
+        """Note by which relays a node is reached, of which another relay passes on a call."""
+        caller = self._sessions.get(call.caller)
+        if caller is not None and not caller.is_up() and caller.remote_relays != call.relays:
+            caller.remote_relays = call.relays
+            self.revision += 1
+
     # Next hops
 
-    def _next_hop(self, session: _Session, now: float) -> OverlayPeer:
-        """Return the peer that gets the packets for this session's peer: itself, or a relay.
+    def _look_at_relays(self, now: float) -> None:
+        """Note which relays are up. If others are than before, pairs in use tell each other."""
+        up = tuple(relay for relay in self._relays if self._is_up(relay))
+        if up == self._up_relays:
+            return
+        self._up_relays = up
+        self.revision += 1
+        for session in self._sessions.values():
+            self._call_again(session, now)
+
+    def _default_relay(self) -> OverlayPeer | None:
+        """Return the relay through which the peers are reached that have no path of their own; a relay has none.
 
         All nodes have the relays in the same order, that of their addresses, so both ends of a pair choose the same.
         """
-        if session.state == UP:
+        if self._config.is_relay or not self._relays:
+            return None
+        return self._up_relays[0] if self._up_relays else self._relays[0]
+
+    def _next_hop(self, session: Session) -> OverlayPeer:
+        """Return the peer that gets the packets for this session's peer: itself, or a relay."""
+        if session.is_up():
             return session.peer
-        usable = [relay for relay in self._relays if relay is not session.peer and self._is_up(relay)]
+        usable = [relay for relay in self._up_relays if relay is not session.peer]
         for relay in usable:
-            sighting = session.sightings.get(relay.address)
-            if sighting is not None and sighting[0].is_up and now - sighting[1] < SIGHTING_LIFETIME:
+            if relay.address in session.remote_relays:
                 return relay
-        if self._has_relay(session.peer):
-            return session.peer
-        others = usable or [relay for relay in self._relays if relay is not session.peer]
-        return others[0] if others else session.peer
+        if session.is_lasting:
+            return usable[0] if usable and session.remote_relays else session.peer
+        reaching = [relay for relay in usable if relay.address not in session.absent_at]
+        return next(iter([*reaching, *usable, *self._relays]), session.peer)
 
     def _is_up(self, peer: OverlayPeer) -> bool:
-        return self._sessions[peer.address].state == UP
+        return self._sessions[peer.address].is_up()
 
-    def _path_state(self, session: _Session, now: float) -> PathState:
-        hop = self._next_hop(session, now)
+    def _path_state(self, session: Session, now: float) -> PathState:
+        hop = self._next_hop(session)
         path = None
         if hop is not session.peer:
-            path = hop.name if self._is_up(hop) else None
-        elif session.state == UP:
+            path = hop.name if self._is_up(hop) and hop.address not in session.absent_at else None
+        elif session.is_up():
             path = DIRECT
-        return PathState(session.peer, path, session.rtt_ms if session.state == UP else None, session.state)
+        return PathState(session.peer, path, session.rtt_ms if session.is_up() else None, session.is_kept(now))
+
+    # Addresses
+
+    def _set_pod_owners(self) -> None:
+        """Index the pod subnets by IP version, prefix length and network address."""
+        self._pod_owners: dict[tuple[int, int, int], str] = {}
+        addresses = {peer.name: peer.address for peer in self._config.peers}
+        for name, cidrs in self._routes.subnets.items():
+            for cidr in cidrs if name in addresses else ():
+                subnet = ip_network(cidr)
+                self._pod_owners[subnet.version, subnet.prefixlen, int(subnet.network_address)] = addresses[name]
+        self._pod_lengths = {key[:2] for key in self._pod_owners}
+
+    def _owner_of(self, destination: str) -> str | None:
+        """Return the host overlay address of the peer that has this address, or whose pod has it."""
+        if destination in self._peers:
+            return destination
+        address = ip_address(destination)
+        for version, length in self._pod_lengths:
+            if version == address.version:
+                host_bits = address.max_prefixlen - length
+                owner = self._pod_owners.get((version, length, int(address) >> host_bits << host_bits))
+                if owner is not None:
+                    return owner
+        return None
 
 
-def _has_moved(before: Sighting, now: Sighting) -> bool:
-    """Return whether a relay sees a node at another endpoint than before."""
-    return now.endpoint is not None and before.endpoint not in (None, now.endpoint)
+def _takes_token(sender: Session, now: float) -> bool:
+    """Return whether another call of this sender is passed on, and count it."""
+    factor = RELAYS_CALLS if sender.peer.is_relay else 1.0
+    left, at = sender.forwarded or (CALLS_AT_ONCE * factor, now)
+    left = min(CALLS_AT_ONCE * factor, left + (now - at) * CALLS_PER_SECOND * factor)
+    sender.forwarded = (left - 1.0 if left >= 1.0 else left, now)
+    return left >= 1.0
 
 
-def _milliseconds(seconds: float) -> int:
-    return round(seconds * 1000)
+def _without(
+    network: IPv4Network | IPv6Network, holes: Iterable[IPv4Network | IPv6Network]
+) -> list[IPv4Network | IPv6Network]:
+    """Return the network as parts, without the networks that are cut out."""
+    parts = [network]
+    for hole in holes:
+        divided: list[IPv4Network | IPv6Network] = []
+        for part in parts:
+            if part.version != hole.version or not part.overlaps(hole):
+                divided.append(part)
+            elif hole.prefixlen > part.prefixlen:
+                divided += part.address_exclude(hole)  # type: ignore[arg-type]
+        parts = divided
+    return parts

@@ -10,7 +10,7 @@ from __future__ import annotations
 import posix
 from time import time
 
-from ...fast_json import dumps, loads
+from ..fast_json import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,21 +24,35 @@ STATE_LIFETIME = 20.0
 """Seconds after which a file that was not written again counts as left by an agent that does not run any more."""
 
 
+DIRECT = "direct"
+"""The path to a node without a relay."""
+
+
 class PeerPath:
     """How this node reaches another node."""
 
-    __slots__ = ("address", "endpoint", "name", "path", "rtt_ms")
+    __slots__ = ("address", "endpoint", "in_use", "name", "path", "rtt_ms")
 
-    def __init__(self, name: str, address: str, path: str | None, rtt_ms: float | None, endpoint: str | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        path: str | None,
+        rtt_ms: float | None,
+        endpoint: str | None,
+        in_use: bool = True,
+    ) -> None:
         self.name = name
         self.address = address
         """The node's host overlay address."""
         self.path = path
-        """``direct``, the name of a relay, or None if the node cannot be reached."""
+        """DIRECT, the name of a relay, or None if there is no path of this node's own."""
         self.rtt_ms = rtt_ms
         """Round trip of the direct path in ms; None if there is no direct path."""
         self.endpoint = endpoint
         """``address:port`` to which WireGuard sends on the direct path; None if no endpoint is known."""
+        self.in_use = in_use
+        """Whether a direct path is kept or tried. It is not where nothing was sent lately: then a relay is the path."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the peer as the file has it."""
@@ -48,13 +62,14 @@ class PeerPath:
             "path": self.path,
             "rtt_ms": self.rtt_ms,
             "endpoint": self.endpoint,
+            "in_use": self.in_use,
         }
 
 
 class OverlayState:
     """The overlay as the agent of this node sees it."""
 
-    __slots__ = ("blocked", "device", "fault", "interface", "node", "peers", "updated")
+    __slots__ = ("blocked", "device", "fault", "interface", "node", "peers", "summary", "updated")
 
     def __init__(
         self,
@@ -65,11 +80,12 @@ class OverlayState:
         peers: tuple[PeerPath, ...],
         fault: str | None = None,
         blocked: Iterable[str] = (),
+        summary: str = "",
     ) -> None:
         self.node = node
         self.interface = interface
         self.device = device
-        """``kernel`` or ``wireguard-go``."""
+        """``kernel`` or ``wireguard-go``; ``EdgeVPN.io`` where that makes the interface."""
         self.updated = updated
         """When the agent wrote this, in seconds since 1970."""
         self.peers = peers
@@ -77,6 +93,8 @@ class OverlayState:
         """The error that the agent met in its last round; None if there was none."""
         self.blocked = tuple(blocked)
         """One sentence for each chain of the node's firewalls that drops the overlay's packets, with its remedy."""
+        self.summary = summary
+        """One line about the overlay's service; empty where the peers say all."""
 
     def is_fresh(self, now: float | None = None) -> bool:
         """Return whether the agent wrote this within STATE_LIFETIME. ``now`` is in seconds since 1970."""
@@ -92,6 +110,7 @@ class OverlayState:
             "peers": [peer.to_json() for peer in self.peers],
             "fault": self.fault,
             "blocked": list(self.blocked),
+            "summary": self.summary,
         }
 
 
