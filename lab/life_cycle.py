@@ -36,11 +36,10 @@ def up(lab: Lab, topology: Topology) -> None:
     if described:
         print("== removing an unfinished lab", flush=True)
         _remove(lab)
-    elif network.namespaces(lab.prefix):
-        raise LabError(
-            f"a lab of another checkout is up (namespaces {lab.prefix}-*): run lab/lab down there, or give this lab "
-            "another prefix in the environment variable EVIO_LAB_PREFIX"
-        )
+    else:
+        _refuse_lab_of_another_checkout(lab)
+        if network.namespaces(lab.prefix):
+            raise LabError(f"namespaces {lab.prefix}-* of a lab that nobody describes exist: run lab/lab down")
     started = time.monotonic()
     base = rootfs.prepare(lab)
     layers = (base,) if not topology.has_kubernetes else (kubernetes_layer.prepare(lab, base), base)
@@ -57,12 +56,26 @@ def up(lab: Lab, topology: Topology) -> None:
 
 
 def down(lab: Lab) -> None:
-    """Remove the lab, whatever state it is in, except its cached files. Raises LabError if anything of it is left."""
+    """Remove the lab, whatever state it is in, except its cached files.
+
+    Raises LabError if the lab with this prefix is that of another checkout, or if anything of it is left.
+    """
+    if lab.read() is None:
+        _refuse_lab_of_another_checkout(lab)
     _remove(lab)
     remaining = leftovers(lab)
     if remaining:
         raise LabError("could not remove: " + "; ".join(remaining))
     print("== down: no process, namespace, mount, control group or interface of the lab is left")
+
+
+def _refuse_lab_of_another_checkout(lab: Lab) -> None:
+    owner = lab.other_owner()
+    if owner:
+        raise LabError(
+            f"the lab {lab.prefix} is that of another checkout ({owner}): run lab/lab down there, or give this one "
+            "another prefix in the environment variable EVIO_LAB_PREFIX"
+        )
 
 
 def leftovers(lab: Lab) -> list[str]:

@@ -88,9 +88,23 @@ class Lab:
         return f"{self.prefix}-{host}"
 
     def write(self, topology: Topology, *, is_complete: bool) -> None:
-        """Write the description; it is complete once the whole lab is built."""
+        """Write the description, which is complete once the whole lab is built, and claim the prefix for it."""
+        write_file(self._claim, f"{self.state}\n")
         content = {"complete": is_complete, **topology.as_dict()}
         write_file(self.description, json.dumps(content, indent=1) + "\n")
+
+    @property
+    def _claim(self) -> Path:
+        """File that names the state directory of the lab that has this prefix."""
+        return self.run / "state"
+
+    def other_owner(self) -> Path | None:
+        """Return the state directory of the lab of another checkout that has this prefix, or None."""
+        try:
+            state = Path(self._claim.read_text().strip())
+        except FileNotFoundError:
+            return None
+        return state if state != self.state and (state / self.description.name).exists() else None
 
     def read(self) -> Description | None:
         """Return the description, or None if no lab was begun."""

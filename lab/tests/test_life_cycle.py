@@ -119,12 +119,23 @@ def test_lab_that_is_not_up_has_no_topology(lab: Lab) -> None:
         lab.topology()
 
 
-def test_lab_of_another_checkout_is_refused(lab: Lab) -> None:
-    network.build(lab.prefix, plan(1))
-    with pytest.raises(LabError, match="another checkout"):
-        life_cycle.up(lab, plan(1))
-
-
 def test_lab_is_changed_by_one_process_at_a_time(lab: Lab) -> None:
     with lab.lock(), pytest.raises(LabError, match="another lab/lab"), lab.lock():
         pass
+
+
+def test_lab_of_another_checkout_is_neither_built_over_nor_removed(lab: Lab, tmp_path: Path) -> None:
+    lab.write(plan(1), is_complete=False)
+    run("ip", "netns", "add", lab.netns("node1"))
+    other = Lab(prefix=lab.prefix, state=tmp_path / "other")
+    other.state.mkdir()
+    for action in (lambda: life_cycle.up(other, plan(1)), lambda: life_cycle.down(other)):
+        with pytest.raises(LabError, match=f"that of another checkout .{lab.state}"):
+            action()
+    assert network.namespaces(lab.prefix) == [lab.netns("node1")]
+    life_cycle.down(lab)
+    life_cycle.down(other)
+    run("ip", "netns", "add", lab.netns("node1"))
+    with pytest.raises(LabError, match="nobody describes"):
+        life_cycle.up(other, plan(1))
+    life_cycle.down(other)
