@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import time
 import uuid
@@ -81,7 +82,7 @@ class OpenVSwitch:
             f"--remote=p{self.ovsdb}",
             f"--unixctl={self.directory}/ovsdb.ctl",
         )
-        self._await_path(self.directory / "db.sock", self._server)
+        self._await_listener(self.directory / "db.sock", self._server)
         self.vsctl("--no-wait", "init")
         if self._tso:
             self.vsctl("--no-wait", "set", "Open_vSwitch", ".", "other_config:userspace-tso-enable=true")
@@ -93,7 +94,7 @@ class OpenVSwitch:
             f"--pidfile={self.directory}/ovs-vswitchd.pid",
             f"--unixctl={self.directory}/vswitchd.ctl",
         )
-        self._await_path(self.directory / "vswitchd.ctl", self._switch)
+        self._await_listener(self.directory / "vswitchd.ctl", self._switch)
 
     def stop(self) -> None:
         """Kill both daemons. Their devices stay until the namespace is deleted, as when a host stops the services."""
@@ -145,11 +146,18 @@ class OpenVSwitch:
             )
 
     @staticmethod
-    def _await_path(path: Path, process: subprocess.Popen[bytes]) -> None:
+    def _await_listener(path: Path, process: subprocess.Popen[bytes]) -> None:
+        """Wait until the daemon accepts connections: its socket's file is there a moment before it listens."""
         deadline = time.monotonic() + 10 * PATIENCE
-        while not path.exists():
+        while True:
+            with (
+                socket.socket(socket.AF_UNIX) as client,
+                contextlib.suppress(FileNotFoundError, ConnectionRefusedError),
+            ):
+                client.connect(str(path))
+                return
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{path} did not appear, see {path.parent}/daemons.log")
+                raise RuntimeError(f"nothing listens at {path}, see {path.parent}/daemons.log")
             time.sleep(0.01)
 
 
