@@ -239,7 +239,7 @@ def test_readiness_is_measured_and_silent_nodes_are_named(lab: OverlayLab) -> No
     lab.wait_path(second, first, "direct")
     second.stop()
     second.namespace.run("ip", "link", "set", "evio0", "down")
-    missing = ready(lab, first, timeout=1)
+    missing = ready(lab, first, timeout=4)
     assert "first does not reach second (10.10.0.3) at all" in missing["msg"]
     assert "does not reach relay" not in missing["msg"]
     assert ready(lab, first, timeout=30, required_nodes=["relay"])["changed"] is False
