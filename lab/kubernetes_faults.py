@@ -28,7 +28,7 @@ from topology import Node
 
 import playbooks
 
-_SETTLE = 4.0
+_SETTLE = 2.0
 """Seconds of requests before a fault, and after all is well again."""
 _READY_SECONDS = 150.0
 _LONGEST_SILENCE = 10.0
@@ -38,7 +38,7 @@ _CONFLIST = "/etc/cni/net.d/10-evio.conflist"
 
 def prove(cluster: Cluster) -> Iterator[Row]:
     """Yield the rows. The nodes have another version of the programs afterwards."""
-    second, last = cluster.nodes[1], cluster.nodes[-1]
+    first, second, last = cluster.nodes[0], cluster.nodes[1], cluster.nodes[-1]
     for name, unit in (("kubelet", "kubelet"), ("containerd", "containerd"), ("the overlay's agent", "evio-overlay")):
         yield measure(f"{name} is killed", lambda unit=unit: _killed(cluster, second, unit, 0.0))  # type: ignore[misc]
     yield measure("ovs-vswitchd is killed", lambda: _killed(cluster, second, "ovs-vswitchd", _LONGEST_SILENCE))
@@ -46,7 +46,9 @@ def prove(cluster: Cluster) -> Iterator[Row]:
     yield measure("/var/lib/cni is wiped, pods come", lambda: _state_wiped(cluster, last))
     yield measure("a node is rebooted", lambda: _rebooted(cluster, last))
     cluster = kubernetes_cluster.whole_again(cluster)
-    yield measure("pod to pod after the reboot", lambda: kubernetes_network.pod_to_pod(cluster))
+    yield measure("the control plane's node is rebooted", lambda: _rebooted(cluster, first))
+    cluster = kubernetes_cluster.whole_again(cluster)
+    yield measure("pod to pod after the reboots", lambda: kubernetes_network.pod_to_pod(cluster))
     yield measure("a node is removed by remove_node.yml", lambda: _removed(cluster, last))
     yield measure("it is added again by bootstrap.yml", lambda: _added(cluster, last))
     cluster = kubernetes_cluster.whole_again(cluster)
@@ -102,6 +104,9 @@ def _rebooted(cluster: Cluster, node: Node) -> tuple[str, bool]:
         began, since = time.monotonic(), time.time()
         faults.reboot(lab, lab.topology(), node)
         booted = time.monotonic() - began
+        # Of the control plane's node, kubelet first starts the API server.
+        await_that(lambda: bool(cluster.kubectl.nodes_ready()), "the API server answers", timeout=_READY_SECONDS)
+        answers = time.monotonic() - began
 
         def runs_again() -> bool:
             pods = cluster.kubectl.get("pods", f"--selector=web={workload.service(node.name)}")
@@ -110,7 +115,8 @@ def _rebooted(cluster: Cluster, node: Node) -> tuple[str, bool]:
         await_that(runs_again, f"the pods of {node.name} run again", timeout=_READY_SECONDS)
         seconds = time.monotonic() - began
         time.sleep(_SETTLE)
-    text = f"up after {booted:.0f} s, its pods Ready after {seconds:.0f} s; other nodes: {_as_text(measured)}"
+    text = f"up after {booted:.0f} s, API after {answers:.0f} s, its pods Ready after {seconds:.0f} s"
+    text += f"; other nodes: {_as_text(measured)}"
     return text, measured.lost() == 0
 
 
@@ -174,7 +180,7 @@ def _without(cluster: Cluster, node: Node) -> list[Node]:
 
 def _as_text(measured: Streams) -> str:
     worst = max(measured, key=lambda stream: stream.lost)
-    where = f" (most, {worst.lost}, from {worst.source} to {worst.url})" if worst.lost else ""
+    where = f" (most, {worst.lost}, from {worst.source} to {worst.url}: {worst.reasons[0]})" if worst.lost else ""
     return f"{measured.lost()} of {measured.requests()} requests lost{where}"
 
 
