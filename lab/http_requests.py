@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
+from urllib.parse import urlsplit
 
 import network
 import nodes
@@ -85,12 +86,25 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Loss:
+    """A lost request: when it was made (time.time), in seconds since the first of all, and what happened to it."""
+
+    at: float
+    since_first: float
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """What happened, and when."""
+        return f"at {self.since_first:.1f} s {self.reason}"
+
+
+@dataclass(frozen=True)
 class Stream:
     """What became of steady requests from one source to one URL: how many there were, how many were lost.
 
     A request is lost if there is no answer with status 200, and none comes within 3 s. `silence` is the longest time in
-    seconds from the first lost request to the next answered one. `reasons` says for each lost request when it was made,
-    in seconds since the first of all, and what happened.
+    seconds from the first lost request to the next answered one.
     """
 
     source: str
@@ -98,7 +112,12 @@ class Stream:
     requests: int
     lost: int
     silence: float
-    reasons: tuple[str, ...] = ()
+    losses: tuple[Loss, ...] = ()
+
+    @property
+    def host(self) -> str:
+        """The host of the URL."""
+        return urlsplit(self.url).hostname or ""
 
 
 class Streams(list[Stream]):
@@ -178,8 +197,8 @@ def summarised(source: str, done: Sequence[tuple[float, str, str | None]]) -> It
                 silence = max(silence, at - since)
             if reason is None:
                 since = None
-        reasons = tuple(f"at {at - first:.1f} s {reason}" for at, reason in results if reason is not None)
-        yield Stream(source, url, len(results), len(reasons), silence, reasons)
+        losses = tuple(Loss(at, at - first, reason) for at, reason in results if reason is not None)
+        yield Stream(source, url, len(results), len(losses), silence, losses)
 
 
 def command(lab: Lab, source: Source, program: str, *arguments: str) -> list[str]:

@@ -10,12 +10,14 @@ from calendar import timegm
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import faults
 import http_requests
 import kubernetes_churn
 import kubernetes_cluster
+import kubernetes_endpoints
 import kubernetes_network
 import kubernetes_workload as workload
 import nodes
@@ -39,7 +41,8 @@ _CONFLIST = "/etc/cni/net.d/10-evio.conflist"
 def prove(cluster: Cluster) -> Iterator[Row]:
     """Yield the rows. The nodes have another version of the programs afterwards."""
     first, second, last = cluster.nodes[0], cluster.nodes[1], cluster.nodes[-1]
-    for name, unit in (("kubelet", "kubelet"), ("containerd", "containerd"), ("the overlay's agent", "evio-overlay")):
+    yield measure("kubelet is killed", lambda: _kubelet_killed(cluster, second))
+    for name, unit in (("containerd", "containerd"), ("the overlay's agent", "evio-overlay")):
         yield measure(f"{name} is killed", lambda unit=unit: _killed(cluster, second, unit, 0.0))  # type: ignore[misc]
     yield measure("ovs-vswitchd is killed", lambda: _killed(cluster, second, "ovs-vswitchd", _LONGEST_SILENCE))
     yield measure("the conflist is deleted, bootstrap.yml is run", lambda: _conflist_lost(cluster, second))
@@ -61,13 +64,47 @@ def _killed(cluster: Cluster, node: Node, unit: str, longest_silence: float) -> 
     before = _main_pid(cluster.lab, node, unit)
     with _streams(cluster, cluster.nodes) as measured:
         run(*nodes.command(cluster.lab, node, ["kill", "-KILL", before]))
-        seconds = await_that(
-            lambda: _main_pid(cluster.lab, node, unit) not in ("0", before), f"{unit} runs again", timeout=60
-        )
+        seconds = _await_start(cluster, node, unit, before)
         await_that(lambda: cluster.kubectl.nodes_ready()[node.name], f"{node.name} is Ready", timeout=60)
         time.sleep(_SETTLE)
     text = f"{_as_text(measured)}, longest silence {measured.silence():.1f} s; it ran again after {seconds:.1f} s"
     return text, measured.silence() <= longest_silence
+
+
+def _kubelet_killed(cluster: Cluster, node: Node) -> tuple[str, bool]:
+    """Kill kubelet, and wait until the one that systemd starts has probed its pods.
+
+    It counts them as not ready until then, so Kubernetes may withdraw all backends of a Service meanwhile, and refuse
+    connections to it. The pods themselves must answer all the time, and so must Services that have a backend.
+    """
+    before = _main_pid(cluster.lab, node, "kubelet")
+    pods = [
+        f"http://{pod.address}:{workload.PORT}{workload.STATIC_PATH}" for pod in cluster.pods if pod.node == node.name
+    ]
+    with (
+        kubernetes_endpoints.watched(cluster) as withdrawals,
+        _streams(cluster, cluster.nodes, and_urls=pods) as measured,
+    ):
+        killed = time.time()
+        run(*nodes.command(cluster.lab, node, ["kill", "-KILL", before]))
+        seconds = _await_start(cluster, node, "kubelet", before)
+        await_that(lambda: _lease_renewed(cluster, node) > killed, f"kubelet of {node.name} answers", timeout=60)
+        time.sleep(_SETTLE + 2 * workload.PROBE_SECONDS)
+        await_that(lambda: cluster.kubectl.nodes_ready()[node.name], f"{node.name} is Ready", timeout=60)
+    refused = withdrawals.refused(measured, cluster.services)
+    text = f"{_as_text(measured)}, {refused} of these while Kubernetes had withdrawn the Service's backends"
+    return f"{text}; it ran again after {seconds:.1f} s", measured.lost() == refused
+
+
+def _await_start(cluster: Cluster, node: Node, unit: str, before: str) -> float:
+    """Wait until systemd has started a unit again, and return the seconds; ``before`` is its former main process."""
+    return await_that(lambda: _main_pid(cluster.lab, node, unit) not in ("0", before), f"{unit} runs again", timeout=60)
+
+
+def _lease_renewed(cluster: Cluster, node: Node) -> float:
+    """Return when the node's kubelet last renewed its lease (time.time)."""
+    lease = ["get", "lease", node.name, "--namespace=kube-node-lease", "--output=jsonpath={.spec.renewTime}"]
+    return datetime.fromisoformat(cluster.kubectl(*lease).replace("Z", "+00:00")).timestamp()
 
 
 def _conflist_lost(cluster: Cluster, node: Node) -> tuple[str, bool]:
@@ -164,12 +201,15 @@ def _upgraded(cluster: Cluster) -> tuple[str, bool]:
 
 
 @contextmanager
-def _streams(cluster: Cluster, between: Sequence[Node]) -> Iterator[Streams]:
-    """Let a pod of each of these nodes request the Services of all of them; the first seconds show that they answer."""
+def _streams(cluster: Cluster, between: Sequence[Node], and_urls: Sequence[str] = ()) -> Iterator[Streams]:
+    """Let a pod of each of these nodes request the Services of all of them; the first seconds show that they answer.
+
+    The pods also request ``and_urls``.
+    """
     names = {node.name for node in between}
     urls = [url for name, url in cluster.service_urls(workload.STATIC_PATH) if name in names]
     first = {pod.node: pod for pod in reversed(cluster.pods) if pod.node in names}
-    with http_requests.streams(cluster.lab, [(pod, urls) for pod in first.values()]) as measured:
+    with http_requests.streams(cluster.lab, [(pod, [*urls, *and_urls]) for pod in first.values()]) as measured:
         time.sleep(_SETTLE)
         yield measured
 
@@ -180,7 +220,7 @@ def _without(cluster: Cluster, node: Node) -> list[Node]:
 
 def _as_text(measured: Streams) -> str:
     worst = max(measured, key=lambda stream: stream.lost)
-    where = f" (most, {worst.lost}, from {worst.source} to {worst.url}: {worst.reasons[0]})" if worst.lost else ""
+    where = f" (most, {worst.lost}, from {worst.source} to {worst.url}: {worst.losses[0].text})" if worst.lost else ""
     return f"{measured.lost()} of {measured.requests()} requests lost{where}"
 
 

@@ -19,6 +19,8 @@ UDP_PORT = 8080
 NODE_PORT = 30080
 HOST_PORT = 8081
 PER_NODE = 2
+PROBE_SECONDS = 2
+"""Between two probes of a pod's readiness."""
 CROWD = "crowd"
 
 CLIENT_PATH = "/cgi-bin/client"
@@ -92,7 +94,7 @@ def _deployment(
         "command": ["/bin/sh", "-c", _SERVE],
         "env": [_field("POD", "metadata.name"), _field("NODE", "spec.nodeName")],
         "ports": [port],
-        "readinessProbe": {**probe, "periodSeconds": 2},
+        "readinessProbe": {**probe, "periodSeconds": PROBE_SECONDS},
         "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 6},
     }
     pod = {

@@ -11,13 +11,14 @@ from typing import Any
 
 import http_requests
 import kubernetes_cluster
+import kubernetes_endpoints
 import kubernetes_images
 import kubernetes_proof
 import kubernetes_workload
 import pytest
 import udp_requests
 from commands import LabError
-from http_requests import Source, Stream
+from http_requests import Loss, Source, Stream, Streams
 from state import REPOSITORY, Lab
 from topology import plan
 
@@ -44,9 +45,9 @@ def test_image_without_a_library_is_refused() -> None:
 def test_lost_requests_are_counted_for_each_url_and_silence_lasts_until_an_answer() -> None:
     done = [(10.0, "a", None), (11.0, "a", "refused"), (12.0, "a", "reset"), (13.0, "a", None), (14.0, "a", "refused")]
     done += [(10.5, "b", None), (14.5, "b", None)]
-    reasons = ("at 1.0 s refused", "at 2.0 s reset", "at 4.0 s refused")
+    losses = (Loss(11.0, 1.0, "refused"), Loss(12.0, 2.0, "reset"), Loss(14.0, 4.0, "refused"))
     assert list(http_requests.summarised("pod", done)) == [
-        Stream("pod", "a", requests=5, lost=3, silence=2.0, reasons=reasons),
+        Stream("pod", "a", requests=5, lost=3, silence=2.0, losses=losses),
         Stream("pod", "b", requests=2, lost=0, silence=0.0),
     ]
 
@@ -54,6 +55,25 @@ def test_lost_requests_are_counted_for_each_url_and_silence_lasts_until_an_answe
 def test_silence_without_an_end_lasts_until_the_last_request() -> None:
     (stream,) = http_requests.summarised("pod", [(0.0, "a", None), (1.0, "a", "x"), (9.0, "a", "x")])
     assert (stream.lost, stream.silence) == (2, 8.0)
+
+
+def test_only_what_is_refused_while_a_service_has_no_backend_is_laid_to_kubernetes() -> None:
+    withdrawals = kubernetes_endpoints.Withdrawals()
+    for at, has_backends in ((5.0, True), (10.0, False), (10.2, False), (11.0, True), (20.0, False)):
+        withdrawals.note(at, "web", has_backends)
+    withdrawals.note(0.0, "other", True)
+    withdrawals.end(21.0)
+    assert withdrawals.spans == {"web": [(10.0, 11.0), (20.0, 21.0)]}
+
+    def refused(
+        at: float, reason: str = "connecting: ConnectionRefusedError after 0.00 s", host: str = "10.96.0.1"
+    ) -> int:
+        measured = Streams([Stream("pod", f"http://{host}/", 1, 1, 0.0, (Loss(at, at, reason),))])
+        return withdrawals.refused(measured, {"web": "10.96.0.1", "other": "10.96.0.2"})
+
+    assert refused(10.5) == refused(12.0) == refused(20.5) == 1
+    assert refused(9.9) == refused(14.0) == 0
+    assert refused(10.5, "connecting: TimeoutError after 3.00 s") == refused(10.5, host="10.96.0.2") == 0
 
 
 def _on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +97,7 @@ def test_stream_says_why_a_request_was_lost(lab: Lab, monkeypatch: pytest.Monkey
             # To close a connection whose request is not read resets it.
             connection.recv(1)
             connection.close()
-    reasons = {stream.url: stream.reasons for stream in measured}
+    reasons = {stream.url: [loss.text for loss in stream.losses] for stream in measured}
     assert "connecting: ConnectionRefusedError after 0.0" in reasons[refused][0]
     assert "answer: ConnectionResetError after" in reasons[reset][0]
 
