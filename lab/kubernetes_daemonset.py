@@ -7,6 +7,7 @@ the DaemonSet brings it back. Afterwards all nodes have the DaemonSet.
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import subprocess
 import time
@@ -163,9 +164,11 @@ def _rolling_update(cluster: Cluster) -> tuple[str, bool]:
 
 
 def _unchanged(cluster: Cluster) -> tuple[str, bool]:
-    """Start all pods of the DaemonSet anew: they find everything in place."""
+    """Start all pods of the DaemonSet anew, at the same time: they find everything in place."""
     kubectl = Kubectl(cluster.lab, NAMESPACE)
     before = _files(cluster)
+    at_once = {"spec": {"updateStrategy": {"rollingUpdate": {"maxUnavailable": "100%"}}}}
+    kubectl("patch", NAME, f"--patch={json.dumps(at_once)}")
     kubectl("rollout", "restart", NAME)
     _await_rollout(kubectl)
     changed = sorted(name for name, files in _files(cluster).items() if files != before[name])
