@@ -79,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
         "prove-kubernetes",
         help="make a cluster with kubeadm in a lab with --kubernetes, and prove that all of it works",
     )
-    kubernetes.add_argument("--network", action="store_true", help="only what pods, Services and kubectl reach")
+    kubernetes.add_argument(
+        "parts", nargs="*", metavar="PART", help="network, scaling, faults or daemonset (default: all of them)"
+    )
     kubernetes.set_defaults(verb=_prove_kubernetes)
 
     for name, run, help_text in (
@@ -179,8 +181,13 @@ def _prove(lab: Lab, arguments: argparse.Namespace) -> None:
 def _prove_kubernetes(lab: Lab, arguments: argparse.Namespace) -> None:
     import kubernetes_proof
 
+    unknown = set(arguments.parts) - set(kubernetes_proof.PARTS)
+    if unknown:
+        raise LabError(
+            f"no part of the proof: {', '.join(sorted(unknown))}; there are {', '.join(kubernetes_proof.PARTS)}"
+        )
     with lab.lock():
-        rows = kubernetes_proof.prove(lab, with_faults=not arguments.network)
+        rows = kubernetes_proof.prove(lab, arguments.parts or kubernetes_proof.PARTS)
     failed = [row.subject for row in rows if row.holds is False]
     if failed:
         raise LabError(f"{len(failed)} of {len(rows)} rows failed: {'; '.join(failed)}")

@@ -12,34 +12,40 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
+from urllib.parse import urlsplit
 
 import network
 import nodes
 from commands import LabError, in_netns, run
 from state import Lab
 
-_FETCH = """\
+_FETCH = '''\
 import http.client, sys, urllib.parse
 
 def fetch(url, timeout):
+    """Return the answer and no reason, or None and the reason why there is no answer."""
     parts = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=timeout)
+    doing = "connecting"
     try:
+        connection.connect()
+        doing = "answer"
         connection.request("GET", parts.path or "/", headers={"Connection": "close"})
         answer = connection.getresponse()
-        return answer.read().decode() if answer.status == 200 else None
-    except (OSError, http.client.HTTPException):
-        return None
+        content = answer.read().decode()
+        return (content, None) if answer.status == 200 else (None, f"status {answer.status}")
+    except (OSError, http.client.HTTPException) as error:
+        return None, f"{doing}: {type(error).__name__}"
     finally:
         connection.close()
-"""
+'''
 _ASK = (
     _FETCH
     + """
 import concurrent.futures, json
 timeout, urls = json.load(sys.stdin)
 with concurrent.futures.ThreadPoolExecutor(8) as workers:
-    print(json.dumps(list(workers.map(lambda url: fetch(url, timeout), urls))))
+    print(json.dumps(list(workers.map(lambda url: fetch(url, timeout)[0], urls))))
 """
 )
 _STREAM = (
@@ -49,14 +55,17 @@ import concurrent.futures, json, select, time
 timeout, interval, urls = json.loads(sys.stdin.readline())
 done = []
 def ask(started, url):
-    done.append((started, url, fetch(url, timeout) is not None))
+    begun = time.time()
+    reason = fetch(url, timeout)[1]
+    ended = time.time()
+    done.append((started, url, reason and f"{reason} after {ended - begun:.2f} s, begun {begun - started:.2f} s late"))
 with concurrent.futures.ThreadPoolExecutor(64) as workers:
     at = time.time()
     while not select.select([sys.stdin], [], [], max(0.0, at - time.time()))[0]:
         for url in urls:
             workers.submit(ask, time.time(), url)
         at += interval
-print(json.dumps(sorted(done)))
+print(json.dumps(done))
 """
 )
 
@@ -77,10 +86,25 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Loss:
+    """A lost request: when it was made (time.time), in seconds since the first of all, and what happened to it."""
+
+    at: float
+    since_first: float
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """What happened, and when."""
+        return f"at {self.since_first:.1f} s {self.reason}"
+
+
+@dataclass(frozen=True)
 class Stream:
     """What became of steady requests from one source to one URL: how many there were, how many were lost.
 
-    `silence` is the longest time in seconds from the first lost request to the next answered one.
+    A request is lost if there is no answer with status 200, and none comes within 3 s. `silence` is the longest time in
+    seconds from the first lost request to the next answered one.
     """
 
     source: str
@@ -88,6 +112,12 @@ class Stream:
     requests: int
     lost: int
     silence: float
+    losses: tuple[Loss, ...] = ()
+
+    @property
+    def host(self) -> str:
+        """The host of the URL."""
+        return urlsplit(self.url).hostname or ""
 
 
 class Streams(list[Stream]):
@@ -110,15 +140,15 @@ def ask(lab: Lab, source: Source, urls: Sequence[str]) -> list[str | None]:
     """Request these URLs, eight at a time, and return the answers in their order; None: no answer."""
     if not urls:
         return []
-    answered = run(*_command(lab, source, _ASK), stdin=json.dumps([_TIMEOUT, urls]), timeout=30 + _TIMEOUT * len(urls))
+    answered = run(*command(lab, source, _ASK), stdin=json.dumps([_TIMEOUT, urls]), timeout=30 + _TIMEOUT * len(urls))
     answers: list[str | None] = json.loads(answered)
     return answers
 
 
 def ask_from_internet(lab: Lab, urls: Sequence[str]) -> list[str | None]:
     """Request these URLs from the lab's internet host."""
-    command = in_netns(lab.netns(network.INTERNET), ["/usr/bin/python3", "-c", _ASK])
-    answers: list[str | None] = json.loads(run(*command, stdin=json.dumps([_TIMEOUT, urls]), timeout=60))
+    asking = in_netns(lab.netns(network.INTERNET), ["/usr/bin/python3", "-c", _ASK])
+    answers: list[str | None] = json.loads(run(*asking, stdin=json.dumps([_TIMEOUT, urls]), timeout=60))
     return answers
 
 
@@ -129,7 +159,7 @@ def streams(lab: Lab, wanted: Sequence[tuple[Source, Sequence[str]]]) -> Iterato
     running = []
     for source, urls in wanted:
         process = subprocess.Popen(
-            _command(lab, source, _STREAM),
+            command(lab, source, _STREAM),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -154,22 +184,25 @@ def streams(lab: Lab, wanted: Sequence[tuple[Source, Sequence[str]]]) -> Iterato
             measured.extend(summarised(source.name, json.loads(output)))
 
 
-def summarised(source: str, done: Sequence[tuple[float, str, bool]]) -> Iterator[Stream]:
-    """Yield the stream to each URL; ``done`` has the time at which each request began, its URL, and if it succeeded."""
+def summarised(source: str, done: Sequence[tuple[float, str, str | None]]) -> Iterator[Stream]:
+    """Yield the stream to each URL; ``done`` has when each request was made, its URL, and the reason if it was lost."""
+    first = min((at for at, _url, _reason in done), default=0.0)
     for url, group in groupby(sorted(done, key=lambda each: (each[1], each[0])), key=lambda each: each[1]):
-        results = [(at, succeeded) for at, _url, succeeded in group]
+        results = [(at, reason) for at, _url, reason in group]
         silence, since = 0.0, None
-        for at, succeeded in results:
-            if not succeeded:
+        for at, reason in results:
+            if reason is not None:
                 since = at if since is None else since
             if since is not None:
                 silence = max(silence, at - since)
-            if succeeded:
+            if reason is None:
                 since = None
-        yield Stream(source, url, len(results), sum(not succeeded for _at, succeeded in results), silence)
+        losses = tuple(Loss(at, at - first, reason) for at, reason in results if reason is not None)
+        yield Stream(source, url, len(results), len(losses), silence, losses)
 
 
-def _command(lab: Lab, source: Source, program: str) -> list[str]:
-    python = ["/usr/bin/python3", "-c", program]
+def command(lab: Lab, source: Source, program: str, *arguments: str) -> list[str]:
+    """Return the command line that runs a Python program in the network namespace of a source."""
+    python = ["/usr/bin/python3", "-c", program, *arguments]
     enter = ["nsenter", f"--net={source.netns}", *python] if source.netns else python
     return nodes.command(lab, lab.topology().node(source.node), enter)

@@ -89,6 +89,23 @@ def archive(image: Image) -> bytes:
     return _tar([(config_name, config), (layer_name, layer), ("manifest.json", manifest)])
 
 
+def merge(archives: Sequence[Path], target: Path) -> None:
+    """Write docker-archives as one, with all of their images; a file that several of them have is there once."""
+    manifest: list[Any] = []
+    seen = {"manifest.json", "repositories"}
+    unfinished = target.with_name(target.name + ".unfinished")
+    with tarfile.open(unfinished, "w") as merged:
+        for path in archives:
+            with tarfile.open(path) as tar:
+                manifest += json.load(tar.extractfile("manifest.json") or io.BytesIO())
+                for entry in tar:
+                    if entry.name not in seen:
+                        merged.addfile(entry, tar.extractfile(entry) if entry.isfile() else None)
+                        seen.add(entry.name)
+        _add(merged, "manifest.json", _json(manifest), mode=0o644)
+    unfinished.rename(target)
+
+
 def _layer(image: Image) -> bytes:
     above = {str(parent) for path in (*image.files, *image.links) for parent in Path(path).parents} - {"."}
     buffer = io.BytesIO()

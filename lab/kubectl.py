@@ -45,6 +45,21 @@ class Kubectl:
         for name in deployments:
             self("rollout", "status", f"deployment/{name}", f"--timeout={timeout:.0f}s", timeout=timeout + 10)
 
+    def await_no_pod(self, selector: str, *, timeout: float) -> None:
+        """Wait until no pod with these labels is there."""
+        try:
+            self(
+                "wait",
+                "--for=delete",
+                "pod",
+                f"--selector={selector}",
+                f"--timeout={timeout:.0f}s",
+                timeout=timeout + 10,
+            )
+        except LabError as error:
+            if "no matching resources found" not in str(error):
+                raise
+
     def nodes_ready(self) -> dict[str, bool]:
         """Return, by its name, whether each node of the cluster is Ready."""
         return {

@@ -20,6 +20,7 @@ from state import Lab
 from topology import Node
 
 _READY_SECONDS = 120.0
+_SCALE_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
@@ -126,18 +127,17 @@ def stop(lab: Lab) -> None:
 
 
 def set_crowd(cluster: Cluster, replicas: int) -> float:
-    """Scale the crowd, and return the seconds until all of its pods are Ready, or none is there."""
+    """Scale the crowd, and return the seconds until all of its pods are Ready, or none is there.
+
+    kubectl watches until it is so: to ask again and again would take the CPU time that the pods need.
+    """
+    began = time.monotonic()
     cluster.kubectl("scale", f"deployment/{workload.CROWD}", f"--replicas={replicas}")
-
-    def is_so() -> bool:
-        names = cluster.kubectl("get", "pods", f"--selector=app={workload.CROWD}", "--output=name").split()
-        if len(names) != replicas:
-            return False
-        template = "--output=jsonpath={.status.readyReplicas}"
-        ready = cluster.kubectl("get", f"deployment/{workload.CROWD}", template)
-        return int(ready or 0) == replicas
-
-    return await_that(is_so, f"the crowd has {replicas} pods", timeout=180)
+    if replicas:
+        cluster.kubectl.await_rollout(workload.CROWD, timeout=_SCALE_SECONDS)
+    else:
+        cluster.kubectl.await_no_pod(f"app={workload.CROWD}", timeout=_SCALE_SECONDS)
+    return time.monotonic() - began
 
 
 def failed_adds(cluster: Cluster, since: float) -> int:

@@ -7,12 +7,15 @@ the DaemonSet brings it back. Afterwards all nodes have the DaemonSet.
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import images
 import kubernetes_churn
 import kubernetes_cluster
 import kubernetes_network
@@ -37,10 +40,13 @@ _STRIPPED = (
 _READY_SECONDS = 240.0
 
 
-def prove(cluster: Cluster) -> Iterator[Row]:
-    """Yield the rows. The nodes have the DaemonSet, and etcd's authentication is enabled, afterwards."""
+def prove(cluster: Cluster, built: Future[Path]) -> Iterator[Row]:
+    """Yield the rows; ``built`` has the archive of build_images().
+
+    The nodes have the DaemonSet, and etcd's authentication is enabled, afterwards.
+    """
     lab = cluster.lab
-    yield measure("DaemonSet: images for all nodes", lambda: _bring_images(lab))
+    yield measure("DaemonSet: images for all nodes", lambda: _bring_images(lab, built))
     yield measure("DaemonSet: etcd lets its user reach the claims only", lambda: _limit_etcd_user(cluster))
     yield measure("DaemonSet: a bare node becomes Ready", lambda: _bare_node(cluster, cluster.nodes[-1]))
     cluster = kubernetes_cluster.whole_again(cluster)
@@ -54,26 +60,42 @@ def remove(lab: Lab) -> None:
     Kubectl(lab, NAMESPACE)("delete", NAME, "configmap/evio-cni", "secret/evio-etcd-client", "--ignore-not-found")
 
 
-def _bring_images(lab: Lab) -> tuple[str, bool]:
-    """Build two images with different versions of the programs, and import both on each node."""
-    archives = [_image(lab, "1", kubernetes_churn.PROGRAMS), _image(lab, "2", kubernetes_churn.other_version(lab))]
-    with ThreadPoolExecutor(max_workers=4) as workers:
-        for archive in archives:
-            list(workers.map(lambda node, archive=archive: _import(lab, node, archive), lab.topology().nodes))
-    return f"{', '.join(f'{archive.stat().st_size / 1e6:.0f} MB' for archive in archives)}", True
+def build_images(lab: Lab) -> Path:
+    """Return the archive of two images, :1 and :2, that differ in the version of the programs.
 
-
-def _image(lab: Lab, tag: str, programs: Path) -> Path:
-    """Return the archive of the image with these programs; build it if they or the image's definition have changed."""
-    sources = (programs, _DEPLOY / "build-image", _DEPLOY / "Containerfile")
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
-    archive = lab.cache / f"daemonset-{tag}-{digest}.tar"
-    if not archive.exists():
-        for outdated in lab.cache.glob(f"daemonset-{tag}-*.tar"):
-            outdated.unlink()
-        command = [str(_DEPLOY / "build-image"), str(archive), f"--name={_IMAGE}:{tag}", f"--programs={programs}"]
-        run(*command, timeout=600)
+    It is built, a minute of a quiet core, if the programs or the images' definition have changed. Raises LabError.
+    """
+    definition = (_DEPLOY / "build-image", _DEPLOY / "Containerfile")
+    other_programs = kubernetes_churn.other_version(lab)
+    archive = lab.cache / f"daemonset-{_digest(kubernetes_churn.PROGRAMS, *definition)}.tar"
+    if archive.exists():
+        return archive
+    packages = lab.cache / f"daemonset-packages-{_digest(*definition)}"
+    for outdated in set(lab.cache.glob("daemonset-*")) - {packages}:
+        shutil.rmtree(outdated) if outdated.is_dir() else outdated.unlink()
+    built = []
+    for tag, programs in (("1", kubernetes_churn.PROGRAMS), ("2", other_programs)):
+        built.append(lab.cache / f"daemonset-{tag}.tar")
+        options = [f"--name={_IMAGE}:{tag}", f"--programs={programs}", f"--keep={packages}"]
+        run(str(_DEPLOY / "build-image"), str(built[-1]), *options, timeout=600)
+    images.merge(built, archive)
+    for part in built:
+        part.unlink()
     return archive
+
+
+def _digest(*paths: Path) -> str:
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
+
+
+def _bring_images(lab: Lab, built: Future[Path]) -> tuple[str, bool]:
+    """Import both images on each node, when they are built."""
+    archive = built.result()
+    began = time.monotonic()
+    with ThreadPoolExecutor(max_workers=4) as workers:
+        list(workers.map(lambda node: _import(lab, node, archive), lab.topology().nodes))
+    megabytes = archive.stat().st_size / 1e6
+    return f"two images, {megabytes:.0f} MB, imported in {time.monotonic() - began:.0f} s", True
 
 
 def _import(lab: Lab, node: Node, archive: Path) -> None:
@@ -130,8 +152,8 @@ def _rolling_update(cluster: Cluster) -> tuple[str, bool]:
     began = time.time()
     with kubernetes_churn.churning(cluster) as churn:
         await_that(lambda: churn.pods > 0 or bool(churn.failure), "pods come", timeout=90)
-        images = [f"{name}={_IMAGE}:2" for name in ("install-programs", "configure", "watch")]
-        kubectl("set", "image", NAME, *images)
+        other = [f"{name}={_IMAGE}:2" for name in ("install-programs", "configure", "watch")]
+        kubectl("set", "image", NAME, *other)
         _await_rollout(kubectl)
     failed = kubernetes_cluster.failed_adds(cluster, began)
     versions = {
@@ -142,9 +164,11 @@ def _rolling_update(cluster: Cluster) -> tuple[str, bool]:
 
 
 def _unchanged(cluster: Cluster) -> tuple[str, bool]:
-    """Start all pods of the DaemonSet anew: they find everything in place."""
+    """Start all pods of the DaemonSet anew, at the same time: they find everything in place."""
     kubectl = Kubectl(cluster.lab, NAMESPACE)
     before = _files(cluster)
+    at_once = {"spec": {"updateStrategy": {"rollingUpdate": {"maxUnavailable": "100%"}}}}
+    kubectl("patch", NAME, f"--patch={json.dumps(at_once)}")
     kubectl("rollout", "restart", NAME)
     _await_rollout(kubectl)
     changed = sorted(name for name, files in _files(cluster).items() if files != before[name])

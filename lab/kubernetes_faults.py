@@ -10,12 +10,14 @@ from calendar import timegm
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import faults
 import http_requests
 import kubernetes_churn
 import kubernetes_cluster
+import kubernetes_endpoints
 import kubernetes_network
 import kubernetes_workload as workload
 import nodes
@@ -28,7 +30,7 @@ from topology import Node
 
 import playbooks
 
-_SETTLE = 4.0
+_SETTLE = 2.0
 """Seconds of requests before a fault, and after all is well again."""
 _READY_SECONDS = 150.0
 _LONGEST_SILENCE = 10.0
@@ -38,15 +40,18 @@ _CONFLIST = "/etc/cni/net.d/10-evio.conflist"
 
 def prove(cluster: Cluster) -> Iterator[Row]:
     """Yield the rows. The nodes have another version of the programs afterwards."""
-    second, last = cluster.nodes[1], cluster.nodes[-1]
-    for name, unit in (("kubelet", "kubelet"), ("containerd", "containerd"), ("the overlay's agent", "evio-overlay")):
+    first, second, last = cluster.nodes[0], cluster.nodes[1], cluster.nodes[-1]
+    yield measure("kubelet is killed", lambda: _kubelet_killed(cluster, second))
+    for name, unit in (("containerd", "containerd"), ("the overlay's agent", "evio-overlay")):
         yield measure(f"{name} is killed", lambda unit=unit: _killed(cluster, second, unit, 0.0))  # type: ignore[misc]
     yield measure("ovs-vswitchd is killed", lambda: _killed(cluster, second, "ovs-vswitchd", _LONGEST_SILENCE))
     yield measure("the conflist is deleted, bootstrap.yml is run", lambda: _conflist_lost(cluster, second))
     yield measure("/var/lib/cni is wiped, pods come", lambda: _state_wiped(cluster, last))
     yield measure("a node is rebooted", lambda: _rebooted(cluster, last))
     cluster = kubernetes_cluster.whole_again(cluster)
-    yield measure("pod to pod after the reboot", lambda: kubernetes_network.pod_to_pod(cluster))
+    yield measure("the control plane's node is rebooted", lambda: _rebooted(cluster, first))
+    cluster = kubernetes_cluster.whole_again(cluster)
+    yield measure("pod to pod after the reboots", lambda: kubernetes_network.pod_to_pod(cluster))
     yield measure("a node is removed by remove_node.yml", lambda: _removed(cluster, last))
     yield measure("it is added again by bootstrap.yml", lambda: _added(cluster, last))
     cluster = kubernetes_cluster.whole_again(cluster)
@@ -59,13 +64,47 @@ def _killed(cluster: Cluster, node: Node, unit: str, longest_silence: float) -> 
     before = _main_pid(cluster.lab, node, unit)
     with _streams(cluster, cluster.nodes) as measured:
         run(*nodes.command(cluster.lab, node, ["kill", "-KILL", before]))
-        seconds = await_that(
-            lambda: _main_pid(cluster.lab, node, unit) not in ("0", before), f"{unit} runs again", timeout=60
-        )
+        seconds = _await_start(cluster, node, unit, before)
         await_that(lambda: cluster.kubectl.nodes_ready()[node.name], f"{node.name} is Ready", timeout=60)
         time.sleep(_SETTLE)
     text = f"{_as_text(measured)}, longest silence {measured.silence():.1f} s; it ran again after {seconds:.1f} s"
     return text, measured.silence() <= longest_silence
+
+
+def _kubelet_killed(cluster: Cluster, node: Node) -> tuple[str, bool]:
+    """Kill kubelet, and wait until the one that systemd starts has probed its pods.
+
+    It counts them as not ready until then, so Kubernetes may withdraw all backends of a Service meanwhile, and refuse
+    connections to it. The pods themselves must answer all the time, and so must Services that have a backend.
+    """
+    before = _main_pid(cluster.lab, node, "kubelet")
+    pods = [
+        f"http://{pod.address}:{workload.PORT}{workload.STATIC_PATH}" for pod in cluster.pods if pod.node == node.name
+    ]
+    with (
+        kubernetes_endpoints.watched(cluster) as withdrawals,
+        _streams(cluster, cluster.nodes, and_urls=pods) as measured,
+    ):
+        killed = time.time()
+        run(*nodes.command(cluster.lab, node, ["kill", "-KILL", before]))
+        seconds = _await_start(cluster, node, "kubelet", before)
+        await_that(lambda: _lease_renewed(cluster, node) > killed, f"kubelet of {node.name} answers", timeout=60)
+        time.sleep(_SETTLE + 2 * workload.PROBE_SECONDS)
+        await_that(lambda: cluster.kubectl.nodes_ready()[node.name], f"{node.name} is Ready", timeout=60)
+    refused = withdrawals.refused(measured, cluster.services)
+    text = f"{_as_text(measured)}, {refused} of these while Kubernetes had withdrawn the Service's backends"
+    return f"{text}; it ran again after {seconds:.1f} s", measured.lost() == refused
+
+
+def _await_start(cluster: Cluster, node: Node, unit: str, before: str) -> float:
+    """Wait until systemd has started a unit again, and return the seconds; ``before`` is its former main process."""
+    return await_that(lambda: _main_pid(cluster.lab, node, unit) not in ("0", before), f"{unit} runs again", timeout=60)
+
+
+def _lease_renewed(cluster: Cluster, node: Node) -> float:
+    """Return when the node's kubelet last renewed its lease (time.time)."""
+    lease = ["get", "lease", node.name, "--namespace=kube-node-lease", "--output=jsonpath={.spec.renewTime}"]
+    return datetime.fromisoformat(cluster.kubectl(*lease).replace("Z", "+00:00")).timestamp()
 
 
 def _conflist_lost(cluster: Cluster, node: Node) -> tuple[str, bool]:
@@ -102,6 +141,9 @@ def _rebooted(cluster: Cluster, node: Node) -> tuple[str, bool]:
         began, since = time.monotonic(), time.time()
         faults.reboot(lab, lab.topology(), node)
         booted = time.monotonic() - began
+        # Of the control plane's node, kubelet first starts the API server.
+        await_that(lambda: bool(cluster.kubectl.nodes_ready()), "the API server answers", timeout=_READY_SECONDS)
+        answers = time.monotonic() - began
 
         def runs_again() -> bool:
             pods = cluster.kubectl.get("pods", f"--selector=web={workload.service(node.name)}")
@@ -110,7 +152,8 @@ def _rebooted(cluster: Cluster, node: Node) -> tuple[str, bool]:
         await_that(runs_again, f"the pods of {node.name} run again", timeout=_READY_SECONDS)
         seconds = time.monotonic() - began
         time.sleep(_SETTLE)
-    text = f"up after {booted:.0f} s, its pods Ready after {seconds:.0f} s; other nodes: {_as_text(measured)}"
+    text = f"up after {booted:.0f} s, API after {answers:.0f} s, its pods Ready after {seconds:.0f} s"
+    text += f"; other nodes: {_as_text(measured)}"
     return text, measured.lost() == 0
 
 
@@ -158,12 +201,15 @@ def _upgraded(cluster: Cluster) -> tuple[str, bool]:
 
 
 @contextmanager
-def _streams(cluster: Cluster, between: Sequence[Node]) -> Iterator[Streams]:
-    """Let a pod of each of these nodes request the Services of all of them; the first seconds show that they answer."""
+def _streams(cluster: Cluster, between: Sequence[Node], and_urls: Sequence[str] = ()) -> Iterator[Streams]:
+    """Let a pod of each of these nodes request the Services of all of them; the first seconds show that they answer.
+
+    The pods also request ``and_urls``.
+    """
     names = {node.name for node in between}
     urls = [url for name, url in cluster.service_urls(workload.STATIC_PATH) if name in names]
     first = {pod.node: pod for pod in reversed(cluster.pods) if pod.node in names}
-    with http_requests.streams(cluster.lab, [(pod, urls) for pod in first.values()]) as measured:
+    with http_requests.streams(cluster.lab, [(pod, [*urls, *and_urls]) for pod in first.values()]) as measured:
         time.sleep(_SETTLE)
         yield measured
 
@@ -174,7 +220,7 @@ def _without(cluster: Cluster, node: Node) -> list[Node]:
 
 def _as_text(measured: Streams) -> str:
     worst = max(measured, key=lambda stream: stream.lost)
-    where = f" (most, {worst.lost}, from {worst.source} to {worst.url})" if worst.lost else ""
+    where = f" (most, {worst.lost}, from {worst.source} to {worst.url}: {worst.losses[0].text})" if worst.lost else ""
     return f"{measured.lost()} of {measured.requests()} requests lost{where}"
 
 

@@ -13,6 +13,7 @@ from ipaddress import ip_address
 import http_requests
 import kubernetes_workload as workload
 import nodes
+import udp_requests
 from commands import attempt
 from http_requests import Source
 from kubernetes_cluster import Cluster, Row, measure
@@ -30,6 +31,9 @@ def prove(cluster: Cluster) -> Iterator[Row]:
         for where, on_same in (("the same node", True), ("other nodes", False)):
             subject = f"ClusterIP from every {what} to {where}"
             yield measure(subject, lambda sources=sources, on_same=on_same: _cluster_ip(cluster, sources, on_same))  # type: ignore[misc]
+    for where, on_same in (("the same node", True), ("other nodes", False)):
+        subject = f"ClusterIP by UDP from nodes and pods to {where}"
+        yield measure(subject, lambda on_same=on_same: _cluster_ip_udp(cluster, on_same))  # type: ignore[misc]
     yield measure("NodePort of every node, from nodes and pods", lambda: _node_port(cluster))
     yield measure("NodePort from the internet", lambda: _from_internet(cluster))
     yield measure("hostPort, from nodes and pods", lambda: _host_port(cluster))
@@ -61,7 +65,12 @@ def pod_to_pod(cluster: Cluster) -> tuple[str, bool]:
         return [(pod, _client_url(f"{pod.address}:{workload.PORT}")) for pod in cluster.pods if pod != source]
 
     asked = right = 0
-    for source, answers in _from_each(cluster, cluster.pods, lambda source: [url for _pod, url in wanted(source)]):
+
+    def ask(source: Source) -> list[str | None]:
+        return http_requests.ask(cluster.lab, source, [url for _pod, url in wanted(source)])
+
+    asked = right = 0
+    for source, answers in _from_each(cluster.pods, ask):
         for (pod, _url), answer in zip(wanted(source), answers, strict=True):
             asked += 1
             right += answer is not None and answer.split()[0] == pod.name and _client(answer) == source.address
@@ -69,25 +78,48 @@ def pod_to_pod(cluster: Cluster) -> tuple[str, bool]:
 
 
 def _cluster_ip(cluster: Cluster, sources: Sequence[Source], on_same: bool) -> tuple[str, bool]:
-    """Let sources ask Services; a pod that answers another pod must see its address.
+    """Let sources ask the Services of their own node, or those of the others."""
+
+    def ask(source: Source) -> list[str | None]:
+        chosen = [url for name, url in cluster.service_urls(workload.CLIENT_PATH) if (name == source.node) == on_same]
+        return http_requests.ask(cluster.lab, source, chosen * _REQUESTS)
+
+    return _from_services(_from_each(sources, ask), on_same)
+
+
+def _cluster_ip_udp(cluster: Cluster, on_same: bool) -> tuple[str, bool]:
+    """Let nodes and pods ask Services by UDP; each request is one packet, and its answer another."""
+
+    def ask(source: Source) -> list[str | None]:
+        chosen = [
+            (cluster.services[workload.service(node.name)], workload.UDP_PORT)
+            for node in cluster.nodes
+            if (node.name == source.node) == on_same
+        ]
+        return udp_requests.ask(cluster.lab, source, chosen * _REQUESTS)
+
+    with udp_requests.servers(cluster.lab, cluster.pods, workload.UDP_PORT):
+        asked = _from_each([*cluster.node_sources, *cluster.pods], ask)
+    return _from_services(asked, on_same)
+
+
+def _from_services(asked: list[tuple[Source, list[str | None]]], on_same: bool) -> tuple[str, bool]:
+    """Judge the answers of Services: all must have come, and a pod that answers another pod must see its address.
 
     kube-proxy hides the address of a pod that it sends to itself, and a node asks its own pods from their gateway.
     """
-
-    def urls(source: Source) -> list[str]:
-        chosen = [url for name, url in cluster.service_urls(workload.CLIENT_PATH) if (name == source.node) == on_same]
-        return chosen * _REQUESTS
-
-    answered = asked = kept = of_others = 0
-    for source, answers in _from_each(cluster, sources, urls):
+    answered = wanted = kept = of_others = hidden = 0
+    for source, answers in asked:
         got = [answer for answer in answers if answer]
-        asked, answered = asked + len(answers), answered + len(got)
+        wanted, answered = wanted + len(answers), answered + len(got)
         others = [answer for answer in got if answer.split()[0] != source.name]
         of_others += len(others)
-        kept += sum(_client(answer) == source.address for answer in others)
-    must_keep = not on_same or all(source.netns for source in sources)
-    text = f"{answered} of {asked} answered, the client's address was kept in {kept} of {of_others}"
-    return text, answered == asked > 0 and (kept == of_others or not must_keep)
+        of_source = sum(_client(answer) == source.address for answer in others)
+        kept += of_source
+        if source.netns or not on_same:
+            hidden += len(others) - of_source
+    text = f"{answered} of {wanted} answered, the client's address was kept in {kept} of {of_others}"
+    return text, answered == wanted > 0 and not hidden
 
 
 def _node_port(cluster: Cluster) -> tuple[str, bool]:
@@ -102,7 +134,8 @@ def _host_port(cluster: Cluster) -> tuple[str, bool]:
 
 def _all_answer(cluster: Cluster, urls: list[str]) -> tuple[str, bool]:
     sources = [*cluster.node_sources, *cluster.pods]
-    answers = [answer for _source, each in _from_each(cluster, sources, lambda _source: urls) for answer in each]
+    asked = _from_each(sources, lambda source: http_requests.ask(cluster.lab, source, urls))
+    answers = [answer for _source, each in asked for answer in each]
     answered = sum(answer is not None for answer in answers)
     return f"{answered} of {len(answers)} answered", answered == len(answers) > 0
 
@@ -155,12 +188,11 @@ def _end_port_forward(cluster: Cluster, pod: Source) -> None:
 
 
 def _from_each(
-    cluster: Cluster, sources: Sequence[Source], urls: Callable[[Source], list[str]]
+    sources: Sequence[Source], ask: Callable[[Source], list[str | None]]
 ) -> list[tuple[Source, list[str | None]]]:
-    """Request URLs from all sources at the same time, and return each source with its answers."""
+    """Let all sources ask at the same time, and return each with its answers."""
     with ThreadPoolExecutor(max_workers=12) as workers:
-        answers = workers.map(lambda source: http_requests.ask(cluster.lab, source, urls(source)), sources)
-        return list(zip(sources, answers, strict=True))
+        return list(zip(sources, workers.map(ask, sources), strict=True))
 
 
 def _first_of_each_node(pods: Sequence[Source]) -> list[Source]:

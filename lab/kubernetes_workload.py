@@ -1,6 +1,7 @@
 """The pods and Services that the proof of Kubernetes starts, as manifests.
 
-On each node a Deployment of two web servers; a Service for each of these, and one for all with a NodePort; a web server
+On each node a Deployment of two web servers; a Service for each of these, and one for all with a NodePort, which have a
+UDP port that nothing in the containers answers; a web server
 with a hostPort on the last node; and a crowd, a Deployment over all nodes that the proof scales. All have probes.
 """
 
@@ -14,9 +15,12 @@ from topology import Node
 
 NAMESPACE = "evio-proof"
 PORT = 8080
+UDP_PORT = 8080
 NODE_PORT = 30080
 HOST_PORT = 8081
 PER_NODE = 2
+PROBE_SECONDS = 2
+"""Between two probes of a pod's readiness."""
 CROWD = "crowd"
 
 CLIENT_PATH = "/cgi-bin/client"
@@ -90,13 +94,15 @@ def _deployment(
         "command": ["/bin/sh", "-c", _SERVE],
         "env": [_field("POD", "metadata.name"), _field("NODE", "spec.nodeName")],
         "ports": [port],
-        "readinessProbe": {**probe, "periodSeconds": 2},
+        "readinessProbe": {**probe, "periodSeconds": PROBE_SECONDS},
         "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 6},
     }
     pod = {
         "tolerations": [{"operator": "Exists"}],
         # busybox's web server does not end by SIGTERM: as process 1 it ignores the signal.
         "terminationGracePeriodSeconds": 1,
+        # No pod asks the API server: without a token kubelet has no volume to mount and to remove for each.
+        "automountServiceAccountToken": False,
         "containers": [container],
         **placement,
     }
@@ -119,10 +125,11 @@ def _field(name: str, path: str) -> dict[str, Any]:
 def _service(
     name: str, selector: dict[str, str], *, type: str = "ClusterIP", node_port: int | None = None
 ) -> dict[str, Any]:
-    port = {"port": 80, "targetPort": PORT, **({"nodePort": node_port} if node_port else {})}
+    port = {"name": "http", "port": 80, "targetPort": PORT, **({"nodePort": node_port} if node_port else {})}
+    udp = {"name": "udp", "port": UDP_PORT, "protocol": "UDP"}
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": {"type": type, "selector": selector, "ports": [port]},
+        "spec": {"type": type, "selector": selector, "ports": [port, udp]},
     }

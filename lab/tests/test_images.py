@@ -45,3 +45,19 @@ def test_layer_has_what_the_lab_runs_in_pods() -> None:
             assert layer.getmember(f"bin/{applet}").linkname == "busybox"
         assert layer.getmember("bin/busybox").mode == 0o755
         assert {entry.mtime for entry in layer} == {0}
+
+
+def test_merged_archive_has_all_images_and_a_shared_layer_once(tmp_path: Path) -> None:
+    names = ["evio.lab/x:1", "evio.lab/y:2"]
+    paths = [tmp_path / f"{number}.tar" for number in range(2)]
+    for path, name in zip(paths, names, strict=True):
+        path.write_bytes(images.archive(images.busybox(name, ROOT, command=[name])))
+    images.merge(paths, tmp_path / "both.tar")
+    with tarfile.open(tmp_path / "both.tar") as tar:
+        members = tar.getnames()
+    parts = _members((tmp_path / "both.tar").read_bytes())
+    manifest = json.loads(parts["manifest.json"])
+    assert [entry["RepoTags"] for entry in manifest] == [[name] for name in names]
+    assert [json.loads(parts[entry["Config"]])["config"]["Cmd"] for entry in manifest] == [[name] for name in names]
+    assert manifest[0]["Layers"] == manifest[1]["Layers"]
+    assert len(members) == len(set(members)) == 4

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import time
 import uuid
@@ -27,6 +28,8 @@ DAEMONSET = REPOSITORY / "deploy/daemonset"
 MANIFEST = DAEMONSET / "evio-cni.yaml"
 PROGRAMS = REPOSITORY / "collections/ansible_collections/evio/cni/roles/programs/files/evio-programs.zip"
 ARCHIVE = REPOSITORY / "build/daemonset/image.tar"
+PACKAGES = REPOSITORY / "build/daemonset/packages"
+"""What build-image keeps of the image: the unpacked packages."""
 
 _CONTAINERS_CONF = """\
 [engine]
@@ -55,7 +58,8 @@ def image_archive() -> Path:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         if not ARCHIVE.exists() or file.read() != digest:
-            subprocess.run([DAEMONSET / "build-image", ARCHIVE], check=True, timeout=600)
+            shutil.rmtree(PACKAGES, ignore_errors=True)
+            subprocess.run([DAEMONSET / "build-image", ARCHIVE, f"--keep={PACKAGES}"], check=True, timeout=600)
             file.truncate(0)
             file.write(digest)
     return ARCHIVE

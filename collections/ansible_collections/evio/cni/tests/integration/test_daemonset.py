@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tarfile
 import tempfile
 import threading
 import zipfile
@@ -17,7 +18,16 @@ from ansible_collections.evio.cni.plugins.module_utils.programs.installation imp
 
 from .ansible_module import run_module
 from .cni_runtime import NewPod, PluginFailedError
-from .daemonset import PROGRAMS, DaemonSetHost, Podman, manifest, wait_until
+from .daemonset import (
+    DAEMONSET,
+    PACKAGES,
+    PROGRAMS,
+    DaemonSetHost,
+    Podman,
+    image_archive,
+    manifest,
+    wait_until,
+)
 from .etcd_server import EtcdServer
 from .ovs_daemons import OpenVSwitch, in_namespace
 
@@ -202,6 +212,21 @@ def other_version(path: Path, number: int) -> Path:
         files = {name: archive.read(name) for name in archive.namelist()}
     path.write_bytes(pack({**files, "number": str(number).encode()}))
     return path
+
+
+def test_image_of_the_next_version_differs_in_a_layer_of_the_programs_only(tmp_path: Path) -> None:
+    archives = [image_archive(), tmp_path / "next.tar"]
+    programs = other_version(tmp_path / "next.zip", 1)
+    build = [str(DAEMONSET / "build-image"), str(archives[1]), f"--programs={programs}", f"--keep={PACKAGES}"]
+    subprocess.run(build, check=True, timeout=300)
+    layers, sizes = [], []
+    for archive in archives:
+        with tarfile.open(archive) as tar:
+            (image,) = json.load(tar.extractfile("manifest.json"))  # type: ignore[arg-type]
+            layers.append(image["Layers"])
+            sizes.append([tar.getmember(layer).size for layer in image["Layers"]])
+    assert [first == second for first, second in zip(*layers, strict=True)] == [True, False]
+    assert sizes[1][0] > 10 * sizes[1][1]
 
 
 @pytest.mark.usefixtures("etcd")
