@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -133,6 +134,33 @@ def test_paths_are_direct_without_packets_where_the_kernel_cannot_report_them(la
     finally:
         holder.kill()
         holder.wait()
+
+
+@pytest.mark.long
+def test_fifty_pairs_that_begin_at_once_lose_nothing_and_are_direct_soon(lab: OverlayLab) -> None:
+    relay = lab.public_node("relay")
+    homes = [lab.node(f"home{index}", lab.router()) for index in range(11)]
+    lab.start()
+    for node in homes:
+        lab.wait_path(node, relay, DIRECT, 60)
+    pairs = list(itertools.combinations(homes, 2))[:50]
+    time.sleep(2)
+    assert all(first.paths()[second.name] == relay.name for first, second in pairs)
+    ping = ("ping", "-n", "-q", "-c", "40", "-i", "0.2", "-W", "2")
+    begun = time.monotonic()
+    pings = [
+        subprocess.Popen(first.namespace.command(*ping, second.pod_gateway), stdout=subprocess.PIPE, text=True)
+        for first, second in pairs
+    ]
+    started = time.monotonic() - begun
+
+    def are_direct() -> bool:
+        return all(a.paths()[b.name] == b.paths()[a.name] == DIRECT for a, b in pairs)
+
+    seconds = wait_until(are_direct, 4, "direct paths of all pairs", lab)
+    outputs = [process.communicate(timeout=30)[0] for process in pings]
+    print(f"50 pairs: started within {started:.1f} s, direct {seconds:.1f} s later")
+    assert [output for output in outputs if " 0% packet loss" not in output] == []
 
 
 @pytest.mark.long
