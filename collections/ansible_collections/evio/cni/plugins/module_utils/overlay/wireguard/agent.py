@@ -41,7 +41,7 @@ from .limits import LogLimit, MessageLimit
 from .link_events import LinkEvents
 from .managed_device import ManagedDevice
 from .messages import Call, decode, encode
-from .path_selection import TICK, Actions, OverlayPaths
+from .path_selection import TICK, Actions, Attempt, Outgoing, OverlayPaths
 from .probe_socket import ProbeSocket
 from .traffic import TrafficWatch
 
@@ -352,7 +352,7 @@ class OverlayAgent:
         now = time.monotonic()
         destinations = self._traffic.destinations()
         if destinations:
-            self._act(self._paths.used(destinations, now), now)
+            self._act(self._paths.used(destinations, now))
             self._apply_soon()
 
     def _check_device(self, now: float) -> None:
@@ -442,15 +442,20 @@ class OverlayAgent:
                 self._warn((endpoint, "name"), "%s has no address: does the DNS of this node know it?", endpoint)
 
     def _tick(self, now: float) -> None:
-        self._act(self._paths.tick(now), now)
+        self._act(self._paths.tick(now))
         self._apply(now)
         if self._config.is_relay and self._paths.has_wanted:
             due = max(self._earliest_device_check, self._device_checked_at + RELAY_DEVICE_CHECK)
             self._next_device_check = min(self._next_device_check, due)
 
     def _receive(self, probes: ProbeSocket) -> None:
-        """Process the messages that are there. The sender is checked and counted before its message is parsed."""
+        """Process the messages that are there. The sender is checked and counted before its message is parsed.
+
+        What follows from them is done at once: where many pairs begin together, WireGuard is changed once for many.
+        """
         is_flood = False
+        attempts: dict[str, Attempt] = {}
+        outgoing: list[Outgoing] = []
         for source, port, datagram in probes.receive(MESSAGES_IN_A_READ):
             now = time.monotonic()
             peer = self._paths.sender(source)
@@ -467,12 +472,16 @@ class OverlayAgent:
                 message = decode(datagram)
                 if isinstance(message, Call) and self._config.is_relay:
                     self._look_for_caller(now)
-                self._act(self._paths.receive(source, message, now), now)
+                actions = self._paths.receive(source, message, now)
+                attempts.update((attempt.peer.public_key, attempt) for attempt in actions.attempts)
+                outgoing += actions.outgoing
             except EvioError as error:
                 self._warn((peer.name, type(error)), "from %s: %s", peer.name, error)
             except Exception:
                 # Nothing that one message does may end the agent, and with it all paths.
                 self._warn((peer.name, "error"), "from %s: %s", peer.name, traceback.format_exc())
+        if attempts or outgoing:
+            self._step("messages", lambda: self._act(Actions(tuple(attempts.values()), tuple(outgoing))))
         self._apply_soon()
         if is_flood:
             # The kernel keeps what comes meanwhile: one waking for many messages, not one for each.
@@ -484,7 +493,7 @@ class OverlayAgent:
         if is_stale and now >= self._earliest_device_check:
             self._step("device", lambda: self._check_device(now))
 
-    def _act(self, actions: Actions, now: float) -> None:
+    def _act(self, actions: Actions) -> None:
         if actions.attempts:
             failed = self._device.try_endpoints(actions.attempts, self._paths.allowed_ips())
             self._warn_of_peers(failed)
