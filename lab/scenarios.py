@@ -169,7 +169,11 @@ def _groups() -> Iterator[Group]:
     yield Group(
         "relays",
         plan(4, public=2),
-        [_fault("both NATs become symmetric", *both, both_symmetric, ends_direct=False), relay_dies],
+        [
+            _fault("both NATs become symmetric", *both, both_symmetric, ends_direct=False),
+            Fault("the relay's agent and WireGuard restart", *both, ends_direct=False, inject=_restart_relay),
+            relay_dies,
+        ],
     )
     yield Group(
         "eight",
@@ -392,8 +396,19 @@ def _kill(name: str) -> Callable[[Lab], float]:
 
 
 def _cut_relay(lab: Lab, relay: str | None) -> float:
-    if relay is None:
-        raise LabError("no node relays between these pods, so there is no relay to cut off")
     began = time.time()
-    faults.cut(lab, lab.topology().node(relay))
+    faults.cut(lab, lab.topology().node(_needed(relay)))
     return began
+
+
+def _restart_relay(lab: Lab, relay: str | None) -> float:
+    began = time.time()
+    restart = "pkill -KILL wireguard-go; systemctl restart evio-overlay.service"
+    run(*nodes.command(lab, lab.topology().node(_needed(relay)), ["sh", "-c", restart]))
+    return began
+
+
+def _needed(relay: str | None) -> str:
+    if relay is None:
+        raise LabError("no node relays between these pods, so there is no relay to take away")
+    return relay

@@ -29,13 +29,21 @@ DIRECT = "direct"
 
 FLOOD = """
 import json, socket, sys, time
-source, targets, port, seconds, per_second = sys.argv[1], sys.argv[2].split(","), *map(int, sys.argv[3:])
+source, address, targets = sys.argv[1], sys.argv[2], sys.argv[3].split(",")
+port, seconds, per_second = map(int, sys.argv[4:])
 sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 sender.bind((source, port))
 messages = [
     b'{"probe":["up",1e999,null,0,[]]}', b'{"probe":["down",1,null,0,["192.168.1.2:1"]]}', b"nonsense",
     b'{"probe":["up",1,null,0,["192.168.1.3:1"]]}', b'{"table":[["10.10.0.1","[fe80::1%x]:1",true,[]]]}',
+    b'{"poll":["up",1,null,0,true]}', b'{"answer":["down",1,null,0,true,"192.0.2.7:1"]}',
 ]
+# Calls for all nodes and for many that there are not, in its own name and in the first node's.
+everybody = [f"10.10.{number // 250}.{number % 250 + 1}" for number in range(1000)]
+for first in range(0, 1000, 50):
+    for caller in (address, "10.10.0.1"):
+        call = [caller, everybody[first : first + 50], ["10.10.0.1"], None, ["192.168.1.2:1"], False]
+        messages.append(json.dumps({"call": call}).encode())
 start, sent = time.monotonic(), 0
 while (elapsed := time.monotonic() - start) < seconds:
     while sent < elapsed * per_second:
@@ -62,7 +70,14 @@ def lab(tmp_path: Path) -> Iterator[OverlayLab]:
 def flood(source: Node, targets: list[Node], seconds: int, per_second: int) -> subprocess.Popen[str]:
     """Send messages to the agents of these nodes as the agent of the source would; it must not run."""
     addresses = ",".join(probe_address(target.address) for target in targets)
-    arguments = [probe_address(source.address), addresses, str(PROBE_PORT), str(seconds), str(per_second)]
+    arguments = [
+        probe_address(source.address),
+        source.address,
+        addresses,
+        str(PROBE_PORT),
+        str(seconds),
+        str(per_second),
+    ]
     return subprocess.Popen(
         source.namespace.command(sys.executable, "-c", FLOOD, *arguments), stdout=subprocess.PIPE, text=True
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import heapq
 import itertools
+import math
 import time
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
@@ -23,7 +24,11 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config 
     probe_address,
 )
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.messages import Message, decode, encode
-from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.path_selection import Actions, OverlayPaths
+from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.path_selection import (
+    TICK,
+    Actions,
+    OverlayPaths,
+)
 
 NAT_LIFETIME = 60.0
 """Seconds for which a NAT lets answers in after the last packet out."""
@@ -98,6 +103,8 @@ class Network:
         self.cpu: dict[str, float] = dict.fromkeys(self.endpoints, 0.0)
         """Seconds of CPU that each node's path selection and messages took."""
         self.stopped: set[str] = set()
+        self._next_tick: dict[str, float] = {}
+        """When each node looks at its paths next."""
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._number = itertools.count()
         for index in range(len(self.peers)) if starts else ():
@@ -123,7 +130,7 @@ class Network:
         self.nodes[p.address] = paths
         self.stopped.discard(p.address)
         if is_new:
-            self._at(self.now + (self.random.random() * 0.5 if phase is None else phase), lambda: self._tick(p.address))
+            self._tick_in(p.address, self.random.random() * 0.5 if phase is None else phase)
 
     def new_paths(self, index: int, config: OverlayConfig) -> OverlayPaths:
         """Return the agent of a node."""
@@ -212,13 +219,23 @@ class Network:
     def _at(self, when: float, action: Callable[[], None]) -> None:
         heapq.heappush(self._events, (when, next(self._number), action))
 
-    def _tick(self, address: str) -> None:
+    def _tick_in(self, address: str, seconds: float) -> None:
+        """Let the node look at its paths after so many seconds, unless it will earlier."""
+        when = self.now + seconds
+        if when < self._next_tick.get(address, math.inf):
+            self._next_tick[address] = when
+            self._at(when, lambda: self._tick(address, when))
+
+    def _tick(self, address: str, when: float) -> None:
+        if self._next_tick.get(address) != when:
+            return
+        del self._next_tick[address]
         paths = self.nodes[address]
         if address not in self.stopped:
             keys = {self.peers[self.index[other]].public_key: at for other, at in self.devices[address].items()}
             paths.observe(keys)
             self._carry(address, self._timed(address, lambda: paths.tick(self.now)))
-        self._at(self.now + paths.interval, lambda: self._tick(address))
+        self._tick_in(address, TICK if address in self.stopped else paths.interval)
 
     def _use(self, source: str, target: str) -> None:
         if (source, target) not in self.talking:
@@ -231,6 +248,8 @@ class Network:
         start = time.thread_time()
         actions = work()
         self.cpu[address] += time.thread_time() - start
+        if address in self._next_tick:
+            self._tick_in(address, self.nodes[address].interval)
         return actions
 
     def _carry(self, source: str, actions: Actions) -> None:

@@ -14,13 +14,17 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config 
     probe_address,
 )
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.messages import (
+    MOST_TARGETS,
     UP,
+    Call,
     FormerProbe,
     FormerTable,
     Message,
     Probe,
 )
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.path_selection import (
+    CALLS_AT_ONCE,
+    CALLS_PER_SECOND,
     MOST_SESSIONS,
     Actions,
     Attempt,
@@ -140,6 +144,30 @@ def test_fifty_pairs_that_begin_at_once_are_direct_within_two_seconds() -> None:
         network.talk(2, other)
     network.run(2)
     assert [other for other in range(3, 53) if network.route(2, other) != [f"n{other + 1}"]] == []
+
+
+def test_member_that_calls_everybody_all_the_time_delays_no_other_pair_and_costs_them_little() -> None:
+    nodes, seconds = 200, 30
+    network = Network(
+        public=1, nated=nodes, delay=0.02, knows=lambda node, other: min(node, other) < 2 or {node, other} == {2, 3}
+    )
+    network.run(60)
+    before = dict(network.messages)
+    relay, loud, *others = (peer.address for peer in network.peers)
+    for number in range(seconds * 10):
+        for first in range(0, len(others), MOST_TARGETS):
+            call = Call(loud, tuple(others[first : first + MOST_TARGETS]), (relay,), None, ("192.168.1.66:51820",))
+            network._send(loud, relay, call, 0)
+        if number == 50:
+            network.talk(2, 3)
+        network.run(0.1)
+        if number == 70:
+            assert network.route(2, 3) == ["n4"]
+    sent = {address: network.messages[address] - before[address] for address in (relay, *others)}
+    # The relay passes on what it admits, and answers; a node that is called answers, and tries the path for 40 s.
+    calls = CALLS_AT_ONCE + seconds * CALLS_PER_SECOND
+    assert sent[relay] <= 4 * calls
+    assert max(sent[address] for address in others[2:]) <= 4 * seconds
 
 
 def test_node_keeps_a_bounded_number_of_direct_paths_and_reaches_the_others_through_a_relay() -> None:

@@ -36,13 +36,14 @@ def save(family: str, table: str = "filter") -> str:
 
     ``family`` is ``ip`` or ``ip6``. Raises IptablesError.
     """
-    try:
-        with open(_TABLES[family], encoding="ascii") as listed:
-            if table not in listed.read().split():
-                return ""
-    except OSError:
+    if table not in _tables(family):
         return ""
     return _run(f"{_PROGRAMS[family]}-save", ["-t", table])
+
+
+def has_tables() -> bool:
+    """Return whether the kernel has a table of iptables-legacy in this network namespace."""
+    return any(map(_tables, _TABLES))
 
 
 def run(family: str, arguments: list[str]) -> None:
@@ -57,6 +58,15 @@ def delete(family: str, chain: str, comment: str) -> None:
         if comment in words:
             run(family, ["-D", *words[1:]])
             return
+
+
+def _tables(family: str) -> list[str]:
+    """Return the names of the tables of a family; none where the kernel's module is not loaded."""
+    try:
+        with open(_TABLES[family], encoding="ascii") as listed:
+            return listed.read().split()
+    except OSError:
+        return []
 
 
 def _run(name: str, arguments: list[str]) -> str:

@@ -13,12 +13,27 @@ _NFT_MSG_GETGEN = (10 << 8) | 16
 _NFTA_GEN_ID = 1
 
 
-def ruleset_generation() -> int | None:
-    """Return the generation of all rules; None if the kernel has no nftables. Costs one netlink message."""
-    try:
-        with NetlinkSocket(NETLINK_NETFILTER) as netlink:
-            answer = netlink.ask("generation of the rules", _NFT_MSG_GETGEN, pack("=BBH", 0, 0, 0))
-    except NetlinkError:
-        return None
-    value = parse_attributes(answer, 4).get(_NFTA_GEN_ID)
-    return None if value is None else int(unpack(">I", value)[0])
+class RulesetGeneration:
+    """The generation, asked by a socket that stays open: the question costs one netlink message."""
+
+    def __init__(self) -> None:
+        """Open nothing yet."""
+        self._socket: NetlinkSocket | None = None
+
+    def read(self) -> int | None:
+        """Return the generation of all rules; None if the kernel has no nftables or does not answer."""
+        try:
+            if self._socket is None:
+                self._socket = NetlinkSocket(NETLINK_NETFILTER)
+            answer = self._socket.ask("generation of the rules", _NFT_MSG_GETGEN, pack("=BBH", 0, 0, 0))
+        except NetlinkError:
+            self.close()
+            return None
+        value = parse_attributes(answer, 4).get(_NFTA_GEN_ID)
+        return None if value is None else int(unpack(">I", value)[0])
+
+    def close(self) -> None:
+        """Close the socket; the next question opens another."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None

@@ -41,13 +41,14 @@ def read_sysctls(names: Iterable[str]) -> dict[str, str]:
     return {name: value.strip() for name in names if (value := _read_text(_PROC_SYS / name)) is not None}
 
 
-def write_sysctls(wanted: Mapping[str, str]) -> None:
-    """Set the settings whose values differ. Raises SysctlError.
+def write_sysctls(wanted: Mapping[str, str], known: Mapping[str, str] | None = None) -> None:
+    """Set the settings whose values differ. ``known`` has values that were just read. Raises SysctlError.
 
     Before a node begins to forward IPv6, the interfaces that use router advertisements are told to use them still.
     """
     wanted = {**router_advertisement_sysctls(wanted), **wanted}
-    found = read_sysctls(wanted)
+    found = dict(known or {})
+    found.update(read_sysctls(wanted.keys() - found.keys()))
     for name, value in wanted.items():
         if found.get(name) != value:
             try:

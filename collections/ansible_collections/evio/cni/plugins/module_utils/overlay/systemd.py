@@ -8,11 +8,11 @@ import os
 import socket
 
 
-def notify(assignment: str) -> None:
-    """Send one assignment such as ``READY=1`` to systemd (sd_notify(3)); do nothing if systemd did not start us."""
+def notify(*assignments: str) -> None:
+    """Send assignments such as ``READY=1`` to systemd (sd_notify(3)); do nothing if systemd did not start us."""
     address = os.environ.get("NOTIFY_SOCKET")
     if address:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, contextlib.suppress(OSError):
             # A leading @ stands for a socket in the abstract namespace (unix(7)).
             sender.connect(address.replace("@", "\0", 1))
-            sender.send(assignment.encode())
+            sender.send("\n".join(assignments).encode())

@@ -22,8 +22,9 @@ from ...atomic_file import write_atomic
 from ...defaults import BRIDGE
 from ...errors import EvioError
 from ...firewall.forwarding import CLUSTER
+from ...kernel import iptables_legacy
 from ...kernel.networks_in_use import networks_in_use
-from ...kernel.nft_generation import ruleset_generation
+from ...kernel.nft_generation import RulesetGeneration
 from ..conflicts import find_conflict
 from ..endpoint import OverlayError
 from ..fingerprint import fingerprint
@@ -40,7 +41,7 @@ from .limits import LogLimit, MessageLimit
 from .link_events import LinkEvents
 from .managed_device import ManagedDevice
 from .messages import Call, decode, encode
-from .path_selection import TICK, Actions, OverlayPaths
+from .path_selection import TICK, Actions, Attempt, Outgoing, OverlayPaths
 from .probe_socket import ProbeSocket
 from .traffic import TrafficWatch
 
@@ -48,11 +49,15 @@ DEVICE_CHECK = 5.0
 RELAY_DEVICE_CHECK = 1.0
 """Seconds between two looks at the device, and on relays while nodes wait for the endpoints that the device sees."""
 
-IDLE_CHECK = 15.0
-"""Seconds between two looks at the device and at the interface while no path is in use."""
+IDLE_CHECK = 60.0
+"""Seconds between two looks at the device and at the interface while no path is in use, if nothing is reported."""
 
 FIREWALL_CHECK = 60.0
-"""Seconds between two looks at the firewall, if no rule of nftables was changed meanwhile."""
+"""Seconds between two looks at the firewall where iptables-legacy has tables, whose changes the kernel does not tell,
+and while a chain drops packets."""
+
+QUIET_FIREWALL_CHECK = 600.0
+"""The same elsewhere, if neither a rule of nftables nor a network of the host was changed meanwhile."""
 
 PATIENCE = 200.0
 """Between two of the same looks lies so many times the CPU time that one takes: a device with a thousand peers is read
@@ -66,6 +71,9 @@ MOST_SECONDS = 60.0
 
 TRAFFIC_TRIALS = 5
 """Trials to be told what is sent to whom, before all peers count as used."""
+
+IDLE_STATE_INTERVAL = STATE_LIFETIME / 2
+"""Seconds between two state files at most, and while no path is in use; a change of a path is written at once."""
 
 RETRY_INTERVAL = 1.0
 """Seconds after which a step that failed is tried again."""
@@ -88,6 +96,10 @@ PATH_LINES = 6
 LINK_CHECK = 10.0
 """Seconds between two looks at the interface, its routes and sysctls. The kernel reports a change of the interface or
 its routes, and the next round looks."""
+
+NETWORKS_CHECK = 60.0
+"""Seconds between two looks at the networks of the host's other interfaces, if the kernel has reported no change. After
+a report the next look comes at once, but LINK_CHECK after the last."""
 
 FIREWALL_DELAY = 2.0
 """Seconds after a change of nftables' rules until the firewall is looked at: more changes may follow."""
@@ -134,9 +146,11 @@ class OverlayAgent:
         self._logged_default: str | None = None
         self._next_files_check = 0.0
         self._next_rules_check = 0.0
+        self._generation = RulesetGeneration()
         self._rules_seen: int | None = None
         self._next_firewall_look = 0.0
         self._firewall_looked_at = -math.inf
+        self._is_firewall_changed = True
         self._next_traffic_check = 0.0
         self._next_device_check = 0.0
         self._device_checked_at = -math.inf
@@ -144,6 +158,7 @@ class OverlayAgent:
         self._is_resumed = False
         self._next_link_check = 0.0
         self._next_conflict_check = 0.0
+        self._networks_looked_at = -math.inf
         self._next_state = 0.0
         self._device_created_at = -math.inf
         self._faults: dict[str, str] = {}
@@ -178,12 +193,14 @@ class OverlayAgent:
                     # A wireguard-go that ends right after each start is not started in a busy loop.
                     next_tick = self._device_created_at + RESTART_INTERVAL
                 elif key.data == _LINK:
-                    if self._link_events.concern(self._config.interface):
-                        self._next_device_check = self._next_link_check = 0.0
+                    next_tick = min(next_tick, self._note_changes())
                 else:
                     wakeup.recv(64)
                     next_tick = 0.0
             now = time.monotonic()
+            if self._device.is_watched:
+                # A message or a packet may have ended the rest of the paths.
+                next_tick = min(next_tick, now + self._paths.interval)
             if now >= next_tick:
                 self._round()
                 next_tick = time.monotonic() + self._paths.interval
@@ -200,6 +217,18 @@ class OverlayAgent:
     def _stop(self, *_: object) -> None:
         self._is_stopping = True
 
+    def _note_changes(self) -> float:
+        """Read what the kernel reports of interfaces, addresses and routes; return when the next round is needed."""
+        changes, now = self._link_events.read(self._config.interface), time.monotonic()
+        if changes.of_networks:
+            self._next_conflict_check = min(self._next_conflict_check, self._networks_looked_at + LINK_CHECK)
+            # A rule of the firewall may name an interface, or the default route another uplink.
+            self._look_at_firewall_soon(now)
+        if changes.of_interface:
+            self._next_device_check = self._next_link_check = 0.0
+            return now + TICK
+        return math.inf
+
     def _round(self) -> None:
         """Check files, device, interface and peers in turn. A step that fails is tried again in a later round."""
         now = time.monotonic()
@@ -207,25 +236,23 @@ class OverlayAgent:
             self._next_files_check = now + RETRY_INTERVAL
         if now >= self._next_rules_check:
             self._step("rules", lambda: self._check_rules(now))
-        is_device_due = not self._device.is_watched or now >= self._next_device_check
+        is_device_due = not self._device.is_watched or self._device.is_outdated or now >= self._next_device_check
         if is_device_due and not self._step("device", lambda: self._check_device(now)):
             self._next_device_check = now + RETRY_INTERVAL
         if self._device.is_watched:
             if now >= self._next_link_check and not self._step("interface", lambda: self._check_link(now)):
                 self._next_link_check = now + RETRY_INTERVAL
             if now >= self._next_conflict_check:
-                self._next_conflict_check = now + LINK_CHECK
+                self._networks_looked_at, self._next_conflict_check = now, now + LINK_CHECK
                 self._step("networks", lambda: self._check_networks(time.monotonic()))
             if now >= self._next_firewall_look:
-                self._firewall_looked_at, self._next_firewall_look = now, now + FIREWALL_CHECK
-                self._firewall.look(self._config, self._routes)
+                self._look_at_firewall(now)
             if now >= self._next_traffic_check:
                 self._step("traffic", lambda: self._check_traffic(now))
             self._step("names", lambda: self._check_names(now))
             self._step("peers", lambda: self._tick(now))
         self._log_blocked()
         self._publish(now)
-        notify("WATCHDOG=1")
 
     def _step(self, name: str, work: Callable[[], None]) -> bool:
         """Do one step of a round; return whether it succeeded. Its failure is this node's fault until it succeeds."""
@@ -257,6 +284,7 @@ class OverlayAgent:
         self._paths.configure(self._config, self._routes, time.monotonic())
         self._rules = overlay_rules_of(self._config, self._routes)
         self._rules_seen = None
+        self._is_firewall_changed = True
         self._next_firewall_look = 0.0
         self._names.watch(_endpoints(self._config))
         self._limit.forget_all()
@@ -269,15 +297,13 @@ class OverlayAgent:
 
     def _check_rules(self, now: float) -> None:
         """Keep our nftables rules. Without them the overlay works, but pods reach more of it than they should."""
-        generation = ruleset_generation()
+        generation = self._generation.read()
         if generation is not None and generation == self._rules_seen:
             return
         # What the check itself installs is looked at once more.
         self._rules_seen = generation
         self._next_traffic_check = min(self._next_traffic_check, now)
-        # A node where rules are changed all the time is looked at as often as its interface.
-        due = max(now + FIREWALL_DELAY, self._firewall_looked_at + LINK_CHECK)
-        self._next_firewall_look = min(self._next_firewall_look, due)
+        self._look_at_firewall_soon(now)
         try:
             if self._rules.ensure():
                 _log.info("installed the nftables rules of %s", self._config.interface)
@@ -289,6 +315,20 @@ class OverlayAgent:
                 "%s",
                 f"pods are not kept from the probe addresses, nor other nodes from this node's LAN: {error}",
             )
+
+    def _look_at_firewall_soon(self, now: float) -> None:
+        """Let the firewall be looked at; where something changes all the time, as often as the interface."""
+        self._is_firewall_changed = True
+        due = max(now + FIREWALL_DELAY, self._firewall_looked_at + LINK_CHECK)
+        self._next_firewall_look = min(self._next_firewall_look, due)
+
+    def _look_at_firewall(self, now: float) -> None:
+        """Let the firewall accept the overlay's packets, if it may have changed since the last look."""
+        self._next_firewall_look = now + FIREWALL_CHECK
+        is_due = now - self._firewall_looked_at >= QUIET_FIREWALL_CHECK
+        if self._is_firewall_changed or self._firewall.blocked or is_due or iptables_legacy.has_tables():
+            self._is_firewall_changed, self._firewall_looked_at = False, now
+            self._firewall.look(self._config, self._routes)
 
     def _check_traffic(self, now: float) -> None:
         """Be told to which nodes packets are sent. Where that cannot be, direct paths are kept with all nodes."""
@@ -312,7 +352,7 @@ class OverlayAgent:
         now = time.monotonic()
         destinations = self._traffic.destinations()
         if destinations:
-            self._act(self._paths.used(destinations, now), now)
+            self._act(self._paths.used(destinations, now))
             self._apply_soon()
 
     def _check_device(self, now: float) -> None:
@@ -361,7 +401,8 @@ class OverlayAgent:
         if self._keeps_former:
             self._former_probes.ensure_open(self._config)
         self._paths.use_former_probe_addresses(self._keeps_former)
-        least = IDLE_CHECK if self._paths.is_idle else LINK_CHECK
+        # The former addresses go soon after the last node of a former version.
+        least = IDLE_CHECK if self._paths.is_idle and not self._keeps_former else LINK_CHECK
         self._next_link_check = now + min(max(least, PATIENCE * (_cpu_seconds() - began)), MOST_SECONDS)
 
     def _log_blocked(self) -> None:
@@ -384,8 +425,9 @@ class OverlayAgent:
             (self._config.interface, BRIDGE),
             self._routes.subnets.get(self._config.node, ()),
         )
-        # A host with very many routes is asked less often.
-        self._next_conflict_check = now + max(LINK_CHECK, 50 * (time.monotonic() - now))
+        # A fault is looked at as often as reports are, and a host with very many routes less often.
+        least = NETWORKS_CHECK if conflict is None else LINK_CHECK
+        self._next_conflict_check = now + max(least, 50 * (time.monotonic() - now))
         if conflict is not None:
             raise OverlayError(conflict)
 
@@ -400,15 +442,20 @@ class OverlayAgent:
                 self._warn((endpoint, "name"), "%s has no address: does the DNS of this node know it?", endpoint)
 
     def _tick(self, now: float) -> None:
-        self._act(self._paths.tick(now), now)
+        self._act(self._paths.tick(now))
         self._apply(now)
         if self._config.is_relay and self._paths.has_wanted:
             due = max(self._earliest_device_check, self._device_checked_at + RELAY_DEVICE_CHECK)
             self._next_device_check = min(self._next_device_check, due)
 
     def _receive(self, probes: ProbeSocket) -> None:
-        """Process the messages that are there. The sender is checked and counted before its message is parsed."""
+        """Process the messages that are there. The sender is checked and counted before its message is parsed.
+
+        What follows from them is done at once: where many pairs begin together, WireGuard is changed once for many.
+        """
         is_flood = False
+        attempts: dict[str, Attempt] = {}
+        outgoing: list[Outgoing] = []
         for source, port, datagram in probes.receive(MESSAGES_IN_A_READ):
             now = time.monotonic()
             peer = self._paths.sender(source)
@@ -425,12 +472,16 @@ class OverlayAgent:
                 message = decode(datagram)
                 if isinstance(message, Call) and self._config.is_relay:
                     self._look_for_caller(now)
-                self._act(self._paths.receive(source, message, now), now)
+                actions = self._paths.receive(source, message, now)
+                attempts.update((attempt.peer.public_key, attempt) for attempt in actions.attempts)
+                outgoing += actions.outgoing
             except EvioError as error:
                 self._warn((peer.name, type(error)), "from %s: %s", peer.name, error)
             except Exception:
                 # Nothing that one message does may end the agent, and with it all paths.
                 self._warn((peer.name, "error"), "from %s: %s", peer.name, traceback.format_exc())
+        if attempts or outgoing:
+            self._step("messages", lambda: self._act(Actions(tuple(attempts.values()), tuple(outgoing))))
         self._apply_soon()
         if is_flood:
             # The kernel keeps what comes meanwhile: one waking for many messages, not one for each.
@@ -442,7 +493,7 @@ class OverlayAgent:
         if is_stale and now >= self._earliest_device_check:
             self._step("device", lambda: self._check_device(now))
 
-    def _act(self, actions: Actions, now: float) -> None:
+    def _act(self, actions: Actions) -> None:
         if actions.attempts:
             failed = self._device.try_endpoints(actions.attempts, self._paths.allowed_ips())
             self._warn_of_peers(failed)
@@ -503,7 +554,7 @@ class OverlayAgent:
         self._logged_paths, self._logged_default = paths, default
 
     def _publish(self, now: float) -> None:
-        """Write the state file if it is due or the fault is another, and give systemd the status line."""
+        """Write the state file if it is due or the fault is another, and tell systemd the status and that we live."""
         fault = "; ".join(self._faults.values()) or None
         if now < self._next_state and fault == self._published_fault:
             return
@@ -521,7 +572,7 @@ class OverlayAgent:
             for state in self._paths.states(now)
         )
         reached = sum(peer.path is not None for peer in peers)
-        notify(f"STATUS={fault or f'reaches {reached} of {len(peers)} nodes'}")
+        notify("WATCHDOG=1", f"STATUS={fault or f'reaches {reached} of {len(peers)} nodes'}")
         blocked = [str(chain) for chain in self._firewall.blocked if chain.reach == CLUSTER]
         state = OverlayState(
             self._config.node, self._config.interface, self._device.kind, time.time(), peers, fault, blocked
@@ -530,8 +581,9 @@ class OverlayAgent:
             write_atomic(self._files.state, render_state(state), mode=0o644)
         except OSError as error:
             self._warn("state file", "cannot write %s: %s", self._files.state, error.strerror)
-        interval = max(STATE_INTERVAL, PATIENCE * (_cpu_seconds() - began))
-        self._next_state = now + min(interval, STATE_LIFETIME / 2)
+        least = IDLE_STATE_INTERVAL if self._paths.is_idle else STATE_INTERVAL
+        interval = max(least, PATIENCE * (_cpu_seconds() - began))
+        self._next_state = now + min(interval, IDLE_STATE_INTERVAL)
 
     def _warn(self, kind: Hashable, text: str, *values: object) -> None:
         """Log a warning, at most one of its kind in a minute."""

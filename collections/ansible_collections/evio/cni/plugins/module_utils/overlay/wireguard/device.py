@@ -144,13 +144,21 @@ def userspace_pid(interface: str) -> int | None:
         return pid
 
 
+def runs_replaced_file(pid: int) -> bool:
+    """Return whether the file from which the process runs was replaced since it started."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe").endswith(" (deleted)")
+    except OSError:
+        return False
+
+
 def end_replaced_userspace(interface: str) -> bool:
     """End the interface's wireguard-go if its file was replaced since it started; return whether it was ended."""
     pid = userspace_pid(interface)
     if pid is None:
         return False
     try:
-        if not os.readlink(f"/proc/{pid}/exe").endswith(" (deleted)"):
+        if not runs_replaced_file(pid):
             return False
         process = os.pidfd_open(pid)
     except OSError:

@@ -217,4 +217,4 @@ def _ensure_sysctls(config: OverlayConfig, routes: PodRoutes, differences: Diffe
     found = read_sysctls(wanted)
     for name, value in wanted.items():
         differences.compare(dotted(name), value, found.get(name))
-    write_sysctls(wanted)
+    write_sysctls(wanted, found)

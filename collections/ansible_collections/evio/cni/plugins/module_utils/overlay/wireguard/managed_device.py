@@ -27,6 +27,7 @@ from .device import (
     end_replaced_userspace,
     port_holder_fault,
     read_device,
+    runs_replaced_file,
     set_device,
     slow_userspace_version,
     userspace_pid,
@@ -54,11 +55,17 @@ class ManagedDevice:
         self._selector = selector
         self._data = data
         self._pidfd: int | None = None
+        self._pid = 0
 
     @property
     def is_watched(self) -> bool:
         """Whether the end of the device would be noticed: the kernel's has none, wireguard-go's is reported."""
         return self.kind == KERNEL or self._pidfd is not None
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the file of the wireguard-go that runs was replaced."""
+        return self._pidfd is not None and runs_replaced_file(self._pid)
 
     def find(self) -> bool:
         """Return whether the device exists, and read what it has.
@@ -184,7 +191,7 @@ class ManagedDevice:
         if pid is None or self._pidfd is not None:
             return
         with contextlib.suppress(ProcessLookupError):
-            self._pidfd = os.pidfd_open(pid)
+            self._pidfd, self._pid = os.pidfd_open(pid), pid
             self._selector.register(self._pidfd, selectors.EVENT_READ, self._data)
 
     def _remember(self, device: DeviceState) -> None:

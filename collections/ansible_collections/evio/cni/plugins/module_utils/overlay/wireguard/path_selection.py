@@ -12,6 +12,7 @@ both ends of a pair choose the same path than that they are quick.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ from .messages import DOWN, MOST_RELAYS, Call, FormerProbe, FormerTable, Message
 from .session import ANSWER_GAP, CALL_SECONDS, FORMER, HURRY, PRESENT, Session
 
 TICK = 0.5
-IDLE_TICK = 1.0
+IDLE_TICK = 2.0
 """Seconds between two calls of tick() at most while nothing is in a hurry, and while no path is in use."""
 
 ATTEMPT_SECONDS = (1.5,) * 4 + (5.0,) * 10 + (15.0,)
@@ -121,6 +122,7 @@ class OverlayPaths:
         self._resolved: dict[str, tuple[str, ...]] = {}
         self._hurries = False
         self._is_idle = False
+        self._interval = 0.0
         self._up_relays: tuple[OverlayPeer, ...] = ()
         self.revision = 0
         """Counts the events that may change a path: as long as it is equal, allowed_ips() is equal."""
@@ -272,11 +274,16 @@ class OverlayPaths:
             return Actions()
         if source == probe_address(address):
             session.is_current = True
+        before = self.revision
         session.rests = 0.0
         if isinstance(message, Call):
             session.speaks, session.present_at = PRESENT, now
-            return self._receive_call(session, message, now)
-        return Actions(outgoing=tuple(self._receive_probe(session, message, now)))
+            actions = self._receive_call(session, message, now)
+        else:
+            actions = Actions(outgoing=tuple(self._receive_probe(session, message, now)))
+            session.rests = session.rests_until(now)
+        self._set_interval(session.rests if self.revision == before else now, now)
+        return actions
 
     def tick(self, now: float) -> Actions:
         """Process the passing of time: dead paths, endpoints to try, messages that are due."""
@@ -302,22 +309,27 @@ class OverlayPaths:
                 outgoing += self._probes(session, now, is_poll=True)
             self._hurries = self._hurries or session.is_late(now)
             session.rests = session.rests_until(now)
-        self._is_idle = all(session.rests > now for session in self._sessions.values())
+        self._is_idle = True
+        self._set_interval(min((session.rests for session in self._sessions.values()), default=math.inf), now)
         outgoing += self._former_tables(now)
         outgoing += self._calls(now)
         return Actions(tuple(attempts), tuple(outgoing))
 
     @property
     def interval(self) -> float:
-        """Seconds until tick() must be called again at the latest."""
-        if self._hurries:
-            return HURRY
-        return IDLE_TICK if self._is_idle else TICK
+        """Seconds from the last call of tick(), used() or receive() until tick() must be called at the latest."""
+        return self._interval
 
     @property
     def is_idle(self) -> bool:
         """Whether no path is in use, and none is tried."""
         return self._is_idle
+
+    def _set_interval(self, rests_until: float, now: float) -> None:
+        """Set the interval from now on; no path is in use if none was, and the sessions rest until a later time."""
+        self._is_idle = self._is_idle and rests_until > now
+        busy = HURRY if self._hurries else TICK
+        self._interval = min(IDLE_TICK, rests_until - now) if self._is_idle else busy
 
     def allowed_ips(self) -> dict[str, tuple[str, ...]]:
         """Return the AllowedIPs of the peers that WireGuard has to know, by their public keys.

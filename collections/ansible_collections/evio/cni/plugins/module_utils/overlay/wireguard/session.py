@@ -273,7 +273,7 @@ class Session:
             return now
         if not self.drives:
             return self.heard_at + PASSIVE_DETECTION
-        return min(self.heard_at + SLOW_LATE, self.sent_at + SLOW_INTERVAL - EARLINESS)
+        return min(self.heard_at + SLOW_LATE, self.sent_at + SLOW_INTERVAL)
 
     def probes(self, now: float, *, is_poll: bool, seen: str | None, lan: tuple[str, ...]) -> list[Message]:
         """Return the messages that say this end's state now; for a peer of unknown version there are two."""
