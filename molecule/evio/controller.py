@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import ipaddress
 import json
 import random
 import re
@@ -42,8 +41,6 @@ START_SECONDS = 2.0
 """Seconds until the real controller changes its bridges."""
 
 LOGS = Path("/var/log/evio")
-
-_PRIVATE = [ipaddress.ip_network(network) for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")]
 
 
 def main() -> None:
@@ -148,19 +145,20 @@ def make_bridge(bridge: Bridge) -> None:
 class Tunnel:
     """A tunnel's process, and what it has told."""
 
-    def __init__(self, name: str, mtu: int, tunnel_id: str, on_event: Callable[[Tunnel, str], None]) -> None:
+    def __init__(self, name: str, arguments: list[str], on_event: Callable[[Tunnel, str], None]) -> None:
+        """Start the process. ``arguments`` are those of tincan.py after the TAP's name."""
         self.name, self.born = name, time.monotonic()
-        self.is_connected = self.is_lost = False
+        self.is_connected = False
         self._process = subprocess.Popen(
-            [sys.executable, "-B", str(Path(__file__).with_name("tincan.py")), name, str(mtu), tunnel_id],
+            [sys.executable, "-B", str(Path(__file__).with_name("tincan.py")), name, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.port = int(self._line().split()[1])
+        _at, self.address, self.port = self._line().split()
         threading.Thread(target=self._listen, args=(on_event,), daemon=True).start()
 
-    def connect(self, address: str, port: int) -> None:
+    def connect(self, address: str, port: str) -> None:
         """Tell the process where the other end is."""
         if self._process.stdin is not None and self._process.poll() is None:
             self._process.stdin.write(f"peer {address} {port}\n")
@@ -249,16 +247,16 @@ class Overlay:
         self.stream = stream
         return stream
 
-    def _send(self, address: str, **content: Any) -> None:
+    def _send(self, jid: str, **content: Any) -> None:
         """Send to another node. Without a session the message is lost, and the controller signs in again."""
-        told = {"node": self.node_id, "address": self._address(), **content}
+        told = {"node": self.node_id, **content}
         body = base64.b64encode(json.dumps(told).encode()).decode()
         if self.stream is None:
             say(f"XMPP, overlay {self.id}: Event loop is closed")
             threading.Thread(target=self.sign_in, daemon=True).start()
             return
         try:
-            self.stream.send(f"<message to='{address}' type='chat'><body>{body}</body></message>")
+            self.stream.send(f"<message to='{jid}' type='chat'><body>{body}</body></message>")
         except OSError as error:
             say(f"XMPP, overlay {self.id}: {error}")
 
@@ -282,13 +280,14 @@ class Overlay:
         if tunnel is not None and tunnel.is_connected:
             say(f"overlay {self.id}: {told['kind']} of {peer[:7]} refused: there is a tunnel")
             return
-        if not self._can_connect(told["address"]) or (tunnel is None and told["kind"] == "confirm"):
+        if tunnel is None and told["kind"] == "confirm":
             return
         tunnel = tunnel or self._open(peer)
-        if told["kind"] != "request" and not is_private(told["address"]):
+        if told["kind"] != "request":
             tunnel.connect(told["address"], told["port"])
         if told["kind"] != "confirm":
-            self._send(sender, kind={"request": "accept", "accept": "confirm"}[told["kind"]], port=tunnel.port)
+            answer = {"request": "accept", "accept": "confirm"}[told["kind"]]
+            self._send(sender, kind=answer, address=tunnel.address, port=tunnel.port)
 
     def keep_topology(self) -> None:
         """Ask for missing tunnels, by the timer, for ever."""
@@ -321,7 +320,9 @@ class Overlay:
         name = self.model.tap(self.id, peer)
         # Short, because it is in each packet.
         tunnel_id = hashlib.sha256(f"{sorted((self.node_id, peer))} {self.id}".encode()).hexdigest()[:8]
-        tunnel = Tunnel(name, self.mtu, tunnel_id, lambda tunnel, event: self._event(peer, tunnel, event))
+        stun: list[str] = self.model.config["LinkManager"].get("Stun", [])
+        arguments = [str(self.mtu), tunnel_id, self._address(), *stun[:1]]
+        tunnel = Tunnel(name, arguments, lambda tunnel, event: self._event(peer, tunnel, event))
         self.tunnels[peer] = tunnel
         return tunnel
 
@@ -332,7 +333,13 @@ class Overlay:
             if event == "connected":
                 tunnel.is_connected = True
                 vsctl("--if-exists", "del-port", self.bridge, tunnel.name)
-                vsctl("--may-exist", "add-port", self.bridge, tunnel.name)
+                # The tunnels between all nodes are a loop. BoundedFlood brings a broadcast to each node once; here the
+                # switch does that, because it passes nothing from one protected port to another.
+                is_protected = str(self.model.protocol(self.id) == "BF").lower()
+                vsctl(
+                    *("--may-exist", "add-port", self.bridge, tunnel.name),
+                    *("--", "set", "Port", tunnel.name, f"protected={is_protected}"),
+                )
                 say(f"Port {tunnel.name} added to bridge {self.bridge}")
             elif event == "lost":
                 if time.monotonic() - tunnel.born < YOUNG_TUNNEL_SECONDS:
@@ -346,19 +353,12 @@ class Overlay:
         vsctl("--if-exists", "del-port", self.bridge, tunnel.name)
         tunnel.end()
 
-    def _can_connect(self, address: str) -> bool:
-        return not is_private(self._address()) or not is_private(address)
-
     def _address(self) -> str:
+        """Return the node's own address on the way to the signalling server."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect((self.account["HostAddress"], 9))
             address: str = probe.getsockname()[0]
             return address
-
-
-def is_private(address: str) -> bool:
-    """Return whether the address is in a private IPv4 network (RFC 1918)."""
-    return any(ipaddress.ip_address(address) in network for network in _PRIVATE)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ FILES = {
     "opt/evio/evio_controller.py": (Path(__file__).with_name("controller.py").read_text(), 0o644),
     **{
         f"opt/evio/{name}": (Path(__file__).with_name(name).read_text(), 0o644)
-        for name in ("openflow_listener.py", "tincan.py", "xmpp_stream.py")
+        for name in ("openflow_listener.py", "stun.py", "tincan.py", "xmpp_stream.py")
     },
     "opt/evio/evio_controller_model.py": (MODEL.read_text(), 0o644),
 }

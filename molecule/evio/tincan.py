@@ -1,8 +1,9 @@
 """A stand-in for one of EdgeVPN.io's tunnels: a process with one TAP device, which carries its frames in UDP.
 
-Like the real one it is a process of its own, takes the other end for dead after 5 s of silence, and goes on feeding its
-TAP whatever becomes of the bridge's port. Unlike the real one it does not encrypt, and needs one end that is public.
-Commands come by standard input: ``peer ADDRESS PORT``. Standard output tells ``port N``, ``connected`` and ``lost``.
+Like the real one it is a process of its own, asks a STUN server for its address, takes the other end for dead after 5 s
+of silence, and goes on feeding its TAP whatever becomes of the bridge's port. Unlike the real one it does not encrypt,
+and has no relay for pairs of symmetric NATs. Commands come by standard input: ``peer ADDRESS PORT``. Standard output
+tells ``at ADDRESS PORT``, ``connected`` and ``lost``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 import time
 
 from evio_controller_model import LOSS_SECONDS
+from stun import mapped_address
 
 HELLO_SECONDS = 1.0
 """Interval of the packets that keep the NAT's mapping open, and tell the other end that this one lives."""
@@ -28,15 +30,18 @@ _IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
 
 
 def main() -> None:
-    """Carry frames until SIGTERM, or until the other end is lost: tincan.py TAP MTU TUNNEL."""
-    name, mtu, tunnel = sys.argv[1], sys.argv[2], sys.argv[3].encode()
+    """Carry frames until SIGTERM, or until the other end is lost: tincan.py TAP MTU TUNNEL ADDRESS [STUN_SERVER]."""
+    name, mtu, tunnel, address = sys.argv[1], sys.argv[2], sys.argv[3].encode(), sys.argv[4]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     tap = os.open("/dev/net/tun", os.O_RDWR)
     fcntl.ioctl(tap, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI))
     subprocess.run(["ip", "link", "set", name, "mtu", mtu, "up"], check=True, timeout=10)
     packets = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     packets.bind(("", 0))
-    say(f"port {packets.getsockname()[1]}")
+    port = packets.getsockname()[1]
+    for server in sys.argv[5:]:
+        address, port = mapped_address(packets, server) or (address, port)
+    say(f"at {address} {port}")
     Tunnel(tap, packets, tunnel).run()
 
 
@@ -92,6 +97,7 @@ class Tunnel:
 
     def _receive(self, packet: bytes, sender: tuple[str, int]) -> None:
         if not packet.startswith(self.tunnel):
+            # The answer to a STUN request that was sent twice, or a packet of a former tunnel.
             return
         if self.last_heard is None:
             say("connected")

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from evio_cni import paths
 from evio_cni.errors import EvioError
 from evio_cni.overlay.edgevpn.agent import EdgeVpnAgent, EdgeVpnFiles
+from evio_cni.overlay.edgevpn.start import remove_bridges_of_other_protocol
 from evio_cni.overlay.endpoint import OverlayError
 from evio_cni.overlay.state import DIRECT, OverlayState, PeerPath, read_state
 from evio_cni.overlay.wireguard.agent import OverlayAgent
@@ -50,10 +51,15 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run the agent, which keeps the overlay up (evio-overlay.service does this)")
     run.set_defaults(command=_run)
     watch = commands.add_parser("watch", help="run the agent beside EdgeVPN.io (evio-edgevpn-agent.service does this)")
-    watch.add_argument(
-        "--ovsdb", default=paths.OVSDB, metavar="METHOD", help="Open vSwitch's database (default: %(default)s)"
-    )
     watch.set_defaults(command=_watch)
+    prepare = commands.add_parser(
+        "prepare", help="remove EdgeVPN.io's bridges that have another switch protocol (evio.service does this first)"
+    )
+    prepare.set_defaults(command=_prepare)
+    for command in (watch, prepare):
+        command.add_argument(
+            "--ovsdb", default=paths.OVSDB, metavar="METHOD", help="Open vSwitch's database (default: %(default)s)"
+        )
     status = commands.add_parser("status", help="show the path to each node; exit status 0 if each has one, else 1")
     status.add_argument("--json", action="store_true", help="print the agent's state as JSON")
     status.set_defaults(command=_status)
@@ -72,6 +78,13 @@ def _run(files: AgentFiles, _arguments: argparse.Namespace) -> int:
 def _watch(files: AgentFiles, arguments: argparse.Namespace) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     EdgeVpnAgent(EdgeVpnFiles(state=files.state, ovsdb=arguments.ovsdb)).run()
+    return 0
+
+
+def _prepare(_files: AgentFiles, arguments: argparse.Namespace) -> int:
+    config, _members = EdgeVpnFiles().load()
+    for removed in remove_bridges_of_other_protocol(config, ovsdb=arguments.ovsdb):
+        sys.stderr.write(f"evio overlay: removed the bridge of another switch protocol, {removed}\n")
     return 0
 
 

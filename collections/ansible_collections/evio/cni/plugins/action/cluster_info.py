@@ -22,6 +22,7 @@ from ..module_utils.inventory.cluster import (
     check_cluster,
     check_leaving,
 )
+from ..module_utils.overlay.edgevpn.config import EdgeVpnTuning
 
 _ARGUMENT_SPEC: dict[str, Any] = {
     "name": {"type": "str", "required": True},
@@ -50,6 +51,19 @@ _ARGUMENT_SPEC: dict[str, Any] = {
             "pod_account": {"type": "str"},
             "evio_node_id": {"type": "str"},
             "kubernetes_name": {"type": "str"},
+            "edgevpn_tuning": {
+                "type": "dict",
+                "options": {
+                    "topology_interval": {"type": "int"},
+                    "min_successors": {"type": "int"},
+                    "max_long_distance_edges": {"type": "int"},
+                    "max_on_demand_edges": {"type": "int"},
+                    "log_level": {"type": "str"},
+                    "bounded_flood": {"type": "dict"},
+                },
+            },
+            "edgevpn_overrides": {"type": "dict"},
+            "edgevpn_override_lists": {"type": "str", "choices": ["append", "replace"], "default": "append"},
         },
     },
     "xmpp_host": {"type": "str"},
@@ -122,6 +136,16 @@ def _node(description: dict[str, Any]) -> Node:
         description["host_overlay_address"] or None,
         description["public_endpoint"] or None,
         EdgeVpnMember(
-            description["host_account"] or "", description["pod_account"] or "", description["evio_node_id"] or ""
+            description["host_account"] or "",
+            description["pod_account"] or "",
+            description["evio_node_id"] or "",
+            EdgeVpnTuning(**_given(description["edgevpn_tuning"])),
+            description["edgevpn_overrides"] or {},
+            description["edgevpn_override_lists"] == "replace",
         ),
     )
+
+
+def _given(settings: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the settings that the inventory gives."""
+    return {name: value for name, value in (settings or {}).items() if value is not None}

@@ -27,16 +27,29 @@ RETURN = r"""
 _value:
   description: >-
     The host's name, host overlay address and public endpoint, its name in Kubernetes, and for EdgeVPN.io the usernames
-    of its accounts and its id.
+    of its accounts, its id, and the settings of its configuration file.
   type: dict
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
+_TUNING = {
+    "topology_interval": "evio_topology_interval",
+    "min_successors": "evio_min_successors",
+    "max_long_distance_edges": "evio_max_long_distance_edges",
+    "max_on_demand_edges": "evio_max_on_demand_edges",
+    "log_level": "evio_controller_log_level",
+    "bounded_flood": "evio_bounded_flood",
+}
+"""Variables of the role overlay that become settings of EdgeVPN.io, by the name of the option."""
 
-def node_description(variables: Mapping[str, Any]) -> dict[str, str]:
-    """Return names, addresses, usernames and id of a host; a value that the inventory does not give is empty."""
+
+def node_description(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return names, addresses, usernames, id and settings of a host.
+
+    A value that the inventory does not give is empty, and a setting that it does not give is missing.
+    """
     return {
         "name": str(variables["inventory_hostname"]),
         "host_overlay_address": str(variables.get("evio_host_overlay_address") or ""),
@@ -45,6 +58,9 @@ def node_description(variables: Mapping[str, Any]) -> dict[str, str]:
         "pod_account": _username(variables.get("evio_xmpp_pod_account")),
         "evio_node_id": str(variables.get("evio_node_id") or ""),
         "kubernetes_name": str(variables.get("evio_kubernetes_node_name") or ""),
+        "edgevpn_tuning": {option: variables[name] for option, name in _TUNING.items() if name in variables},
+        "edgevpn_overrides": variables.get("evio_controller_overrides") or {},
+        "edgevpn_override_lists": variables.get("evio_controller_override_lists") or "append",
     }
 
 

@@ -110,6 +110,17 @@ options:
       kubernetes_name:
         description: The host's C(evio_kubernetes_node_name), if it is given.
         type: str
+      edgevpn_tuning:
+        description: What the option C(tuning) of M(evio.cni.edgevpn_config) will be on the host. Only with EdgeVPN.io.
+        type: dict
+      edgevpn_overrides:
+        description: The host's C(evio_controller_overrides). Only with EdgeVPN.io.
+        type: dict
+      edgevpn_override_lists:
+        description: The host's C(evio_controller_override_lists). Only with EdgeVPN.io.
+        type: str
+        choices: [append, replace]
+        default: append
   xmpp_host:
     description: Name or address of EdgeVPN.io's signalling server.
     type: str

@@ -12,8 +12,8 @@ description:
   - Writes the C(config.json) of EdgeVPN.io 24.x for both overlays, readable by root alone, or removes it.
   - Refuses settings that EdgeVPN.io does not know or would misread without an error, also if they come from
     O(overrides).
-  - Clears what a former O(switch_protocol) has left on the overlays' bridges, and removes the bridges of overlays that
-    are not configured any more, because EdgeVPN.io does neither.
+  - Removes the bridges of overlays that are not configured any more, because EdgeVPN.io does not. Those that have the
+    settings of a former O(switch_protocol) are removed when C(evio.service) starts.
   - Refuses names that do not resolve on the node, since the controller would wait for them forever.
 author:
   - The evio.cni authors (@evio-cni)
@@ -265,17 +265,13 @@ from ..module_utils.overlay.edgevpn.config import (
 )
 from ..module_utils.overlay.edgevpn.members import MEMBERS_MODE, EdgeVpnMembers, Member, render_members
 from ..module_utils.overlay.edgevpn.naming import (
-    BOUNDED_FLOOD,
-    SPANNING_TREE,
     check_node_ids,
     configured_bridges,
     node_id,
-    overlay_bridges,
     tap_characters,
 )
 from ..module_utils.overlay.edgevpn.schema import EdgeVpnConfigError
 from ..module_utils.ovs.bridge import remove_bridge
-from ..module_utils.ovs.switching import Switching, clear_switching
 
 MODE = 0o600
 SECRET_KEY = "Password"
@@ -310,11 +306,10 @@ class EdgeVpnConfig:
         if not self.check_mode:
             members.apply()
             change.apply()
-        switching = self._clear_switching(config)
         bridges = Differences()
         bridges.compare("bridges", [], self._remove_former_bridges(config))
         return {
-            **result_of(change, switching, bridges, members),
+            **result_of(change, bridges, members),
             "restart_needed": self._is_restart_needed(config, change),
             "path": str(self.file.path),
             "pod_bridge": node.pod_overlay.bridge if node.pod_overlay is not None else "",
@@ -331,19 +326,6 @@ class EdgeVpnConfig:
             return change.changed
         pods = (self.params["pod_overlay"] or {}).get("id", "")
         return without_app_bridge_address(self.started, pods) != without_app_bridge_address(config, pods)
-
-    def _clear_switching(self, config: dict[str, Any]) -> Differences:
-        """Clear what another switch protocol has left on the overlays' bridges: EdgeVPN.io only ever sets."""
-        differences = Differences()
-        # On a new node there are no bridges yet, and maybe no Open vSwitch.
-        if self.existing:
-            allowed = {
-                bridge: Switching(spanning_tree=protocol == SPANNING_TREE, controller=protocol == BOUNDED_FLOOD)
-                for bridge, protocol in overlay_bridges(config).items()
-            }
-            cleared = clear_switching(allowed, ovsdb=self.params["ovsdb"], dry_run=self.check_mode)
-            differences.compare("left_by_other_protocol", [], cleared)
-        return differences
 
     def _absent(self) -> dict[str, Any]:
         removed = [name for name in configured_bridges(self.existing) if self._remove_bridge(name)]

@@ -70,27 +70,49 @@ def test_file_is_for_root_alone_and_keeps_the_gateway_of_pods(config: dict[str, 
     assert (bridge["IP4"], bridge["PrefixLen"]) == ("10.244.3.1", 24)
 
 
+def call_library(netns: str, code: str) -> str:
+    """Run code that imports the library in a network namespace; return what it prints."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[5])}
+    command = ["nsenter", f"--net=/run/netns/{netns}", sys.executable, "-c", code]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=30).stdout
+
+
+def removed_before_start(ovs: OpenVSwitch, config: str) -> list[str]:
+    """Call remove_bridges_of_other_protocol with the configuration of this path."""
+    code = (
+        "import json; from ansible_collections.evio.cni.plugins.module_utils.overlay.edgevpn import start; "
+        f"config = json.load(open({config!r})); "
+        f"print(json.dumps(start.remove_bridges_of_other_protocol(config, ovsdb={ovs.ovsdb!r})))"
+    )
+    removed: list[str] = json.loads(call_library(ovs.netns, code))
+    return removed
+
+
 @pytest.mark.parametrize(
-    ("protocol", "settings", "cleared"),
+    ("protocol", "settings", "left"),
     [
-        ("BF", ["set", "Bridge", "eviPODOVL", "stp_enable=true"], ["spanning tree of eviPODOVL"]),
-        ("STP", ["set-controller", "eviPODOVL", "tcp:127.0.0.1:6633"], ["OpenFlow controller of eviPODOVL"]),
+        ("BF", ["set", "Bridge", "eviPODOVL", "stp_enable=true"], "spanning tree"),
+        ("STP", ["set-controller", "eviPODOVL", "tcp:127.0.0.1:6633"], "OpenFlow controller"),
+        ("learning", ["set-controller", "eviPODOVL", "tcp:127.0.0.1:6633"], "OpenFlow controller"),
     ],
 )
-def test_change_of_the_switch_protocol_clears_what_the_other_has_left(
-    ovs: OpenVSwitch, config: dict[str, Any], protocol: str, settings: list[str], cleared: list[str]
+def test_bridge_with_settings_of_another_switch_protocol_is_removed_before_the_start(
+    ovs: OpenVSwitch, config: dict[str, Any], protocol: str, settings: list[str], left: str
 ) -> None:
     """EdgeVPN.io only ever sets: with a spanning tree beside BoundedFlood, pods are cut off for good."""
-    other = {"BF": "STP", "STP": "BF"}[protocol]
-    run_module("edgevpn_config", **config, switch_protocol=other)
+    run_module("edgevpn_config", **config, switch_protocol=protocol)
     make_bridges(ovs, *BRIDGES)
-    ovs.vsctl(*settings)
-    ovs.vsctl("set", "Bridge", "appPODOVL", "stp_enable=true")
-    done = check_do_again("edgevpn_config", **config, switch_protocol=protocol)[1]
-    assert any(line in str(done["diff"]) for line in cleared), done["diff"]
-    assert ovs.vsctl("get", "Bridge", "eviPODOVL", "stp_enable") == "false"
-    assert ovs.vsctl("get-controller", "eviPODOVL") == ""
+    own = {
+        "BF": ["set-controller", "eviHOSTOVL", "tcp:127.0.0.1:6633"],
+        "STP": ["set", "Bridge", "eviHOSTOVL", "stp_enable=true"],
+    }
+    ovs.vsctl(*own.get(protocol, ["show"]))
     # The application bridge is not EdgeVPN.io's to switch.
+    ovs.vsctl("set", "Bridge", "appPODOVL", "stp_enable=true")
+    assert removed_before_start(ovs, config["path"]) == []
+    ovs.vsctl(*settings)
+    assert removed_before_start(ovs, config["path"]) == [f"eviPODOVL: {left}"]
+    assert sorted(ovs.vsctl("list-br").split()) == ["appHOSTOVL", "appPODOVL", "eviHOSTOVL"]
     assert ovs.vsctl("get", "Bridge", "appPODOVL", "stp_enable") == "true"
 
 
@@ -274,10 +296,7 @@ def test_tunnel_counts_while_it_is_plugged_in_up_and_fed(
         "from ansible_collections.evio.cni.plugins.module_utils.overlay.edgevpn.tunnels import carried_taps; "
         f"print(*carried_taps(['eviPODOVL', 'eviNONE'], ovsdb={ovs.ovsdb!r}))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[5])}
-    command = ["nsenter", f"--net=/run/netns/{ovs.netns}", sys.executable, "-c", code]
-    seen = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=30)
-    assert seen.stdout.split() == [fed]
+    assert call_library(ovs.netns, code).split() == [fed]
     assert feeder.poll() is None
 
 

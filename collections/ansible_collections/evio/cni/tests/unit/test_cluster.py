@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.errors import EvioError
 from ansible_collections.evio.cni.plugins.module_utils.inventory.cluster import (
     Cluster,
+    ClusterError,
     EdgeVpnMember,
     EdgeVpnSite,
     KubernetesSite,
@@ -17,6 +19,7 @@ from ansible_collections.evio.cni.plugins.module_utils.inventory.cluster import 
     check_cluster,
     check_leaving,
 )
+from ansible_collections.evio.cni.plugins.module_utils.overlay.edgevpn.config import EdgeVpnTuning
 from ansible_collections.evio.cni.plugins.module_utils.overlay.edgevpn.naming import node_id
 
 GOOD = Cluster(
@@ -39,7 +42,7 @@ EVIO = replace(
 )
 
 
-def with_evio(**settings: str) -> Cluster:
+def with_evio(**settings: Any) -> Cluster:
     """Return EVIO with other settings of its second node."""
     first, second = EVIO.nodes
     return replace(EVIO, nodes=(first, replace(second, evio=replace(second.evio, **settings))))
@@ -222,6 +225,32 @@ def test_cluster_of_kubeadm_that_cannot_work_is_refused(cluster: Cluster, words:
 
 def test_kubernetes_that_is_left_alone_is_not_checked() -> None:
     check_cluster(replace(KUBEADM, pod_nodes=(), kubernetes=KubernetesSite(endpoint="x", node_names=("Node_1",))))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"overrides": {"Topology": {"TimerIntervall": 9}}}, "Topology.TimerIntervall: EdgeVPN.io 24 reads no such"),
+        (
+            {"overrides": {"Topology": {"Overlays": {"HOSTVL": {}}}}},
+            "'HOSTVL' is not in Broker.Overlays; the nearest is",
+        ),
+        ({"overrides": {"LinkManager": {"Stun": []}}, "replaces_lists": True}, None),
+        ({"overrides": {"LinkManager": {"Overlays": {"HOSTOVL": {"TapNamePrefix": "PODOV"}}}}}, "can be the same"),
+        ({"tuning": EdgeVpnTuning(topology_interval=0)}, "Topology.TimerInterval: 0 is not 1 or more"),
+        ({"tuning": EdgeVpnTuning(bounded_flood={"FlowIdelTimeout": 9})}, "the nearest is FlowIdleTimeout"),
+        ({"tuning": EdgeVpnTuning(min_successors=3)}, None),
+    ],
+)
+def test_settings_of_edgevpn_are_checked_before_a_node_is_changed(settings: dict[str, Any], words: str | None) -> None:
+    cluster = with_evio(**settings)
+    if words is None:
+        check_cluster(cluster)
+        return
+    with pytest.raises(ClusterError, match=re.escape("settings of EdgeVPN.io for node2: ")) as error:
+        check_cluster(cluster)
+    assert words in str(error.value)
+    check_cluster(replace(cluster, overlay="external"))
 
 
 @pytest.mark.parametrize(

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
 
 from ..errors import EvioError
 from ..mtu import LEAST_OVERLAY_MTU, MOST_OVERLAY_MTU
 from ..names import is_node_name
-from ..overlay.edgevpn.accounts import refuse_shared_accounts
+from ..overlay.edgevpn.accounts import XmppAccount, refuse_shared_accounts
+from ..overlay.edgevpn.config import DEFAULT_MTU, EdgeVpnNode, EdgeVpnOverlay, EdgeVpnTuning, build_edgevpn_config
 from ..overlay.edgevpn.naming import (
     BOUNDED_FLOOD,
     SWITCH_PROTOCOLS,
     check_node_ids,
     check_overlay_ids,
     node_id,
+    tap_characters,
 )
+from ..overlay.edgevpn.schema import EdgeVpnConfigError
 from ..overlay.endpoint import OverlayError, endpoint_host, is_named, parse_public_endpoint
 from ..subnets import parse_pools, refuse_overlaps
 
@@ -49,6 +53,11 @@ class EdgeVpnMember:
     """Username of the pod overlay on the signalling server."""
     node_id: str = ""
     """EdgeVPN.io's NodeId; if it is empty, it is made from the names of cluster and node."""
+    tuning: EdgeVpnTuning = field(default_factory=EdgeVpnTuning)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """What the inventory merges over EdgeVPN.io's configuration file."""
+    replaces_lists: bool = False
+    """Whether a list in ``overrides`` replaces the file's own list."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +149,7 @@ def check_cluster(cluster: Cluster) -> None:
     if cluster.overlay == "evio":
         _check_edgevpn(cluster, host_overlay)
         _check_switch_protocol(cluster, [ip_network(pool.pod_cidr) for pool in pools])
+        _check_edgevpn_settings(cluster, host_overlay)
 
 
 def check_leaving(cluster: Cluster, leaving: Sequence[str]) -> None:
@@ -333,6 +343,8 @@ def _check_edgevpn(cluster: Cluster, host_overlay: IPv4Network | IPv6Network) ->
         raise ClusterError(f"evio_host_overlay_cidr: {host_overlay}; EdgeVPN.io gives its bridges IPv4 addresses only")
     if not cluster.evio.xmpp_host:
         raise ClusterError("evio_xmpp_host: not given; EdgeVPN.io's nodes find each other through a signalling server")
+    if len(cluster.evio.overlay_ids) != 2:
+        raise ClusterError(f"overlay_ids: {list(cluster.evio.overlay_ids)} are not the host overlay's and the pods' id")
     check_overlay_ids(cluster.evio.overlay_ids)
     usernames = [
         (f"{variable} of {node.name}", account)
@@ -346,7 +358,42 @@ def _check_edgevpn(cluster: Cluster, host_overlay: IPv4Network | IPv6Network) ->
         if not username:
             raise ClusterError(f"{holder}: not given; each node has one account for each overlay")
     refuse_shared_accounts(usernames)
-    check_node_ids({node.name: node.evio.node_id or node_id(cluster.name, node.name) for node in cluster.nodes})
+    check_node_ids(_node_ids(cluster))
+
+
+def _node_ids(cluster: Cluster) -> dict[str, str]:
+    return {node.name: node.evio.node_id or node_id(cluster.name, node.name) for node in cluster.nodes}
+
+
+def _check_edgevpn_settings(cluster: Cluster, host_overlay: IPv4Network | IPv6Network) -> None:
+    """Build the configuration file of each node, as its host will, without what only the host knows."""
+    identities = _node_ids(cluster)
+    for node in cluster.nodes:
+        try:
+            config = build_edgevpn_config(_edgevpn_node(cluster, node, host_overlay.prefixlen))
+            check_node_ids(identities, tap_characters(config))
+        except EdgeVpnConfigError as error:
+            raise ClusterError(f"settings of EdgeVPN.io for {node.name}: {error}") from None
+
+
+def _edgevpn_node(cluster: Cluster, node: Node, prefix_length: int) -> EdgeVpnNode:
+    site, member = cluster.evio, node.evio
+    host_id, pod_id = site.overlay_ids
+    pods = EdgeVpnOverlay(pod_id, XmppAccount(member.pod_account, "-"))
+    return EdgeVpnNode(
+        node_id=_node_ids(cluster)[node.name],
+        host_overlay=EdgeVpnOverlay(
+            host_id, XmppAccount(member.host_account, "-"), f"{node.host_overlay_address}/{prefix_length}"
+        ),
+        pod_overlay=pods if site.has_pod_overlay else None,
+        xmpp_host=site.xmpp_host,
+        mtu=cluster.mtu or DEFAULT_MTU,
+        switch_protocol=None if site.switch_protocol == "learning" else site.switch_protocol,
+        node_count=len(cluster.nodes),
+        tuning=member.tuning,
+        overrides=member.overrides,
+        replaces_lists=member.replaces_lists,
+    )
 
 
 def _check_switch_protocol(cluster: Cluster, pools: Sequence[IPv4Network | IPv6Network]) -> None:

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""How bridges that another program makes avoid loops: take away what that program leaves behind after a change.
+"""How bridges that another program makes avoid loops, and what that program leaves behind after a change.
 
 Our own pod bridge has neither a spanning tree nor an OpenFlow controller: see bridge_spec.
 """
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import paths
-from .idl import Database, assign, connect
+from ..defaults import OVS_TIMEOUT
+from .idl import connect
 
 
 @dataclass(frozen=True)
@@ -23,26 +24,17 @@ class Switching:
     """Whether OpenFlow controllers may program the bridge."""
 
 
-def clear_switching(
-    bridges: Mapping[str, Switching], *, ovsdb: str = paths.OVSDB, timeout: float = 10.0, dry_run: bool = False
-) -> list[str]:
-    """Take from bridges what they may not have, and return it: ``spanning tree of eviPODOVL``.
+def surplus_switching(
+    bridges: Mapping[str, Switching], *, ovsdb: str = paths.OVSDB, timeout: float = OVS_TIMEOUT
+) -> dict[str, list[str]]:
+    """Return what bridges have and may not have, by the bridge's name: ``spanning tree``, ``OpenFlow controller``.
 
-    A bridge that loses its last controller forwards as a learning switch again. Bridges that do not exist are passed
-    over. ``timeout`` in seconds. Raises OvsdbError.
+    Bridges that do not exist, and those without such a thing, are left out. ``timeout`` in seconds. Raises OvsdbError.
     """
     with connect(ovsdb, timeout) as database:
-        found = sorted(
-            f"{what} of {row.name}" for row in _rows(database, bridges) for what in _surplus(row, bridges[row.name])
-        )
-        if found and not dry_run:
-            database.commit(lambda _transaction: _clear(database, bridges))
-            database.await_switch()
-        return found
-
-
-def _rows(database: Database, bridges: Mapping[str, Switching]) -> list[Any]:
-    return [row for row in database.tables["Bridge"].rows.values() if row.name in bridges]
+        rows = [row for row in database.tables["Bridge"].rows.values() if row.name in bridges]
+        found = {row.name: _surplus(row, bridges[row.name]) for row in rows}
+    return {name: surplus for name, surplus in sorted(found.items()) if surplus}
 
 
 def _surplus(row: Any, allowed: Switching) -> list[str]:
@@ -52,11 +44,3 @@ def _surplus(row: Any, allowed: Switching) -> list[str]:
     if row.controller and not allowed.controller:
         surplus.append("OpenFlow controller")
     return surplus
-
-
-def _clear(database: Database, bridges: Mapping[str, Switching]) -> None:
-    for row in _rows(database, bridges):
-        if not bridges[row.name].spanning_tree:
-            assign(row, "stp_enable", False)
-        if not bridges[row.name].controller:
-            assign(row, "controller", [])

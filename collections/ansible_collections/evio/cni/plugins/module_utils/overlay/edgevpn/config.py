@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
@@ -338,7 +339,9 @@ def _check_section(section: str, found: Mapping[str, Any], overlays: list[str]) 
             raise EdgeVpnConfigError(f"{section}.Overlays.{overlay}: not a dictionary")
     for overlay in found:
         if overlay not in overlays:
-            raise EdgeVpnConfigError(f"{section}.Overlays: {overlay!r} is not in Broker.Overlays")
+            near = difflib.get_close_matches(str(overlay), overlays, 1, 0.6)
+            hint = f"; the nearest is {near[0]}" if near else ""
+            raise EdgeVpnConfigError(f"{section}.Overlays: {overlay!r} is not in Broker.Overlays{hint}")
 
 
 def _check_accounts(overlays: Mapping[str, Mapping[str, Any]]) -> None:
