@@ -76,7 +76,8 @@ def main() -> None:
         faults.wrap(netlink.NetlinkSocket, name, lambda: netlink.NetlinkError("the kernel", 105))
     for name in ("_send", "_result"):
         faults.wrap(jsonrpc.OvsdbClient, name, lambda: jsonrpc.OvsdbError("the OVSDB has gone"))
-    faults.wrap(openflow.OpenFlow, "_request", lambda: openflow.OpenFlowError("the bridge has gone"))
+    for name in ("_send", "_answer"):
+        faults.wrap(openflow.OpenFlow, name, lambda: openflow.OpenFlowError("the bridge has gone"))
     importlib.import_module("evio_program.main").main()
 
 

@@ -139,7 +139,7 @@ def test_bridge_that_answers_nonsense_is_an_error_in_time(
     with server(tmp_path / "br-evio.mgmt", OPENFLOW[kind]):
         begun = time.monotonic()
         with pytest.raises(OpenFlowError), OpenFlow(f"unix:{tmp_path}/db.sock", "br-evio") as bridge:
-            bridge.ports(Selection(0, 0))
+            bridge.flows_of_ports(Selection(0, 0))
         assert time.monotonic() - begun < 2
 
 

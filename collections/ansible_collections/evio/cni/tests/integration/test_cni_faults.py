@@ -75,7 +75,7 @@ def delete(node: Node, pod: Pod) -> None:
     """DEL as containerd repeats it: with neither the result of ADD nor the namespace."""
     node.call("DEL", pod, CNI_NETNS="")
     remembered = node.switch.vsctl("get", "Bridge", "br-evio", "external_ids")
-    for flow in node.dead_flows():
+    for flow in node.forgotten_flows():
         number = flow.partition("in_port=")[2].split()[0].split(",")[0]
         assert f"evio-closed-{number}=" in remembered, flow
 
@@ -85,7 +85,7 @@ def collect(node: Node, pod: Pod) -> None:
     others = {name.partition(":")[0] for name in node.journal()} - {pod.container_id}
     valid = [{"containerID": container_id, "ifname": "eth0"} for container_id in sorted(others)]
     node.call("GC", **{"cni.dev/valid-attachments": valid})
-    assert node.dead_flows() == []
+    assert node.forgotten_flows() == []
 
 
 @pytest.mark.parametrize("remedy", [delete, collect])

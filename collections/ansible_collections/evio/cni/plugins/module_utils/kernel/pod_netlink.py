@@ -9,7 +9,7 @@ from __future__ import annotations
 from _struct import pack, unpack_from
 
 from ..cidr import AF_INET, AF_INET6, family, packed, split_cidr
-from .links import IFF_UP, ifinfo
+from .links import IFF_UP, IFLA_ADDRESS, ifinfo
 from .netlink import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NetlinkError, attr_nested, attribute, parse_attributes
 from .netns import in_netns
 from .rtnetlink import IFA_ADDRESS, IFA_LOCAL, IFLA_AF_SPEC, RTM_NEWLINK, Netlink, inet_conf
@@ -71,20 +71,21 @@ class PodNetlink(Netlink):
         except OSError as error:
             raise NetlinkError("netlink", error.errno or 0) from None
 
-    def add_addresses(self, index: int, addresses: list[tuple[bytes, int]]) -> None:
-        """Add addresses (packed, prefix length) to a device that is down. Raises NetlinkError.
-
-        The kernel announces them to the neighbours when the device is set up (arp_notify). Sending that frame from
-        here would need a packet socket, which takes 15 ms to close.
-        """
+    def set_up_with_addresses(self, index: int, addresses: list[tuple[bytes, int]]) -> None:
+        """Add addresses (packed, prefix length) to a device and set it up, in one write. Raises NetlinkError."""
         notify = attr_nested(IFLA_AF_SPEC, inet_conf({_IPV4_DEVCONF_ARP_NOTIFY: 1}))
         batch = [(RTM_NEWLINK, 0, ifinfo(index) + notify)]
         batch += [(_RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, _address(index, *address)) for address in addresses]
+        batch.append((RTM_NEWLINK, 0, ifinfo(index, IFF_UP)))
         self.change("addresses of the pod", batch)
 
-    def set_up_with_routes(self, index: int, routes: list[Route]) -> None:
-        """Set the device up and then add its routes, in one write. Raises NetlinkError."""
-        batch = [(RTM_NEWLINK, 0, ifinfo(index, IFF_UP))]
+    def announce_with_routes(self, index: int, mac: bytes, routes: list[Route]) -> None:
+        """Let the kernel announce the device's addresses, and add its routes, in one write. Raises NetlinkError.
+
+        The kernel does so when the device, which is up, is given its MAC (ip-sysctl.rst, arp_notify), also if that is
+        the one that it has. Sending that frame from here would need a packet socket, which takes 15 ms to close.
+        """
+        batch = [(RTM_NEWLINK, 0, ifinfo(index) + attribute(IFLA_ADDRESS, mac))]
         # Appended: a route of another interface to the same destination, which the pod had before, keeps precedence.
         batch += [(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, _route(index, route)) for route in routes]
         self.change("routes of the pod", batch)

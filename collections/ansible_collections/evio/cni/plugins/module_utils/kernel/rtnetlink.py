@@ -17,6 +17,7 @@ from .links import IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, LinkSocket, ifin
 from .netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
+    NetlinkError,
     attr_nested,
     attr_string,
     attribute,
@@ -92,6 +93,23 @@ class Netlink(LinkSocket):
                 (RTM_NEWLINK, 0, ifinfo(0, _IFF_PROMISC) + attr_string(IFLA_IFNAME, name)),
             ],
         )
+
+    def disable_ipv6(self, name: str) -> None:
+        """Switch IPv6 off on a device, unless it has none or its settings cannot be opened. Raises NetlinkError.
+
+        A device that is up has a route to ff00::/8 otherwise, and vswitchd asks the kernel for the device of each route
+        whenever a device changes: with many ports that takes a fifth of its time.
+        """
+        try:
+            descriptor = posix.open(f"{_IPV6_SETTINGS}/conf/{name}/disable_ipv6", posix.O_WRONLY | posix.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            posix.write(descriptor, b"1")
+        except OSError as error:
+            raise NetlinkError(f"IPv6 of link {name}", error.errno or 0) from None
+        finally:
+            posix.close(descriptor)
 
     def set_link_up(self, name: str) -> None:
         """Set a device up. Raises NetlinkError."""

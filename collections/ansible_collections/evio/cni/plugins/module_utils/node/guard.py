@@ -102,7 +102,7 @@ def _flows_of_port(conf: NetConf, port: Port) -> list[Flow]:
         addresses = list(filter(None, port.external_ids.get(ADDRESS_ID, "").split(",")))
     if not is_mac(mac) or not all(is_cidr(f"{address.partition('/')[0]}/32") for address in addresses):
         mac, addresses = _ANY_MAC, []
-    return flows_of(port.ofport, mac, addresses, Steering(network) if network is not None else None)
+    return flows_of(port.number, mac, addresses, Steering(network) if network is not None else None)
 
 
 def _entry_of(conf: NetConf, port: Port) -> tuple[JournalEntry | None, dict[str, object]]:

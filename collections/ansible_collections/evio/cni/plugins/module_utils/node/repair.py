@@ -21,7 +21,7 @@ from ..ovs.flows import clear_port_security, delete_stale_flows, is_closed
 from ..ovs.jsonrpc import OvsdbClient
 from ..ovs.port_flows import PortFlows
 from ..ovs.port_state import Port, forget_removed_ports, ports_of, resolve_datapath, set_external_ids
-from ..ovs.ports import NewPort, segment_of, unplug
+from ..ovs.ports import NewPort, random_ofport, segment_of, unplug
 from ..paths import DEFAULT_CNI_PATH
 from ..plugin.delete import delete_attachment
 from ..plugin.expected import Expected, expected_by_entry
@@ -227,6 +227,9 @@ class _PodRepair:
         unplug(self._ovsdb, self._name, port_security=self._conf.port_security)
         ids = external_ids(expected.attachment, expected.interfaces.pod.mac) | address_ids(addresses)
         with NewPort(self._ovsdb, self._conf.bridge, self._name, ids, segment_of(self._conf)) as port:
+            port.begin(random_ofport() if self._conf.port_security else None)
+            while port.is_taken():
+                port.begin(random_ofport())
             flowless = self._install_port_security(port.wait_ofport(), port.switch.removed_ports)
         if flowless:
             # At once: a port that has got its old number again would lose its flows with the next ADD.
@@ -240,8 +243,11 @@ class _PodRepair:
             return []
         mac, addresses = self._expected.interfaces.pod.mac, self._expected.addresses
         bridge = self._host.link(self._conf.bridge)
-        with PortFlows(self._conf, bridge.mac if bridge is not None else "") as flows:
-            return flows.install(ofport, self._name, mac, addresses, removed_ports, is_in_use=True)
+        with PortFlows(self._conf, self._name) as flows:
+            # Not closed beforehand: ``install`` replaces the flows of a running pod in one write.
+            flows.begin(bridge.mac if bridge is not None else "", None)
+            flows.wait_closed()
+            return flows.install(ofport, mac, addresses, removed_ports)
 
 
 def _ensure_rules(conf: NetConf, repair: Repair) -> None:

@@ -12,13 +12,15 @@ from .openflow import Selection
 OURS, OURS_MASK = 0xE710 << 48, 0xFFFF << 48
 """The upper 16 bits of the cookies of all our flows."""
 
-_CLOSED_BIT = 1 << 47
+CLOSED_BIT = 1 << 47
 """Set for the flow that closes a port."""
+
+_WHOLE_COOKIE = (1 << 64) - 1
 
 _BRIDGE_BIT = 1 << 46
 """Set for the flows of a bridge that no port has for itself."""
 
-BRIDGE_FLOWS = Selection(OURS | _BRIDGE_BIT, OURS_MASK | _CLOSED_BIT | _BRIDGE_BIT)
+BRIDGE_FLOWS = Selection(OURS | _BRIDGE_BIT, OURS_MASK | CLOSED_BIT | _BRIDGE_BIT)
 """Select the flows of a bridge that no port has for itself, of this configuration or of an earlier one."""
 
 
@@ -28,8 +30,18 @@ def cookie_of(host_ifname: str) -> int:
 
 
 def closed_port(host_ifname: str, ofport: int) -> Selection:
-    """Select the flow that closes a port while its flows are replaced; its cookie is not that of the port's flows."""
-    return Selection(cookie_of(host_ifname) | _CLOSED_BIT, port=ofport)
+    """Select the flow that closes a port until it has its flows; its cookie is not that of the port's flows."""
+    return Selection(cookie_of(host_ifname) | CLOSED_BIT, port=ofport)
+
+
+def closings_of(ofport: int) -> Selection:
+    """Select the flows that close a port, also one of a former port of this number whose ADD was killed."""
+    return Selection(OURS | CLOSED_BIT, OURS_MASK | CLOSED_BIT, ofport)
+
+
+def flows_of_removed_port(host_ifname: str, ofport: int) -> Selection:
+    """Select all flows of a port that is gone, by its name too: the number may be another port's by now."""
+    return Selection(cookie_of(host_ifname), _WHOLE_COOKIE & ~CLOSED_BIT, ofport)
 
 
 def bridge_cookie(content: str) -> int:

@@ -9,8 +9,9 @@ port on the bridge, and the next ADD, GC or repair deletes its flows.
 
 from __future__ import annotations
 
+from ..state.lock import LONGEST_CALL_SECONDS
 from .bridge_steering import install_steering, lacks_steering
-from .cookies import BRIDGE_FLOWS, OURS, OURS_MASK, closed_port, cookie_of
+from .cookies import BRIDGE_FLOWS, CLOSED_BIT, OURS, OURS_MASK, closed_port, closings_of, cookie_of
 from .jsonrpc import OvsdbClient
 from .openflow import NORMAL, Flow, OpenFlow, OpenFlowError, Selection
 from .pod_steering import Steering
@@ -38,10 +39,13 @@ def clear_port_security(conf: NetConf, name: str) -> None:
 
 
 def has_port_security(conf: NetConf, name: str, ofport: int, mac: str, addresses: list[str]) -> bool:
-    """Return whether the port has as many flows as it needs: none without port security. Raises OpenFlowError."""
+    """Return whether the port has as many flows as it needs: none without port security. Raises OpenFlowError.
+
+    Flows of a number that the port had before do not count for it.
+    """
     wanted = flows_of(ofport, mac, addresses, Steering(conf)) if conf.port_security else []
     with OpenFlow(conf.ovsdb, conf.bridge) as bridge:
-        return bridge.count(Selection(cookie_of(name))) == len(wanted)
+        return bridge.count(Selection(cookie_of(name), port=ofport if wanted else None)) == len(wanted)
 
 
 def lacks_bridge_flows(conf: NetConf, ovsdb: OvsdbClient, mac: str) -> bool:
@@ -140,16 +144,18 @@ def guard_ports(
         guarded.has_added_steering = lacks_steering(bridge, steering, mac)
         if guarded.has_added_steering:
             install_steering(bridge, steering, mac)
-        present = bridge.cookies_and_ports(_OUR_FLOWS)
+        present = [(flow.cookie, flow.port) for flow in bridge.flows_of_ports(_OUR_FLOWS)]
         for port in ports_of(ovsdb, conf.bridge):
             cookie = cookie_of(port.name)
-            number = present.count((cookie, port.ofport))
-            if not port.bridged or port.ofport <= 0:
+            number = present.count((cookie, port.number))
+            # A port that vswitchd has not opened yet, and has to give the requested number, gets its flows beforehand.
+            if not port.bridged or not port.number:
                 continue
             flows = wanted(port, number)
             # A port of an earlier version has flows, but not those that steer.
             if len(flows) > number:
-                bridge.replace([Selection(cookie)], cookie, flows, closed_port(port.name, port.ofport))
+                closed = closed_port(port.name, port.number)
+                bridge.replace([Selection(cookie)], cookie, flows, closed, closings_of(port.number))
                 guarded.ports.append(port)
         # What somebody else's bridge forwards is for its owner to say.
         guarded.has_added_normal_flow = not switch.is_borrowed and lacks_normal_flow(conf, ovsdb)
@@ -174,12 +180,16 @@ def delete_stale_flows(conf: NetConf) -> None:
     except OpenFlowError:
         return
     with bridge:
-        matched = bridge.ports(_OUR_FLOWS)
+        present = bridge.flows_of_ports(_OUR_FLOWS)
         # Ports are read after the flows: ADD creates a port before its flows, so no new port is taken for a stale one.
+        # Only the flow that closes the port comes before the port: an ADD may be at work until it is old.
         with OvsdbClient(conf.ovsdb) as ovsdb:
-            live = {port.ofport: port.name for port in ports_of(ovsdb, conf.bridge) if port.bridged}
+            live = {port.number: port.name for port in ports_of(ovsdb, conf.bridge) if port.bridged}
             removed_ports = switch_of(ovsdb, conf.bridge).removed_ports
-            stale = [Selection(OURS, OURS_MASK, number) for number in sorted(matched - live.keys())]
+            matched = {flow.port for flow in present if not flow.cookie & CLOSED_BIT}
+            stale = [Selection(OURS, OURS_MASK | CLOSED_BIT, number) for number in sorted(matched - live.keys())]
+            closings = (flow for flow in present if flow.cookie & CLOSED_BIT)
+            stale += [Selection(one.cookie, port=one.port) for one in closings if one.age > LONGEST_CALL_SECONDS]
             # A port that was added again may have its old number: its flows stay.
             gone = {number: name for number, name in removed_ports.items() if live.get(number) != name}
             bridge.change([*stale, *flows_of_removed_ports(gone)], OURS, [])

@@ -116,6 +116,17 @@ class Selection:
         self.fields: list[tuple[int, bytes]] = [] if port is None else [(IN_PORT, pack("!I", port))]
 
 
+class PortFlow:
+    """A flow of a bridge that matches a port, by its OpenFlow number; ``age`` in seconds, rounded down."""
+
+    __slots__ = ("age", "cookie", "port")
+
+    def __init__(self, cookie: int, port: int, age: int) -> None:
+        self.cookie = cookie
+        self.port = port
+        self.age = age
+
+
 def management_socket(ovsdb: str, bridge: str) -> str:
     """Return the path of the socket at which vswitchd serves OpenFlow for the bridge; a new vswitchd makes it anew."""
     return f"{ovsdb.removeprefix('unix:').rpartition('/')[0]}/{bridge}.mgmt"
@@ -128,7 +139,8 @@ class OpenFlow:
         """Connect. Raises OpenFlowError."""
         self._bridge = bridge
         self._unread = b""
-        self._transaction = 0
+        self._first = self._transaction = 0
+        """Numbers of the first and of the last message of the last write."""
         path = management_socket(ovsdb, bridge)
         try:
             self._socket = connect_unix(path, seconds_left(_TIMEOUT_SECONDS))
@@ -161,19 +173,35 @@ class OpenFlow:
 
     def count(self, selection: Selection) -> int:
         """Return how many of these flows the bridge has. Raises OpenFlowError."""
-        [answer] = self._request([(_MULTIPART_REQUEST, _statistics(_AGGREGATE, selection))])
+        self.begin_count(selection)
+        return self.finish_count()
+
+    def begin_count(self, selection: Selection, closed: Selection | None = None) -> None:
+        """Send the question how many of these flows the bridge has, for ``finish_count``. Raises OpenFlowError.
+
+        With ``closed``, a flow above all others first drops what that port sends, also if there is no such port yet. It
+        has the cookie of ``closed``, and the bridge uses it before it answers.
+        """
+        closing = [] if closed is None else [(_FLOW_MOD, _closing(closed)), (_BARRIER_REQUEST, b"")]
+        self._send([*closing, (_MULTIPART_REQUEST, _statistics(_AGGREGATE, selection))])
+
+    def finish_count(self) -> int:
+        """Return the answer to ``begin_count``. Raises OpenFlowError."""
+        [answer] = self._answer()
         return int(unpack_from("!I", answer, 8 + 16)[0])
 
-    def replace(self, deletions: list[Selection], cookie: int, flows: list[Flow], closed: Selection) -> None:
+    def replace(
+        self, deletions: list[Selection], cookie: int, flows: list[Flow], closed: Selection, closings: Selection
+    ) -> None:
         """As ``change``, while a flow above all others drops what the port of ``closed`` sends.
 
-        That flow has the cookie of ``closed``. All requests are in one write: who is killed in between leaves no port
-        closed. Raises OpenFlowError.
+        That flow has the cookie of ``closed``; at last, all flows of ``closings`` are deleted. All requests are in one
+        write: who is killed in between leaves no port closed. Raises OpenFlowError.
         """
-        messages = [(_FLOW_MOD, _addition(closed.cookie, Flow(_HIGHEST, closed.fields, DROP)))]
+        messages = [(_FLOW_MOD, _closing(closed))]
         messages += [(_FLOW_MOD, _deletion(selection)) for selection in deletions]
         messages += [(_FLOW_MOD, _addition(cookie, flow)) for flow in flows]
-        self._request([*messages, (_FLOW_MOD, _deletion(closed)), (_BARRIER_REQUEST, b"")])
+        self._request([*messages, (_FLOW_MOD, _deletion(closings)), (_BARRIER_REQUEST, b"")])
 
     def read(self) -> list[bytes]:
         """Return all flows of the bridge, as ``restore`` takes them. Raises OpenFlowError."""
@@ -190,20 +218,16 @@ class OpenFlow:
         """Add flows that ``read`` has returned, and wait until the bridge uses them. Raises OpenFlowError."""
         self._request([*((_FLOW_MOD, flow) for flow in flows), (_BARRIER_REQUEST, b"")])
 
-    def ports(self, selection: Selection) -> set[int]:
-        """Return the numbers of the ports that these flows match. Raises OpenFlowError."""
-        return {port for _cookie, port in self.cookies_and_ports(selection)}
-
-    def cookies_and_ports(self, selection: Selection) -> list[tuple[int, int]]:
-        """Return the cookie and the port's number of each of these flows that matches a port. Raises OpenFlowError."""
+    def flows_of_ports(self, selection: Selection) -> list[PortFlow]:
+        """Return those of these flows that match a port. Raises OpenFlowError."""
         found = []
         for flow in self._statistics(selection):
-            [cookie] = unpack_from("!Q", flow, 24)
+            age, cookie = unpack_from("!4xI16xQ", flow)
             field, end = 52, 48 + unpack_from("!H", flow, 50)[0]
             while field < end:
                 oxm_class, number, size = unpack_from("!HBB", flow, field)
                 if (oxm_class, number) == (_OXM_CLASS, IN_PORT << 1):
-                    found.append((cookie, int(unpack_from("!I", flow, field + 4)[0])))
+                    found.append(PortFlow(cookie, unpack_from("!I", flow, field + 4)[0], age))
                 field += 4 + size
         return found
 
@@ -221,25 +245,37 @@ class OpenFlow:
         return found
 
     def _request(self, messages: list[tuple[int, bytes]]) -> list[bytes]:
-        """Send messages (type, body) in one write, and return the bodies of the parts of the answer to the last one.
+        """Send messages (type, body) in one write, and return the bodies of the parts of the answer to the last one."""
+        self._send(messages)
+        return self._answer()
 
-        The bridge answers messages in their order.
-        """
-        first = self._transaction + 1
+    def _send(self, messages: list[tuple[int, bytes]]) -> None:
+        self._first = self._transaction + 1
         data = b""
         for kind, body in messages:
             self._transaction += 1
             data += pack("!BBHI", _VERSION, kind, 8 + len(body), self._transaction) + body
+        try:
+            self._socket.sendall(data)
+        except BlockingIOError:
+            raise OpenFlowError(f"the bridge {self._bridge} does not answer in time") from None
+        except OSError as error:
+            raise OpenFlowError(f"the bridge {self._bridge} broke off: {error.strerror}") from None
+
+    def _answer(self) -> list[bytes]:
+        """Return the bodies of the parts of the answer to the last message that was sent.
+
+        The bridge answers messages in their order.
+        """
         parts: list[bytes] = []
         limit = seconds_left(_TIMEOUT_SECONDS)
         deadline = monotonic() + limit
         try:
-            self._socket.sendall(data)
             while True:
                 kind, transaction, body = self._receive(deadline)
                 if kind == _ECHO_REQUEST:
                     self._socket.sendall(pack("!BBHI", _VERSION, _ECHO_REPLY, 8 + len(body), transaction) + body)
-                elif kind == _ERROR and (transaction >= first or transaction == 0):
+                elif kind == _ERROR and (transaction >= self._first or transaction == 0):
                     error, code = unpack_from("!HH", body)
                     raise OpenFlowError(f"the bridge {self._bridge} refuses a flow: OpenFlow error {error}, {code}")
                 elif kind != _HELLO and transaction == self._transaction:
@@ -286,6 +322,11 @@ def _addition(cookie: int, flow: Flow) -> bytes:
     """Return the body of an OFPT_FLOW_MOD that adds a flow."""
     head = pack("!QQBBHHHIIIHxx", cookie, 0, flow.table, _ADD, 0, 0, flow.priority, _NO_BUFFER, _ANY, _ANY, 0)
     return head + _match(flow.fields) + flow.instructions
+
+
+def _closing(closed: Selection) -> bytes:
+    """Return the body of an OFPT_FLOW_MOD that adds the flow which drops all that this port sends."""
+    return _addition(closed.cookie, Flow(_HIGHEST, closed.fields, DROP))
 
 
 def _statistics(kind: int, selection: Selection) -> bytes:

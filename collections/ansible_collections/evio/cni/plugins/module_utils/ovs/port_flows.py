@@ -6,8 +6,8 @@ Which flows those are: port_security and pod_steering.
 
 from __future__ import annotations
 
-from .cookies import closed_port, cookie_of
-from .openflow import OpenFlow, Selection
+from .cookies import closed_port, closings_of, cookie_of, flows_of_removed_port
+from .openflow import OpenFlow, OpenFlowError, Selection
 from .pod_steering import Steering
 from .port_security import flows_of
 
@@ -19,23 +19,19 @@ if TYPE_CHECKING:
 
 
 class PortFlows:
-    """A connection to the network's bridge, which ADD opens while it waits for IPAM.
+    """The flows of the port ``name`` of the network's bridge. Its methods follow in the order in which ADD calls them.
 
     For a network whose ports and bridge need no flows it connects to nothing and installs nothing.
     """
 
-    def __init__(self, conf: NetConf, bridge_mac: str) -> None:
-        """Connect, and install the flows that steer on a bridge that has none of them. Raises OpenFlowError."""
-        self._has_port_security = conf.port_security
+    def __init__(self, conf: NetConf, name: str) -> None:
+        self._conf = conf
+        self._name = name
         self._steering = Steering(conf)
         self._bridge: OpenFlow | None = None
-        if conf.port_security or self._steering.links:
-            self._bridge = OpenFlow(conf.ovsdb, conf.bridge)
-            try:
-                self._ensure_steering(bridge_mac)
-            except BaseException:
-                self._bridge.close()
-                raise
+        self._bridge_mac = ""
+        self._closed: Selection | None = None
+        self._failure: OpenFlowError | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -44,47 +40,63 @@ class PortFlows:
         if self._bridge is not None:
             self._bridge.close()
 
-    def install(
-        self,
-        ofport: int,
-        name: str,
-        mac: str,
-        addresses: list[str],
-        removed_ports: dict[int, str],
-        *,
-        is_in_use: bool = False,
-    ) -> list[int]:
-        """Let the port send only frames from the pod's own MAC and addresses, and delete the flows of removed ports.
+    def begin(self, bridge_mac: str, ofport: int | None) -> None:
+        """Connect, and send what ``wait_closed`` waits for, and raises the errors of.
 
-        ``ofport`` is the port's OpenFlow number, ``name`` the name of the host's end. ``is_in_use``: the pod may send
-        already, so nothing of it passes while its old flows are replaced. Returns the numbers of the removed ports
-        whose flows are deleted: all, or none without port security. Raises OpenFlowError.
+        With ``ofport``, the OpenFlow number of a port that is about to be added, that port is closed before it exists:
+        all that it sends is dropped until ``install``.
         """
-        if self._bridge is None or not self._has_port_security:
-            return []
-        cookie = cookie_of(name)
-        deletions = [Selection(cookie), *flows_of_removed_ports(removed_ports)]
-        flows = flows_of(ofport, mac, addresses, self._steering)
-        if is_in_use:
-            self._bridge.replace(deletions, cookie, flows, closed_port(name, ofport))
-        else:
-            self._bridge.change(deletions, cookie, flows)
-        return list(removed_ports)
+        self._bridge_mac = bridge_mac
+        if not self._conf.port_security and not self._steering.links:
+            return
+        self._closed = None if ofport is None else closed_port(self._name, ofport)
+        try:
+            self._bridge = OpenFlow(self._conf.ovsdb, self._conf.bridge)
+            self._bridge.begin_count(Selection(self._steering.cookie(bridge_mac)), self._closed)
+        except OpenFlowError as error:
+            self._failure = error
 
-    def _ensure_steering(self, mac: str) -> None:
-        # The bridge gets all of them in one write: if there is one, there are all. repair counts them.
-        if (
-            self._bridge is None
-            or not self._steering.links
-            or self._bridge.count(Selection(self._steering.cookie(mac)))
-        ):
+    def abandon(self) -> None:
+        """Take back what ``begin`` has sent, for another ``begin``: the number is another port's."""
+        bridge, self._bridge, self._failure = self._bridge, None, None
+        if bridge is not None:
+            with bridge:
+                try:
+                    bridge.change([self._closed] if self._closed is not None else [], 0, [])
+                except OpenFlowError:
+                    return  # Without vswitchd there are no flows.
+
+    def wait_closed(self) -> None:
+        """Wait until the port is closed, and install the flows that steer on a bridge that has none of them.
+
+        Raises OpenFlowError.
+        """
+        if self._failure is not None:
+            raise self._failure
+        # The bridge gets all of its flows in one write: if there is one, there are all. repair counts them.
+        if self._bridge is None or self._bridge.finish_count() or not self._steering.links:
             return
         # Only the first ADD on a bridge needs it.
         from .bridge_steering import install_steering
 
-        install_steering(self._bridge, self._steering, mac)
+        install_steering(self._bridge, self._steering, self._bridge_mac)
+
+    def install(self, ofport: int, mac: str, addresses: list[str], removed_ports: dict[int, str]) -> list[int]:
+        """Let the port send only frames from the pod's own MAC and addresses, and delete the flows of removed ports.
+
+        Nothing that the pod sends passes while old flows of the port are replaced. ``ofport`` is the port's OpenFlow
+        number. Returns the numbers of the removed ports whose flows are deleted: all, or none without port security.
+        Raises OpenFlowError.
+        """
+        if self._bridge is None or not self._conf.port_security:
+            return []
+        cookie = cookie_of(self._name)
+        deletions = [Selection(cookie), *flows_of_removed_ports(removed_ports)]
+        flows = flows_of(ofport, mac, addresses, self._steering)
+        self._bridge.replace(deletions, cookie, flows, closed_port(self._name, ofport), closings_of(ofport))
+        return list(removed_ports)
 
 
 def flows_of_removed_ports(removed_ports: dict[int, str]) -> list[Selection]:
-    """Select the flows of removed ports by number and cookie: vswitchd may have given the number to another port."""
-    return [Selection(cookie_of(name), port=number) for number, name in removed_ports.items()]
+    """Select the flows of removed ports, given as names by number."""
+    return [flows_of_removed_port(name, number) for number, name in removed_ports.items()]

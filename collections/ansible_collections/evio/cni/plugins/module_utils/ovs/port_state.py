@@ -23,15 +23,24 @@ _SEGMENT = ("tag", "trunks", "protected")
 class Port:
     """A port of ours, as the database has it."""
 
-    __slots__ = ("bridged", "error", "external_ids", "name", "ofport", "segment")
+    __slots__ = ("bridged", "error", "external_ids", "name", "number", "ofport", "segment")
 
     def __init__(
-        self, name: str, external_ids: dict[str, str], ofport: int, error: str, bridged: bool, segment: Segment
+        self,
+        name: str,
+        external_ids: dict[str, str],
+        ofport: int,
+        error: str,
+        bridged: bool,
+        segment: Segment,
+        requested: int = 0,
     ) -> None:
         self.name = name
         self.external_ids = external_ids
         self.ofport = ofport
         """OpenFlow number; -1 if vswitchd could not open the device, 0 if it has not tried."""
+        self.number = ofport if ofport > 0 else requested
+        """The OpenFlow number that the port has or will have; 0 if nobody knows."""
         self.error = error
         self.bridged = bridged
         """Whether the port is on the bridge that was asked for."""
@@ -55,7 +64,7 @@ def ports_of(ovsdb: OvsdbClient, bridge: str, where: list[Any] | None = None) ->
             "op": "select",
             "table": "Interface",
             "where": [OWNED, *(where or [])],
-            "columns": ["_uuid", "name", "external_ids", "ofport", "error"],
+            "columns": ["_uuid", "name", "external_ids", "ofport", "ofport_request", "error"],
         },
         {"op": "select", "table": "Bridge", "where": [["name", "==", bridge]], "columns": ["ports"]},
         {"op": "select", "table": "Port", "where": [], "columns": ["_uuid", "interfaces", *_SEGMENT]},
@@ -71,6 +80,7 @@ def ports_of(ovsdb: OvsdbClient, bridge: str, where: list[Any] | None = None) ->
             row["error"] if isinstance(row["error"], str) else "",
             row["_uuid"][1] in bridged,
             _segment(port_rows.get(row["_uuid"][1])),
+            row["ofport_request"] if isinstance(row["ofport_request"], int) else 0,
         )
         for row in answer[0]["rows"]
     ]

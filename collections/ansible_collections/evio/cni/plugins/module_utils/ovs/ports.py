@@ -7,6 +7,7 @@ flows: port_flows.
 
 from __future__ import annotations
 
+import posix
 from time import monotonic
 
 from ..deadline import seconds_left
@@ -22,8 +23,14 @@ if TYPE_CHECKING:
 
 _OFPORT_TIMEOUT_MS = 5000
 
+_FIRST_OFPORT, _OFPORTS = 0x8000, 0x7F00
+"""The numbers that ADD chooses from: vswitchd gives those below by itself, those above are reserved (OFPP_MAX)."""
+
 _UNTAGGED = (0,)
 """The trunks of a port that carries untagged frames alone."""
+
+_NUMBERS = ["ofport", "ofport_request"]
+"""Columns of an interface's row: the OpenFlow number that it has, and the one that it is to get."""
 
 _BRIDGE = ["external_ids", "datapath_type"]
 """Columns of a bridge's row that ``_parse_switch`` reads."""
@@ -127,28 +134,43 @@ class NewPort:
     Leaving the ``with`` block waits for vswitchd's answer, so that whatever removes the port comes after its addition.
     """
 
-    __slots__ = ("_addition", "_bridge", "_is_awaited", "_ofport", "_ovsdb", "_switch", "_update", "name")
+    __slots__ = (
+        "_addition", "_bridge", "_ids", "_is_awaited", "_is_taken", "_number", "_ofport", "_ovsdb", "_row", "_switch",
+        "_update", "name",
+    )  # fmt: skip
 
     def __init__(
         self, ovsdb: OvsdbClient, bridge: str, name: str, external_ids: dict[str, str], segment: Segment
     ) -> None:
-        """Send the request to add the device ``name`` as a port of the bridge. Raises OvsdbError."""
         self.name = name
         self._ovsdb = ovsdb
         self._bridge = bridge
+        self._ids = ovsdb_map(external_ids)
+        self._row = segment.to_row()
         self._switch: Switch | None = None
-        self._is_awaited = False
-        ids = ovsdb_map(external_ids)
-        interface = {"name": name, "external_ids": ids}
-        port = {"name": name, "interfaces": ["named-uuid", "interface"], "external_ids": ids, **segment.to_row()}
+        self._number: int | None = None
+        self._addition: int | None = None
+        self._is_taken = False
+        self._is_awaited = True
+
+    def begin(self, ofport: int | None) -> None:
+        """Send the request to add the device ``name`` as a port of the bridge. Raises OvsdbError.
+
+        ``ofport`` is the OpenFlow number that the port is to get, of those of ``random_ofport``; with None, vswitchd
+        chooses one. The device need not exist yet, but must before ``wait_ofport``.
+        """
+        self._number, self._is_awaited, self._switch = ofport, False, None
+        request = {} if ofport is None else {"ofport_request": ofport}
+        interface = {"name": self.name, "external_ids": self._ids, **request}
+        port = {"name": self.name, "interfaces": ["named-uuid", "interface"], "external_ids": self._ids, **self._row}
         mutations = [["ports", "insert", ["named-uuid", "port"]]]
-        self._addition: int | None = ovsdb.begin(
-            *_switch_queries(bridge),
+        self._addition = self._ovsdb.begin(
+            *_switch_queries(self._bridge),
+            *(() if ofport is None else _unless_taken(ofport)),
             {"op": "insert", "table": "Interface", "row": interface, "uuid-name": "interface"},
             {"op": "insert", "table": "Port", "row": port, "uuid-name": "port"},
-            {"op": "mutate", "table": "Bridge", "where": [["name", "==", bridge]], "mutations": mutations},
+            {"op": "mutate", "table": "Bridge", "where": [["name", "==", self._bridge]], "mutations": mutations},
         )
-        self._ofport = self._begin_wait()
 
     def _begin_wait(self) -> int:
         """Send the request that is answered once vswitchd has opened the port, or after 5 s."""
@@ -176,12 +198,28 @@ class NewPort:
             except OvsdbError:
                 return  # The block has left early, by an exception that says why the ADD fails.
 
+    def is_taken(self) -> bool:
+        """Return whether another port has the number: then OVSDB has refused the request. Raises OvsdbError."""
+        self._read_addition()
+        return self._is_taken
+
     def has_bridge(self) -> bool:
         """Return whether the database has the bridge. Without it, OVSDB has discarded the port. Raises OvsdbError."""
-        if self._addition is not None:
-            addition, self._addition = self._addition, None
-            self._switch = _parse_switch(self._ovsdb.wait(addition))
+        self._read_addition()
         return self._switch is not None and self._switch.external_ids is not None
+
+    def _read_addition(self) -> None:
+        if self._addition is None:
+            return
+        addition, self._addition = self._addition, None
+        # Not with the addition: the device may have to be made as soon as that is sent.
+        self._ofport = self._begin_wait()
+        results = self._ovsdb.wait(addition, check=False)
+        self._is_taken = any(result and result.get("error") == "timed out" for result in results)
+        failures = [result for result in results if result and result.get("error")]
+        if failures and not self._is_taken:
+            raise OvsdbError(f"the OVSDB refuses the port {self.name}: {failures[0]}")
+        self._switch = _parse_switch(results)
 
     @property
     def switch(self) -> Switch:
@@ -197,10 +235,10 @@ class NewPort:
         """
         self._is_awaited = True
         try:
-            self.has_bridge()
+            self._read_addition()
             return self._read_ofport()
         except OvsdbError:
-            unplug(self._ovsdb, self.name, port_security=False)
+            unplug(self._ovsdb, self.name, port_security=self._number is not None)
             raise
 
     def add_external_ids(self, external_ids: dict[str, str], removed_ports: Iterable[int]) -> None:
@@ -223,6 +261,25 @@ class NewPort:
         self._ovsdb.wait(self._update)
 
     def _read_ofport(self) -> int:
+        row = self._read_row()
+        if row["ofport"] == -1:
+            # vswitchd may have looked for the device before it existed.
+            self._ovsdb.transact(*_try_again(self.name))
+            self._ofport = self._begin_wait()
+            row = self._read_row()
+        ofport = row["ofport"]
+        if not isinstance(ofport, int) or ofport <= 0:
+            reason = row["error"] if isinstance(row["error"], str) else "no reason given"
+            raise OvsdbError(f"Open vSwitch cannot use the port {self.name}: {reason}")
+        if self._number not in (None, ofport):
+            raise OvsdbError(
+                f"Open vSwitch has given the port {self.name} the OpenFlow number {ofport}, not {self._number}: does "
+                "another program set ofport_request?"
+            )
+        return ofport
+
+    def _read_row(self) -> dict[str, Any]:
+        """Return the interface's ofport and error once vswitchd has tried to open it. Raises OvsdbError."""
         begun = monotonic()
         answer = self._ovsdb.wait(self._ofport, check=False)
         while len(answer) < 2 or answer[0].get("error"):
@@ -235,11 +292,7 @@ class NewPort:
             answer = self._ovsdb.wait(self._begin_wait(), check=False)
         if not answer[1]["rows"]:
             raise OvsdbError(f"the bridge has gone while {self.name} was plugged in; is another program at work on it?")
-        [row] = answer[1]["rows"]
-        if not isinstance(row["ofport"], int) or row["ofport"] <= 0:
-            reason = row["error"] if isinstance(row["error"], str) else "no reason given"
-            raise OvsdbError(f"Open vSwitch cannot use the port {self.name}: {reason}")
-        return int(row["ofport"])
+        return dict(answer[1]["rows"][0])
 
 
 def unplug(ovsdb: OvsdbClient, name: str, *, port_security: bool) -> None:
@@ -249,15 +302,18 @@ def unplug(ovsdb: OvsdbClient, name: str, *, port_security: bool) -> None:
     """
     has_name = ["name", "==", name]
     interfaces, ports = ovsdb.transact(
-        {"op": "select", "table": "Interface", "where": [has_name, OWNED], "columns": ["ofport"]},
+        {"op": "select", "table": "Interface", "where": [has_name, OWNED], "columns": _NUMBERS},
         {"op": "select", "table": "Port", "where": [has_name], "columns": ["_uuid"]},
     )
     if not interfaces["rows"] or not ports["rows"]:
         return
-    ofport, uuid = interfaces["rows"][0]["ofport"], ports["rows"][0]["_uuid"]
+    uuid = ports["rows"][0]["_uuid"]
     mutations = [["ports", "delete", uuid]]
-    if port_security and isinstance(ofport, int) and ofport > 0:
-        mutations.append(["external_ids", "insert", ovsdb_map({f"{REMOVED_PORT_ID}{ofport}": name})])
+    # A port that was not opened has its flows already if it has requested a number.
+    numbers = [interfaces["rows"][0][column] for column in _NUMBERS]
+    number = next((number for number in numbers if isinstance(number, int) and number > 0), 0)
+    if port_security and number:
+        mutations.append(["external_ids", "insert", ovsdb_map({f"{REMOVED_PORT_ID}{number}": name})])
     where = [["ports", "includes", uuid]]
     ovsdb.transact({"op": "mutate", "table": "Bridge", "where": where, "mutations": mutations})
 
@@ -296,6 +352,29 @@ def _parse_switch(results: list[Any]) -> Switch:
         dict(bridges[0]["external_ids"][1]) if bridges else None,
         bridges[0]["datapath_type"] if bridges else "",
     )
+
+
+def random_ofport() -> int:
+    """Return an OpenFlow number for a new port; ``NewPort`` tells whether another port has it."""
+    return _FIRST_OFPORT + int.from_bytes(posix.urandom(4), "big") % _OFPORTS
+
+
+def _unless_taken(ofport: int) -> list[dict[str, Any]]:
+    """Return operations that let a transaction fail ("timed out") if a port has this OpenFlow number or is to get it.
+
+    On any bridge: which of its ports are of which bridge cannot be asked in a condition (RFC 7047 section 5.2.6).
+    """
+    wait = {"op": "wait", "table": "Interface", "columns": ["name"], "until": "==", "rows": [], "timeout": 0}
+    return [{**wait, "where": [[column, "==", ofport]]} for column in _NUMBERS]
+
+
+def _try_again(name: str) -> list[dict[str, Any]]:
+    """Return operations that let vswitchd open a port once more; its ofport is empty until it has tried."""
+    row = {"ofport": ["set", []], "error": ["set", []]}
+    return [
+        {"op": "update", "table": "Interface", "where": [["name", "==", name]], "row": row},
+        {"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": [["next_cfg", "+=", 1]]},
+    ]
 
 
 def forget_operation(bridge: str, removed_ports: Iterable[int]) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The host's side of ADD: the veth pair, and its port on the bridge. What is set up inside the pod: add_pod_side.
 
-The veth pair is made while IPAM works, and the code of the pod's side is read while vswitchd opens the port. Each step
-that remains takes a fraction of a millisecond: addresses, flows, routes.
+vswitchd looks at all ports of its bridges when a port is added and when a device changes. On a node with many pods, the
+request for the port is therefore sent first, and the veth pair is made while it is under way: vswitchd finds the device
+then, and sees the changes of both ends together, while the ADD goes on. Until the port has its flows, a flow that was
+there before the port drops what the pod sends.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from ..kernel.numbers import EEXIST
 from ..kernel.rtnetlink import Netlink
 from ..ovs.external_ids import external_ids
 from ..ovs.jsonrpc import OvsdbClient, OvsdbError
-from ..ovs.ports import NewPort, segment_of
+from ..ovs.port_flows import PortFlows
+from ..ovs.ports import NewPort, random_ofport, segment_of
+from ..state.journal import Journal
 from .setup_bridge import setup_bridge
 
 TYPE_CHECKING = False
@@ -27,6 +31,11 @@ if TYPE_CHECKING:
     from ..cni.netconf import NetConf
     from ..cni.spec import Call
     from ..ipam.delegate import IpamCall
+    from ..kernel.links import Link
+
+_FEW_PODS = 20
+"""With so many pods, vswitchd looks at all ports in less time than the kernel needs for a veth pair: it would look for
+the device too early, note an error, and look again."""
 
 
 def setup_host_side(
@@ -42,26 +51,52 @@ def setup_host_side(
     with Netlink() as host, _connect(conf.ovsdb) as ovsdb:
         bridge = setup_bridge(conf, host)
         mtu = conf.mtu or bridge.mtu
-        _create_veth(host, host_end, host_mac, call.ifname, mac, netns, mtu)
-        port = NewPort(ovsdb, conf.bridge, host_end, ids, segment_of(conf))
-        # stage: read while vswitchd opens the port.
-        from ..cni.interfaces import Interface, Interfaces
-        from .add_pod_side import setup_pod_side
+        with (
+            PortFlows(conf, host_end) as flows,
+            NewPort(ovsdb, conf.bridge, host_end, ids, segment_of(conf)) as port,
+        ):
+            is_crowded = Journal(conf.state_dir).size(conf.name) > _FEW_PODS
+            if is_crowded:
+                ofport = _begin_port(conf, bridge, flows, port)
+            _create_veth(host, host_end, host_mac, call.ifname, mac, netns, mtu)
+            if not is_crowded:
+                ofport = _begin_port(conf, bridge, flows, port)
+            # stage: read while vswitchd opens the port.
+            from ..cni.interfaces import Interface, Interfaces
+            from .add_pod_side import setup_pod_side
 
-        if not port.has_bridge():
-            # The database was begun anew: the bridge's device still exists, and vswitchd is about to delete it.
-            from .repair_bridge import repaired_bridge
+            while port.is_taken():
+                flows.abandon()
+                ofport = _begin_port(conf, bridge, flows, port)
+            if not port.has_bridge():
+                # The database was begun anew: the bridge's device still exists, and vswitchd is about to delete it.
+                from .repair_bridge import repaired_bridge
 
-            bridge = repaired_bridge(conf, host)
-            port = NewPort(ovsdb, conf.bridge, host_end, ids, segment_of(conf))
-        conf.datapath_type = conf.datapath_type or port.switch.datapath_type
-        interfaces = Interfaces(
-            Interface(conf.bridge, bridge.mac, bridge.mtu),
-            Interface(host_end, host_mac.hex(":"), mtu),
-            Interface(call.ifname, mac.hex(":"), mtu, call.netns),
-        )
-        with port:
-            return setup_pod_side(call, conf, attachment, netns, ipam, host, port, interfaces)
+                bridge = repaired_bridge(conf, host)
+                flows.abandon()
+                ofport = _begin_port(conf, bridge, flows, port)
+            conf.datapath_type = conf.datapath_type or port.switch.datapath_type
+            interfaces = Interfaces(
+                Interface(conf.bridge, bridge.mac, bridge.mtu),
+                Interface(host_end, host_mac.hex(":"), mtu),
+                Interface(call.ifname, mac.hex(":"), mtu, call.netns),
+            )
+            return setup_pod_side(call, conf, attachment, netns, ipam, host, flows, port, ofport, interfaces)
+
+
+def _begin_port(conf: NetConf, bridge: Link, flows: PortFlows, port: NewPort) -> int | None:
+    """Send the requests for the port: first its flow that drops, then the port. Return its number. Raises OvsdbError.
+
+    Without port security there is no such flow, and vswitchd chooses the number: None.
+    """
+    ofport = random_ofport() if conf.port_security else None
+    flows.begin(bridge.mac, ofport)
+    try:
+        port.begin(ofport)
+    except OvsdbError:
+        flows.abandon()
+        raise
+    return ofport
 
 
 def _connect(ovsdb: str) -> OvsdbClient:
@@ -74,6 +109,7 @@ def _connect(ovsdb: str) -> OvsdbClient:
 def _create_veth(host: Netlink, name: str, host_mac: bytes, ifname: str, mac: bytes, netns: int, mtu: int) -> None:
     try:
         host.create_veth(name, host_mac, ifname, mac, netns, mtu)
+        host.disable_ipv6(name)
     except NetlinkError as error:
         if error.errno == EEXIST:
             raise CniError(FAILED, f"the pod has an interface {ifname} already, or the host has {name}") from None

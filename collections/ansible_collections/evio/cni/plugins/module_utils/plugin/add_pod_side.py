@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The pod's side of ADD, which waits for IPAM and for vswitchd: addresses, the port's flows, the node's rules, routes.
 
-The veth pair and the port exist already: add_host_side.
+The veth pair exists already, and the port is being added: add_host_side.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from ..kernel.netns import in_netns
 from ..kernel.numbers import EACCES
 from ..kernel.pod_netlink import PodNetlink, Route
 from ..ovs.external_ids import address_ids
-from ..ovs.port_flows import PortFlows
 from ..paths import HOST_LOCAL_DATA
 
 TYPE_CHECKING = False
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from ..cni.spec import Call
     from ..ipam.delegate import IpamCall
     from ..kernel.rtnetlink import Netlink
+    from ..ovs.port_flows import PortFlows
     from ..ovs.ports import NewPort
 
 _RECLAIM_ATTEMPTS = 5
@@ -46,31 +46,35 @@ def setup_pod_side(
     netns: int,
     ipam: IpamCall,
     host: Netlink,
+    flows: PortFlows,
     port: NewPort,
+    ofport: int | None,
     interfaces: Interfaces,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Give the pod's interface what IPAM answers, and let the port forward. Return as ``setup_host_side``.
 
-    Raises EvioError, and leaves the undoing to the caller.
+    ``ofport`` is the OpenFlow number that the port is to get, None without port security. Raises EvioError, and leaves
+    the undoing to the caller.
     """
     mac = interfaces.pod.mac
     with PodNetlink(netns) as pod:
         index = _prepare_interface(pod, call.ifname, needs_checksums=port.switch.needs_checksums)
-        ofport = port.wait_ofport()
-        with PortFlows(conf, interfaces.bridge.mac) as flows:
-            answer = _ipam_answer(ipam, attachment, call, conf)
-            ips = addresses_of(conf, answer)
-            routes = routes_of(conf, answer, ips)
-            addresses = [ip["address"] for ip in ips]
-            _give_addresses(pod, netns, call.ifname, index, addresses)
-            rules_of(conf, addresses).ensure()
-            forgotten = flows.install(ofport, port.name, mac, addresses, port.switch.removed_ports)
-            port.add_external_ids(address_ids(addresses), forgotten)
-            # After the flows: a running pod may have set its end up already. It sends nothing while the host's is down.
-            host.set_link_up(port.name)
-            # After that: the first frame announces the address to the neighbours.
-            _open_interface(pod, call.ifname, index, routes)
-            port.flush()
+        # Before the host's end is up: a pod that runs already must not send anything before the port has its flows.
+        flows.wait_closed()
+        host.set_link_up(port.name)
+        answer = _ipam_answer(ipam, attachment, call, conf)
+        ips = addresses_of(conf, answer)
+        routes = routes_of(conf, answer, ips)
+        addresses = [ip["address"] for ip in ips]
+        _give_addresses(pod, netns, call.ifname, index, addresses)
+        rules_of(conf, addresses).ensure()
+        # Before vswitchd has opened the port: it does both in one turn.
+        forgotten = [] if ofport is None else flows.install(ofport, mac, addresses, port.switch.removed_ports)
+        port.wait_ofport()
+        port.add_external_ids(address_ids(addresses), forgotten)
+        # After that: the port forwards the first frame, which announces the address to the neighbours.
+        _open_interface(pod, call.ifname, index, mac, routes)
+        port.flush()
     noted: dict[str, Any] = {"mac": mac, "ips": addresses}
     if port.switch.is_borrowed:
         noted["borrowed"] = True
@@ -139,7 +143,7 @@ def _give_addresses(pod: PodNetlink, netns: int, ifname: str, index: int, cidrs:
     addresses = [split_cidr(cidr) for cidr in cidrs]
     try:
         try:
-            pod.add_addresses(index, addresses)
+            pod.set_up_with_addresses(index, addresses)
         except NetlinkError as error:
             if error.errno != EACCES:
                 raise
@@ -147,15 +151,15 @@ def _give_addresses(pod: PodNetlink, netns: int, ifname: str, index: int, cidrs:
             from ..kernel.sysctl import write_sysctls
 
             in_netns(netns, lambda: write_sysctls({f"net/ipv6/conf/{ifname}/disable_ipv6": "0"}))
-            pod.add_addresses(index, [address for address in addresses if len(address[0]) == 16])
+            pod.set_up_with_addresses(index, [address for address in addresses if len(address[0]) == 16])
     except (NetlinkError, OSError) as error:
         raise _failure(ifname, error) from None
 
 
-def _open_interface(pod: PodNetlink, ifname: str, index: int, routes: list[dict[str, Any]]) -> None:
-    """Set the interface up, and then add its routes."""
+def _open_interface(pod: PodNetlink, ifname: str, index: int, mac: str, routes: list[dict[str, Any]]) -> None:
+    """Announce the interface's addresses to the neighbours, and add its routes."""
     try:
-        pod.set_up_with_routes(index, [_route(route) for route in routes])
+        pod.announce_with_routes(index, bytes.fromhex(mac.replace(":", "")), [_route(route) for route in routes])
     except (NetlinkError, OSError) as error:
         raise _failure(ifname, error) from None
 
