@@ -18,6 +18,8 @@ from http_requests import Streams
 from kubernetes_cluster import Cluster
 
 _WATCH = ["get", "endpoints", "--watch", "--output=jsonpath={.metadata.name} {.subsets[*].addresses[*].ip}{'\\n'}"]
+_LONGEST = "5m"
+"""The time after which kubectl ends by itself."""
 _LAG = 2.0
 """Seconds after which every kube-proxy has heard that a Service has backends again."""
 _REFUSED = "ConnectionRefusedError"
@@ -60,7 +62,7 @@ class Withdrawals:
 def watched(cluster: Cluster) -> Iterator[Withdrawals]:
     """Watch the backends of the proof's Services as long as the context lasts. Raises LabError."""
     withdrawals = Withdrawals()
-    command = cluster.kubectl.command(*_WATCH)
+    command = cluster.kubectl.command(*_WATCH, f"--request-timeout={_LONGEST}")
     heard = threading.Event()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         output = process.stdout

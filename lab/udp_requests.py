@@ -43,6 +43,7 @@ def fetch(address, port):
 
 print(json.dumps([fetch(*target) for target in targets]))
 """
+_START_SECONDS = 30.0
 _TIMEOUT = 3.0
 """Seconds for one request, which is sent once."""
 
@@ -61,14 +62,21 @@ def servers(lab: Lab, pods: Sequence[Source], port: int) -> Iterator[None]:
             running.append(subprocess.Popen(command, text=True, **pipes))
         for pod, process in zip(pods, running, strict=True):
             assert process.stdout is not None
-            said = process.stdout.readline() if select.select([process.stdout], [], [], 30.0)[0] else "no word for 30 s"
+            if not select.select([process.stdout], [], [], _START_SECONDS)[0]:
+                raise LabError(f"the UDP server in {pod.name} does not start within {_START_SECONDS:g} s")
+            said = process.stdout.readline()
             if said != "ready\n":
-                raise LabError(f"the UDP server in {pod.name} does not start: {said + process.stdout.read(300)}")
+                raise LabError(f"the UDP server in {pod.name} does not start: {said}{process.stdout.read()}")
         yield
     finally:
         for process in running:
             # The server ends when its input does.
-            process.communicate(timeout=30)
+            assert process.stdin is not None
+            process.stdin.close()
+        for process in running:
+            process.wait(timeout=_START_SECONDS)
+            assert process.stdout is not None
+            process.stdout.close()
 
 
 def ask(lab: Lab, source: Source, targets: Sequence[tuple[str, int]]) -> list[str | None]:

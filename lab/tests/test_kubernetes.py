@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import http_requests
@@ -74,6 +75,23 @@ def test_only_what_is_refused_while_a_service_has_no_backend_is_laid_to_kubernet
     assert refused(10.5) == refused(12.0) == refused(20.5) == 1
     assert refused(9.9) == refused(14.0) == 0
     assert refused(10.5, "connecting: TimeoutError after 3.00 s") == refused(10.5, host="10.96.0.2") == 0
+
+
+def test_watch_of_endpoints_notes_when_a_service_had_no_backend(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = "echo web 10.244.1.2 10.244.1.3; echo 'web '; sleep 0.5; echo web 10.244.1.2; echo 'other '; sleep 0.5"
+
+    class PrintingKubectl:
+        def command(self, *_arguments: str) -> list[str]:
+            return ["sh", "-c", lines]
+
+    monkeypatch.setattr(kubernetes_endpoints, "attempt", lambda *_command: None)
+    monkeypatch.setattr(kubernetes_endpoints.nodes, "command", lambda *_arguments: [])
+    cluster: Any = SimpleNamespace(kubectl=PrintingKubectl(), lab=lab, nodes=plan(3).nodes)
+    with kubernetes_endpoints.watched(cluster) as withdrawals:
+        pass
+    assert list(withdrawals.spans) == ["web", "other"]
+    for [(start, end)] in withdrawals.spans.values():
+        assert 0.3 < end - start < 5
 
 
 def _on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
