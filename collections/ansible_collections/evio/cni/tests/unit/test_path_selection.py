@@ -25,7 +25,9 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.message
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.path_selection import (
     CALLS_AT_ONCE,
     CALLS_PER_SECOND,
+    IDLE_TICK,
     MOST_SESSIONS,
+    TICK,
     Actions,
     Attempt,
     Outgoing,
@@ -36,6 +38,7 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.session
     LINGER,
     SETTLE,
     SLOW_DETECTION,
+    SLOW_INTERVAL,
     USE_SECONDS,
 )
 from hypothesis import given, settings
@@ -75,6 +78,23 @@ def test_idle_pair_is_relayed_and_costs_nothing() -> None:
     network.run(100)
     assert 9 <= network.messages["10.10.0.2"] - before["10.10.0.2"] <= 10
     assert 20 * 9 <= network.messages["10.10.0.1"] - before["10.10.0.1"] <= 20 * 10
+
+
+def test_idle_node_rests_until_its_next_probe_or_a_message_that_wants_something() -> None:
+    network = Network(public=1, nated=2)
+    network.run(30)
+    relay, node = network.peers[0], network.nodes[network.peers[1].address]
+    for second in range(20):
+        network.run(1)
+        due = node._sessions[relay.address].sent_at + SLOW_INTERVAL
+        assert 0 < network._next_tick["10.10.0.2"] - network.now <= min(IDLE_TICK, due - network.now) + 1e-6, second
+    node.tick(network.now)
+    assert node.is_idle
+    node.receive(probe_address(relay.address), Probe(UP, 0, is_wanted=False), network.now)
+    assert node.is_idle
+    node.receive(probe_address(relay.address), Probe(UP, 0, is_wanted=True), network.now)
+    assert not node.is_idle
+    assert node.interval <= TICK
 
 
 def test_first_packet_of_an_idle_pair_takes_the_relay_and_the_pair_is_direct_within_two_seconds() -> None:
