@@ -11,14 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ..module_utils.errors import EvioError
 from ..module_utils.inventory.spelling import GROUPS, check_groups, check_variables
-
-_ROLES = Path(__file__).resolve().parents[2] / "roles"
+from ..plugin_utils.role_options import role_options
 
 
 class ActionModule(ActionBase):
@@ -41,7 +39,7 @@ class ActionModule(ActionBase):
         sources = [*(variables.get("ansible_inventory_sources") or ()), variables.get("playbook_dir") or "."]
         try:
             check_groups(groups, arguments["extra_names"], _group_files(sources))
-            check_variables(_known_variables(), found, arguments["extra_names"])
+            check_variables(role_options(), found, arguments["extra_names"])
         except EvioError as error:
             raise AnsibleActionFail(str(error)) from None
         return {**result, "changed": False, "hosts": len(hosts)}
@@ -56,17 +54,3 @@ def _group_files(sources: Iterable[str]) -> list[str]:
 def _own_names(variables: Any) -> list[str]:
     """Return names that may be this collection's. Facts of roles begin with two underscores and are not meant."""
     return [name for name in variables if isinstance(name, str) and name[:1] in "eEvV"]
-
-
-def _known_variables() -> set[str]:
-    """Return the options that the roles of this collection describe."""
-    return {
-        name
-        for path in _ROLES.glob("*/meta/argument_specs.yml")
-        for entry in yaml.load(path.read_bytes(), Loader=_LOADER)["argument_specs"].values()
-        for name in entry.get("options") or ()
-    }
-
-
-# libyaml's loader takes 10 ms for all roles, Python's 100.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
