@@ -64,8 +64,9 @@ def test_page_of_300_nodes_is_quiet_and_fits(browser: Browser, tmp_path: Path, s
     assert browser.open(page, width=width, scheme=scheme) == []
     browser.picture(PICTURES / f"300-nodes-{scheme}-{width}.png")
     assert browser.run("return document.documentElement.scrollWidth") <= width
-    # Looking at each of its 20 000 elements takes a minute; what stands open is what differs from the page of 3 nodes.
-    assert browser.violations("section[aria-labelledby=map], section[aria-labelledby=pools]") == []
+    if width > 1000:
+        # Its colours are those of the page of 3 nodes; computing them for 20 000 elements takes minutes.
+        assert browser.violations(without="color-contrast") == []
 
 
 def test_what_is_wrong_stands_first_with_its_remedy(browser: Browser, tmp_path: Path) -> None:

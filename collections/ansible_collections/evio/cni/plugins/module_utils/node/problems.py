@@ -82,7 +82,7 @@ def _network_problems(status: NodeStatus) -> Iterator[Problem]:
 def _verdict_problems(network: NetworkStatus, *, is_fenced: bool) -> Iterator[Problem]:
     if network.verdict is None or is_fenced:
         return
-    what, _, remedy = network.verdict.partition("; remedy: ")
+    what, _separator, remedy = network.verdict.partition("; remedy: ")
     yield Problem(ERROR, f"network {network.network} is not ready for pods: {what}", remedy or _remedy_of(what))
 
 
@@ -143,7 +143,7 @@ def _overlay_problems(status: NodeStatus) -> Iterator[Problem]:
             ERROR, f"the overlay is down: {overlay.fault}", "evio overlay status; journalctl -u evio-overlay -n 50"
         )
     for chain in overlay.blocked:
-        what, _, remedy = chain.partition("; remedy: ")
+        what, _separator, remedy = chain.partition("; remedy: ")
         yield Problem(ERROR, f"a firewall of the node cuts pods off: {what}", remedy or "nft list ruleset")
     lost = [peer.name for peer in overlay.peers if peer.path is None]
     if lost and len(lost) == len(overlay.peers):

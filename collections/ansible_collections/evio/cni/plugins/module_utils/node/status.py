@@ -21,6 +21,7 @@ from ..cni.spec import SUPPORTED_VERSIONS
 from ..errors import EvioError
 from ..firewall.network_rules import FAMILY, TABLE
 from ..kernel import nft
+from ..kernel.rtnetlink import Netlink
 from ..overlay.path_mtu import known_path_mtus
 from ..overlay.state import DIRECT, OverlayState, read_state
 from ..overlay.wireguard.agent_files import AgentFiles
@@ -218,11 +219,9 @@ def _handshake_age(peer: PeerState | None, now: float) -> float | None:
 
 
 def _mtu(interface: str) -> int | None:
-    try:
-        with open(f"/sys/class/net/{os.path.basename(interface)}/mtu", encoding="ascii") as file:
-            return int(file.read())
-    except (OSError, ValueError):
-        return None
+    with Netlink() as host:
+        link = host.link(interface)
+    return None if link is None else link.mtu
 
 
 def _age(path: str, now: float) -> float | None:
