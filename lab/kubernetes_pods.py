@@ -34,7 +34,7 @@ print(json.dumps({
     "netns": netns,
     "ports": sorted(name for name, ids in ports if any(key.startswith("evio-") for key, value in ids[1])),
     "reserved": sorted(reserved),
-    "journal": sorted(pod.get("container", str(pod)) for network in status for pod in network["pods"]),
+    "journal": sorted(pod.get("container", str(pod)) for network in status["networks"] for pod in network["pods"]),
     "links": sorted(link["ifname"] for link in json.loads(out("ip", "-json", "link", "show", "type", "veth"))),
     "sandboxes": sorted(out("crictl", "pods", "-q").split()),
 }))

@@ -15,12 +15,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from evio_cni import paths
+from evio_cni.cni.cri import CONTAINERD
 from evio_cni.cni.netconf import NetConf
 from evio_cni.cni.spec import SUPPORTED_VERSIONS
 from evio_cni.defaults import CLUSTER
 from evio_cni.errors import EvioError
 from evio_cni.node.networks import read_networks
-from evio_cni.node.report import NOT_RESERVED, network_status
 from evio_cni.plugin.gc import collect_network
 
 if TYPE_CHECKING:
@@ -69,9 +69,15 @@ def _parser() -> argparse.ArgumentParser:
         help="directory of the runtime's conflists (default: %(default)s)",
     )
     status = commands.add_parser(
-        "status", parents=[common], help="show whether a new pod would get its network, and the pods that have one"
+        "status", parents=[common], help="show what is wrong, whether a new pod would get its network, and the pods"
     )
     status.set_defaults(command=_status)
+    status.add_argument(
+        "--cri-socket",
+        default=CONTAINERD,
+        metavar="FILE",
+        help="socket of the container runtime, which tells the pods' names (default: %(default)s)",
+    )
     claim = status.add_argument_group(
         "the node's claim",
         "With --etcd, etcd is asked whether the node's claim on its pod subnet holds. If not, new pods are refused.",
@@ -129,28 +135,23 @@ def _add_etcd(group: argparse._ArgumentGroup) -> None:
 
 
 def _status(options: argparse.Namespace) -> int:
-    networks = _networks(options)
+    # evio repair, for which pods may be waiting, does not need it.
+    from evio_cni.node.problems import ERROR, problems_of
+    from evio_cni.node.status import read_status, to_json
+
     if options.etcd:
-        _check_claim(options, {conf.state_dir for conf in networks})
-    reports = [network_status(conf) for conf in networks]
+        _check_claim(options, {conf.state_dir for conf in _networks(options)})
+    status = read_status(conf_dir=options.conf_dir, cri_socket=options.cri_socket, has_pods=True)
     if options.json:
-        _print_json([asdict(report) for report in reports])
-    for report in reports if not options.json else ():
-        verdict = "ready for pods" if report.verdict is None else report.verdict
-        _print(f"network {report.network}: {verdict}")
-        _print(f"  bridge     {report.bridge}, gateway {', '.join(report.gateways) or 'none'}, epoch {report.epoch}")
-        lost = sum(pod.state == NOT_RESERVED for pod in report.pods)
-        remedy = f"; those of {lost} running pods are not, evio repair reserves them again" if lost else ""
-        _print(f"  addresses  {report.reserved} reserved{remedy}")
-        if report.overlay:
-            _print(f"  overlay    {report.overlay}")
-        for pod in report.pods:
-            _print(
-                f"  pod        {pod.container_id[:13]:<13} {pod.ifname:<8} {', '.join(pod.addresses):<20} {pod.state}"
-            )
-        if report.mtu_warning is not None:
-            _print(f"  MTU        {report.mtu_warning}")
-    return 0 if all(report.verdict is None for report in reports) else 1
+        _print_json(to_json(status))
+    else:
+        from evio_program.status_text import status_lines
+
+        for line in status_lines(status):
+            _print(line)
+    for fault in [*status.faults, *([status.networks_fault] if status.networks_fault else ())]:
+        sys.stderr.write(f"evio: {fault}\n")
+    return 1 if any(problem.severity == ERROR for problem in problems_of(status)) else 0
 
 
 def _check_claim(options: argparse.Namespace, state_dirs: set[str]) -> None:

@@ -24,6 +24,7 @@ from evio_cni.overlay.wireguard.agent import OverlayAgent
 from evio_cni.overlay.wireguard.agent_files import AgentFiles
 from evio_cni.overlay.wireguard.interface import remove_link
 from evio_cni.programs.installation import version_in_use
+from evio_program.terminal import table, wrapped
 
 
 def run_overlay(argv: Sequence[str]) -> int:
@@ -95,21 +96,15 @@ def _status(files: AgentFiles, arguments: argparse.Namespace) -> int:
             f"the overlay's agent has not written {files.state} lately; look at: "
             "systemctl status evio-overlay evio-edgevpn-agent"
         )
-    if state.summary:
-        sys.stderr.write(f"evio overlay: {state.summary}\n")
-    if state.fault:
-        sys.stderr.write(f"evio overlay: {state.fault}\n")
-    for chain in state.blocked:
-        sys.stderr.write(f"evio overlay: {chain}\n")
+    for sentence in filter(None, (state.summary, state.fault, *state.blocked)):
+        sys.stderr.write(wrapped(f"evio overlay: {sentence}") + "\n")
     sys.stdout.write(json.dumps(state.to_json(), indent=2) + "\n" if arguments.json else _table(state))
     return 0 if not state.fault and not state.blocked and all(peer.path for peer in state.peers) else 1
 
 
 def _table(state: OverlayState) -> str:
     rows = [("NODE", "ADDRESS", "PATH", "RTT ms", "ENDPOINT"), *(_row(peer) for peer in state.peers)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "".join(line.rstrip() + "\n" for line in lines)
+    return "".join(line + "\n" for line in table(rows, flexible=(0, 2, 4)))
 
 
 def _row(peer: PeerPath) -> tuple[str, ...]:

@@ -69,6 +69,12 @@ SYSCTL_FILE = "/etc/sysctl.d/60-evio.conf"
 MACHINE_ID = "/etc/machine-id"
 """The machine's id (machine-id(5))."""
 
+KUBEADM_PKI_DIR = "/etc/kubernetes/pki"
+"""kubeadm's certificates."""
+
+ETCD_PKI_DIR = "/etc/evio-etcd"
+"""The certificates of an etcd that the role etcd runs."""
+
 XMPP_PKI_DIR = "/etc/prosody/evio-pki"
 """The signalling server's certificate, where the site has none of its own."""
 

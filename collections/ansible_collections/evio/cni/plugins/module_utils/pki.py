@@ -15,6 +15,7 @@ from typing import Any
 
 from .atomic_file import make_directories, read_file, write_atomic
 from .errors import EvioError
+from .paths import KUBEADM_PKI_DIR
 
 try:
     from cryptography import x509
@@ -33,8 +34,7 @@ except ImportError as error:
 else:
     _MISSING_LIBRARY = None
 
-PKI_DIR = "/etc/kubernetes/pki"
-"""kubeadm's directory."""
+PKI_DIR = KUBEADM_PKI_DIR
 
 _CA_DAYS = 3650
 _LEAF_DAYS = 365

@@ -454,7 +454,7 @@ def test_status_for_people_and_machines(node: Node, new_pod: NewPod) -> None:
     assert words.returncode == 0
     assert "network evio: ready for pods" in words.stdout
     assert pod.address in words.stdout
-    [state] = json.loads(evio(node, "status", "--json").stdout)
+    [state] = json.loads(evio(node, "status", "--json").stdout)["networks"]
     assert (state["verdict"], state["reserved"], state["epoch"]) == (None, 1, 7)
     assert state["pods"][0]["state"] == "plugged in"
     node.switch.kill_vswitchd()
@@ -480,7 +480,7 @@ def test_second_add_is_still_refused(node: Node, new_pod: NewPod) -> None:
 def test_lost_reservations_are_told_and_restored(node: Node, new_pod: NewPod) -> None:
     pod = node.add(new_pod())
     (node.directory / f"ipam/evio/{pod.address}").unlink()
-    [status] = json.loads(evio(node, "status", "--json").stdout)
+    [status] = json.loads(evio(node, "status", "--json").stdout)["networks"]
     assert [one["state"] for one in status["pods"]] == ["not reserved"]
     assert repair(node)["reserved"] == [pod.address]
     node.call("CHECK", pod, prevResult=pod.result)

@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ask the container runtime whether it has loaded our conflist, with the call RuntimeService.Status of CRI v1.
+"""Ask the container runtime, by CRI v1: whether it has loaded our conflist, and which pods it runs.
 
-This one call needs only a few fields of its answer. They are decoded here, so that nodes need grpc but no generated
+These two calls need only a few fields of their answers. They are decoded here, so that nodes need grpc but no generated
 code (protobuf.dev, "Encoding").
 """
 
@@ -21,11 +21,15 @@ CONTAINERD = "/run/containerd/containerd.sock"
 """containerd's socket."""
 
 _STATUS = "/runtime.v1.RuntimeService/Status"
+_LIST_POD_SANDBOX = "/runtime.v1.RuntimeService/ListPodSandbox"
 _VERBOSE_REQUEST = b"\x08\x01"
 """StatusRequest{verbose: true}: containerd's answer then has the configuration that it has loaded."""
 
 _PAUSE = 0.1
 """Seconds between two calls."""
+
+_LONGEST_NAME = 253
+"""Characters of a pod's name or namespace (Kubernetes: DNS subdomain names). What is longer is cut."""
 
 _INSTANCES_OF_CONTAINERD = 8
 """inotify instances that containerd 1.6 takes when it starts (measured)."""
@@ -55,8 +59,35 @@ class NetworkStatus:
     """The directories of its CNI plugins; empty if the runtime does not tell them."""
 
 
+@dataclass(frozen=True)
+class PodName:
+    """What Kubernetes calls a pod."""
+
+    namespace: str
+    name: str
+
+
 def network_status(socket: str = CONTAINERD, *, timeout: float = 5.0) -> NetworkStatus:
     """Return the runtime's status; ``timeout`` is in seconds. Raises CriError if it does not answer."""
+    return _parse_status(_call(_STATUS, _VERBOSE_REQUEST, socket, timeout))
+
+
+def pod_names(socket: str = CONTAINERD, *, timeout: float = 5.0) -> dict[str, PodName]:
+    """Return the names of the runtime's pods by the ids of their sandboxes, which CNI calls container ids.
+
+    ``timeout`` is in seconds. Raises CriError if the runtime does not answer. The names are another program's text.
+    """
+    # runtime/v1/api.proto: ListPodSandboxResponse{1 items{1 id, 2 metadata{1 name, 2 uid, 3 namespace, 4 attempt}}}
+    found = {}
+    for number, sandbox in _fields(_call(_LIST_POD_SANDBOX, b"", socket, timeout)):
+        if number == 1:
+            fields = dict(_fields(sandbox))
+            metadata = dict(_fields(fields.get(2, b"")))
+            found[_text(fields.get(1, b""))] = PodName(_text(metadata.get(3, b"")), _text(metadata.get(1, b"")))
+    return found
+
+
+def _call(method: str, request: bytes, socket: str, timeout: float) -> bytes:
     try:
         import grpc  # Rare, and 100 ms: only nodes with a container runtime ask.
     except ImportError as error:
@@ -64,13 +95,17 @@ def network_status(socket: str = CONTAINERD, *, timeout: float = 5.0) -> Network
     # Whatever proxy the environment names: the socket is on this host.
     with grpc.insecure_channel(f"unix://{socket}", options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
-            answer = channel.unary_unary(_STATUS)(_VERBOSE_REQUEST, timeout=timeout)
+            answer: bytes = channel.unary_unary(method)(request, timeout=timeout)
         except grpc.RpcError as error:
             reason = error.details() if isinstance(error, grpc.Call) else str(error)
             if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 raise NoCriServiceError(_why_without_cri(socket, str(reason))) from error
             raise CriError(f"the container runtime at {socket} does not answer: {reason}") from error
-    return _parse_status(answer)
+    return answer
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")[:_LONGEST_NAME]
 
 
 def await_network(

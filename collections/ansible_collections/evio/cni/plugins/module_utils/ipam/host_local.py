@@ -35,6 +35,19 @@ _LONGEST_FILE = 4096
 """Bytes."""
 
 
+class RangeRoom:
+    """How full a range of addresses is. IPv6 ranges have more addresses than any node has pods."""
+
+    __slots__ = ("reserved", "size", "subnet")
+
+    def __init__(self, subnet: str, size: int, reserved: int) -> None:
+        self.subnet = subnet
+        """In CIDR notation."""
+        self.size = size
+        """How many addresses pods can get."""
+        self.reserved = reserved
+
+
 class Reservations:
     """The reservations of one network."""
 
@@ -121,9 +134,24 @@ class Reservations:
                 if used >= sum(bound.size for bound in bounds):
                     return ", ".join(str(conf["subnet"]) for conf in ranges)
         except (AttributeError, KeyError, OSError, TypeError, ValueError):
-            ranges = self._raw["ipam"].get("ranges")
-            raise CniError(INVALID_CONFIG, f"ipam.ranges: {ranges!r} are no ranges of host-local") from None
+            raise self._bad_ranges() from None
         return None
+
+    def _bad_ranges(self) -> CniError:
+        ranges = self._raw["ipam"].get("ranges")
+        return CniError(INVALID_CONFIG, f"ipam.ranges: {ranges!r} are no ranges of host-local")
+
+    def room(self) -> list[RangeRoom]:
+        """Return how full each range is. Raises CniError for bad ranges."""
+        numbers = [packed(address) for address in self.addresses()]
+        try:
+            return [
+                RangeRoom(str(conf["subnet"]), bounds.size, sum(number in bounds for number in numbers))
+                for ranges in range_sets(self._raw)
+                for conf, bounds in ((conf, _Range(conf, self._gateways)) for conf in ranges)
+            ]
+        except (AttributeError, KeyError, OSError, TypeError, ValueError):
+            raise self._bad_ranges() from None
 
     def addresses(self) -> list[str]:
         """Return all reserved addresses; files that are not named by an address are passed over."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from .. import paths
 from ..cni.attachment import Attachment
+from ..cni.cri import PodName
 from ..cni.netconf import HOST_LOCAL, NetConf
 from ..deadline import STATUS_SECONDS, begin_call, end_call
 from ..errors import EvioError
@@ -46,6 +47,26 @@ class PodStatus:
     has lost the reservation of its address, and repair brings it back."""
     mtu: int | None
     """Bytes, of the pod's interface on the host; None where it is gone."""
+    namespace: str = ""
+    name: str = ""
+    """What Kubernetes calls the pod; empty where the runtime does not tell it."""
+
+    @property
+    def label(self) -> str:
+        """The pod as people call it: namespace and name, or the start of its container id."""
+        return f"{self.namespace}/{self.name}" if self.name else self.container_id[:13]
+
+
+@dataclass(frozen=True)
+class Room:
+    """How full a range of pod addresses is."""
+
+    subnet: str
+    """In CIDR notation."""
+    size: int
+    """How many addresses pods can get."""
+    reserved: int
+    """How many of them are taken."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +88,8 @@ class NetworkStatus:
     """Bytes, that new pods get; None where the configuration leaves it to the bridge."""
     overlay: str = ""
     """One line of the overlay's agent; empty where it has nothing to say."""
+    room: tuple[Room, ...] = ()
+    """Of each range; empty with another IPAM plugin."""
 
     @property
     def mtu_warning(self) -> str | None:
@@ -74,10 +97,10 @@ class NetworkStatus:
         return mtu_warning(self.mtu, {f"{pod.container_id[:13]} {pod.ifname}": pod.mtu for pod in self.pods})
 
 
-def network_status(conf: NetConf) -> NetworkStatus:
+def network_status(conf: NetConf, names: Mapping[str, PodName] | None = None) -> NetworkStatus:
     """Look at one network; nothing is changed. An Open vSwitch that is down is part of the answer.
 
-    Raises EvioError where the journal cannot be read.
+    ``names`` are what Kubernetes calls the pods, by container id. Raises EvioError where the journal cannot be read.
     """
     verdict: str | None = None
     ports: dict[str, Port] | None = None
@@ -99,7 +122,12 @@ def network_status(conf: NetConf) -> NetworkStatus:
     mtus = host_end_mtus(entries)
     pods = tuple(
         PodStatus(
-            entry.attachment.container_id, entry.attachment.ifname, entry.ips, _state(entry, ports, segment, lost), mtu
+            entry.attachment.container_id,
+            entry.attachment.ifname,
+            entry.ips,
+            _state(entry, ports, segment, lost),
+            mtu,
+            *_name(entry, names or {}),
         )
         for entry, mtu in zip(entries, mtus, strict=True)
     )
@@ -107,7 +135,25 @@ def network_status(conf: NetConf) -> NetworkStatus:
     overlay = read_state(paths.OVERLAY_STATE)
     summary = overlay.summary if overlay is not None and overlay.is_fresh() else ""
     gateways = tuple(conf.gateways)
-    return NetworkStatus(conf.name, conf.bridge, gateways, conf.epoch, verdict, reserved, pods, conf.mtu, summary)
+    room, fault = _room(conf)
+    return NetworkStatus(
+        conf.name, conf.bridge, gateways, conf.epoch, verdict or fault, reserved, pods, conf.mtu, summary, room
+    )
+
+
+def _room(conf: NetConf) -> tuple[tuple[Room, ...], str | None]:
+    """Return the room of each range, or why it is not known."""
+    if conf.ipam_type != HOST_LOCAL:
+        return (), None
+    try:
+        return tuple(Room(room.subnet, room.size, room.reserved) for room in Reservations(conf).room()), None
+    except EvioError as error:
+        return (), str(error)
+
+
+def _name(entry: JournalEntry, names: Mapping[str, PodName]) -> tuple[str, str]:
+    pod = names.get(entry.attachment.container_id)
+    return (pod.namespace, pod.name) if pod is not None else ("", "")
 
 
 def old_mtu_warning(conf: NetConf) -> str | None:

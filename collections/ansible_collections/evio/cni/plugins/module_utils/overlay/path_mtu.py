@@ -60,6 +60,21 @@ def path_mtus(endpoints: Iterable[str]) -> dict[str, int]:
         return {endpoint: path.mtu for endpoint, path in paths.items()}
 
 
+def known_path_mtus(endpoints: Iterable[str]) -> dict[str, int]:
+    """Return the path MTU in bytes that the kernel knows for each ``address:port``. Nothing is sent.
+
+    Endpoints without a route are left out. Where no router has reported anything yet, it is the MTU of the route.
+    """
+    found = {}
+    for endpoint in dict.fromkeys(endpoints):
+        with (
+            contextlib.suppress(OSError, ValueError),
+            _Path(endpoint_host(endpoint), int(endpoint.rpartition(":")[2])) as path,
+        ):
+            found[endpoint] = path.mtu
+    return found
+
+
 def route_mtu(endpoint: str) -> int | None:
     """Return the MTU in bytes of the default route for the endpoint's IP version; None if there is no such route."""
     version = ip_address(endpoint_host(endpoint)).version

@@ -28,7 +28,7 @@ from pathlib import Path
 from ..atomic_file import make_directories, read_text, write_atomic
 from ..errors import EvioError
 from ..host_root import below, resolve
-from ..paths import PYTHON_PACKAGES
+from ..paths import CNI_BIN_DIR, PYTHON_PACKAGES
 from . import stages
 
 INTERPRETER = "/usr/bin/python3"
@@ -104,6 +104,16 @@ def is_installed(version: str, *, bin_dir: str, lib_dir: str, interpreter: str =
     return os.path.isdir(below(root, directory)) and all(
         _has_text(Path(below(root, bin_dir)) / name, _launcher(directory, name, interpreter)) for name in PROGRAMS
     )
+
+
+def installed_version(bin_dir: str = CNI_BIN_DIR) -> str | None:
+    """Return the version that the plugin's launcher starts; None if there is no launcher of ours."""
+    try:
+        text = read_text(Path(bin_dir) / _STAGED) or ""
+    except (OSError, UnicodeDecodeError):
+        return None
+    match = re.search(rf"/({_VERSION_PREFIX}[0-9a-f]{{{_DIGITS}}})'", text)
+    return match[1] if match else None
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:
