@@ -156,7 +156,7 @@ def test_old_python_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 
 def test_missing_features_of_the_kernel_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "ruleset_generation", lambda: None)
+    monkeypatch.setattr(preflight.RulesetGeneration, "read", lambda _generation: None)
     monkeypatch.setattr(preflight, "_has_module", lambda _name: False)
     monkeypatch.setattr(preflight, "probe_datapath", lambda: "netdev")
     monkeypatch.setattr(preflight.os.path, "exists", lambda _path: False)  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
@@ -23,7 +24,7 @@ from ..firewall.forwarding import blocked, forwarding_needs, input_need, uplink
 from ..firewall.verdict import Packet
 from ..kernel.netns import has_interface
 from ..kernel.networks_in_use import ADDRESS, networks_in_use
-from ..kernel.nft_generation import ruleset_generation
+from ..kernel.nft_generation import RulesetGeneration
 from ..mtu import LEAST_OVERLAY_MTU
 from ..overlay import nat_mapping
 from ..overlay.conflicts import find_conflict
@@ -139,7 +140,9 @@ def _python(_plans: Plans) -> Iterator[Row]:
 
 
 def _kernel(_plans: Plans) -> Iterator[Row]:
-    if ruleset_generation() is None:
+    with closing(RulesetGeneration()) as generation:
+        has_nftables = generation.read() is not None
+    if not has_nftables:
         yield Row("nftables", ERROR, "the kernel has no nftables, which masquerades pods", "modprobe nf_tables")
     else:
         yield Row("nftables", OK, "the kernel has nftables")
