@@ -97,6 +97,7 @@ def test_add_chooses_again_where_another_port_has_the_number(node: Node, new_pod
 def test_port_whose_device_comes_later_is_opened(node: Node, client: OvsdbClient) -> None:
     with new_port(client, "late") as port:
         port.begin(NUMBER)
+        assert port.has_bridge()
         node.switch.vsctl("--timeout=5", "wait-until", "Interface", "late", "ofport=-1")
         make_device(node, "late")
         assert port.wait_ofport() == NUMBER
@@ -134,6 +135,20 @@ def test_flow_that_closes_a_port_stays_while_its_add_may_be_at_work(
     monkeypatch.setattr(flows, "LONGEST_CALL_SECONDS", -1.0)
     flows.delete_stale_flows(conf)
     assert closing not in node.flows()
+
+
+def test_port_that_another_add_has_closed_stays_closed_when_that_add_takes_another_number(
+    node: Node, client: OvsdbClient
+) -> None:
+    conf = NetConf(node.conf)
+    with PortFlows(conf, "evpod0123456789") as port, PortFlows(conf, "evpodabcdefabcd") as other:
+        port.begin(BRIDGE_MAC, NUMBER)
+        port.wait_closed()
+        other.begin(BRIDGE_MAC, NUMBER)
+        other.abandon()
+        assert [flow for flow in node.flows() if f"in_port={NUMBER} actions=drop" in flow]
+        port.install(NUMBER, "02:00:00:00:00:01", ["10.244.3.9"], {})
+    assert not [flow for flow in node.flows() if "priority=65535" in flow]
 
 
 def test_port_is_open_although_a_killed_add_has_closed_its_number(node: Node, new_pod: NewPod) -> None:

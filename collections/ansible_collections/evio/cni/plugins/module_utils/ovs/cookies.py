@@ -34,9 +34,9 @@ def closed_port(host_ifname: str, ofport: int) -> Selection:
     return Selection(cookie_of(host_ifname) | CLOSED_BIT, port=ofport)
 
 
-def closings_of(ofport: int) -> Selection:
-    """Select the flows that close a port, also one of a former port of this number whose ADD was killed."""
-    return Selection(OURS | CLOSED_BIT, OURS_MASK | CLOSED_BIT, ofport)
+def flows_of_number(ofport: int) -> Selection:
+    """Select the flows of the port with this number, whatever its name, but not one that closes it."""
+    return Selection(OURS, OURS_MASK | CLOSED_BIT, ofport)
 
 
 def flows_of_removed_port(host_ifname: str, ofport: int) -> Selection:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from ..state.lock import LONGEST_CALL_SECONDS
 from .bridge_steering import install_steering, lacks_steering
-from .cookies import BRIDGE_FLOWS, CLOSED_BIT, OURS, OURS_MASK, closed_port, closings_of, cookie_of
+from .cookies import BRIDGE_FLOWS, CLOSED_BIT, OURS, OURS_MASK, closed_port, cookie_of, flows_of_number
 from .jsonrpc import OvsdbClient
 from .openflow import NORMAL, Flow, OpenFlow, OpenFlowError, Selection
 from .pod_steering import Steering
@@ -154,8 +154,7 @@ def guard_ports(
             flows = wanted(port, number)
             # A port of an earlier version has flows, but not those that steer.
             if len(flows) > number:
-                closed = closed_port(port.name, port.number)
-                bridge.replace([Selection(cookie)], cookie, flows, closed, closings_of(port.number))
+                bridge.replace([Selection(cookie)], cookie, flows, closed_port(port.name, port.number))
                 guarded.ports.append(port)
         # What somebody else's bridge forwards is for its owner to say.
         guarded.has_added_normal_flow = not switch.is_borrowed and lacks_normal_flow(conf, ovsdb)
@@ -187,7 +186,7 @@ def delete_stale_flows(conf: NetConf) -> None:
             live = {port.number: port.name for port in ports_of(ovsdb, conf.bridge) if port.bridged}
             removed_ports = switch_of(ovsdb, conf.bridge).removed_ports
             matched = {flow.port for flow in present if not flow.cookie & CLOSED_BIT}
-            stale = [Selection(OURS, OURS_MASK | CLOSED_BIT, number) for number in sorted(matched - live.keys())]
+            stale = [flows_of_number(number) for number in sorted(matched - live.keys())]
             closings = (flow for flow in present if flow.cookie & CLOSED_BIT)
             stale += [Selection(one.cookie, port=one.port) for one in closings if one.age > LONGEST_CALL_SECONDS]
             # A port that was added again may have its old number: its flows stay.

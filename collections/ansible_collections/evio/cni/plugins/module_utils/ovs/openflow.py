@@ -190,18 +190,16 @@ class OpenFlow:
         [answer] = self._answer()
         return int(unpack_from("!I", answer, 8 + 16)[0])
 
-    def replace(
-        self, deletions: list[Selection], cookie: int, flows: list[Flow], closed: Selection, closings: Selection
-    ) -> None:
+    def replace(self, deletions: list[Selection], cookie: int, flows: list[Flow], closed: Selection) -> None:
         """As ``change``, while a flow above all others drops what the port of ``closed`` sends.
 
-        That flow has the cookie of ``closed``; at last, all flows of ``closings`` are deleted. All requests are in one
+        That flow has the cookie of ``closed``, and takes the place of one with another cookie. All requests are in one
         write: who is killed in between leaves no port closed. Raises OpenFlowError.
         """
         messages = [(_FLOW_MOD, _closing(closed))]
         messages += [(_FLOW_MOD, _deletion(selection)) for selection in deletions]
         messages += [(_FLOW_MOD, _addition(cookie, flow)) for flow in flows]
-        self._request([*messages, (_FLOW_MOD, _deletion(closings)), (_BARRIER_REQUEST, b"")])
+        self._request([*messages, (_FLOW_MOD, _deletion(closed)), (_BARRIER_REQUEST, b"")])
 
     def read(self) -> list[bytes]:
         """Return all flows of the bridge, as ``restore`` takes them. Raises OpenFlowError."""

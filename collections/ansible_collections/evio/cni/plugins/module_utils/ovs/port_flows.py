@@ -6,7 +6,7 @@ Which flows those are: port_security and pod_steering.
 
 from __future__ import annotations
 
-from .cookies import closed_port, closings_of, cookie_of, flows_of_removed_port
+from .cookies import closed_port, cookie_of, flows_of_number, flows_of_removed_port
 from .openflow import OpenFlow, OpenFlowError, Selection
 from .pod_steering import Steering
 from .port_security import flows_of
@@ -30,7 +30,7 @@ class PortFlows:
         self._steering = Steering(conf)
         self._bridge: OpenFlow | None = None
         self._bridge_mac = ""
-        self._closed: Selection | None = None
+        self._ofport: int | None = None
         self._failure: OpenFlowError | None = None
 
     def __enter__(self) -> Self:
@@ -49,22 +49,29 @@ class PortFlows:
         self._bridge_mac = bridge_mac
         if not self._conf.port_security and not self._steering.links:
             return
-        self._closed = None if ofport is None else closed_port(self._name, ofport)
+        self._ofport = ofport
+        closed = None if ofport is None else closed_port(self._name, ofport)
         try:
             self._bridge = OpenFlow(self._conf.ovsdb, self._conf.bridge)
-            self._bridge.begin_count(Selection(self._steering.cookie(bridge_mac)), self._closed)
+            self._bridge.begin_count(Selection(self._steering.cookie(bridge_mac)), closed)
         except OpenFlowError as error:
             self._failure = error
 
     def abandon(self) -> None:
-        """Take back what ``begin`` has sent, for another ``begin``: the number is another port's."""
+        """Take back what ``begin`` has sent, for another ``begin``: the number is another port's.
+
+        The flow stays where that port has no flows yet: it has taken the place of that port's own, which goes with
+        ``install``.
+        """
         bridge, self._bridge, self._failure = self._bridge, None, None
-        if bridge is not None:
-            with bridge:
-                try:
-                    bridge.change([self._closed] if self._closed is not None else [], 0, [])
-                except OpenFlowError:
-                    return  # Without vswitchd there are no flows.
+        if bridge is None:
+            return
+        with bridge:
+            try:
+                if self._ofport is not None and bridge.count(flows_of_number(self._ofport)):
+                    bridge.change([closed_port(self._name, self._ofport)], 0, [])
+            except OpenFlowError:
+                return  # Without vswitchd there are no flows.
 
     def wait_closed(self) -> None:
         """Wait until the port is closed, and install the flows that steer on a bridge that has none of them.
@@ -93,7 +100,7 @@ class PortFlows:
         cookie = cookie_of(self._name)
         deletions = [Selection(cookie), *flows_of_removed_ports(removed_ports)]
         flows = flows_of(ofport, mac, addresses, self._steering)
-        self._bridge.replace(deletions, cookie, flows, closed_port(self._name, ofport), closings_of(ofport))
+        self._bridge.replace(deletions, cookie, flows, closed_port(self._name, ofport))
         return list(removed_ports)
 
 
