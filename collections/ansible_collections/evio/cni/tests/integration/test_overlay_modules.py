@@ -281,6 +281,7 @@ def edgevpn_arguments(tmp_path: Path, **further: Any) -> dict[str, Any]:
         "xmpp_host": "localhost",
         "turn": [{"address": "turn.example:3478", "user": "evio", "password": "hush-3"}],
         "path": str(tmp_path / "opt/evio/config.json"),
+        "members_path": str(tmp_path / "opt/evio/edgevpn.json"),
         **further,
     }
 
