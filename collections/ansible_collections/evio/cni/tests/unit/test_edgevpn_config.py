@@ -36,6 +36,7 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay.edgevpn.schema im
     EdgeVpnConfigError,
     check_settings,
 )
+from ansible_collections.evio.cni.plugins.module_utils.overlay.edgevpn.start import remove_bridges_of_other_protocol
 from ansible_collections.evio.cni.tests.unit import evio_controller_model
 from ansible_collections.evio.cni.tests.unit.evio_controller_model import (
     CONTROLLERS,
@@ -411,3 +412,9 @@ def test_generated_node_ids_give_different_tunnel_names(names: set[str]) -> None
     taps = {identity: model.tap("PODOVL", identity) for identity in identities.values()}
     assert len(set(taps.values())) == len(names)
     assert taps == {identity: tunnel_name("PODOV", identity) for identity in taps}
+
+
+@pytest.mark.parametrize("damaged", [{}, {"BridgeController": {"Overlays": {"PODOVL": {}}}}, {"BridgeController": []}])
+def test_damaged_file_is_named_before_open_vswitch_is_asked(damaged: dict[str, Any]) -> None:
+    with pytest.raises(EdgeVpnConfigError, match="configuration is damaged"):
+        remove_bridges_of_other_protocol(damaged, ovsdb="unix:/nonexistent")
