@@ -84,7 +84,8 @@ def run(directory: Path, hosts: Path) -> tuple[dict[str, Any], float]:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     wall = time.monotonic() - started
     if done.returncode != 0:
-        sys.exit(done.stdout[-3000:] + done.stderr[-3000:])
+        failure = max(0, done.stdout.find("fatal:"))
+        sys.exit(done.stdout[failure : failure + 3000] + done.stderr[-3000:])
     return json.loads(profile.read_text()), wall
 
 

@@ -39,7 +39,7 @@ class ActionModule(ActionBase):
         sources = [*(variables.get("ansible_inventory_sources") or ()), variables.get("playbook_dir") or "."]
         try:
             check_groups(groups, arguments["extra_names"], _group_files(sources))
-            check_variables(role_options(), found, arguments["extra_names"])
+            check_variables(_known_variables(), found, arguments["extra_names"])
         except EvioError as error:
             raise AnsibleActionFail(str(error)) from None
         return {**result, "changed": False, "hosts": len(hosts)}
@@ -54,3 +54,8 @@ def _group_files(sources: Iterable[str]) -> list[str]:
 def _own_names(variables: Any) -> list[str]:
     """Return names that may be this collection's. Facts of roles begin with two underscores and are not meant."""
     return [name for name in variables if isinstance(name, str) and name[:1] in "eEvV"]
+
+
+def _known_variables() -> set[str]:
+    """Return the options that the roles of this collection describe."""
+    return set(role_options())

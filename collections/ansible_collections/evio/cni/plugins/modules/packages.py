@@ -80,7 +80,9 @@ class Packages:
             return set()
         found = [line.split() for line in done.stdout.splitlines()]
         installed = [(row[0], row[1]) for row in found if len(row) == 3 and row[2] == "installed"]
-        return {name for name, _ in installed} | {f"{name}:{architecture}" for name, architecture in installed}
+        return {name for name, architecture in installed if architecture} | {
+            f"{name}:{architecture}" for name, architecture in installed
+        }
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ the longer that takes for each of them.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ansible import template as ansible_template
@@ -31,7 +32,7 @@ class UnitFilesAction(ActionBase):
     def _with_content(self, file: Any, variables: dict[str, Any]) -> Any:
         if not isinstance(file, dict) or "template" not in file:
             return file
-        path = self._find_needle("templates", file["template"])
+        text = Path(self._find_needle("templates", file["template"])).read_text(encoding="utf-8")
         templar = self._templar.copy_with_new_env(available_variables=variables)
-        content = templar.template(_trust(self._loader.get_text_file_contents(path)), escape_backslashes=False)
+        content = templar.template(_trust(text), escape_backslashes=False)
         return {**{key: value for key, value in file.items() if key != "template"}, "content": content}

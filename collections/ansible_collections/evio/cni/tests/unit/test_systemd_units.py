@@ -144,7 +144,7 @@ def test_unit_of_a_missing_package_is_refused_before_a_file_is_written(systemd: 
 
 def test_start_that_fails_is_told_in_systemds_words_and_tried_again(systemd: FakeSystemd) -> None:
     systemd.set(broken="failed")
-    for _ in range(2):
+    for attempt in range(2):
         with pytest.raises(SystemdError, match=r"systemctl start broken\.service: Job for broken\.service failed"):
             keep([], [Unit("broken.service")])
-        assert systemd.calls() == ["start broken.service"]
+        assert systemd.calls() == ["start broken.service"], attempt
