@@ -7,6 +7,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,19 @@ def test_port_of_another_program_is_told(netns: str, tmp_path: Path) -> None:
         process.kill()
     assert (row["state"], row["what"]) == ("error", "UDP port 51820 is used by another program")
     assert "ss -ulpn" in row["remedy"]
+
+
+def test_port_of_the_runs_own_responder_is_free(netns: str, tmp_path: Path) -> None:
+    in_namespace(netns, "ip", "link", "set", "lo", "up")
+    with ThreadPoolExecutor(1) as thread:
+        answers = thread.submit(run_module, "nat_responder", netns=netns, nat_token="x" * 32, seconds=8)
+        deadline = time.monotonic() + 8
+        while "51820" not in in_namespace(netns, "ss", "-uln").stdout and time.monotonic() < deadline:
+            time.sleep(0.1)
+        rows = look(netns, tmp_path, is_relay=True, nat_token="x" * 32)
+        assert look(netns, tmp_path, nat_token="y" * 32)["ports"]["state"] == "error"
+        assert answers.result()["answered"] == 1
+    assert rows["ports"]["state"] == "ok"
 
 
 @pytest.mark.parametrize(("seconds", "state"), [(0, "ok"), (60, "warning"), (4000, "error"), (-4000, "error")])

@@ -26,10 +26,14 @@ class RuntimeDouble(api_pb2_grpc.RuntimeServiceServicer):  # type: ignore[misc]
     def __init__(self) -> None:
         self.answer = api_pb2.StatusResponse()
         self.asked: list[Any] = []
+        self.pods: list[Any] = []
 
     def Status(self, request: Any, context: Any) -> Any:  # noqa: N802  (the service's name)
         self.asked.append(request)
         return self.answer
+
+    def ListPodSandbox(self, _request: Any, _context: Any) -> Any:  # noqa: N802  (the service's name)
+        return api_pb2.ListPodSandboxResponse(items=self.pods)
 
     def loads(self, *conflists: object, ready: bool = True) -> None:
         networks = [{"Config": {"Source": json.dumps(conflist)}} for conflist in conflists]
@@ -177,3 +181,19 @@ def test_runtime_is_asked_directly_whatever_proxy_the_environment_names(
     for variable in ("http_proxy", "https_proxy", "grpc_proxy"):
         monkeypatch.setenv(variable, "http://127.0.0.1:1")
     assert cri.network_status(socket).ready
+
+
+def test_pods_are_told_by_namespace_and_name(runtime: tuple[RuntimeDouble, str]) -> None:
+    double, socket = runtime
+    double.pods = [
+        api_pb2.PodSandbox(id="a" * 64, metadata=api_pb2.PodSandboxMetadata(name="web-0", namespace="shop", uid="1")),
+        api_pb2.PodSandbox(id="b" * 64, metadata=api_pb2.PodSandboxMetadata(name="x" * 999, namespace="shop")),
+    ]
+    names = cri.pod_names(socket)
+    assert names["a" * 64] == cri.PodName("shop", "web-0")
+    assert len(names["b" * 64].name) == 253
+
+
+def test_runtime_that_does_not_answer_tells_no_names(tmp_path: Path) -> None:
+    with pytest.raises(cri.CriError, match="does not answer"):
+        cri.pod_names(str(tmp_path / "none.sock"), timeout=1)

@@ -15,7 +15,7 @@ from ..node.model import IDLE
 from .cluster import PUBLIC, Cluster, Site, Way
 from .words import shortened
 
-WIDE, NARROW = 1040, 350
+WIDE, NARROW = 1040, 325
 """Widths of the two pictures: for desks and for phones."""
 
 _CHARACTER = 7.3
