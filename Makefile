@@ -29,7 +29,7 @@ setup:  ## Install Debian and Python packages for the lab, the tests and the lin
 	@setup/machine
 
 .PHONY: plugin
-plugin:  ## Build the programs for this machine into build/bin, and their archive for the nodes
+plugin:  ## Build the programs for this machine into build/bin, and their archive for the image of the DaemonSet
 	@/usr/bin/python3 plugins_src/build.py
 
 .PHONY: image
