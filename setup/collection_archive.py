@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Build the collection as ansible-galaxy does, with the same bytes for the same commit, and print the archive's path.
 
-It has the files that git knows or would add, whatever else lies in the tree. ansible-galaxy writes the time of the build
-and the order of the directory's entries into an archive; here both come from the commit and from the files' names.
+It has the files that git knows or would add, whatever else lies in the tree. ansible-galaxy writes the build's time and
+the order of the directory's entries into an archive; here both come from the commit and from the files' names.
 """
 
 from __future__ import annotations
