@@ -43,7 +43,7 @@ def prove(lab: Lab) -> None:
     with tempfile.TemporaryDirectory(prefix="evio-operator-") as directory:
         home = Path(directory)
         _write_site(lab, home)
-        archive = run(str(REPOSITORY / "setup/collection_archive.py"), directory, timeout=120).strip()
+        archive = run(str(REPOSITORY / "setup/collection_archive.py"), directory, timeout=300).strip()
         for path in (home, *home.rglob("*")):
             os.chown(path, _USER, _USER)
         with _doors(lab, home):

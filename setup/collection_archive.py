@@ -93,7 +93,7 @@ def _git(*arguments: str) -> str:
 
 def _run(*command: str, cwd: str | Path) -> str:
     try:
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
     except FileNotFoundError:
         sys.exit(f"collection: {command[0]} is not installed: run `make setup`, or install ansible-core and git")
     if done.returncode:

@@ -37,7 +37,7 @@ def run(*command: object, umask: int = 0o022, **environment: str) -> subprocess.
         umask=umask,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 
