@@ -17,7 +17,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/collections
 
 .PHONY: help
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 .PHONY: preflight
 preflight:  ## Check that this machine can carry the lab: rights, kernel, disk, memory; changes nothing
@@ -29,8 +29,12 @@ setup:  ## Install Debian and Python packages for the lab, the tests and the lin
 	@setup/machine
 
 .PHONY: plugin
-plugin:  ## Build the programs for this machine into build/bin, and their archive for the nodes
+plugin:  ## Build the programs for this machine into build/bin, and their archive for the image of the DaemonSet
 	@/usr/bin/python3 plugins_src/build.py
+
+.PHONY: collection
+collection:  ## Build the collection's archive for Galaxy into build/; needs ansible-core and no root
+	@setup/collection_archive.py
 
 .PHONY: image
 image: setup plugin  ## Build the image of the DaemonSet into build/evio-cni.tar (docs/daemonset.md)
@@ -57,6 +61,19 @@ test: setup plugin  ## Run unit tests, and integration tests on real etcd, OVS, 
 test-kernel: setup plugin  ## Run tests of plugin and overlay in a virtual machine, on the kernel's Open vSwitch and WireGuard
 	@vm/test_kernel
 
+.PHONY: test-galaxy
+test-galaxy: setup  ## Import the collection's archive as Galaxy does, and run it under the oldest and newest ansible-core
+	@setup/galaxy_import "$$(setup/collection_archive.py)"
+	@setup/ansible_versions --quick
+
+.PHONY: test-ansible-versions
+test-ansible-versions: setup  ## Run the collection under each version of ansible-core that it works with
+	@setup/ansible_versions
+
+.PHONY: test-arm64
+test-arm64: setup  ## Run programs and unit tests on arm64, in a root file system of Debian's packages under qemu-user
+	@setup/test_arm64
+
 .PHONY: lint
 lint: setup plugin  ## Run ruff, mypy --strict, the floors' check, yamllint, ansible-lint (production), ansible-test sanity
 	ruff check
@@ -66,7 +83,12 @@ lint: setup plugin  ## Run ruff, mypy --strict, the floors' check, yamllint, ans
 	yamllint --strict .
 	ansible-lint --profile production --offline
 	antsibull-docs lint-collection-docs --plugin-docs $(COLLECTION)
+	cd $(COLLECTION) && antsibull-changelog lint
 	setup/sanity
+
+.PHONY: pins
+pins:  ## Write the pinned versions and hashes of Python packages anew, setup/*.txt from setup/*.in
+	@setup/pins
 
 .PHONY: docs
 docs: setup  ## Write the pages of modules, filters and roles, from their documentation, into build/docs
@@ -77,6 +99,13 @@ docs: setup  ## Write the pages of modules, filters and roles, from their docume
 molecule: preflight setup plugin  ## Run the playbooks on the lab under molecule: converge, idempotence, verify; nodes that leave
 	@setup/kubernetes --cached >/dev/null 2>&1 || echo "== without the scenario kubernetes: setup/kubernetes has built nothing yet"
 	molecule test --all $$(setup/kubernetes --cached >/dev/null 2>&1 || echo --exclude kubernetes)
+
+.PHONY: test-operator
+test-operator: NODES := 2
+test-operator: preflight setup  ## Set up a lab as an ordinary user, with the collection's archive and pinned packages alone
+	@lab/lab up 2
+	@lab/lab prove-operator
+	@lab/lab down
 
 .PHONY: test-kubernetes
 test-kubernetes: PREFLIGHT := --kubernetes

@@ -84,6 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     kubernetes.set_defaults(verb=_prove_kubernetes)
 
+    verbs.add_parser(
+        "prove-operator", help="set up the nodes as an ordinary user, who has the collection's archive and no clone"
+    ).set_defaults(verb=_prove_operator)
+
     for name, run, help_text in (
         ("ssh", _ssh, "log into a node by ssh, or run a command there"),
         ("exec", _exec, "enter a node without ssh, or run a command there"),
@@ -191,6 +195,13 @@ def _prove_kubernetes(lab: Lab, arguments: argparse.Namespace) -> None:
     failed = [row.subject for row in rows if row.holds is False]
     if failed:
         raise LabError(f"{len(failed)} of {len(rows)} rows failed: {'; '.join(failed)}")
+
+
+def _prove_operator(lab: Lab, arguments: argparse.Namespace) -> None:
+    import operator_proof
+
+    with lab.lock():
+        operator_proof.prove(lab)
 
 
 def _ssh(lab: Lab, arguments: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from commands import LabError
 from kubernetes_cluster import Cluster, set_crowd
 from state import REPOSITORY, Lab
 
-PROGRAMS = REPOSITORY / "collections/ansible_collections/evio/cni/roles/programs/files/evio-programs.zip"
+PROGRAMS = REPOSITORY / "build/evio-programs.zip"
 """The archive of the programs, which `make plugin` builds."""
 _CHURN = 6
 """Pods that come and go in one round of the churn."""

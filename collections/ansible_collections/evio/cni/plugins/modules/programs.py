@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Ansible module that installs the evio programs on a node; programs/installation does the work.
 
-The archive stays on the control machine until the node needs it: the action plugin of the same name first asks with the
-archive's digest alone, and sends the file only then.
+The action plugin of the same name packs the archive on the control machine. It first asks with the digest alone, and
+sends the file only if the node needs it.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ attributes:
     support: full
 options:
   src:
-    description: The archive on the control machine that C(make plugin) has made.
+    description:
+      - An archive on the control machine, to install other programs than those of the collection.
+      - The collection's own programs are packed on the control machine, once for all hosts of a run.
     type: path
-    required: true
   digest:
     description: SHA-256 of the archive. Set by the action plugin.
     type: str
@@ -61,7 +62,6 @@ options:
 EXAMPLES = r"""
 - name: Install the evio programs
   evio.cni.programs:
-    src: evio-programs.zip
     links: [host-local, loopback, portmap, bandwidth]
 """
 
@@ -134,7 +134,7 @@ class Programs:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "src": {"type": "path", "required": True},
+            "src": {"type": "path"},
             "digest": {"type": "str"},
             "sent": {"type": "bool", "default": False},
             "bin_dir": {"type": "path", "default": paths.CNI_BIN_DIR},
@@ -142,6 +142,7 @@ def main() -> None:
             "links": {"type": "list", "elements": "str", "default": []},
             "links_dir": {"type": "path", "default": paths.DISTRIBUTION_CNI_DIR},
         },
+        required_if=[("sent", True, ["src"])],
         supports_check_mode=True,
     )
     run_module(module, Programs)

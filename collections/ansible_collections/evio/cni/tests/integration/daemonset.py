@@ -26,7 +26,7 @@ from .cni_runtime import REPOSITORY, PluginFailedError, Pod
 
 DAEMONSET = REPOSITORY / "deploy/daemonset"
 MANIFEST = DAEMONSET / "evio-cni.yaml"
-PROGRAMS = REPOSITORY / "collections/ansible_collections/evio/cni/roles/programs/files/evio-programs.zip"
+PROGRAMS = REPOSITORY / "build/evio-programs.zip"
 ARCHIVE = REPOSITORY / "build/daemonset/image.tar"
 PACKAGES = REPOSITORY / "build/daemonset/packages"
 """What build-image keeps of the image: the unpacked packages."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.programs.installation import pack
+from ansible_collections.evio.cni.plugins.module_utils.programs.archive import pack
 
 from .ansible_module import run_module
 from .cni_runtime import NewPod, PluginFailedError

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.programs import installation
+from ansible_collections.evio.cni.plugins.module_utils.programs.archive import pack
 from ansible_collections.evio.cni.plugins.module_utils.programs.installation import (
     InstallationError,
     install,
-    pack,
     version_of,
 )
 

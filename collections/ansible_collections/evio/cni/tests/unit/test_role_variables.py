@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Names of the roles' variables: people set evio_..., roles set __evio_..., and each input is described."""
+"""Inputs of the roles and their entry points: people set evio_..., roles set __evio_..., and each is described."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
+PLAYBOOKS = ROLES.parent / "playbooks"
 ROLE_NAMES = sorted(role.name for role in ROLES.iterdir())
 GROUPS = {"evio_nodes", "evio_control_plane", "evio_pod_nodes", "evio_signalling"}
 TASK_FILES = {"evio_ca", "evio_config", "evio_package", "evio_service", "evio_controller", "evio_rosters"}
@@ -83,6 +84,31 @@ def test_no_variable_of_a_role_is_an_input_with_underscores() -> None:
     assert facts & all_inputs() == set()
 
 
+def called_roles(value: Any) -> Iterator[tuple[str, str]]:
+    """The roles that plays and tasks call, each with the name of its entry point."""
+    if isinstance(value, list):
+        for entry in value:
+            yield from called_roles(entry)
+    elif isinstance(value, dict):
+        for module in ("ansible.builtin.include_role", "ansible.builtin.import_role"):
+            if module in value:
+                yield value[module]["name"].removeprefix("evio.cni."), value[module].get("tasks_from", "main")
+        for entry in value.values():
+            yield from called_roles(entry)
+
+
+def test_each_entry_point_that_is_called_is_in_the_argument_specs() -> None:
+    files = [*PLAYBOOKS.glob("*.yml"), *ROLES.glob("*/tasks/*.yml")]
+    called = {call for path in files for call in called_roles(load(path))}
+    described = {
+        (role, entry_point)
+        for role in ROLE_NAMES
+        for entry_point in load(ROLES / role / "meta/argument_specs.yml")["argument_specs"]
+    }
+    assert ("cluster", "check") in called
+    assert called - described == set()
+
+
 def inputs_of_type(kind: str) -> set[str]:
     specs = [load(ROLES / role / "meta/argument_specs.yml")["argument_specs"].values() for role in ROLE_NAMES]
     options = [option for entries in specs for entry in entries for option in entry["options"].items()]
@@ -93,7 +119,7 @@ def test_boolean_inputs_are_read_as_booleans() -> None:
     # --extra-vars and INI inventories give strings. A module's option of type bool understands them, nothing else does.
     names = inputs_of_type("bool")
     assert {"evio_etcd_managed", "evio_ip_masq"} <= names
-    playbooks = [path.read_text() for path in (ROLES.parents[4] / "playbooks").glob("*.yml")]
+    playbooks = [path.read_text() for path in PLAYBOOKS.glob("*.yml")]
     lines = "\n".join([*playbooks, *(text(role) for role in ROLE_NAMES)]).splitlines()
     unread = [
         line

@@ -3,7 +3,8 @@
 
 An archive has the library as package ``evio_cni``, and a package for each program. A launcher contains the path of its
 version's directory. It is put in place last, by a rename, so that a running program keeps the version it started with.
-``stages`` makes the code of the CNI plugin quick to load; ``cni_plugins`` provides the plugins that it calls.
+``archive`` packs an archive; ``stages`` makes the code of the CNI plugin quick to load; ``cni_plugins`` provides the
+plugins that it calls.
 
 A container installs on its host with ``root``, the directory below which it sees the host's directories.
 """
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,18 +115,6 @@ def installed_version(bin_dir: str = CNI_BIN_DIR) -> str | None:
         return None
     match = re.search(rf"/({_VERSION_PREFIX}[0-9a-f]{{{_DIGITS}}})'", text)
     return match[1] if match else None
-
-
-def pack(files: Mapping[str, bytes]) -> bytes:
-    """Return a zip archive of these files, given by their paths in it; the same files always give the same bytes."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(files):
-            entry = zipfile.ZipInfo(path, date_time=(1980, 1, 1, 0, 0, 0))
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = 0o644 << 16
-            archive.writestr(entry, files[path])
-    return buffer.getvalue()
 
 
 def install(
