@@ -193,6 +193,7 @@ class Overlay:
         self.mtu: int = device["MTU"]
         self.bridge, self.app_bridge = f"evi{overlay}"[:15], f"app{overlay}"[:15]
         self.stream: Stream | None = None
+        self.is_signing_in = True
         self.tunnels: dict[str, Tunnel] = {}
         self.known: dict[str, str] = {}
         self.excluded_until: dict[str, float] = {}
@@ -230,7 +231,7 @@ class Overlay:
         except (OSError, ValueError) as error:
             # The event loop of the real controller is closed now, and nobody looks.
             say(f"XMPP, overlay {self.id}: disconnected: {error}")
-            self.stream = None
+            self.stream, self.is_signing_in = None, False
 
     def _signed_in(self) -> Stream:
         while True:
@@ -253,7 +254,9 @@ class Overlay:
         body = base64.b64encode(json.dumps(told).encode()).decode()
         if self.stream is None:
             say(f"XMPP, overlay {self.id}: Event loop is closed")
-            threading.Thread(target=self.sign_in, daemon=True).start()
+            if not self.is_signing_in:
+                self.is_signing_in = True
+                threading.Thread(target=self.sign_in, daemon=True).start()
             return
         try:
             self.stream.send(f"<message to='{jid}' type='chat'><body>{body}</body></message>")
