@@ -468,11 +468,18 @@ def test_relay_whose_firewall_drops_forwarded_packets_still_relays(lab: OverlayL
     lab.start()
     lab.wait_reachable()
     lab.wait_path(first, second, relay.name)
-    rules = relay.namespace.run("iptables", "-S", "FORWARD").stdout.splitlines()
-    assert rules[0] == "-P FORWARD DROP"
-    matches = sorted(rule.removeprefix("-A FORWARD ").partition(" -m ")[0] for rule in rules[1:])
-    assert matches == ["-i evio0", "-i pods", "-i pods -o pods", "-o evio0", "-o pods"]
-    assert all(rule.endswith("-j ACCEPT") for rule in rules[1:])
+
+    def rules() -> list[str]:
+        return relay.namespace.run("iptables", "-S", "FORWARD").stdout.splitlines()
+
+    def matches() -> list[str]:
+        return sorted(rule.removeprefix("-A FORWARD ").partition(" -m ")[0] for rule in rules()[1:])
+
+    # The agent inserts them one after the other.
+    wanted = ["-i evio0", "-i pods", "-i pods -o pods", "-o evio0", "-o pods"]
+    wait_until(lambda: matches() == wanted, 10, "the rules of overlay and pods", lab)
+    assert rules()[0] == "-P FORWARD DROP"
+    assert all(rule.endswith("-j ACCEPT") for rule in rules()[1:])
     relay.namespace.run("nft", "add chain inet site ward { type filter hook forward priority 10; policy drop; }")
     warning = "inet site ward drops forwarded packets"
     wait_until(lambda: warning in relay.log.read_text(), 15, "the site's firewall is named", lab)

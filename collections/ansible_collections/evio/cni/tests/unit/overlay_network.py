@@ -284,9 +284,10 @@ class Network:
         self._carry(target, actions)
 
     def _passes(self, source: str, target: str) -> bool:
-        if (source, target) in self.cut or not self._knows(target, source):
+        there, back = (source, target), (target, source)
+        if there in self.cut or not self._knows(*back):
             return False
-        is_open, is_open_back = self._is_open(source, target), self._is_open(target, source)
+        is_open, is_open_back = self._is_open(*there), self._is_open(*back)
         source_is_public, target_is_public = (self.peers[self.index[a]].is_relay for a in (source, target))
         return (is_open and is_open_back) or (is_open and target_is_public) or (is_open_back and source_is_public)
 
