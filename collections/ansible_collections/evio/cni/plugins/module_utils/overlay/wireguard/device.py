@@ -144,13 +144,16 @@ def userspace_pid(interface: str) -> int | None:
         return pid
 
 
-def end_replaced_userspace(interface: str) -> bool:
-    """End the interface's wireguard-go if its file was replaced since it started; return whether it was ended."""
+def end_userspace(interface: str, *, only_replaced: bool = False) -> bool:
+    """End the interface's wireguard-go, and with it the interface; return whether it was ended.
+
+    With ``only_replaced``, a process stays whose file was not replaced since it started.
+    """
     pid = userspace_pid(interface)
     if pid is None:
         return False
     try:
-        if not os.readlink(f"/proc/{pid}/exe").endswith(" (deleted)"):
+        if only_replaced and not os.readlink(f"/proc/{pid}/exe").endswith(" (deleted)"):
             return False
         process = os.pidfd_open(pid)
     except OSError:
