@@ -88,6 +88,8 @@ class Network:
         """The endpoint to which the WireGuard of the first node sends packets for the second."""
         self.opened: dict[tuple[str, str], float] = {}
         """When the first node has last sent to the second's endpoint, so that its NAT lets answers in."""
+        self.loses: Callable[[str, str], bool] = lambda _source, _target: self.random.random() < self.loss
+        """Whether the next message from the first node to the second is lost."""
         self.cut: set[tuple[str, str]] = set()
         """Pairs (from, to): no packet passes from the first node to the second."""
         self.talking: set[tuple[str, str]] = set()
@@ -98,6 +100,7 @@ class Network:
         self.cpu: dict[str, float] = dict.fromkeys(self.endpoints, 0.0)
         """Seconds of CPU that each node's path selection and messages took."""
         self.stopped: set[str] = set()
+        self._next_tick: dict[str, float] = {}
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._number = itertools.count()
         for index in range(len(self.peers)) if starts else ():
@@ -123,7 +126,7 @@ class Network:
         self.nodes[p.address] = paths
         self.stopped.discard(p.address)
         if is_new:
-            self._at(self.now + (self.random.random() * 0.5 if phase is None else phase), lambda: self._tick(p.address))
+            self._tick_at(p.address, self.now + (self.random.random() * 0.5 if phase is None else phase))
 
     def new_paths(self, index: int, config: OverlayConfig) -> OverlayPaths:
         """Return the agent of a node."""
@@ -212,13 +215,19 @@ class Network:
     def _at(self, when: float, action: Callable[[], None]) -> None:
         heapq.heappush(self._events, (when, next(self._number), action))
 
-    def _tick(self, address: str) -> None:
+    def _tick_at(self, address: str, when: float) -> None:
+        self._next_tick[address] = when
+        self._at(when, lambda: self._tick(address, when))
+
+    def _tick(self, address: str, when: float) -> None:
+        if when != self._next_tick[address]:
+            return
         paths = self.nodes[address]
         if address not in self.stopped:
             keys = {self.peers[self.index[other]].public_key: at for other, at in self.devices[address].items()}
             paths.observe(keys)
             self._carry(address, self._timed(address, lambda: paths.tick(self.now)))
-        self._at(self.now + paths.interval, lambda: self._tick(address))
+        self._tick_at(address, self.now + paths.interval)
 
     def _use(self, source: str, target: str) -> None:
         if (source, target) not in self.talking:
@@ -231,6 +240,9 @@ class Network:
         start = time.thread_time()
         actions = work()
         self.cpu[address] += time.thread_time() - start
+        soonest = self.now + self.nodes[address].interval
+        if soonest < self._next_tick.get(address, 0.0):
+            self._tick_at(address, soonest)
         return actions
 
     def _carry(self, source: str, actions: Actions) -> None:
@@ -251,7 +263,7 @@ class Network:
             self.opened[source, target] = self.now
         self.messages[source] += 1
         self.sent[source] += (len(datagram) + 28 + 15) // 16 * 16 + HEADERS - 28
-        if self.loss and self.random.random() < self.loss:
+        if self.loses(source, target):
             return
         arrival = self.now + self.delay + self.jitter * self.random.random()
         self._at(arrival, lambda: self._arrive(source, target, datagram))

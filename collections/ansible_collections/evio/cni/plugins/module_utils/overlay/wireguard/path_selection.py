@@ -29,7 +29,7 @@ from .config import (
     probe_address,
 )
 from .messages import DOWN, MOST_RELAYS, Call, FormerProbe, FormerTable, Message, Probe
-from .session import ANSWER_GAP, CALL_SECONDS, FORMER, HURRY, PRESENT, Session
+from .session import ANSWER_GAP, CALL_SECONDS, FORMER, PRESENT, Session, milliseconds
 
 TICK = 0.5
 IDLE_TICK = 1.0
@@ -46,7 +46,11 @@ RELAYS_ATTEMPTS = 4
 CALL_AGAIN_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 15.0)
 """Seconds between two calls for a peer that is used but not reached directly, by the calls before; the last stays."""
 
-CALL_ANSWER_GAP = 0.3
+NOTICE_SECONDS = 1.0
+NOTICE_GAP = 0.1
+"""Seconds for which a peer is told by calls that its direct path was left, until it answers; and between two calls."""
+
+CALL_ANSWER_GAP = 0.1
 """Seconds between two answers to calls of one peer."""
 
 SIGHTING_LIFETIME = 40.0
@@ -55,7 +59,7 @@ SIGHTING_LIFETIME = 40.0
 OWN_ENDPOINT_GAP = 1.0
 """Seconds between two of this node's endpoints that a relay may report: each lets it try all direct paths again."""
 
-CALLS_AT_ONCE = 100.0
+CALLS_AT_ONCE = 250.0
 CALLS_PER_SECOND = 10.0
 """Calls of one node that a relay passes on, each to one target."""
 
@@ -119,7 +123,7 @@ class OverlayPaths:
         self._has_former = False
         self._all_used = False
         self._resolved: dict[str, tuple[str, ...]] = {}
-        self._hurries = False
+        self._hurry = float("inf")
         self._is_idle = False
         self._up_relays: tuple[OverlayPeer, ...] = ()
         self.revision = 0
@@ -282,7 +286,7 @@ class OverlayPaths:
         """Process the passing of time: dead paths, endpoints to try, messages that are due."""
         attempts: list[Attempt] = []
         outgoing: list[Outgoing] = []
-        self._hurries = False
+        self._hurry = float("inf")
         if self._all_used:
             self._note_all_used(now)
         self._note_carriers(now)
@@ -300,7 +304,7 @@ class OverlayPaths:
             # The other end moves its AllowedIPs once it hears of a change; until then WireGuard drops packets.
             if attempt is not None or session.state != before or session.is_due(now):
                 outgoing += self._probes(session, now, is_poll=True)
-            self._hurries = self._hurries or session.is_late(now)
+            self._hurry = min(self._hurry, NOTICE_GAP if _is_telling(session, now) else session.hurry(now))
             session.rests = session.rests_until(now)
         self._is_idle = all(session.rests > now for session in self._sessions.values())
         outgoing += self._former_tables(now)
@@ -309,10 +313,8 @@ class OverlayPaths:
 
     @property
     def interval(self) -> float:
-        """Seconds until tick() must be called again at the latest."""
-        if self._hurries:
-            return HURRY
-        return IDLE_TICK if self._is_idle else TICK
+        """Seconds until tick() must be called again at the latest; what comes meanwhile may make it less."""
+        return min(self._hurry, IDLE_TICK if self._is_idle else TICK)
 
     @property
     def is_idle(self) -> bool:
@@ -412,9 +414,13 @@ class OverlayPaths:
             self._want(session, now)
 
     def _want(self, session: Session, now: float) -> None:
-        """Call the peer soon, if it is used and not reached directly."""
+        """Call the peer soon, if it is used and not reached directly, or if the direct path was just left."""
         session.rests = 0.0
-        if session.is_used(now) and not session.is_up() and session.next_call == float("inf"):
+        if (
+            (session.is_used(now) or _is_telling(session, now))
+            and not session.is_up()
+            and session.next_call == float("inf")
+        ):
             session.next_call = now
             session.calls = 0
 
@@ -451,6 +457,7 @@ class OverlayPaths:
         elif message.seen is not None and session.peer.is_relay:
             self._learn_own_endpoint(session.peer, message.seen, now)
         self._advance(session, now)
+        self._hurry = min(self._hurry, session.hurry(now))
         is_changed = newly_heard or session.state != before
         is_asked = isinstance(message, Probe) and message.is_poll and now - session.sent_at >= ANSWER_GAP
         return self._probes(session, now, is_poll=False) if is_changed or is_asked else []
@@ -540,13 +547,21 @@ class OverlayPaths:
         if not relays:
             return []
         for session in due:
+            if _is_telling(session, now):
+                session.next_call = now + NOTICE_GAP
+                continue
             wait = CALL_AGAIN_SECONDS[min(session.calls, len(CALL_AGAIN_SECONDS) - 1)]
             session.next_call = now + wait if session.is_used(now) else float("inf")
             session.calls += 1
         outgoing = []
         for relay in relays:
-            targets = tuple(session.peer.address for session in due if session.peer is not relay)
-            outgoing += [Outgoing(relay, call) for call in self._own_call(targets).split(self._largest)]
+            for sent in (milliseconds(now), 0):
+                targets = tuple(
+                    session.peer.address
+                    for session in due
+                    if session.peer is not relay and (session.heard_at is None) == (sent > 0)
+                )
+                outgoing += [Outgoing(relay, call) for call in self._own_call(targets, sent=sent).split(self._largest)]
         return outgoing
 
     def _former_tables(self, now: float) -> list[Outgoing]:
@@ -567,9 +582,9 @@ class OverlayPaths:
     def _largest(self) -> int:
         return self._config.mtu - UDP_HEADERS
 
-    def _own_call(self, targets: tuple[str, ...], is_answer: bool = False) -> Call:
+    def _own_call(self, targets: tuple[str, ...], *, is_answer: bool = False, sent: int = 0) -> Call:
         relays = tuple(relay.address for relay in self._up_relays[:MOST_RELAYS])
-        return Call(self._config.address, targets, relays, None, self._lan, is_answer)
+        return Call(self._config.address, targets, relays, None, self._lan, is_answer, sent)
 
     def _note_carriers(self, now: float) -> None:
         """Let the relays be watched closely that carry the packets of pairs in use."""
@@ -614,6 +629,9 @@ class OverlayPaths:
             self._learn_caller(caller, relay, call, now)
         else:
             caller.absent_at |= {relay.address}
+        caller.note_call(call.sent)
+        self._advance(caller, now)
+        self._hurry = min(self._hurry, caller.hurry(now))
         if self._next_hop(caller) is not before:
             self.revision += 1
         if call.is_answer or now - caller.answered_at < CALL_ANSWER_GAP:
@@ -730,6 +748,11 @@ class OverlayPaths:
                 if owner is not None:
                     return owner
         return None
+
+
+def _is_telling(session: Session, now: float) -> bool:
+    """Return whether the peer is told that this node has left the direct path to it."""
+    return now - session.left_at < NOTICE_SECONDS
 
 
 def _takes_token(sender: Session, now: float) -> bool:
