@@ -57,6 +57,10 @@ test: setup plugin  ## Run unit tests, and integration tests on real etcd, OVS, 
 test-kernel: setup plugin  ## Run tests of plugin and overlay in a virtual machine, on the kernel's Open vSwitch and WireGuard
 	@vm/test_kernel
 
+.PHONY: test-loss
+test-loss: setup plugin  ## Run the overlay there for ten minutes on uplinks that lose, delay and reorder packets
+	@vm/test_kernel --loss
+
 .PHONY: lint
 lint: setup plugin  ## Run ruff, mypy --strict, the floors' check, yamllint, ansible-lint (production), ansible-test sanity
 	ruff check
