@@ -306,7 +306,7 @@ class Session:
 
     def rests_until(self, now: float) -> float:
         """Return a time before which the session needs no look unless something is heard or wanted."""
-        if self.heard_at is None or not self.is_up() or self._is_fast(now) or self.told_wanted:
+        if self.heard_at is None or self.told_wanted or self._is_fast(now) or self._is_settling(now):
             return now
         if not self.drives:
             return self.heard_at + PASSIVE_DETECTION
