@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from itertools import chain, cycle, repeat
 
 import pytest
+from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config import probe_address
+from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.messages import DOWN, INIT, UP, Probe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -144,6 +146,18 @@ def test_end_that_sends_nothing_tells_the_other_that_it_has_left_the_path() -> N
     network.run(2.0)
     network.cut.add((SECOND, FIRST))
     assert leave(network)[1] <= 0.5
+
+
+def test_probe_that_was_overtaken_ends_nothing_but_a_peer_that_begins_anew_does() -> None:
+    network = direct_pair()
+    node = network.nodes[FIRST]
+    before = node.revision
+    newest = round(network.now * 1000)
+    for state, sent in ((UP, newest), (DOWN, newest - 100), (INIT, newest - 4000)):
+        node.receive(probe_address(SECOND), Probe(state, sent, newest - 20, is_wanted=True), network.now)
+        assert (hops(network), node.revision) == (DIRECT, before)
+    node.receive(probe_address(SECOND), Probe(DOWN, 700, None, is_wanted=True), network.now)
+    assert hops(network)[0] != DIRECT[0]
 
 
 def test_call_that_was_sent_before_the_path_came_up_does_not_end_it() -> None:

@@ -626,10 +626,10 @@ class OverlayPaths:
         caller.rests = 0.0
         before = self._next_hop(caller)
         if call.relays:
+            caller.note_call(call.sent)
             self._learn_caller(caller, relay, call, now)
         else:
             caller.absent_at |= {relay.address}
-        caller.note_call(call.sent)
         self._advance(caller, now)
         self._hurry = min(self._hurry, caller.hurry(now))
         if self._next_hop(caller) is not before:

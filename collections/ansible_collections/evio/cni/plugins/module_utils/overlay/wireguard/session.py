@@ -93,6 +93,10 @@ MOST_FLAPS = FREE_FLAPS + 4
 LONGEST_RTT = 60_000
 """Milliseconds. A longer round trip is nonsense: DETECTION ends a session long before."""
 
+OVERTAKEN = 5_000
+"""Milliseconds by which a probe may be older than one that came before it: the network has reordered them. A clock that
+is further back has begun anew."""
+
 LINGER = 10.0
 """Seconds for which WireGuard still knows a peer whose session was closed: the peer's last messages are answered."""
 
@@ -201,14 +205,17 @@ class Session:
         return self.state == UP
 
     def hear(self, message: Probe | FormerProbe, now: float) -> None:
-        """Take over what the peer says of the session."""
+        """Take over what the peer says of the session. A probe that a newer one overtook only shows that it came."""
+        is_overtaken = self.heard_at is not None and 0 < self.remote_sent - message.sent < OVERTAKEN
+        self.heard_at = now
+        if is_overtaken:
+            return
         if isinstance(message, Probe):
             self.speaks, self.present_at = PRESENT, now
             self.remote_wanted = message.is_wanted
         elif now - self.present_at >= DETECTION:
             # A peer that does not know this node's version sends both kinds.
             self.speaks, self.remote_wanted = FORMER, False
-        self.heard_at = now
         self.is_greeting = False
         self.remote_state = message.state
         self.remote_sent = message.sent
@@ -243,7 +250,7 @@ class Session:
         """Take over what a peer's call says: at ``sent`` of its clock it heard nothing of this node directly."""
         self.left_at = _NEVER
         if self.heard_at is not None and sent > self.remote_sent:
-            self.remote_sent, self.remote_state = sent, DOWN
+            self.remote_state = DOWN
 
     def lose(self) -> None:
         """Forget that the peer was heard."""
