@@ -279,7 +279,7 @@ class Network:
     def _passes(self, source: str, target: str) -> bool:
         if (source, target) in self.cut or not self._knows(target, source):
             return False
-        is_open, is_open_back = self._is_open(source, target), self._is_open(target, source)
+        is_open, is_open_back = (self._is_open(*way) for way in ((source, target), (target, source)))
         source_is_public, target_is_public = (self.peers[self.index[a]].is_relay for a in (source, target))
         return (is_open and is_open_back) or (is_open and target_is_public) or (is_open_back and source_is_public)
 
