@@ -74,6 +74,10 @@ test-ansible-versions: setup  ## Run the collection under each version of ansibl
 test-arm64: setup  ## Run programs and unit tests on arm64, in a root file system of Debian's packages under qemu-user
 	@setup/test_arm64
 
+.PHONY: test-loss
+test-loss: setup plugin  ## Run the overlay there for ten minutes on uplinks that lose, delay and reorder packets
+	@vm/test_kernel --loss
+
 .PHONY: lint
 lint: setup plugin  ## Run ruff, mypy --strict, the floors' check, yamllint, ansible-lint (production), ansible-test sanity
 	ruff check

@@ -258,6 +258,26 @@ def test_bridge_of_somebody_else_is_given_our_gateway_alone_and_given_back_as_it
 
 
 @pytest.mark.usefixtures("inside")
+@pytest.mark.parametrize("version", ["-4", "-6"])
+def test_flushed_routes_to_the_pods_are_back_as_they_were(ovs: OpenVSwitch, version: str) -> None:
+    spec = replace(SPEC, gateways=("10.244.3.1/24", "fd00:10:244:3::1/64"))
+    ensure_bridge(spec, ovsdb=ovs.ovsdb)
+
+    def shown() -> list[dict[str, object]]:
+        return sorted(
+            json.loads(in_namespace(ovs.netns, "ip", "-j", version, "route", "show", "dev", spec.name).stdout),
+            key=lambda route: str(route["dst"]),
+        )
+
+    before = [route for route in shown() if route["dst"] != "fe80::/64"]
+    assert before
+    in_namespace(ovs.netns, "ip", version, "route", "flush", "dev", spec.name)
+    assert [one.name for one in ensure_bridge(spec, ovsdb=ovs.ovsdb)] == ["networks"]
+    assert shown() == before
+    assert not ensure_bridge(spec, ovsdb=ovs.ovsdb).changed
+
+
+@pytest.mark.usefixtures("inside")
 def test_routes_to_services_follow_the_gateway_and_the_networks(ovs: OpenVSwitch) -> None:
     spec = replace(SPEC, service_cidrs=("10.96.0.0/12",))
     ensure_bridge(spec, ovsdb=ovs.ovsdb)

@@ -321,6 +321,25 @@ def test_what_is_taken_from_the_interface_is_back_in_the_next_round(lab: Overlay
     lab.wait_reachable(10)
 
 
+@pytest.mark.parametrize("is_running", [True, False])
+def test_renamed_interface_is_whole_again(lab: OverlayLab, is_running: bool) -> None:
+    relay, node = lab.public_node("relay"), lab.node("home", lab.router())
+    lab.start()
+    lab.wait_path(node, relay, DIRECT)
+    lab.wait_reachable()
+    whole = kernel_state(node)
+    if not is_running:
+        node.stop()
+    node.namespace.run("sh", "-c", "ip link set evio0 down && ip link set evio0 name lost0")
+    if not is_running:
+        node.restart(lab)
+    wait_until(lambda: kernel_state(node) == whole, 5, "the interface is whole again", lab)
+    lab.wait_reachable(10)
+    assert node.state()["fault"] is None
+    if is_running or DEVICE_KIND == USERSPACE:
+        assert "lost0" not in node.namespace.run("ip", "link").stdout
+
+
 def test_new_and_removed_peers_take_effect_without_disturbing_the_others(lab: OverlayLab) -> None:
     relay, first, second = three_nodes(lab)
     lab.start()

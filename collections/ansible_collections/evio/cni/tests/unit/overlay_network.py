@@ -93,6 +93,8 @@ class Network:
         """The endpoint to which the WireGuard of the first node sends packets for the second."""
         self.opened: dict[tuple[str, str], float] = {}
         """When the first node has last sent to the second's endpoint, so that its NAT lets answers in."""
+        self.loses: Callable[[str, str], bool] = lambda _source, _target: self.random.random() < self.loss
+        """Whether the next message from the first node to the second is lost."""
         self.cut: set[tuple[str, str]] = set()
         """Pairs (from, to): no packet passes from the first node to the second."""
         self.talking: set[tuple[str, str]] = set()
@@ -270,7 +272,7 @@ class Network:
             self.opened[source, target] = self.now
         self.messages[source] += 1
         self.sent[source] += (len(datagram) + 28 + 15) // 16 * 16 + HEADERS - 28
-        if self.loss and self.random.random() < self.loss:
+        if self.loses(source, target):
             return
         arrival = self.now + self.delay + self.jitter * self.random.random()
         self._at(arrival, lambda: self._arrive(source, target, datagram))

@@ -35,6 +35,7 @@ STATE = BridgeState(
         "net/ipv6/conf/br-evio/accept_ra": "0",
         "net/ipv6/conf/br-evio/accept_dad": "0",
     },
+    networks=frozenset(["10.244.3.0/24", "fd00:10:244:3::/64"]),
 )
 
 

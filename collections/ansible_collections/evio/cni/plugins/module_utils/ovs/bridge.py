@@ -183,6 +183,7 @@ def _read_state(database: Database, spec: BridgeSpec, must_exist: bool) -> Bridg
         addresses=link.addresses if link else frozenset(),
         is_up=bool(link and link.is_up),
         routes=link.routes if link else {},
+        networks=link.networks if link else frozenset(),
         # A setting that the kernel does not have for the device counts as wanted: see _existing_link_sysctls.
         sysctls={**spec.link_sysctls, **read_sysctls(spec.sysctls)} if link else {},
         is_forwarded=not forwarding.lacks_rules(_forwarding_needs(spec)),

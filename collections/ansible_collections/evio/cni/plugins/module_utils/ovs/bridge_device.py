@@ -14,13 +14,19 @@ from typing import Any
 from ..cidr import family
 from ..kernel.iproute import ANY_SCOPE, ROUTE_PROTOCOL, Pyroute2MissingError, netlink_errors, open_iproute
 from ..kernel.netlink import NetlinkError
-from .bridge_spec import BridgeError
+from .bridge_spec import BridgeError, gateway_network
 from .idl import OvsdbAbsentError
 
 _IFF_UP = 0x1
 """linux/if.h"""
 _SCOPE_LINK = 253
 """rt_scope_t of linux/rtnetlink.h."""
+_KERNEL_PROTOCOL = 2
+"""RTPROT_KERNEL of linux/rtnetlink.h: marks the routes that the kernel adds with an address."""
+_MAIN_TABLE = 254
+"""RT_TABLE_MAIN of linux/rtnetlink.h."""
+_IPV6_PRIORITY = 256
+"""IP6_RT_PRIO_ADDRCONF of linux/ipv6_route.h: the priority of such routes of IPv6."""
 _IFA_F_NODAD = 0x02
 """linux/if_addr.h: use the address at once. The registry guarantees that no other node has it."""
 _IFA_F_PERMANENT = 0x80
@@ -30,7 +36,9 @@ _IFA_F_PERMANENT = 0x80
 class Link:
     """The bridge's network device as the kernel has it."""
 
-    def __init__(self, message: Any, addresses: frozenset[str], routes: Mapping[str, str]) -> None:
+    def __init__(
+        self, message: Any, addresses: frozenset[str], routes: Mapping[str, str], networks: frozenset[str]
+    ) -> None:
         self.index: int = message["index"]
         self.mac: str = message.get_attr("IFLA_ADDRESS")
         self.mtu: int = message.get_attr("IFLA_MTU")
@@ -42,6 +50,8 @@ class Link:
         """In CIDR notation, without link-local addresses and without those that have a lifetime."""
         self.routes = routes
         """Our routes by the device: source addresses by network in CIDR notation."""
+        self.networks = networks
+        """The networks to which the kernel has added routes by the device, with its addresses."""
 
 
 def read_link(name: str) -> Link | None:
@@ -57,7 +67,7 @@ def read_link(name: str) -> Link | None:
                 return None
             [message] = iproute.get_links(found[0])
             addresses = _configured_addresses(iproute.get_addr(index=found[0]))
-            return Link(message, addresses, _our_routes(iproute, found[0]))
+            return Link(message, addresses, _our_routes(iproute, found[0]), _networks(iproute, found[0]))
     except Pyroute2MissingError as error:
         raise OvsdbAbsentError(str(error)) from error
 
@@ -83,6 +93,7 @@ def set_up_link(
             _add_address(iproute, link.index, address)
         surplus = link.addresses - wanted
         _delete_addresses(iproute, link.index, surplus if removable is None else surplus & {*removable})
+        _ensure_networks(iproute, link.index, gateways)
         _replace_routes(iproute, link.index, routes)
 
 
@@ -121,6 +132,27 @@ def _our_routes(iproute: Any, index: int) -> dict[str, str]:
         for message in iproute.get_routes(oif=index)
         if message["proto"] == ROUTE_PROTOCOL
     }
+
+
+def _ensure_networks(iproute: Any, index: int, gateways: Iterable[str]) -> None:
+    """Keep the routes to the gateways' networks, which the kernel adds with an address and adds no second time."""
+    found = _networks(iproute, index)
+    for gateway in map(ip_interface, gateways):
+        if gateway_network(gateway) not in (None, *found):
+            route: dict[str, Any] = {"dst": str(gateway.network), "oif": index, "proto": _KERNEL_PROTOCOL}
+            if gateway.version == 4:
+                route.update(scope=_SCOPE_LINK, prefsrc=str(gateway.ip))
+            else:
+                route.update(priority=_IPV6_PRIORITY)
+            iproute.route("replace", family=family(str(gateway.ip)), **route)
+
+
+def _networks(iproute: Any, index: int) -> frozenset[str]:
+    return frozenset(
+        f"{message.get_attr('RTA_DST')}/{message['dst_len']}"
+        for message in iproute.get_routes(oif=index, table=_MAIN_TABLE)
+        if message["proto"] == _KERNEL_PROTOCOL
+    )
 
 
 def _configured_addresses(messages: Iterable[Any]) -> frozenset[str]:

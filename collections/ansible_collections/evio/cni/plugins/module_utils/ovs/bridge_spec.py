@@ -76,6 +76,11 @@ class BridgeSpec:
         return {str(network): sources[network.version] for network in networks if network.version in sources}
 
     @property
+    def networks(self) -> list[str]:
+        """The networks of the gateways to which there are routes by the bridge, in CIDR notation."""
+        return sorted(filter(None, map(gateway_network, map(_gateway, self.gateways))))
+
+    @property
     def node_sysctls(self) -> dict[str, str]:
         """Settings that make the node its pods' router, by path below /proc/sys. The caller keeps them over a boot."""
         versions = {_gateway(gateway).version for gateway in self.gateways}
@@ -113,6 +118,8 @@ class BridgeState:
     """Values of the spec's settings, as far as the kernel has them; by path below /proc/sys."""
     routes: Mapping[str, str] = field(default_factory=dict)
     """Our routes by the device: source addresses by network."""
+    networks: frozenset[str] = frozenset()
+    """The networks to which the kernel has added routes by the device, in CIDR notation."""
     is_forwarded: bool = True
     """Whether iptables lets packets from and to pods through. Other firewalls do not count."""
 
@@ -161,7 +168,7 @@ def compare(spec: BridgeSpec, state: BridgeState | None) -> Differences:
         for name, wanted, present in _borrowed_properties(spec, state):
             differences.compare(name, wanted, present)
         return differences
-    found = _properties_found(state) if state is not None else {}
+    found = _properties_found(spec, state) if state is not None else {}
     for name, wanted in _properties_wanted(spec).items():
         differences.compare(name, wanted, found.get(name))
     return differences
@@ -194,7 +201,8 @@ def _borrowed_properties(spec: BridgeSpec, state: BridgeState) -> list[tuple[str
     sysctls = [(f"sysctl:{name}", value, state.sysctls.get(name)) for name, value in spec.node_sysctls.items()]
     forwarding = ("forwarding", "accepted", "accepted" if state.is_forwarded else "dropped")
     routes = ("routes", spec.routes, dict(state.routes))
-    return [owner, ("up", True, state.is_up), ("gateways", wanted, ours), routes, forwarding, *sysctls]
+    networks = ("networks", spec.networks, _networks_found(spec, state))
+    return [owner, ("up", True, state.is_up), ("gateways", wanted, ours), networks, routes, forwarding, *sysctls]
 
 
 def _properties_wanted(spec: BridgeSpec) -> dict[str, Any]:
@@ -206,12 +214,13 @@ def _properties_wanted(spec: BridgeSpec) -> dict[str, Any]:
     wanted.update({"fail_mode": FAIL_MODE, "spanning_tree": False, "up": True, "flow": "NORMAL"})
     if spec.gateways:
         wanted["gateways"] = _canonical(spec.gateways)
+        wanted["networks"] = spec.networks
         wanted["routes"] = spec.routes
         wanted["forwarding"] = "accepted"
     return {**wanted, **_prefixed("external_ids", spec.external_ids), **_prefixed("sysctl", spec.sysctls)}
 
 
-def _properties_found(state: BridgeState) -> dict[str, Any]:
+def _properties_found(spec: BridgeSpec, state: BridgeState) -> dict[str, Any]:
     return {
         "datapath_type": state.datapath_type,
         "mac": state.mac,
@@ -221,11 +230,24 @@ def _properties_found(state: BridgeState) -> dict[str, Any]:
         "up": state.is_up,
         "flow": "NORMAL" if state.forwards else None,
         "gateways": sorted(state.addresses),
+        "networks": _networks_found(spec, state),
         "routes": dict(state.routes),
         "forwarding": "accepted" if state.is_forwarded else "dropped",
         **_prefixed("external_ids", state.external_ids),
         **_prefixed("sysctl", state.sysctls),
     }
+
+
+def gateway_network(gateway: IPv4Interface | IPv6Interface) -> str | None:
+    """Return the network to which the kernel adds a route with this address; None for an address alone."""
+    return str(gateway.network) if gateway.network.num_addresses > 1 else None
+
+
+def _networks_found(spec: BridgeSpec, state: BridgeState) -> list[str]:
+    """Return the gateways' networks, without those that lack their route although device and gateway are there."""
+    present = [g for g in map(_gateway, spec.gateways) if state.is_up and str(g) in state.addresses]
+    lacking = {gateway_network(gateway) for gateway in present} - state.networks
+    return [network for network in spec.networks if network not in lacking]
 
 
 def _prefixed(kind: str, values: Mapping[str, str]) -> dict[str, str]:

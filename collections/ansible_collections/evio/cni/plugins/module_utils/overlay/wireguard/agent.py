@@ -188,6 +188,8 @@ class OverlayAgent:
             for key, _mask in self._selector.select(max(0.0, next_event - time.monotonic())):
                 if key.data == _PROBE:
                     self._receive(self._probes)
+                    # The messages may have put a session in a hurry.
+                    next_tick = min(next_tick, time.monotonic() + self._paths.interval)
                 elif key.data == _FORMER_PROBE:
                     self._receive(self._former_probes)
                 elif key.data == _TRAFFIC:

@@ -152,13 +152,16 @@ def runs_replaced_file(pid: int) -> bool:
         return False
 
 
-def end_replaced_userspace(interface: str) -> bool:
-    """End the interface's wireguard-go if its file was replaced since it started; return whether it was ended."""
+def end_userspace(interface: str, *, only_replaced: bool = False) -> bool:
+    """End the interface's wireguard-go, and with it the interface; return whether it was ended.
+
+    With ``only_replaced``, a process stays whose file was not replaced since it started.
+    """
     pid = userspace_pid(interface)
     if pid is None:
         return False
     try:
-        if not runs_replaced_file(pid):
+        if only_replaced and not runs_replaced_file(pid):
             return False
         process = os.pidfd_open(pid)
     except OSError:

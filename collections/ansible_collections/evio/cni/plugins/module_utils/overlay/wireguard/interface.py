@@ -66,6 +66,23 @@ def link_exists(interface: str) -> bool:
     return any(name == interface for _number, name in socket.if_nameindex())
 
 
+def restore_name(index: int, interface: str) -> str | None:
+    """Give the overlay's interface of this number its name again; return the name that it had, None if there is none.
+
+    Its addresses stay, and it is set down, because the kernel renames nothing else. Raises OverlayError.
+    """
+    try:
+        with open_iproute(f"cannot give {interface} its name again") as ipr:
+            link = next((link for link in ipr.get_links() if link["index"] == index), None)
+            if link is None or link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") not in _REMOVABLE_KINDS:
+                return None
+            ipr.link("set", index=index, state="down")
+            ipr.link("set", index=index, ifname=interface)
+            return str(link.get_attr("IFLA_IFNAME"))
+    except NetlinkError as error:
+        raise OverlayError(str(error)) from error
+
+
 def has_address(interface: str, address: str) -> bool:
     """Return whether the interface exists and has the address. Raises OverlayError."""
     try:

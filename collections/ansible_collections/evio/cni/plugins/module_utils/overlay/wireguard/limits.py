@@ -14,9 +14,9 @@ LOG_SECONDS = 60.0
 _MOST_KINDS = 1024
 """Kinds of lines that are remembered; beyond that the oldest is forgotten."""
 
-MESSAGES_PER_SECOND = 10.0
-MESSAGES_AT_ONCE = 30.0
-"""Messages that are taken from a peer: ten times those of a session whose paths change every second."""
+MESSAGES_PER_SECOND = 25.0
+MESSAGES_AT_ONCE = 75.0
+"""Messages that are taken from a peer: those of a session in which both ends hurry, see session.ANSWER_GAP."""
 
 
 class MessageLimit:

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import selectors
+import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -24,7 +25,7 @@ from .device import (
     WireGuardError,
     change_peers,
     create_device,
-    end_replaced_userspace,
+    end_userspace,
     port_holder_fault,
     read_device,
     runs_replaced_file,
@@ -32,7 +33,7 @@ from .device import (
     slow_userspace_version,
     userspace_pid,
 )
-from .interface import is_link_up, link_exists, remove_link, set_link_down
+from .interface import is_link_up, link_exists, remove_link, restore_name, set_link_down
 from .path_selection import Attempt
 
 _log = logging.getLogger("evio-overlay")
@@ -52,6 +53,8 @@ class ManagedDevice:
         """The public keys of the peers with which the device had a session when it was read last."""
         self._allowed_ips: dict[str, frozenset[str]] = {}
         self._key_and_port: tuple[str | None, int] = (None, 0)
+        self._index = 0
+        """The number of the interface, which it keeps under another name; 0 before it was seen."""
         self._selector = selector
         self._data = data
         self._pidfd: int | None = None
@@ -70,13 +73,23 @@ class ManagedDevice:
     def find(self) -> bool:
         """Return whether the device exists, and read what it has.
 
-        A wireguard-go that runs from a replaced file is ended, so that create() starts the new one. Raises
-        WireGuardError.
+        A wireguard-go that runs from a replaced file is ended, so that create() starts the new one. An interface that
+        was renamed gets its name again. Raises OverlayError and WireGuardError.
         """
-        if self._pidfd is not None and end_replaced_userspace(self.interface):
+        if self._pidfd is not None and end_userspace(self.interface, only_replaced=True):
             _log.info("the program file of %s was replaced: ended the process that ran from it", USERSPACE)
+        if self._index and not link_exists(self.interface):
+            name = restore_name(self._index, self.interface)
+            if name is not None:
+                _log.warning("%s was renamed to %s: it has its name again", self.interface, name)
         device = read_device(self.interface)
         if device is None:
+            return False
+        if not link_exists(self.interface):
+            # wireguard-go answers for the name that its interface had at first, and nothing tells which name it has.
+            _log.warning("%s is not there, but its %s is: ending it", self.interface, USERSPACE)
+            self.release()
+            end_userspace(self.interface)
             return False
         if not self.kind:
             self._watch()
@@ -195,6 +208,8 @@ class ManagedDevice:
             self._selector.register(self._pidfd, selectors.EVENT_READ, self._data)
 
     def _remember(self, device: DeviceState) -> None:
+        with contextlib.suppress(OSError):
+            self._index = socket.if_nametoindex(self.interface)
         self._key_and_port = (device.public_key, device.listen_port)
         self._allowed_ips = {key: peer.allowed_ips for key, peer in device.peers.items()}
         self.endpoints = {key: peer.endpoint for key, peer in device.peers.items()}

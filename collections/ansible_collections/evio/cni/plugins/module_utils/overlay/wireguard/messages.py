@@ -22,7 +22,7 @@ the receiver hears the sender too."""
 
 SMALLEST_PAYLOAD = LEAST_OVERLAY_MTU[4] - 28
 """Bytes of the UDP payload that every overlay carries: its least MTU without the headers of IPv4 and UDP.
-The longest call to one node takes 470 bytes."""
+The longest call to one node takes 487 bytes."""
 
 MOST_TARGETS = 50
 """Nodes that one call may be for."""
@@ -88,6 +88,8 @@ class Call:
     """The caller's endpoints, ``address:port``, in its own network."""
     is_answer: bool = False
     """Whether the call answers a call of the target, and so needs no answer itself."""
+    sent: int = 0
+    """The caller's clock in ms, the same as in its probes, if it hears nothing of the targets directly; else 0."""
 
     def split(self, size: int = SMALLEST_PAYLOAD) -> list[Call]:
         """Return calls for all targets that fit into datagrams of ``size`` bytes, at least SMALLEST_PAYLOAD."""
@@ -151,6 +153,7 @@ def encode(message: Message, size: int = 0) -> bytes:
                 message.endpoint,
                 message.lan[:_MOST_LAN_ENDPOINTS],
                 message.is_answer,
+                message.sent,
             ]
         }
     elif isinstance(message, FormerProbe):
@@ -175,7 +178,7 @@ def decode(datagram: bytes) -> Message:
         if kind in ("poll", "answer"):
             return _probe(kind == "poll", *_list(content, 5, 6))
         if kind == "call":
-            return _call(*_list(content, 6, 6))
+            return _call(*_list(content, 7, 7))
         if kind == "probe":
             return _former_probe(*_list(content, 5, 5))
         if kind == "table":
@@ -197,7 +200,7 @@ def _probe(is_poll: bool, state: Any, sent: Any, echo: Any, held: Any, is_wanted
     )
 
 
-def _call(caller: Any, targets: Any, relays: Any, endpoint: Any, lan: Any, is_answer: Any) -> Call:
+def _call(caller: Any, targets: Any, relays: Any, endpoint: Any, lan: Any, is_answer: Any, sent: Any) -> Call:
     return Call(
         _address(caller),
         tuple(_address(target) for target in _list(targets, 1, MOST_TARGETS)),
@@ -205,6 +208,7 @@ def _call(caller: Any, targets: Any, relays: Any, endpoint: Any, lan: Any, is_an
         None if endpoint is None else _endpoint(endpoint),
         _endpoints(lan),
         _boolean(is_answer),
+        _number(sent),
     )
 
 

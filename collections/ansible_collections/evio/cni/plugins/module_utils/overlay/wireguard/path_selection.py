@@ -30,7 +30,7 @@ from .config import (
     probe_address,
 )
 from .messages import DOWN, MOST_RELAYS, Call, FormerProbe, FormerTable, Message, Probe
-from .session import ANSWER_GAP, CALL_SECONDS, FORMER, HURRY, PRESENT, Session
+from .session import ANSWER_GAP, CALL_SECONDS, FORMER, PRESENT, Session, milliseconds
 
 TICK = 0.5
 IDLE_TICK = 2.0
@@ -47,7 +47,11 @@ RELAYS_ATTEMPTS = 4
 CALL_AGAIN_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 15.0)
 """Seconds between two calls for a peer that is used but not reached directly, by the calls before; the last stays."""
 
-CALL_ANSWER_GAP = 0.3
+NOTICE_SECONDS = 1.0
+NOTICE_GAP = 0.1
+"""Seconds for which a peer is told by calls that its direct path was left, until it answers; and between two calls."""
+
+CALL_ANSWER_GAP = 0.1
 """Seconds between two answers to calls of one peer."""
 
 SIGHTING_LIFETIME = 40.0
@@ -56,7 +60,7 @@ SIGHTING_LIFETIME = 40.0
 OWN_ENDPOINT_GAP = 1.0
 """Seconds between two of this node's endpoints that a relay may report: each lets it try all direct paths again."""
 
-CALLS_AT_ONCE = 100.0
+CALLS_AT_ONCE = 250.0
 CALLS_PER_SECOND = 10.0
 """Calls of one node that a relay passes on, each to one target."""
 
@@ -120,7 +124,7 @@ class OverlayPaths:
         self._has_former = False
         self._all_used = False
         self._resolved: dict[str, tuple[str, ...]] = {}
-        self._hurries = False
+        self._hurry = float("inf")
         self._is_idle = False
         self._interval = 0.0
         self._up_relays: tuple[OverlayPeer, ...] = ()
@@ -289,7 +293,7 @@ class OverlayPaths:
         """Process the passing of time: dead paths, endpoints to try, messages that are due."""
         attempts: list[Attempt] = []
         outgoing: list[Outgoing] = []
-        self._hurries = False
+        self._hurry = float("inf")
         if self._all_used:
             self._note_all_used(now)
         self._note_carriers(now)
@@ -307,7 +311,7 @@ class OverlayPaths:
             # The other end moves its AllowedIPs once it hears of a change; until then WireGuard drops packets.
             if attempt is not None or session.state != before or session.is_due(now):
                 outgoing += self._probes(session, now, is_poll=True)
-            self._hurries = self._hurries or session.is_late(now)
+            self._hurry = min(self._hurry, NOTICE_GAP if _is_telling(session, now) else session.hurry(now))
             session.rests = session.rests_until(now)
         self._is_idle = True
         self._set_interval(min((session.rests for session in self._sessions.values()), default=math.inf), now)
@@ -318,7 +322,7 @@ class OverlayPaths:
     @property
     def interval(self) -> float:
         """Seconds from the last call of tick(), used() or receive() until tick() must be called at the latest."""
-        return self._interval
+        return min(self._hurry, self._interval)
 
     @property
     def is_idle(self) -> bool:
@@ -326,10 +330,9 @@ class OverlayPaths:
         return self._is_idle
 
     def _set_interval(self, rests_until: float, now: float) -> None:
-        """Set the interval from now on; no path is in use if none was, and the sessions rest until a later time."""
+        """Set the interval without hurry; no path is in use if none was, and the sessions rest until a later time."""
         self._is_idle = self._is_idle and rests_until > now
-        busy = HURRY if self._hurries else TICK
-        self._interval = min(IDLE_TICK, rests_until - now) if self._is_idle else busy
+        self._interval = min(IDLE_TICK, rests_until - now) if self._is_idle else TICK
 
     def allowed_ips(self) -> dict[str, tuple[str, ...]]:
         """Return the AllowedIPs of the peers that WireGuard has to know, by their public keys.
@@ -424,9 +427,13 @@ class OverlayPaths:
             self._want(session, now)
 
     def _want(self, session: Session, now: float) -> None:
-        """Call the peer soon, if it is used and not reached directly."""
+        """Call the peer soon, if it is used and not reached directly, or if the direct path was just left."""
         session.rests = 0.0
-        if session.is_used(now) and not session.is_up() and session.next_call == float("inf"):
+        if (
+            (session.is_used(now) or _is_telling(session, now))
+            and not session.is_up()
+            and session.next_call == float("inf")
+        ):
             session.next_call = now
             session.calls = 0
 
@@ -463,6 +470,7 @@ class OverlayPaths:
         elif message.seen is not None and session.peer.is_relay:
             self._learn_own_endpoint(session.peer, message.seen, now)
         self._advance(session, now)
+        self._hurry = min(self._hurry, session.hurry(now))
         is_changed = newly_heard or session.state != before
         is_asked = isinstance(message, Probe) and message.is_poll and now - session.sent_at >= ANSWER_GAP
         return self._probes(session, now, is_poll=False) if is_changed or is_asked else []
@@ -552,13 +560,21 @@ class OverlayPaths:
         if not relays:
             return []
         for session in due:
+            if _is_telling(session, now):
+                session.next_call = now + NOTICE_GAP
+                continue
             wait = CALL_AGAIN_SECONDS[min(session.calls, len(CALL_AGAIN_SECONDS) - 1)]
             session.next_call = now + wait if session.is_used(now) else float("inf")
             session.calls += 1
         outgoing = []
         for relay in relays:
-            targets = tuple(session.peer.address for session in due if session.peer is not relay)
-            outgoing += [Outgoing(relay, call) for call in self._own_call(targets).split(self._largest)]
+            for sent in (milliseconds(now), 0):
+                targets = tuple(
+                    session.peer.address
+                    for session in due
+                    if session.peer is not relay and (session.heard_at is None) == (sent > 0)
+                )
+                outgoing += [Outgoing(relay, call) for call in self._own_call(targets, sent=sent).split(self._largest)]
         return outgoing
 
     def _former_tables(self, now: float) -> list[Outgoing]:
@@ -579,9 +595,9 @@ class OverlayPaths:
     def _largest(self) -> int:
         return self._config.mtu - UDP_HEADERS
 
-    def _own_call(self, targets: tuple[str, ...], is_answer: bool = False) -> Call:
+    def _own_call(self, targets: tuple[str, ...], *, is_answer: bool = False, sent: int = 0) -> Call:
         relays = tuple(relay.address for relay in self._up_relays[:MOST_RELAYS])
-        return Call(self._config.address, targets, relays, None, self._lan, is_answer)
+        return Call(self._config.address, targets, relays, None, self._lan, is_answer, sent)
 
     def _note_carriers(self, now: float) -> None:
         """Let the relays be watched closely that carry the packets of pairs in use."""
@@ -623,9 +639,12 @@ class OverlayPaths:
         caller.rests = 0.0
         before = self._next_hop(caller)
         if call.relays:
+            caller.note_call(call.sent)
             self._learn_caller(caller, relay, call, now)
         else:
             caller.absent_at |= {relay.address}
+        self._advance(caller, now)
+        self._hurry = min(self._hurry, caller.hurry(now))
         if self._next_hop(caller) is not before:
             self.revision += 1
         if call.is_answer or now - caller.answered_at < CALL_ANSWER_GAP:
@@ -742,6 +761,11 @@ class OverlayPaths:
                 if owner is not None:
                     return owner
         return None
+
+
+def _is_telling(session: Session, now: float) -> bool:
+    """Return whether the peer is told that this node has left the direct path to it."""
+    return now - session.left_at < NOTICE_SECONDS
 
 
 def _takes_token(sender: Session, now: float) -> bool:

@@ -29,16 +29,25 @@ GREETING_INTERVAL = 0.5
 EARLINESS = 0.1
 """Seconds by which a probe may be sent too early: the next look at the session would be too late."""
 
-LATE = 1.5
+LATE = 1.4
 SLOW_LATE = SLOW_INTERVAL + 1.0
 """Seconds without a probe after which the end that waits for it asks for it, wanted and not."""
 
-HURRY = 0.2
-"""Seconds between two such questions: about nine of them and their answers must be lost before a path counts as dead.
-Of 100 packets 20 may be lost, and a path still does not die by mistake (tests/unit/test_path_selection.py)."""
+HURRY = 0.1
+LAST_HURRY = 0.05
+"""Seconds between two such questions, and in the last LAST_SECONDS before the path counts as dead. All of them, or
+their answers, must be lost; docs/overlay-paths.md says how often that happens by mistake."""
+
+LAST_SECONDS = 1.25
+
+SLOW_HURRY = 0.2
+"""The same at a node for a relay that neither end needs now."""
 
 DETECTION = 3.5
-"""Seconds without a probe after which a direct path counts as dead."""
+"""Seconds without a probe after which a direct path counts as dead, beside the round trip of the path."""
+
+MOST_PATIENCE = 0.5
+"""Seconds of round trip at most that are added to that: a dead path is left within 5 s."""
 
 SLOW_DETECTION = SLOW_INTERVAL + 5.0
 """The same at a node for a relay that neither end needs now."""
@@ -46,8 +55,12 @@ SLOW_DETECTION = SLOW_INTERVAL + 5.0
 PASSIVE_DETECTION = 3.5 * SLOW_INTERVAL
 """The same at that relay, which waits for the node to ask."""
 
-ANSWER_GAP = 0.15
+ANSWER_GAP = 0.04
 """Seconds between two messages of a session in the same state: a question that crosses another needs no answer."""
+
+SETTLING = 1.0
+"""Seconds after a change of the state for which messages follow each other after HURRY, until the other end has heard
+of the change: while the two ends use different paths, WireGuard drops their packets."""
 
 USE_SECONDS = 60.0
 """Seconds after the last packet to a peer for which the direct path is kept."""
@@ -79,6 +92,10 @@ MOST_FLAPS = FREE_FLAPS + 4
 
 LONGEST_RTT = 60_000
 """Milliseconds. A longer round trip is nonsense: DETECTION ends a session long before."""
+
+OVERTAKEN = 5_000
+"""Milliseconds by which a probe may be older than one that came before it: the network has reordered them. A clock that
+is further back has begun anew."""
 
 LINGER = 10.0
 """Seconds for which WireGuard still knows a peer whose session was closed: the peer's last messages are answered."""
@@ -156,6 +173,10 @@ class Session:
 
     up_since: float | None = None
     early_failures: int = 0
+    changed_at: float = _NEVER
+    """When the state was last another."""
+    left_at: float = _NEVER
+    """When this end last left the path because it heard nothing; earlier than ever once the peer knows."""
     hold_until: float = 0.0
     flaps: float = 0.0
     """Times that the peer left UP while it was heard; fades by one in FLAP_SECONDS."""
@@ -184,14 +205,17 @@ class Session:
         return self.state == UP
 
     def hear(self, message: Probe | FormerProbe, now: float) -> None:
-        """Take over what the peer says of the session."""
+        """Take over what the peer says of the session. A probe that a newer one overtook only shows that it came."""
+        is_overtaken = self.heard_at is not None and 0 < self.remote_sent - message.sent < OVERTAKEN
+        self.heard_at = now
+        if is_overtaken:
+            return
         if isinstance(message, Probe):
             self.speaks, self.present_at = PRESENT, now
             self.remote_wanted = message.is_wanted
         elif now - self.present_at >= DETECTION:
             # A peer that does not know this node's version sends both kinds.
             self.speaks, self.remote_wanted = FORMER, False
-        self.heard_at = now
         self.is_greeting = False
         self.remote_state = message.state
         self.remote_sent = message.sent
@@ -211,7 +235,9 @@ class Session:
             state = UP
         else:
             state = INIT
-        was_up, self.state = self.is_up(), state
+        was_up = self.is_up()
+        if state != self.state:
+            self.state, self.changed_at = state, now
         if was_up and state != UP:
             self._record_end(now)
         elif state == UP and not was_up:
@@ -219,6 +245,12 @@ class Session:
             self.attempts = self.calls = 0
             self.next_call = float("inf")
         return was_up != (state == UP)
+
+    def note_call(self, sent: int) -> None:
+        """Take over what a peer's call says: at ``sent`` of its clock it heard nothing of this node directly."""
+        self.left_at = _NEVER
+        if self.heard_at is not None and sent > self.remote_sent:
+            self.remote_state = DOWN
 
     def lose(self) -> None:
         """Forget that the peer was heard."""
@@ -259,17 +291,29 @@ class Session:
             return self._silence(now) >= LATE
         return self.drives and self._silence(now) >= SLOW_LATE
 
+    def hurry(self, now: float) -> float:
+        """Return the seconds between two messages while a probe is missing, or the two ends do not agree yet.
+
+        Infinite at other times.
+        """
+        if self.is_late(now):
+            if not self._is_fast(now):
+                return SLOW_HURRY
+            return LAST_HURRY if self._silence(now) >= self._detection() - LAST_SECONDS else HURRY
+        return HURRY if self._is_settling(now) else float("inf")
+
     def is_due(self, now: float) -> bool:
         """Return whether a probe is due. Nothing is sent by itself to a peer that is not heard, but with an attempt."""
         if self.heard_at is None:
             return self.is_greeting and now - self.sent_at >= GREETING_INTERVAL - EARLINESS
         if self.is_wanted(now) != self.told_wanted and self.is_lasting:
             return True
-        return now - self.sent_at >= self._interval(now) - EARLINESS
+        interval = self._interval(now)
+        return now - self.sent_at >= interval - min(EARLINESS, interval / 2)
 
     def rests_until(self, now: float) -> float:
         """Return a time before which the session needs no look unless something is heard or wanted."""
-        if self.heard_at is None or not self.is_up() or self._is_fast(now) or self.told_wanted:
+        if self.heard_at is None or self.told_wanted or self._is_fast(now) or self._is_settling(now):
             return now
         if not self.drives:
             return self.heard_at + PASSIVE_DETECTION
@@ -308,22 +352,29 @@ class Session:
         heard_at = _NEVER if self.heard_at is None else self.heard_at
         return now - (max(heard_at, self._fast_since) if self._was_fast else heard_at)
 
+    def _is_settling(self, now: float) -> bool:
+        """Return whether the peer may not have heard yet that the state here is another."""
+        if self.heard_at is None or now - self.changed_at >= SETTLING:
+            return False
+        return self.state == INIT or self.is_up() != (self.remote_state == UP)
+
     def _detection(self) -> float:
         if self._was_fast:
-            return DETECTION
+            return DETECTION + min((self.rtt_ms or 0.0) / 1000, MOST_PATIENCE)
         return SLOW_DETECTION if self.drives else PASSIVE_DETECTION
 
     def _interval(self, now: float) -> float:
-        if self.is_late(now):
-            return HURRY
         if self._is_fast(now):
-            return INTERVAL if self.drives or self.speaks == FORMER else ANSWERING_INTERVAL
-        return SLOW_INTERVAL if self.drives else float("inf")
+            usual = INTERVAL if self.drives or self.speaks == FORMER else ANSWERING_INTERVAL
+        else:
+            usual = SLOW_INTERVAL if self.drives else float("inf")
+        return min(usual, self.hurry(now))
 
     def _record_end(self, now: float) -> None:
         """Hold a direct path that failed early, longer each time; a pair with a relay in it has no other path."""
         is_early = self.up_since is not None and now - self.up_since < EARLY
         if self.heard_at is None:
+            self.left_at = now
             if not self.is_lasting:
                 self.early_failures = min(self.early_failures + 1, len(HOLD_SECONDS) - 1) if is_early else 0
                 self.hold_until = now + HOLD_SECONDS[self.early_failures]
