@@ -293,8 +293,8 @@ class Network:
         source_is_public, target_is_public = (self.peers[self.index[a]].is_relay for a in (source, target))
         return (is_open and is_open_back) or (is_open and target_is_public) or (is_open_back and source_is_public)
 
-    def _is_open(self, source: str, target: str) -> bool:
-        return self.now - self.opened.get((source, target), 0.0) < NAT_LIFETIME
+    def _is_open(self, sender: str, receiver: str) -> bool:
+        return self.now - self.opened.get((sender, receiver), 0.0) < NAT_LIFETIME
 
     def _knows(self, node: str, other: str) -> bool:
         """Return whether the node's WireGuard has the other as a peer."""
