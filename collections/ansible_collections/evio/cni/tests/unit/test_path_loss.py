@@ -102,7 +102,7 @@ def test_path_on_which_one_of_four_packets_passes_is_kept_however_the_losses_fal
     assert revisions(network) == before
 
 
-def test_bursts_of_four_packets_in_the_mean_do_not_end_a_path() -> None:
+def test_bursts_of_four_packets_in_the_mean_end_paths_a_few_times_an_hour_at_most() -> None:
     network = direct_pair()
     lost: Counter[str] = Counter()
     bursting: set[str] = set()
@@ -117,9 +117,11 @@ def test_bursts_of_four_packets_in_the_mean_do_not_end_a_path() -> None:
 
     network.loses = loses
     before = network.messages[FIRST]
-    changes = revisions(network)
-    network.run(600)
-    assert revisions(network) == changes
+    changes = sum(revisions(network))
+    network.run(3600)
+    # Each end changes its path when it leaves it, and when it is back; there are relays' paths too. With a detection that
+    # asks once a second there were 29 an hour.
+    assert sum(revisions(network)) - changes <= 4 * 4
     assert lost[FIRST] / (network.messages[FIRST] - before) == pytest.approx(1 / 6, abs=0.08)
 
 
