@@ -19,8 +19,6 @@ _MODULE = "evio.cni.programs"
 class ActionModule(ActionBase):
     """Run the module with the digest; if the node wants the archive, send it and run the module again."""
 
-    TRANSFERS_FILES = True
-
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         archive = self._find_archive()

@@ -52,44 +52,11 @@ public_key:
   sample: n5dWnGdJBn9SfLdhtgKL5rSGMVXxM9byDVkkKQQF72I=
 """
 
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
-from ..module_utils.managed_file import ManagedFile, result_of
-from ..module_utils.module_runner import Module, run_module
-from ..module_utils.overlay.wireguard.device import create_key, read_public_key
-
-SHOWN_KEY = "(private key)\n"
-"""Stands for the private key in a diff."""
-
-
-class WireguardKey:
-    """One run: read the key once, create it unless there is one or in check mode."""
-
-    def __init__(self, module: Module) -> None:
-        self.params = module.params
-        self.check_mode = module.check_mode
-        self.path: str = self.params["path"]
-        self.file = ManagedFile(self.path, mode=0o600, show=lambda _key: SHOWN_KEY)
-
-    def run(self) -> dict[str, Any]:
-        return self._present() if self.params["state"] == "present" else self._absent()
-
-    def _present(self) -> dict[str, Any]:
-        public_key = read_public_key(self.path) if self.file.text is not None else None
-        change = self.file.change_to(self.file.text or SHOWN_KEY)
-        if not self.check_mode:
-            # Not change.apply(): a key that another run creates in this moment must stay.
-            public_key = create_key(self.path)
-        return {**result_of(change), "public_key": public_key}
-
-    def _absent(self) -> dict[str, Any]:
-        change = self.file.change_to(None)
-        if not self.check_mode:
-            change.apply()
-        return result_of(change)
+from ..module_utils.module_runner import run_module
+from ..module_utils.overlay.wireguard.member import WireguardKey
 
 
 def main() -> None:

@@ -1,0 +1,249 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Units of systemd and the files that they read: compare all of them with what is wanted, then change what differs.
+
+Reads the state of all units in one call of systemctl. What a file says is left to the caller.
+"""
+
+from __future__ import annotations
+
+import grp
+import os.path
+import pwd
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .differences import Differences
+from .errors import EvioError
+from .managed_file import FileChange, ManagedFile, result_of
+
+UNIT_DIRECTORY = "/etc/systemd/system/"
+
+_SHOW_SECONDS = 30.0
+_CHANGE_SECONDS = 300.0
+"""A start ends by DefaultTimeoutStartSec, 90 s, for each unit that has to be started before it."""
+
+_ENABLED = {"enabled", "static", "alias", "indirect", "generated"}
+"""Unit file states that need no `systemctl enable` (systemctl(1), is-enabled)."""
+_RUNNING = {"active", "activating", "reloading"}
+"""Active states of a unit that runs, or that systemd starts again by itself."""
+_PROPERTIES = ("Id", "LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload")
+
+
+class SystemdError(EvioError):
+    """systemctl has failed, or a unit does not exist; the message names the unit."""
+
+
+@dataclass(frozen=True)
+class UnitFile:
+    """A file that shall have this text. ``owner`` and ``group`` are names; None leaves them as they are."""
+
+    path: str
+    text: str
+    mode: int = 0o644
+    owner: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit that shall be enabled, and running if ``is_started``; it is restarted after a change of these files."""
+
+    name: str
+    is_started: bool = True
+    restart_after: tuple[str, ...] = ()
+    is_restarted: bool = False
+    """Restart it in any case."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    is_there: bool
+    is_enabled: bool
+    is_running: bool
+    needs_reload: bool
+
+
+_ABSENT = _Found(is_there=False, is_enabled=False, is_running=False, needs_reload=False)
+
+
+class SystemdUnits:
+    """Files and units as found when this object was made, and what has to be done to them.
+
+    ``dry_run`` changes nothing; a unit whose package is not installed yet is then expected to appear. Raises
+    ManagedFileError, and SystemdError if a unit does not exist.
+    """
+
+    def __init__(self, files: Sequence[UnitFile], units: Sequence[Unit], *, dry_run: bool) -> None:
+        self.dry_run = dry_run
+        self.units = units
+        self.changes: list[FileChange] = [_managed(file, dry_run=dry_run).change_to(file.text) for file in files]
+        self._found = _read(units)
+        made_by_us = {file.path.removeprefix(UNIT_DIRECTORY) for file in files}
+        missing = [unit.name for unit in units if not self._found[unit.name].is_there and unit.name not in made_by_us]
+        if missing and not dry_run:
+            raise SystemdError(f"{', '.join(missing)}: systemd has no such unit; is its package installed?")
+        changed = self.changed_files
+        self._restarted = {
+            unit.name
+            for unit in units
+            if unit.is_started
+            and self._found[unit.name].is_running
+            and (unit.is_restarted or changed & {*unit.restart_after})
+        }
+        self.differences = [self._compare(unit) for unit in units]
+
+    @property
+    def changed_files(self) -> set[str]:
+        """The paths of the files that differ."""
+        return {str(change.file.path) for change in self.changes if change.changed}
+
+    def write_files(self) -> None:
+        """Write what differs, let systemd read its units again if that is needed, and enable the units."""
+        if self.dry_run:
+            return
+        for change in self.changes:
+            change.apply()
+        if any(path.startswith(UNIT_DIRECTORY) for path in self.changed_files) or any(
+            found.needs_reload for found in self._found.values()
+        ):
+            _systemctl("daemon-reload")
+        if disabled := [unit.name for unit in self.units if not self._found[unit.name].is_enabled]:
+            _systemctl("enable", *disabled)
+
+    def start(self) -> None:
+        """Start or restart the units, in their order, after write_files()."""
+        if self.dry_run:
+            return
+        for unit in self.units:
+            if unit.name in self._restarted:
+                _systemctl("restart", unit.name)
+            elif unit.is_started and not self._found[unit.name].is_running:
+                _systemctl("start", unit.name)
+
+    def parts(self) -> list[FileChange | Differences]:
+        """Return what managed_file.result_of makes ``changed`` and ``diff`` of."""
+        return [*(change for change in self.changes if change.changed), *self.differences]
+
+    def result(self) -> dict[str, Any]:
+        """Return ``changed``, ``diff``, and ``files`` and ``units``: the names of those that have changed."""
+        return {
+            **result_of(*self.parts()),
+            "files": sorted(self.changed_files),
+            "units": [unit.name for unit, found in zip(self.units, self.differences, strict=True) if found.changed],
+        }
+
+    def _compare(self, unit: Unit) -> Differences:
+        found = self._found[unit.name]
+        differences = Differences()
+        differences.compare("unit", unit.name, unit.name)
+        differences.compare("enabled", True, found.is_enabled)
+        if unit.is_started:
+            state = "running" if found.is_running else "stopped"
+            differences.compare("state", "restarted" if unit.name in self._restarted else "running", state)
+        return differences
+
+
+def from_options(
+    files: Iterable[Mapping[str, Any]], units: Iterable[Mapping[str, Any]], *, dry_run: bool
+) -> SystemdUnits:
+    """Return the files and units of the options of these names, as doc_fragments/units describes them.
+
+    A file with ``if_directory`` is left out if its directory does not exist.
+    """
+    return SystemdUnits(
+        [
+            UnitFile(file["path"], file["content"], int(file["mode"], 8), file["owner"], file["group"])
+            for file in files
+            if not file["if_directory"] or _has_directory(file["path"])
+        ],
+        [
+            Unit(unit["name"], unit["state"] == "started", tuple(unit["restart_after"]), unit["restarted"])
+            for unit in units
+        ],
+        dry_run=dry_run,
+    )
+
+
+OPTIONS: dict[str, Any] = {
+    "files": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "path": {"type": "path", "required": True},
+            "content": {"type": "str"},
+            "template": {"type": "str"},
+            "mode": {"type": "str", "default": "0644"},
+            "owner": {"type": "str"},
+            "group": {"type": "str"},
+            "if_directory": {"type": "bool", "default": False},
+        },
+        "required_one_of": [("content", "template")],
+        "mutually_exclusive": [("content", "template")],
+    },
+    "units": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["started", "enabled"], "default": "started"},
+            "restart_after": {"type": "list", "elements": "path", "default": []},
+            "restarted": {"type": "bool", "default": False},
+        },
+    },
+}
+"""The options of modules that keep files and units, for AnsibleModule."""
+
+
+def _has_directory(path: str) -> bool:
+    return os.path.isdir(os.path.dirname(path))
+
+
+def _managed(file: UnitFile, *, dry_run: bool) -> ManagedFile:
+    try:
+        uid = pwd.getpwnam(file.owner).pw_uid if file.owner is not None else None
+        gid = grp.getgrnam(file.group).gr_gid if file.group is not None else None
+    except KeyError as error:
+        # In check mode the package that makes the account may not be installed yet.
+        if not dry_run:
+            raise SystemdError(f"{file.path}: {error.args[0]}") from error
+        uid = gid = None
+    return ManagedFile(file.path, mode=file.mode, uid=uid, gid=gid)
+
+
+def _read(units: Sequence[Unit]) -> dict[str, _Found]:
+    """Return the state of each unit, by its name."""
+    if not units:
+        return {}
+    names = [unit.name for unit in units]
+    text = _systemctl("show", f"--property={','.join(_PROPERTIES)}", "--", *names, seconds=_SHOW_SECONDS)
+    # One block of lines for each unit, in the order of the arguments, and an empty line between them.
+    blocks = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in text.strip().split("\n\n")]
+    if len(blocks) != len(names):
+        raise SystemdError(f"systemctl show told {len(blocks)} units instead of {', '.join(names)}")
+    return {name: _found(block) for name, block in zip(names, blocks, strict=True)}
+
+
+def _found(properties: Mapping[str, str]) -> _Found:
+    if properties.get("LoadState") == "not-found":
+        return _ABSENT
+    return _Found(
+        is_there=True,
+        is_enabled=properties.get("UnitFileState") in _ENABLED,
+        is_running=properties.get("ActiveState") in _RUNNING,
+        needs_reload=properties.get("NeedDaemonReload") == "yes",
+    )
+
+
+def _systemctl(*arguments: str, seconds: float = _CHANGE_SECONDS) -> str:
+    command = ["systemctl", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SystemdError(f"{' '.join(command)}: {error}") from error
+    if done.returncode != 0:
+        raise SystemdError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
