@@ -76,7 +76,7 @@ class ActionModule(ActionBase):
         except EvioError as error:
             raise AnsibleActionFail(str(error)) from None
         relays = [node.name for node in cluster.nodes if node.public_endpoint]
-        return {**result, "changed": False, "relays": relays}
+        return {**result, "changed": False, "relays": relays, "kubernetes": cluster.kubernetes.source}
 
 
 def _cluster(arguments: dict[str, Any]) -> Cluster:

@@ -11,14 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ..module_utils.errors import EvioError
 from ..module_utils.inventory.spelling import GROUPS, check_groups, check_variables
-
-_ROLES = Path(__file__).resolve().parents[2] / "roles"
+from ..plugin_utils.role_options import role_options
 
 
 class ActionModule(ActionBase):
@@ -60,13 +58,4 @@ def _own_names(variables: Any) -> list[str]:
 
 def _known_variables() -> set[str]:
     """Return the options that the roles of this collection describe."""
-    return {
-        name
-        for path in _ROLES.glob("*/meta/argument_specs.yml")
-        for entry in yaml.load(path.read_bytes(), Loader=_LOADER)["argument_specs"].values()
-        for name in entry.get("options") or ()
-    }
-
-
-# libyaml's loader takes 10 ms for all roles, Python's 100.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return set(role_options())

@@ -158,4 +158,8 @@ relays:
   returned: success
   type: list
   elements: str
+kubernetes:
+  description: O(kubernetes).
+  returned: success
+  type: str
 """

@@ -14,6 +14,7 @@ description:
   - Renames the file within its directory, because containerd does not notice a file that is moved in from elsewhere.
     Then asks the container runtime over CRI whether it has loaded the file.
   - Chains the plugins C(portmap) and C(bandwidth) if their binaries are installed.
+  - O(files) and O(units) are written and enabled before the file, and started after it.
   - Warns of running pods that have another MTU than O(mtu), because pods keep the MTU with which they were started.
   - Removes the fence of M(evio.cni.node_fence), since the node is now configured for a valid claim.
 author:
@@ -21,6 +22,7 @@ author:
 extends_documentation_fragment:
   - evio.cni.attributes
   - evio.cni.ovsdb
+  - evio.cni.units
 attributes:
   check_mode:
     support: full
@@ -165,6 +167,7 @@ from ..module_utils.names import DATAPATH_TYPES
 from ..module_utils.node.report import old_mtu_warning
 from ..module_utils.state.fence import read_fence, take_down_fence
 from ..module_utils.subnets import NodeSubnet
+from ..module_utils.systemd_units import OPTIONS, from_options
 
 
 class CniConfig:
@@ -177,23 +180,27 @@ class CniConfig:
         self.directory: str = self.params["conf_dir"]
         self.file = ManagedFile(os.path.join(self.directory, paths.CONFLIST_NAME), mode=conf_dir.MODE)
         self.fence = read_fence(self.params["state_dir"])
+        self.units = from_options(self.params["files"], self.params["units"], dry_run=self.check_mode)
 
     def run(self) -> dict[str, Any]:
         return self._present() if self.params["state"] == "present" else self._absent()
 
     def _present(self) -> dict[str, Any]:
+        """Write units first and the file last: with the file, the runtime begins to attach pods."""
         conflist = build_conflist(self._network())
         conf_dir.refuse_competitors(self.directory, self.params["name"])
         change = self.file.change_to(conf_dir.render(conflist))
         fence = Differences()
         fence.compare("fence", None, self.fence)
+        self.units.write_files()
         if not self.check_mode:
             conf_dir.write_conflist(conflist, self.directory)
             # The caller has the claim from etcd, so it is valid.
             take_down_fence(self.params["state_dir"])
         self._warn_about_mtu(conflist)
+        self.units.start()
         return {
-            **result_of(change, fence),
+            **result_of(*self.units.parts(), change, fence),
             "path": str(self.file.path),
             "conflist": conflist,
             "loaded": self._await_runtime(conflist),
@@ -270,6 +277,7 @@ def main() -> None:
             "state_dir": {"type": "path", "default": paths.STATE_DIR},
             "cri_socket": {"type": "str", "default": ""},
             "timeout": {"type": "float", "default": 10.0},
+            **OPTIONS,
         },
         required_if=[("state", "present", ["bridge", "subnets", "cluster_cidrs", "mtu"])],
         supports_check_mode=True,

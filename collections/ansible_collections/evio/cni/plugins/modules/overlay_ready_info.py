@@ -39,6 +39,11 @@ options:
     description: Names of the nodes that must answer. All nodes of O(addresses) if it is not given.
     type: list
     elements: str
+  peer_limit:
+    description:
+      - If there are more nodes than this in O(addresses), RV(peers) has only those that do not answer. For many nodes,
+        whose results Ansible keeps all.
+    type: int
   alone:
     description: Whether it is in order that no other node answers, for the first node of a cluster.
     type: bool
@@ -75,8 +80,18 @@ ready:
   description: Whether all required nodes have answered, and at least one node.
   returned: always
   type: bool
+answered:
+  description: >-
+    How many nodes have answered, by their path as in RV(peers). The key is empty for nodes whose path is not known.
+  returned: always
+  type: dict
+  sample: {direct: 5, node1: 2}
+reached_others:
+  description: How many nodes have answered that are not in O(required_nodes).
+  returned: always
+  type: int
 peers:
-  description: The other nodes and how they are reached.
+  description: The other nodes and how they are reached; with O(peer_limit), perhaps only those that do not answer.
   returned: always
   type: list
   elements: dict
@@ -103,6 +118,7 @@ peers:
     - {name: node2, address: 10.10.0.2, reachable: true, small_only: false, path: direct, rtt_ms: 0.8}
 """
 
+from collections import Counter
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -125,6 +141,9 @@ SMALL_PACKET = 84
 SMALL_PACKET_TIMEOUT = 2.0
 """Seconds."""
 
+MOST_NAMED = 10
+"""Nodes that a message names, of those that do not answer."""
+
 
 class OverlayReadyInfo:
     """One run: ping until all required nodes have answered, then say which nodes answered and by which path."""
@@ -135,14 +154,15 @@ class OverlayReadyInfo:
         self.addresses = {name: str(address) for name, address in self.params["addresses"].items()}
         self.addresses.pop(self.params["node"], None)
         required = self.params["required_nodes"]
-        self.required = [name for name in self.addresses if required is None or name in required]
+        wanted = frozenset(self.addresses if required is None else required)
+        self.required = [name for name in self.addresses if name in wanted]
 
     def run(self) -> dict[str, Any]:
         if self.module.check_mode and self._is_interface_missing():
             self.module.warn(
                 f"{self.params['interface']} is not there yet, so it is not known whether nodes reach each other"
             )
-            return {"changed": False, "ready": False, "peers": []}
+            return {"changed": False, "ready": False, "answered": {}, "reached_others": 0, "peers": []}
         answers = ping_all(
             self.addresses.values(),
             self.params["mtu"],
@@ -156,7 +176,8 @@ class OverlayReadyInfo:
         is_alone = bool(answers) and all(answer is None for answer in answers.values()) and not self.params["alone"]
         small_answers = ping_all([self.addresses[name] for name in silent], SMALL_PACKET, SMALL_PACKET_TIMEOUT)
         ready = not silent and not is_alone
-        result = {"changed": False, "ready": ready, "peers": self._peers(answers, small_answers, state)}
+        peers = self._peers(answers, small_answers, state)
+        result = {"changed": False, "ready": ready, **self._counts(peers), "peers": self._limited(peers)}
         if not ready:
             reasons = self._reasons(silent, small_answers) if silent else self._loneliness()
             if not self.module.check_mode:
@@ -195,6 +216,18 @@ class OverlayReadyInfo:
             for name, address in self.addresses.items()
         ]
 
+    def _counts(self, peers: list[dict[str, Any]]) -> dict[str, Any]:
+        reached = [peer for peer in peers if peer["reachable"]]
+        required = frozenset(self.required)
+        return {
+            "answered": dict(Counter(peer["path"] or "" for peer in reached)),
+            "reached_others": sum(peer["name"] not in required for peer in reached),
+        }
+
+    def _limited(self, peers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        limit: int | None = self.params["peer_limit"]
+        return peers if limit is None or len(peers) <= limit else [peer for peer in peers if not peer["reachable"]]
+
     def _loneliness(self) -> str:
         """Return that no node has answered, and what to do."""
         return (
@@ -206,7 +239,7 @@ class OverlayReadyInfo:
         """Return which nodes do not answer, what that means, and where to look."""
         has_agent = bool(self.params["state_file"])
         reasons = []
-        for name in silent:
+        for name in silent[:MOST_NAMED]:
             address = self.addresses[name]
             pair = f"{self.params['node']} does not reach {name} ({address})"
             if small_answers[address] is not None:
@@ -215,6 +248,8 @@ class OverlayReadyInfo:
             else:
                 hint = ": look at 'evio overlay status' and 'wg show' on both" if has_agent else ""
                 reasons.append(f"{pair} at all{hint}")
+        if len(silent) > MOST_NAMED:
+            reasons.append(f"{self.params['node']} does not reach {len(silent) - MOST_NAMED} more nodes either")
         if has_agent and (fault := self._agent_fault()):
             reasons.append(f"{fault}: look at 'journalctl -u evio-overlay'")
         return "; ".join(reasons)
@@ -232,6 +267,7 @@ def main() -> None:
             "node": {"type": "str", "required": True},
             "addresses": {"type": "dict", "required": True},
             "required_nodes": {"type": "list", "elements": "str"},
+            "peer_limit": {"type": "int"},
             "alone": {"type": "bool", "default": False},
             "interface": {"type": "str", "default": INTERFACE},
             "mtu": {"type": "int", "default": OVERLAY_MTU},

@@ -10,6 +10,7 @@ short_description: Choose the datapath of a node's Open vSwitch, and set segment
 version_added: 0.1.0
 description:
   - Finds out which datapath the node can have, and sets segmentation offload in user space as that datapath needs it.
+  - Before that, it keeps O(files) and O(units), so that it can write settings and start Open vSwitch first.
   - C(ovs-vswitchd) reads this setting only when it starts. RV(restart_needed) says whether it has to be restarted.
 author:
   - The evio.cni authors (@evio-cni)
@@ -17,6 +18,7 @@ extends_documentation_fragment:
   - evio.cni.attributes
   - evio.cni.ovsdb
   - evio.cni.ovsdb.timeout
+  - evio.cni.units
 attributes:
   check_mode:
     support: full
@@ -53,6 +55,16 @@ datapath_type:
   returned: success
   type: str
   sample: netdev
+files:
+  description: Those of O(files) that were changed or, in check mode, would be changed.
+  returned: success
+  type: list
+  elements: str
+units:
+  description: Those of O(units) that were changed or, in check mode, would be changed.
+  returned: success
+  type: list
+  elements: str
 restart_needed:
   description:
     - Whether C(ovs-vswitchd) must be started or restarted for the setting to take effect. Later runs return true too,
@@ -67,11 +79,13 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
 from ..module_utils.defaults import OVS_TIMEOUT
+from ..module_utils.managed_file import result_of
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.names import DATAPATH_TYPES
 from ..module_utils.ovs.datapath import probe_datapath
 from ..module_utils.ovs.idl import OvsdbAbsentError
 from ..module_utils.ovs.userspace_tso import SwitchState, ensure_switch, predict_switch
+from ..module_utils.systemd_units import OPTIONS, from_options
 
 
 class OvsUserspaceTso:
@@ -82,11 +96,15 @@ class OvsUserspaceTso:
         self.params = module.params
         wanted: str = self.params["datapath_type"]
         self.datapath_type = probe_datapath() if wanted == "auto" else wanted
+        self.units = from_options(self.params["files"], self.params["units"], dry_run=module.check_mode)
 
     def run(self) -> dict[str, Any]:
+        self.units.write_files()
+        self.units.start()
         state = self._ensure()
         return {
-            **state.differences.result(),
+            **self.units.result(),
+            **result_of(*self.units.parts(), state.differences),
             "datapath_type": self.datapath_type,
             "restart_needed": state.is_restart_needed,
         }
@@ -108,6 +126,7 @@ def main() -> None:
             "datapath_type": {"type": "str", "choices": ["auto", *DATAPATH_TYPES], "default": "auto"},
             "ovsdb": {"type": "str", "default": paths.OVSDB},
             "timeout": {"type": "float", "default": OVS_TIMEOUT},
+            **OPTIONS,
         },
         supports_check_mode=True,
     )

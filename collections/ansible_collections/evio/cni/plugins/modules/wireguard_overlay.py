@@ -11,13 +11,16 @@ version_added: 0.1.0
 description:
   - Writes the two files from which the node's agent (C(evio overlay run)) keeps the overlay up. The agent notices a new
     file within a second and changes only what differs, so running connections stay.
-  - C(overlay.json) describes the host overlay, its members and their endpoints. It is written if O(members) is given.
+  - C(overlay.json) describes the host overlay, its members and their endpoints. It is written if O(members) or
+    O(members_json) is given.
   - C(pod-routes.json) says which node has which pod subnet. It is written if O(pod_subnets) is given.
+  - O(files) and O(units) are those of the agent. Units are started after the two files were written.
   - A node that is neither in O(members) nor in O(keep_nodes) is no longer a peer, so its key is worthless.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
   - evio.cni.attributes
+  - evio.cni.units
 attributes:
   check_mode:
     support: full
@@ -42,9 +45,7 @@ options:
     description: The host overlay in CIDR notation. Required with O(members).
     type: str
   members:
-    description: >-
-      All nodes of the host overlay that this run knows about, this node among them, as the filter
-      P(evio.cni.overlay_member#filter) returns them.
+    description: All nodes of the host overlay that this run knows about, this node among them.
     type: list
     elements: dict
     suboptions: &member
@@ -64,6 +65,11 @@ options:
           Address or DNS name, with or without a port, at which every node can reach this node. A node with an endpoint
           relays for the other nodes.
         type: str
+  members_json:
+    description: >-
+      The list O(members) as JSON text, as M(evio.cni.overlay_nodes_info) returns it. Ansible hands a text on to each
+      node in one piece.
+    type: json
   added_members:
     description: >-
       Nodes that a run without this node has set up, as O(members). They are added to the members in the files, where
@@ -146,7 +152,7 @@ EXAMPLES = r"""
 RETURN = r"""
 peers:
   description: Names of the other nodes in the host overlay.
-  returned: when O(members) is given
+  returned: when O(members) or O(members_json) is given
   type: list
   elements: str
 files:
@@ -157,11 +163,13 @@ files:
 """
 
 import contextlib
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ..module_utils import paths
 from ..module_utils.defaults import OVERLAY_MTU
@@ -188,6 +196,7 @@ from ..module_utils.overlay.wireguard.config import (
     render_pod_routes,
 )
 from ..module_utils.overlay.wireguard.interface import link_exists, remove_link
+from ..module_utils.systemd_units import OPTIONS, from_options
 
 PENDING_KEY = "(made by this run)"
 """Stands for a public key that does not exist yet, in check mode."""
@@ -204,6 +213,9 @@ class WireguardOverlay:
             for name in ("config", "pod_routes", "state_file")
         )
         self.existing = self._existing_overlay()
+        self.units = from_options(self.params["files"], self.params["units"], dry_run=self.check_mode)
+        text = self.params["members_json"]
+        self.members = _parse_members(text) if text is not None else self.params["members"]
 
     def run(self) -> dict[str, Any]:
         return self._present() if self.params["state"] == "present" else self._absent()
@@ -211,7 +223,7 @@ class WireguardOverlay:
     def _present(self) -> dict[str, Any]:
         result: dict[str, Any] = {}
         changes: list[FileChange] = []
-        if self.params["members"] is not None:
+        if self.members is not None:
             config = self._host_overlay()
             result["peers"] = [peer.name for peer in config.peers]
             changes.append(self.config.change_to(render_overlay(config)))
@@ -243,11 +255,14 @@ class WireguardOverlay:
         if not self.check_mode:
             for change in changed:
                 change.apply()
-        return {**result_of(*others, *changed), "files": [str(change.file.path) for change in changed]}
+        self.units.write_files()
+        self.units.start()
+        paths_changed = [str(change.file.path) for change in changed] + sorted(self.units.changed_files)
+        return {**result_of(*others, *changed, *self.units.parts()), "files": paths_changed}
 
     def _host_overlay(self) -> OverlayConfig:
         params = self.params
-        members = {node["name"]: self._member(node) for node in params["members"]}
+        members = {node["name"]: self._member(node) for node in self.members}
         own = members.pop(params["node"], None)
         if own is None:
             raise OverlayError(f"members has no entry for this node, {params['node']!r}; add it")
@@ -317,6 +332,19 @@ class WireguardOverlay:
         return None
 
 
+def _parse_members(text: str) -> list[dict[str, Any]]:
+    """Return the entries of the option members from JSON text. Raises OverlayError if they are not such entries."""
+    try:
+        members = json.loads(text)
+    except ValueError as error:
+        raise OverlayError(f"members_json is not JSON: {error}") from error
+    result = ArgumentSpecValidator({"members": _MEMBERS}).validate({"members": members})
+    if result.error_messages:
+        raise OverlayError(f"members_json: {'; '.join(result.error_messages)}")
+    parsed: list[dict[str, Any]] = result.validated_parameters["members"]
+    return parsed
+
+
 _MEMBERS: dict[str, Any] = {
     "type": "list",
     "elements": "dict",
@@ -336,6 +364,7 @@ def main() -> None:
             "node": {"type": "str"},
             "host_cidr": {"type": "str"},
             "members": _MEMBERS,
+            "members_json": {"type": "json"},
             "added_members": _MEMBERS,
             "keep_nodes": {"type": "list", "elements": "str", "default": []},
             "removed_nodes": {"type": "list", "elements": "str", "default": []},
@@ -348,10 +377,15 @@ def main() -> None:
             "config": {"type": "path", "default": paths.OVERLAY_CONFIG},
             "state_file": {"type": "path", "default": paths.OVERLAY_STATE},
             "pod_routes": {"type": "path", "default": paths.POD_ROUTES_CONFIG},
+            **OPTIONS,
         },
-        required_by={"members": ["node", "host_cidr"], "pod_subnets": ["pod_cidrs"]},
-        required_if=[("state", "present", ["members", "added_members", "pod_subnets"], True)],
-        mutually_exclusive=[("members", "added_members")],
+        required_by={
+            "members": ["node", "host_cidr"],
+            "members_json": ["node", "host_cidr"],
+            "pod_subnets": ["pod_cidrs"],
+        },
+        required_if=[("state", "present", ["members", "members_json", "added_members", "pod_subnets"], True)],
+        mutually_exclusive=[("members", "members_json", "added_members")],
         supports_check_mode=True,
     )
     run_module(module, WireguardOverlay)

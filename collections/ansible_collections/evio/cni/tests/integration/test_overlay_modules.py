@@ -85,6 +85,19 @@ def test_host_overlay_is_written_for_root_alone(tmp_path: Path, members: list[di
     assert [entry.name for entry in path.parent.iterdir()] == ["overlay.json"]
 
 
+def test_members_as_json_text_give_the_same_file(tmp_path: Path, members: list[dict[str, str]]) -> None:
+    listed = host_overlay(tmp_path, members)
+    run_module("wireguard_overlay", **listed)
+    text = {**{name: value for name, value in listed.items() if name != "members"}, "members_json": json.dumps(members)}
+    assert run_module("wireguard_overlay", **text)["changed"] is False
+    for wrong, words in (
+        ("{", "members_json is not JSON"),
+        ('[{"name": "n1"}]', "missing required arguments: address"),
+    ):
+        assert words in run_module("wireguard_overlay", **{**text, "members_json": wrong})["msg"]
+    assert peers_in(tmp_path / "evio/overlay.json") == ["n1", "n3"]
+
+
 def test_kept_nodes_stay_and_other_missing_nodes_are_removed(tmp_path: Path, members: list[dict[str, str]]) -> None:
     run_module("wireguard_overlay", **host_overlay(tmp_path, members))
     path = tmp_path / "evio/overlay.json"

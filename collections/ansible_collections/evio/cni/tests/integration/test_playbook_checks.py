@@ -174,3 +174,25 @@ def test_settings_of_kubernetes_are_checked_before_a_host_is_asked(
     output = run(tmp_path, playbook=playbook, **variables)
     assert message in " ".join(output.split())
     assert "UNREACHABLE" not in output
+
+
+def test_wrong_value_of_any_role_is_refused_before_a_host_is_asked(tmp_path: Path) -> None:
+    output = run(tmp_path, evio_datapath="kernel", evio_overlay_port="wireguard")
+    # The value that all hosts share is told once.
+    assert "node1: value of evio_datapath must be one of: auto, system, netdev, got: kernel" in output
+    assert "node2:" not in output
+    assert "node1: argument 'evio_overlay_port' is of type" in " ".join(output.split())
+    assert "UNREACHABLE" not in output
+
+
+def test_wrong_value_of_one_host_is_told_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "host_vars").mkdir()
+    (tmp_path / "host_vars/node2.yml").write_text("evio_node_replaced: perhaps\n")
+    output = " ".join(run(tmp_path, evio_node_replaced=False).split())
+    assert "node2: argument 'evio_node_replaced' is of type" in output
+    assert "UNREACHABLE" not in output
+
+
+def test_value_that_needs_a_default_of_a_role_is_no_error(tmp_path: Path) -> None:
+    # Only the roles know evio_etcd_pki_dir; the run goes on to the hosts.
+    assert "UNREACHABLE" in run(tmp_path, evio_etcd_ca_cert="{{ evio_etcd_pki_dir }}/site.crt")

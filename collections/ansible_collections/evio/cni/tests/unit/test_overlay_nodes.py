@@ -1,0 +1,48 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the nodes of a run must know of each other, found out once for all of them."""
+
+from __future__ import annotations
+
+import json
+
+from ansible_collections.evio.cni.plugins.module_utils.inventory.overlay import OverlayNode, describe_nodes
+
+RELAY = OverlayNode("node1", "10.10.0.1", "198.51.100.11", has_told_key=True, public_key="key1", measured_mtu=1420)
+CLAIMED = OverlayNode("node2", "10.10.0.2", has_told_key=True, public_key="key2", measured_mtu=1392, cidrs=("a", "b"))
+OUTSIDE = OverlayNode("node3", "10.10.0.3", edgevpn_id="f" * 32)
+NODES = (RELAY, CLAIMED, OUTSIDE)
+
+
+def test_nodes_outside_of_the_run_are_members_that_stay_as_they_are() -> None:
+    found = describe_nodes(NODES, ["node1", "node2"], {})
+    assert json.loads(found["addresses"]) == {"node1": "10.10.0.1", "node2": "10.10.0.2", "node3": "10.10.0.3"}
+    assert (found["outside"], found["unasked"], found["relays"]) == (["node3"], "node3", ["198.51.100.11"])
+    assert json.loads(found["members"]) == [
+        {"name": "node1", "address": "10.10.0.1", "public_key": "key1", "endpoint": "198.51.100.11"},
+        {"name": "node2", "address": "10.10.0.2", "public_key": "key2", "endpoint": None},
+    ]
+    assert json.loads(found["edgevpn_ids"]) == {"node1": "", "node2": "", "node3": "f" * 32}
+
+
+def test_key_that_check_mode_would_make_is_a_member_without_key() -> None:
+    pending = OverlayNode("node4", "10.10.0.4", has_told_key=True)
+    found = describe_nodes([pending], ["node4"], {})
+    assert [member["public_key"] for member in json.loads(found["members"])] == [None]
+    assert found["unasked"] == ""
+
+
+def test_lowest_measured_mtu_is_the_mtu_of_all() -> None:
+    assert describe_nodes(NODES, [], {})["mtu"] == 1392
+    assert describe_nodes([OUTSIDE], [], {})["mtu"] is None
+
+
+def test_claims_of_this_run_are_added_to_those_of_other_nodes() -> None:
+    found = describe_nodes(NODES, ["node1", "node2"], {"node3": ["c"], "node2": ["old"]})
+    assert json.loads(found["pod_subnets"]) == {"node3": ["c"], "node2": ["a", "b"]}
+    assert found["without_claim"] == "node1,node3"
+
+
+def test_claim_is_new_until_the_node_is_configured_with_it() -> None:
+    assert describe_nodes(NODES, [], {})["has_new_claims"]
+    configured = OverlayNode("node2", "10.10.0.2", cidrs=("a", "b"), configured_cidrs=("a", "b"))
+    assert not describe_nodes([RELAY, configured], [], {})["has_new_claims"]
