@@ -96,7 +96,7 @@ class WireguardMember:
 
     def run(self) -> dict[str, Any]:
         measured = self.mtu.run()
-        return {**measured, **self.key.run()}
+        return {**measured, **self.key.make()}
 
 
 def main() -> None:

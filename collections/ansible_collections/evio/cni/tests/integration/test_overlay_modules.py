@@ -57,6 +57,13 @@ def test_key_that_others_can_read_gets_mode_0600(tmp_path: Path) -> None:
     assert done["public_key"] == before
 
 
+def test_member_makes_the_key_and_measures_in_one_step(tmp_path: Path) -> None:
+    path = str(tmp_path / "wireguard.key")
+    _, done, again = check_do_again("wireguard_member", path=path, config=str(tmp_path / "overlay.json"))
+    assert done["mtu"] == 1420
+    assert again["public_key"] == done["public_key"] == run_module("wireguard_key", path=path)["public_key"]
+
+
 def test_key_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "wireguard.key"
     run_module("wireguard_key", path=str(path))

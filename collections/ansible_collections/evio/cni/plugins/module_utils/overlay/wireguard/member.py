@@ -35,9 +35,10 @@ class WireguardKey:
         self.file = ManagedFile(self.path, mode=0o600, show=lambda _key: SHOWN_KEY)
 
     def run(self) -> dict[str, Any]:
-        return self._present() if self.params["state"] == "present" else self._absent()
+        return self.make() if self.params["state"] == "present" else self._absent()
 
-    def _present(self) -> dict[str, Any]:
+    def make(self) -> dict[str, Any]:
+        """Create the key unless there is one or in check mode, and return the module's result with the public key."""
         public_key = read_public_key(self.path) if self.file.text is not None else None
         change = self.file.change_to(self.file.text or SHOWN_KEY)
         if not self.check_mode:
