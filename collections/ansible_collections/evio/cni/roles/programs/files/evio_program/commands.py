@@ -136,7 +136,6 @@ def _add_etcd(group: argparse._ArgumentGroup) -> None:
 
 def _status(options: argparse.Namespace) -> int:
     # evio repair, for which pods may be waiting, does not need it.
-    from evio_cni.node.problems import ERROR, problems_of
     from evio_cni.node.status import read_status, to_json
 
     if options.etcd:
@@ -151,7 +150,9 @@ def _status(options: argparse.Namespace) -> int:
             _print(line)
     for fault in [*status.faults, *([status.networks_fault] if status.networks_fault else ())]:
         sys.stderr.write(f"evio: {fault}\n")
-    return 1 if any(problem.severity == ERROR for problem in problems_of(status)) else 0
+    # Readiness probes ask: a node that reaches no other node still gives new pods their network.
+    is_ready = bool(status.networks) and all(network.verdict is None for network in status.networks)
+    return 0 if is_ready else 1
 
 
 def _check_claim(options: argparse.Namespace, state_dirs: set[str]) -> None:
