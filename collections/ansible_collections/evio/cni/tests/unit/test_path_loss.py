@@ -119,7 +119,7 @@ def test_bursts_of_four_packets_in_the_mean_end_paths_a_few_times_an_hour_at_mos
     before = network.messages[FIRST]
     changes = sum(revisions(network))
     network.run(3600)
-    # Each end changes its path when it leaves it, and when it is back; there are relays' paths too. There were 29 an hour
+    # Each end changes its path when it leaves it and when it is back; relays' paths count too. There were 29 an hour
     # when a missing probe was asked for only once a second.
     assert sum(revisions(network)) - changes <= 4 * 4
     assert lost[FIRST] / (network.messages[FIRST] - before) == pytest.approx(1 / 6, abs=0.08)
