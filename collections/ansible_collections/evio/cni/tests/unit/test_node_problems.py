@@ -132,6 +132,15 @@ def test_what_is_wrong_comes_with_its_remedy(changes: dict[str, Any], severity: 
     assert (problem.severity, what in problem.what, remedy in problem.remedy) == (severity, True, True), problem
 
 
+def test_switch_that_does_not_run_is_told_once() -> None:
+    stopped = Service("ovs-vswitchd.service", "inactive", True, 0)
+    alone = problems_of(replace(GOOD, services=(stopped,)))
+    assert [problem.what for problem in alone] == ["ovs-vswitchd.service does not run"]
+    networks = (replace(NETWORK, verdict="is ovs-vswitchd running?"),)
+    [problem] = problems_of(replace(GOOD, services=(stopped,), networks=networks))
+    assert problem.remedy == "systemctl restart openvswitch-switch"
+
+
 def test_certificates_are_read_with_their_ages(tmp_path: Path) -> None:
     issue(str(tmp_path), "node1", ["127.0.0.1"])
     (tmp_path / "broken.crt").write_text("nothing")

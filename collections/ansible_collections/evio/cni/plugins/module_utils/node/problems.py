@@ -29,6 +29,8 @@ _MOST_NAMES = 5
 _NEEDED_SERVICES = ("evio-overlay.service", "evio.service", "ovs-vswitchd.service", "ovsdb-server.service")
 """Services that must run where they are enabled."""
 
+_SWITCH_SERVICES = ("ovs-vswitchd.service", "ovsdb-server.service")
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -159,7 +161,11 @@ def _overlay_problems(status: NodeStatus) -> Iterator[Problem]:
 
 
 def _service_problems(status: NodeStatus) -> Iterator[Problem]:
+    verdicts = " ".join(network.verdict or "" for network in status.networks)
     for service in status.services:
+        if service.name in _SWITCH_SERVICES and ("ovsdb-server" in verdicts or "ovs-vswitchd" in verdicts):
+            # The network's verdict has told it.
+            continue
         if service.state == "failed" or (
             service.name in _NEEDED_SERVICES and service.is_enabled and service.state in ("inactive", "deactivating")
         ):
