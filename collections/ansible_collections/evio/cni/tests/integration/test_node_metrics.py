@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
-from .cni_runtime import PLUGIN, NewPod, Node
+from .cni_runtime import PLUGIN, NewPod, Node, PluginFailedError
 from .ovs_daemons import in_namespace
 
 pytestmark = pytest.mark.root
@@ -43,6 +45,39 @@ def test_attachments_and_room_are_those_of_the_node(node: Node, new_pod: NewPod)
     assert told['evio_network_ready{network="evio"}'] == 1
     node.delete(pod)
     assert metrics(node)['evio_attachments{network="evio",state="plugged in"}'] == 0
+
+
+def test_calls_are_counted_by_duration_and_failures_by_code(node: Node, new_pod: NewPod) -> None:
+    pod = node.add(new_pod())  # Nobody counts yet.
+    metrics(node)
+    begun = time.monotonic()
+    others = [node.add(new_pod()) for _number in range(3)]
+    passed = time.monotonic() - begun
+    for other in others:
+        node.delete(other)
+    with pytest.raises(PluginFailedError) as failure:
+        node.call("ADD", new_pod(), vlan=5000)
+    told = metrics(node)
+    assert told['evio_cni_call_duration_seconds_count{verb="ADD"}'] == 4
+    assert told['evio_cni_call_duration_seconds_count{verb="DEL"}'] == 3
+    # The interpreter's start and the work, but not the process's start and end, nor namespaces' making.
+    assert 0.005 * 4 < told['evio_cni_call_duration_seconds_sum{verb="ADD"}'] < passed + 1
+    assert told[f'evio_cni_failures_total{{verb="ADD",code="{failure.value.code}"}}'] == 1
+    assert sum(value for key, value in told.items() if key.startswith("evio_cni_failures_total")) == 1
+    node.delete(pod)
+    assert metrics(node)['evio_cni_call_duration_seconds_count{verb="DEL"}'] == 4
+
+
+def test_metrics_that_cannot_be_counted_fail_no_call(node: Node, new_pod: NewPod) -> None:
+    metrics(node)
+    log = node.directory / "state/.metrics/events"
+    log.unlink()
+    log.mkdir()
+    node.delete(node.add(new_pod()))
+    log.rmdir()
+    os.mkfifo(log)
+    node.delete(node.add(new_pod()))
+    assert node.leftovers() == {}
 
 
 def test_repairs_are_counted_and_the_sum_survives(node: Node, new_pod: NewPod) -> None:

@@ -122,6 +122,21 @@ def test_log_is_replaced_and_a_late_record_in_the_old_one_still_counts(
     assert sorted(os.listdir(os.path.dirname(log_file(state_dir)))) == ["events", "lock", "sums.json"]
 
 
+def test_there_is_a_log_at_every_moment_of_its_replacement(state_dir: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counters_module, "_ROTATE_BYTES", RECORD_BYTES)
+    rename, found = os.rename, []
+
+    def watched(source: str, target: str, **options: int) -> None:
+        found.append(os.path.exists(log_file(state_dir)))
+        rename(source, target, **options)
+
+    monkeypatch.setattr(os, "rename", watched)
+    note_event(state_dir, "ADD", 1)
+    read(state_dir)
+    # The sums' file and the log are renamed.
+    assert found == [True, True]
+
+
 def test_no_record_is_lost_while_the_log_is_read_and_replaced(state_dir: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counters_module, "_ROTATE_BYTES", 10 * RECORD_BYTES)
     monkeypatch.setattr(counters_module, "_LINGER_SECONDS", 0.5)

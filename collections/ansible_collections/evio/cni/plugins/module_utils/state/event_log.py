@@ -15,6 +15,9 @@ RECORD_BYTES = 32
 LONGEST_LOG = 1 << 20
 """Bytes. A log that nobody sums up gets no further records."""
 
+_APPEND = posix.O_WRONLY | posix.O_APPEND | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK
+"""O_NONBLOCK, because opening a FIFO that somebody has put there would wait for a reader."""
+
 _HIGHEST_CODE = 999_999
 _HIGHEST_VALUE = 99_999_999_999
 
@@ -39,8 +42,9 @@ def note_event(state_dir: str, kind: str, value: int, code: int = 0) -> None:
     0 for success.
     """
     try:
-        log = posix.open(log_file(state_dir), posix.O_WRONLY | posix.O_APPEND | posix.O_CLOEXEC | posix.O_NOFOLLOW)
-    except OSError:
+        log = posix.open(log_file(state_dir), _APPEND)
+    except (OSError, ValueError):
+        # No log, or a stateDir that is no path.
         return
     try:
         if posix.fstat(log).st_size < LONGEST_LOG:
