@@ -22,9 +22,6 @@ from .repair import REPAIRS
 from .report import POD_STATES
 from .status import read_status
 
-FILE_NAME = "evio.prom"
-"""The file in the directory of node_exporter's textfile collector, which reads ``*.prom``."""
-
 _CODES = (1, 2, 3, 4, 5, 6, 7, 11, 50, 51, 100, 101)
 """Error codes of the CNI specification, and ours."""
 
