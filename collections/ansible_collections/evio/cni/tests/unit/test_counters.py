@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.node import counters as counters_module
-from ansible_collections.evio.cni.plugins.module_utils.node.counters import Counters, CountersError, update
+from ansible_collections.evio.cni.plugins.module_utils.node.counters import Counters, CountersError, PeerCounts, update
 from ansible_collections.evio.cni.plugins.module_utils.state.event_log import (
     LONGEST_LOG,
     RECORD_BYTES,
@@ -161,6 +161,19 @@ def test_bytes_of_peers_never_fall(state_dir: str) -> None:
     # From 40 on, the interface is a new one.
     assert [received(now) for now in (100, 150, 40, 40, 60)] == [100, 150, 190, 190, 210]
     assert update(state_dir, {}, create=True).peers == {}
+
+
+def test_bytes_of_an_idle_peer_stay_and_go_on_when_it_is_a_peer_again(state_dir: str) -> None:
+    def sent(counts: PeerCounts | None) -> dict[str, int]:
+        return {name: peer.sent for name, peer in update(state_dir, counts, create=True).peers.items()}
+
+    assert sent({"node2": (0, 100), "node3": None}) == {"node2": 100}
+    # WireGuard has no such peer for a while, and then counts from 0 again.
+    assert sent({"node2": None, "node3": None}) == {"node2": 100}
+    assert sent({"node2": (0, 120), "node3": None}) == {"node2": 220}
+    # After a boot, the overlay is not known yet.
+    assert sent(None) == {"node2": 220}
+    assert sent({"node2": (0, 7), "node3": (0, 1)}) == {"node2": 227, "node3": 1}
 
 
 @pytest.mark.parametrize(

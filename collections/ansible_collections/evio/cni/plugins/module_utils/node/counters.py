@@ -85,11 +85,17 @@ class _Sums:
     """How many bytes of each log are in the sums, by the log's inode number."""
 
 
-def update(state_dir: str, peer_bytes: Mapping[str, tuple[int, int]], *, create: bool) -> Counters:
+PeerCounts = Mapping[str, tuple[int, int] | None]
+"""The bytes that WireGuard has received from and sent to each node of the overlay; None for a node that it does not
+have as a peer now, such as one that is idle."""
+
+
+def update(state_dir: str, peer_counts: PeerCounts | None, *, create: bool) -> Counters:
     """Add what the log and WireGuard have gained, and return all sums.
 
-    ``peer_bytes`` has the bytes that WireGuard has received from and sent to each peer. Peers that are not in it are
-    forgotten. ``create`` makes the log where there is none; without it, nothing is written there. Raises CountersError.
+    Nodes that are not in ``peer_counts`` have left the overlay and are forgotten; with None, the overlay is not known,
+    and all sums stay. ``create`` makes the log where there is none; without it, nothing is written there. Raises
+    CountersError.
     """
     directory = metrics_directory(state_dir)
     try:
@@ -98,15 +104,15 @@ def update(state_dir: str, peer_bytes: Mapping[str, tuple[int, int]], *, create:
             make_directories(directory, 0o700)
         elif not os.path.exists(log_file(state_dir)):
             counters = Counters(calls={})
-            _add_bytes(counters, peer_bytes)
+            _add_bytes(counters, peer_counts)
             return counters
         with _locked(directory):
-            return _update(state_dir, peer_bytes)
+            return _update(state_dir, peer_counts)
     except OSError as error:
         raise CountersError(f"cannot keep the sums of the counters in {directory}: {error.strerror}") from error
 
 
-def _update(state_dir: str, peer_bytes: Mapping[str, tuple[int, int]]) -> Counters:
+def _update(state_dir: str, peer_counts: PeerCounts | None) -> Counters:
     log = log_file(state_dir)
     path, old = f"{metrics_directory(state_dir)}/sums.json", f"{log}.old"
     sums = _read_sums(path)
@@ -115,7 +121,7 @@ def _update(state_dir: str, peer_bytes: Mapping[str, tuple[int, int]]) -> Counte
         os.close(os.open(log, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     # A crash may have left both names with the same file: the second reading of it finds nothing new.
     read = [_add_log(name, sums) for name in ((old, log) if has_old else (log,))]
-    _add_bytes(sums.counters, peer_bytes)
+    _add_bytes(sums.counters, peer_counts)
     sums.offsets = {inode: sums.offsets[inode] for inode in read}
     _write_sums(path, sums)
     if has_old:
@@ -171,10 +177,15 @@ def _add_record(counters: Counters, line: bytes) -> None:
         calls.failures[str(code)] = calls.failures.get(str(code), 0) + 1
 
 
-def _add_bytes(counters: Counters, peer_bytes: Mapping[str, tuple[int, int]]) -> None:
+def _add_bytes(counters: Counters, peer_counts: PeerCounts | None) -> None:
+    if peer_counts is None:
+        return
     peers = {}
-    for name, (received, sent) in peer_bytes.items():
-        known = counters.peers.get(name, PeerBytes())
+    for name, counted in peer_counts.items():
+        known = counters.peers.get(name)
+        if counted is None and known is None:
+            continue
+        known, (received, sent) = known or PeerBytes(), counted or (0, 0)
         peers[name] = PeerBytes(
             known.received + _gain(received, known.last_received),
             known.sent + _gain(sent, known.last_sent),

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from .. import paths
 from ..errors import EvioError
 from ..overlay.state import DIRECT, STATE_LIFETIME
+from ..overlay.wireguard.agent_files import AgentFiles
 from ..state.event_log import FENCE
-from .counters import BOUNDS, Counters, update
+from .counters import BOUNDS, Counters, PeerCounts, update
 from .exposition import COUNTER, GAUGE, HISTOGRAM, Family, Histogram, Metric, render
 from .model import IDLE, NONE, RELAYED, NodeStatus, Overlay
 from .problems import ERROR, NOTE, WARNING, problems_of
@@ -65,18 +66,22 @@ METRICS = {
 
 
 def read_metrics(
-    *, conf_dir: str = paths.CNI_CONF_DIR, state_dir: str = paths.STATE_DIR, create: bool = False
+    *,
+    conf_dir: str = paths.CNI_CONF_DIR,
+    state_dir: str = paths.STATE_DIR,
+    files: AgentFiles | None = None,
+    create: bool = False,
 ) -> tuple[str, list[str]]:
     """Look at the node; return the metrics as text, and one sentence for each part that could not be read.
 
     ``create`` makes the log from which the plugin's calls, repairs and fences are counted; it is in ``state_dir``.
     """
-    status = read_status(conf_dir=conf_dir, cri_socket="", state_dir=state_dir, with_errors=False)
+    status = read_status(conf_dir=conf_dir, cri_socket="", state_dir=state_dir, files=files, with_errors=False)
     faults = [*status.faults, *([status.networks_fault] if status.networks_fault else ())]
     faults += [status.overlay_fault] if status.overlay_fault else []
     counters = None
     try:
-        counters = update(state_dir, _peer_bytes(status.overlay), create=create)
+        counters = update(state_dir, _peer_counts(status.overlay), create=create)
     except EvioError as error:
         faults.append(str(error))
     return render(families_of(status, counters, len(faults))), faults
@@ -160,9 +165,12 @@ def _add_counters(add: _Add, counters: Counters) -> None:
         add("evio_overlay_peer_sent_bytes_total", peer.sent, name)
 
 
-def _peer_bytes(overlay: Overlay | None) -> dict[str, tuple[int, int]]:
+def _peer_counts(overlay: Overlay | None) -> PeerCounts | None:
+    if overlay is None:
+        return None
     return {
-        peer.name: (peer.received_bytes, peer.sent_bytes)
-        for peer in (overlay.peers if overlay is not None else ())
-        if peer.received_bytes is not None and peer.sent_bytes is not None
+        peer.name: None
+        if peer.received_bytes is None or peer.sent_bytes is None
+        else (peer.received_bytes, peer.sent_bytes)
+        for peer in overlay.peers
     }
