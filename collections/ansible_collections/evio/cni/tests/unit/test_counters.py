@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.node import counters as counters_module
-from ansible_collections.evio.cni.plugins.module_utils.node.counters import Counters, CountersError, PeerCounts, update
+from ansible_collections.evio.cni.plugins.module_utils.node.counters import Counters, CountersError, update
 from ansible_collections.evio.cni.plugins.module_utils.state.event_log import (
     LONGEST_LOG,
     RECORD_BYTES,
@@ -164,7 +164,7 @@ def test_bytes_of_peers_never_fall(state_dir: str) -> None:
 
 
 def test_bytes_of_an_idle_peer_stay_and_go_on_when_it_is_a_peer_again(state_dir: str) -> None:
-    def sent(counts: PeerCounts | None) -> dict[str, int]:
+    def sent(counts: dict[str, tuple[int, int] | None] | None) -> dict[str, int]:
         return {name: peer.sent for name, peer in update(state_dir, counts, create=True).peers.items()}
 
     assert sent({"node2": (0, 100), "node3": None}) == {"node2": 100}

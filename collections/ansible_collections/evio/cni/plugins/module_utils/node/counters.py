@@ -85,17 +85,13 @@ class _Sums:
     """How many bytes of each log are in the sums, by the log's inode number."""
 
 
-PeerCounts = Mapping[str, tuple[int, int] | None]
-"""The bytes that WireGuard has received from and sent to each node of the overlay; None for a node that it does not
-have as a peer now, such as one that is idle."""
-
-
-def update(state_dir: str, peer_counts: PeerCounts | None, *, create: bool) -> Counters:
+def update(state_dir: str, peer_counts: Mapping[str, tuple[int, int] | None] | None, *, create: bool) -> Counters:
     """Add what the log and WireGuard have gained, and return all sums.
 
-    Nodes that are not in ``peer_counts`` have left the overlay and are forgotten; with None, the overlay is not known,
-    and all sums stay. ``create`` makes the log where there is none; without it, nothing is written there. Raises
-    CountersError.
+    ``peer_counts`` has the bytes that WireGuard has received from and sent to each node of the overlay; None for a node
+    that it does not have as a peer now, such as one that is idle. Nodes that are not in it have left the overlay and
+    are forgotten. Without it, the overlay is not known, and all sums stay. ``create`` makes the log where there is
+    none; without it, nothing is written there. Raises CountersError.
     """
     directory = metrics_directory(state_dir)
     try:
@@ -112,7 +108,7 @@ def update(state_dir: str, peer_counts: PeerCounts | None, *, create: bool) -> C
         raise CountersError(f"cannot keep the sums of the counters in {directory}: {error.strerror}") from error
 
 
-def _update(state_dir: str, peer_counts: PeerCounts | None) -> Counters:
+def _update(state_dir: str, peer_counts: Mapping[str, tuple[int, int] | None] | None) -> Counters:
     log = log_file(state_dir)
     path, old = f"{metrics_directory(state_dir)}/sums.json", f"{log}.old"
     sums = _read_sums(path)
@@ -177,7 +173,7 @@ def _add_record(counters: Counters, line: bytes) -> None:
         calls.failures[str(code)] = calls.failures.get(str(code), 0) + 1
 
 
-def _add_bytes(counters: Counters, peer_counts: PeerCounts | None) -> None:
+def _add_bytes(counters: Counters, peer_counts: Mapping[str, tuple[int, int] | None] | None) -> None:
     if peer_counts is None:
         return
     peers = {}

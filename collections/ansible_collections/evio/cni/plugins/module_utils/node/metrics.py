@@ -8,14 +8,14 @@ as the cluster has nodes. docs/metrics.md describes each metric for operators.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from .. import paths
 from ..errors import EvioError
 from ..overlay.state import DIRECT, STATE_LIFETIME
 from ..overlay.wireguard.agent_files import AgentFiles
 from ..state.event_log import FENCE
-from .counters import BOUNDS, Counters, PeerCounts, update
+from .counters import BOUNDS, Counters, update
 from .exposition import COUNTER, GAUGE, HISTOGRAM, Family, Histogram, Metric, render
 from .model import IDLE, NONE, RELAYED, NodeStatus, Overlay
 from .problems import ERROR, NOTE, WARNING, problems_of
@@ -165,7 +165,7 @@ def _add_counters(add: _Add, counters: Counters) -> None:
         add("evio_overlay_peer_sent_bytes_total", peer.sent, name)
 
 
-def _peer_counts(overlay: Overlay | None) -> PeerCounts | None:
+def _peer_counts(overlay: Overlay | None) -> Mapping[str, tuple[int, int] | None] | None:
     if overlay is None:
         return None
     return {
