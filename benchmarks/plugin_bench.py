@@ -6,6 +6,7 @@ Without --against: our plugin on a private Open vSwitch (userspace datapath), an
 Linux bridge, each in a network namespace of its own and both with host-local. Our plugin has one masquerade rule for
 the whole node; `bridge` with ipMasq makes rules for each pod.
 With --against PROGRAM: two builds of our plugin on the same node, the same Open vSwitch and the same bridge, in turns.
+Calls of our plugin are counted for `evio metrics`, as on a node that has metrics.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY / "collections"))
 
+from ansible_collections.evio.cni.plugins.module_utils.node.counters import update  # noqa: E402
 from ansible_collections.evio.cni.plugins.module_utils.paths import DISTRIBUTION_CNI_DIR  # noqa: E402
 from ansible_collections.evio.cni.tests.integration.ovs_daemons import OpenVSwitch, network_namespace  # noqa: E402
 
@@ -147,6 +149,8 @@ def open_vswitch(directory: Path) -> Iterator[OpenVSwitch]:
 
 def ours(name: str, program: Path, switch: OpenVSwitch, directory: Path) -> Plugin:
     """A build of our plugin on the node of this switch; two builds share bridge, journal and addresses."""
+    state_dir = str(directory / "state")
+    update(state_dir, {}, create=True)
     conf = {
         "type": OURS,
         "bridge": "br-evio",
@@ -155,7 +159,7 @@ def ours(name: str, program: Path, switch: OpenVSwitch, directory: Path) -> Plug
         "clusterCIDRs": ["10.10.0.0/16", "10.244.0.0/16"],
         "datapathType": "netdev",
         "ovsdb": switch.ovsdb,
-        "stateDir": str(directory / "state"),
+        "stateDir": state_dir,
     }
     return Plugin(name, program, conf | _common_conf(OURS, directory, ip_masq=True), switch.netns)
 

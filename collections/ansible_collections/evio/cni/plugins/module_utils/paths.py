@@ -89,3 +89,6 @@ CNI_RESULTS = "/var/lib/cni/results"
 
 HOST_LOCAL_DATA = "/var/lib/cni/networks"
 """Where host-local keeps its reservations by default, in one directory for each network."""
+
+METRICS_FILE = "evio.prom"
+"""The file in the directory of node_exporter's textfile collector, which reads ``*.prom``."""

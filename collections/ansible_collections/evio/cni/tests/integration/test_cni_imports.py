@@ -47,6 +47,7 @@ EVERY_CALL = {
     "evio_cni.ovs.ports",
     "evio_cni.paths",
     "evio_cni.state.directory",
+    "evio_cni.state.event_log",
     "evio_cni.state.journal",
     "evio_cni.state.lock",
     "evio_program",

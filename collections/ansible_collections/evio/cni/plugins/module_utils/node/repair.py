@@ -39,6 +39,7 @@ from ..plugin.findings import (
 from ..plugin.reclaim import restore_reservations
 from ..plugin.repair_bridge import bridge_of
 from ..state.attachments import JournalEntry, journal_entries
+from ..state.event_log import note_event
 from ..state.journal import Journal
 from ..state.lock import AttachmentLock
 from .guard import guard_bridge
@@ -50,6 +51,10 @@ if TYPE_CHECKING:
 
 _EVERY_ATTACHMENT = Attachment("", "every", "")
 """The name whose lock a repair holds. No attachment has it: a network and an interface have names."""
+
+
+REPAIRS = ("bridge", "rules", "plugged", "raised", "guarded", "reserved", "removed")
+"""What a repair mends: names of fields of Repair, and the kinds under which the event log counts them."""
 
 
 class RepairError(EvioError):
@@ -93,7 +98,19 @@ def repair_networks(networks: list[NetConf]) -> list[Repair]:
         for state_dir in sorted({conf.state_dir for conf in networks}):
             # Without a lock file, as on a disk that is full, repair is still better than none.
             locks.enter_context(AttachmentLock(state_dir, _EVERY_ATTACHMENT, is_required=False))
-        return _repair_networks(networks)
+        repairs = _repair_networks(networks)
+        for conf, repair in zip(networks, repairs, strict=True):
+            _note(conf.state_dir, repair)
+        return repairs
+
+
+def _note(state_dir: str, repair: Repair) -> None:
+    """Leave in the event log how many things were mended."""
+    for kind in REPAIRS:
+        mended: bool | list[str] = getattr(repair, kind)
+        count = len(mended) if isinstance(mended, list) else int(mended)
+        if count:
+            note_event(state_dir, kind, count)
 
 
 def _repair_networks(networks: list[NetConf]) -> list[Repair]:

@@ -32,6 +32,9 @@ _MOST_PODS_SHOWN = 10
 NOT_RESERVED = "not reserved"
 """State of a pod whose address host-local may give to another one."""
 
+POD_STATES = ("plugged in", "not plugged in", "not served", "gone", NOT_RESERVED)
+"""All states of a pod; PodStatus.state explains them."""
+
 
 @dataclass(frozen=True)
 class PodStatus:

@@ -15,6 +15,8 @@ UNITS = (
     "evio-edgevpn-agent.service",
     "evio-repair.service",
     "evio-flows.path",
+    "evio-metrics.timer",
+    "evio-metrics.socket",
     "ovsdb-server.service",
     "ovs-vswitchd.service",
     "containerd.service",
@@ -25,7 +27,13 @@ UNITS = (
 )
 """The units that are asked for; a node has some of them."""
 
-_QUIET_UNITS = ("evio-overlay.service", "evio-edgevpn-agent.service", "evio-repair.service", "evio-flows.service")
+_QUIET_UNITS = (
+    "evio-overlay.service",
+    "evio-edgevpn-agent.service",
+    "evio-repair.service",
+    "evio-flows.service",
+    "evio-metrics.service",
+)
 """Units whose warnings and errors are shown."""
 
 _PLUGIN_FAILURE = r'plugin type="evio".* failed'

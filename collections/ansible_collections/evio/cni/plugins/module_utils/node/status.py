@@ -58,11 +58,12 @@ def read_status(
     ovsdb: str = paths.OVSDB,
     files: AgentFiles | None = None,
     has_pods: bool | None = None,
+    with_errors: bool = True,
 ) -> NodeStatus:
     """Look at the whole node. Takes about a second.
 
     ``cri_socket`` may be empty, or belong to no runtime: then pods have no names. ``has_pods`` says whether the node is
-    to have a pod network; None leaves that to what is found.
+    to have a pod network; None leaves that to what is found. Without ``with_errors`` the journal is not searched.
     """
     now = time.time()
     faults: list[str] = []
@@ -97,7 +98,7 @@ def read_status(
         networks_fault=networks_fault if has_pods or (has_pods is None and is_set_up) else None,
         runtime_fault=runtime_fault,
         certificates=tuple(read_certificates()),
-        errors=tuple(read_errors()),
+        errors=tuple(read_errors()) if with_errors else (),
         faults=tuple(faults),
     )
 

@@ -47,13 +47,17 @@ def put_up_fence(state_dir: str, reason: str) -> bool:
     """Fence the node. Return False if it was fenced for this reason already. Raises StateError."""
     # Imports pathlib, which ADD and STATUS do not need.
     from ..atomic_file import write_atomic
+    from .event_log import FENCE, note_event
 
-    if read_fence(state_dir) == reason:
+    before = read_fence(state_dir)
+    if before == reason:
         return False
     try:
         write_atomic(fence_file(state_dir), reason + "\n", mode=0o600)
     except OSError as error:
         raise StateError(f"cannot write {fence_file(state_dir)}: {error.strerror}") from None
+    if before is None:
+        note_event(state_dir, FENCE, 1)
     return True
 
 

@@ -120,6 +120,27 @@ def _parser() -> argparse.ArgumentParser:
     )
     explanation.add_argument("pod", metavar="POD", help="the start of the pod's container id, or one of its addresses")
     explanation.set_defaults(command=_explain)
+    metrics = commands.add_parser("metrics", help="print the node's metrics in Prometheus' text format")
+    metrics.set_defaults(command=_metrics)
+    metrics.add_argument("--conf-dir", default=paths.CNI_CONF_DIR, metavar="DIR", help="as for repair")
+    metrics.add_argument(
+        "--state-dir",
+        default=paths.STATE_DIR,
+        metavar="DIR",
+        help="the networks' stateDir, in which calls of the plugin are counted (default: %(default)s)",
+    )
+    metrics.add_argument(
+        "--textfile-directory",
+        metavar="DIR",
+        help="write them to a file there, for node_exporter's textfile collector, instead of printing them; from the "
+        "first time on, calls of the plugin are counted",
+    )
+    metrics.add_argument(
+        "--answer-http",
+        action="store_true",
+        help="instead of reading the node, answer the HTTP request on standard input, which must be a socket, with the "
+        "file in --textfile-directory (evio-metrics.socket runs this)",
+    )
     commands.add_parser("overlay", help="the overlay's agent: see evio overlay --help", add_help=False)
     version = commands.add_parser("version", help="show the installed version")
     version.set_defaults(command=_version)
@@ -262,6 +283,44 @@ def _collect(options: argparse.Namespace) -> int:
         for failure in collection.failures:
             sys.stderr.write(f"evio gc: {collection.network}: {failure}\n")
     return 1 if any(collection.failures for collection in collections) else 0
+
+
+def _metrics(options: argparse.Namespace) -> int:
+    directory = options.textfile_directory
+    if options.answer_http:
+        return _answer_http(directory)
+    # evio repair, for which pods may be waiting, does not need it.
+    from evio_cni.atomic_file import write_atomic
+    from evio_cni.node.metrics import read_metrics
+
+    text, faults = read_metrics(conf_dir=options.conf_dir, state_dir=options.state_dir, create=bool(directory))
+    for fault in faults:
+        sys.stderr.write(f"evio metrics: {fault}\n")
+    if not directory:
+        sys.stdout.write(text)
+        return 0
+    path = os.path.join(directory, paths.METRICS_FILE)
+    try:
+        write_atomic(path, text, mode=0o644)
+    except OSError as error:
+        raise EvioError(f"cannot write {path}: {error.strerror}") from error
+    return 0
+
+
+def _answer_http(directory: str | None) -> int:
+    # The node's metrics are not read: a scrape need not wait for what that imports.
+    import socket
+
+    from evio_cni.node.metrics_http import answer
+
+    if not directory:
+        raise EvioError("--answer-http needs --textfile-directory")
+    try:
+        with socket.socket(fileno=os.dup(0)) as connection:
+            answer(connection, os.path.join(directory, paths.METRICS_FILE))
+    except OSError as error:
+        raise EvioError(f"cannot answer on standard input: {error.strerror or error}") from error
+    return 0
 
 
 def _explain(options: argparse.Namespace) -> int:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import gc
 import posix
 import sys
+from time import monotonic, process_time
 
 from evio_cni.cni.netconf import NetConf, conf_for_removal, decode, version_of
 from evio_cni.cni.spec import FAILED, SUPPORTED_VERSIONS, Call, CniError, check_version, parse_call, version_result
 from evio_cni.errors import EvioError
 from evio_cni.fast_json import dumps
+from evio_cni.paths import STATE_DIR
+from evio_cni.state.event_log import note_event
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ def main() -> None:
     if _is_called_by_runtime():
         # The process ends before garbage could matter.
         gc.disable()
-        posix._exit(_serve_runtime())
+        posix._exit(_serve_and_note())
     from evio_program.commands import run
 
     posix._exit(run())
@@ -40,12 +43,26 @@ def _is_called_by_runtime() -> bool:
     return b"CNI_COMMAND" in posix.environ or (len(sys.argv) == 1 and any(one[:4] == b"CNI_" for one in posix.environ))
 
 
-def _serve_runtime() -> int:
+def _serve_and_note() -> int:
     """Serve one call of a container runtime; return the exit status.
+
+    For ``evio metrics``, ADD and DEL leave behind how long they took, and their error code. The time that the
+    interpreter took to start is part of it, as the CPU time of the process until now.
+    """
+    begun = monotonic() - process_time()
+    reply = _Reply()
+    status = _serve_runtime(reply)
+    verb = posix.environ.get(b"CNI_COMMAND")
+    if verb in (b"ADD", b"DEL"):
+        note_event(reply.state_dir, verb.decode(), int((monotonic() - begun) * 1e6), reply.code)
+    return status
+
+
+def _serve_runtime(reply: _Reply) -> int:
+    """Serve one call; return the exit status.
 
     At most one JSON object is written to standard output, the result or the error (SPEC.md section 2).
     """
-    reply = _Reply()
     try:
         result = _run_verb(reply)
     except EvioError as error:
@@ -68,6 +85,10 @@ class _Reply:
     def __init__(self) -> None:
         self.cni_version = "1.0.0"
         """For errors that happen before the configuration's version is known."""
+        self.state_dir = STATE_DIR
+        """The network's stateDir; the default before its configuration is known."""
+        self.code = 0
+        """The CNI error code that was written; 0 without an error."""
 
     def result(self, result: dict[str, Any] | None) -> int:
         """Write the result, if the verb has one; return the exit status."""
@@ -77,6 +98,7 @@ class _Reply:
 
     def error(self, error: CniError) -> int:
         """Write an error; return the exit status."""
+        self.code = error.code
         _write(1, dumps(error.to_json(self.cni_version)) + "\n")
         return 1
 
@@ -91,6 +113,10 @@ def _run_verb(reply: _Reply) -> dict[str, Any] | None:
     if call.command == "VERSION":
         return version_result(_version_on_stdin() or SUPPORTED_VERSIONS[-1])
     raw = decode(_read_stdin())
+    state_dir = raw.get("stateDir")
+    # Before the configuration is checked: a call that is refused counts, too.
+    if isinstance(state_dir, str) and state_dir[:1] == "/":
+        reply.state_dir = state_dir
     if call.command == "DEL":
         removal = conf_for_removal(raw)
         if removal is None:
