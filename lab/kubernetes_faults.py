@@ -51,6 +51,7 @@ def prove(cluster: Cluster) -> Iterator[Row]:
     cluster = kubernetes_cluster.whole_again(cluster)
     yield measure("the control plane's node is rebooted", lambda: _rebooted(cluster, first))
     cluster = kubernetes_cluster.whole_again(cluster)
+    yield measure("Services after the reboots", lambda: _services_answer(cluster))
     yield measure("pod to pod after the reboots", lambda: kubernetes_network.pod_to_pod(cluster))
     yield measure("a node is removed by remove_node.yml", lambda: _removed(cluster, last))
     yield measure("it is added again by bootstrap.yml", lambda: _added(cluster, last))
@@ -155,6 +156,22 @@ def _rebooted(cluster: Cluster, node: Node) -> tuple[str, bool]:
     text = f"up after {booted:.0f} s, API after {answers:.0f} s, its pods Ready after {seconds:.0f} s"
     text += f"; other nodes: {_as_text(measured)}"
     return text, measured.lost() == 0
+
+
+def _services_answer(cluster: Cluster) -> tuple[str, bool]:
+    """Wait until pods of all nodes reach all Services.
+
+    After a reboot of the control plane's node, the other nodes' kube-proxy waits for news on connections that are dead,
+    until TCP's keepalive finds that; meanwhile it sends to addresses that pods had before.
+    """
+
+    def all_answer() -> bool:
+        with _streams(cluster, cluster.nodes) as measured:
+            pass
+        return not measured.lost()
+
+    seconds = await_that(all_answer, "pods of all nodes reach all Services", timeout=_READY_SECONDS)
+    return f"all answer {seconds:.0f} s after the pods are Ready", True
 
 
 def _removed(cluster: Cluster, node: Node) -> tuple[str, bool]:

@@ -13,7 +13,10 @@ from ansible.plugins.action import ActionBase
 
 from ..module_utils.inventory import reachability
 
-_ARGUMENT_SPEC: dict[str, Any] = {"nodes": {"type": "list", "elements": "str", "required": True}}
+_ARGUMENT_SPEC: dict[str, Any] = {
+    "nodes": {"type": "list", "elements": "str", "required": True},
+    "alone": {"type": "bool", "default": False},
+}
 
 _MOST_NAMED = 10
 """Nodes of whose failure the message tells."""
@@ -31,7 +34,8 @@ class ActionModule(ActionBase):
         variables = {name: hostvars[name] for name in arguments["nodes"]}
         measured = {name: found.get("__evio_reachability") or {} for name, found in variables.items()}
         alone = {
-            name: boolean(found.get("evio_overlay_alone") or False, strict=False) for name, found in variables.items()
+            name: arguments["alone"] or boolean(found.get("evio_overlay_alone") or False, strict=False)
+            for name, found in variables.items()
         }
         failures = reachability.failures(measured, alone)
         if self._task.check_mode:

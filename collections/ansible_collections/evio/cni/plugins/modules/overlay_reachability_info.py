@@ -11,7 +11,7 @@ description:
   - Shows, from the results of M(evio.cni.overlay_ready_info) in the fact C(__evio_reachability) of each host, how each
     node reaches each other node. With more than 16 nodes, each node has one line, and so has each pair that fails.
   - Fails if a node does not reach another node of O(nodes), or if it reaches no node at all and its variable
-    C(evio_overlay_alone) is not true. In check mode it fails only if a node could not measure.
+    C(evio_overlay_alone) is not true, nor O(alone). In check mode it fails only if a node could not measure.
   - Run it once, with C(run_once); a failure then ends the run for all hosts.
   - Runs in Ansible itself and connects to no host.
 author:
@@ -31,6 +31,10 @@ options:
     type: list
     elements: str
     required: true
+  alone:
+    description: Whether any node may reach no node at all.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
