@@ -61,6 +61,10 @@ class OpenFlowError(EvioError):
     """The bridge does not answer, or refuses a request."""
 
 
+class NotServedError(OpenFlowError):
+    """Nobody serves the bridge: vswitchd does not run, or has just started."""
+
+
 DROP = b""
 """Instructions of a flow that drops."""
 
@@ -136,7 +140,7 @@ class OpenFlow:
     """A connection to one bridge of the Open vSwitch whose database is at ``unix:PATH``."""
 
     def __init__(self, ovsdb: str, bridge: str) -> None:
-        """Connect. Raises OpenFlowError."""
+        """Connect. Raises NotServedError."""
         self._bridge = bridge
         self._unread = b""
         self._first = self._transaction = 0
@@ -151,7 +155,7 @@ class OpenFlow:
                 self._socket.close()
                 raise
         except OSError as error:
-            raise OpenFlowError(
+            raise NotServedError(
                 f"the bridge {bridge} takes no flows at {path} ({error.strerror}): is ovs-vswitchd running?"
             ) from None
 

@@ -6,8 +6,9 @@ Which flows those are: port_security and pod_steering.
 
 from __future__ import annotations
 
+from ..deadline import seconds_left
 from .cookies import closed_port, cookie_of, flows_of_number, flows_of_removed_port
-from .openflow import OpenFlow, OpenFlowError, Selection
+from .openflow import NotServedError, OpenFlow, OpenFlowError, Selection
 from .pod_steering import Steering
 from .port_security import flows_of
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ..cni.netconf import NetConf
+
+
+_START_SECONDS = 5.0
+"""For which ``wait_closed`` waits for a bridge that is not served: vswitchd may just be starting."""
 
 
 class PortFlows:
@@ -50,10 +55,8 @@ class PortFlows:
         if not self._conf.port_security and not self._steering.links:
             return
         self._ofport = ofport
-        closed = None if ofport is None else closed_port(self._name, ofport)
         try:
-            self._bridge = OpenFlow(self._conf.ovsdb, self._conf.bridge)
-            self._bridge.begin_count(Selection(self._steering.cookie(bridge_mac)), closed)
+            self._connect()
         except OpenFlowError as error:
             self._failure = error
 
@@ -78,7 +81,9 @@ class PortFlows:
 
         Raises OpenFlowError.
         """
-        if self._failure is not None:
+        if isinstance(self._failure, NotServedError):
+            self._connect_again()
+        elif self._failure is not None:
             raise self._failure
         # The bridge gets all of its flows in one write: if there is one, there are all. repair counts them.
         if self._bridge is None or self._bridge.finish_count() or not self._steering.links:
@@ -87,6 +92,25 @@ class PortFlows:
         from .bridge_steering import install_steering
 
         install_steering(self._bridge, self._steering, self._bridge_mac)
+
+    def _connect(self) -> None:
+        closed = None if self._ofport is None else closed_port(self._name, self._ofport)
+        self._bridge = OpenFlow(self._conf.ovsdb, self._conf.bridge)
+        self._bridge.begin_count(Selection(self._steering.cookie(self._bridge_mac)), closed)
+
+    def _connect_again(self) -> None:
+        """Connect until vswitchd serves the bridge. Raises OpenFlowError if it does not within _START_SECONDS."""
+        # Only while vswitchd starts.
+        from time import monotonic, sleep
+
+        end = monotonic() + min(_START_SECONDS, seconds_left(_START_SECONDS))
+        while True:
+            try:
+                return self._connect()
+            except NotServedError:
+                if monotonic() > end:
+                    raise
+                sleep(0.02)
 
     def install(self, ofport: int, mac: str, addresses: list[str], removed_ports: dict[int, str]) -> list[int]:
         """Let the port send only frames from the pod's own MAC and addresses, and delete the flows of removed ports.
