@@ -59,7 +59,7 @@ def test_key_that_others_can_read_gets_mode_0600(tmp_path: Path) -> None:
 
 def test_member_makes_the_key_and_measures_in_one_step(tmp_path: Path) -> None:
     path = str(tmp_path / "wireguard.key")
-    _, done, again = check_do_again("wireguard_member", path=path, config=str(tmp_path / "overlay.json"))
+    _check, done, again = check_do_again("wireguard_member", path=path, config=str(tmp_path / "overlay.json"))
     assert done["mtu"] == 1420
     assert again["public_key"] == done["public_key"] == run_module("wireguard_key", path=path)["public_key"]
 
