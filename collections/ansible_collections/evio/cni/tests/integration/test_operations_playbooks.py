@@ -1,16 +1,19 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""backup.yml, restore.yml and repair.yml as an operator runs them: real hosts, a real etcd, a node with pods.
+"""backup.yml, restore.yml, rotate.yml and repair.yml as an operator runs them: real hosts, etcd and pods.
 
 playbook_site has the hosts. Where the hosts contradict a backup, and what etcd holds, is in test_registry_modules.
 """
 
 from __future__ import annotations
 
+import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.evio.cni.plugins.module_utils import pki
 from ansible_collections.evio.cni.plugins.module_utils.claims.model import Request
 from ansible_collections.evio.cni.plugins.module_utils.claims.registry import Registry
 from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Delete, Etcd, Get
@@ -118,6 +121,46 @@ def test_files_that_are_no_backups_are_refused(tmp_path: Path, etcd_server: Etcd
         refused = play(tmp_path, etcd_server, "restore.yml", "--limit", "node1", "-e", variable)
         assert refused.returncode != 0
         assert problem in words(refused.stdout), refused.stdout
+
+
+def rotate(directory: Path, server: EtcdServer, *arguments: str) -> str:
+    variables = {
+        "evio_etcd_pki_dir": str(server.directory / "pki"),
+        "evio_etcd_secret_file": str(directory / "secret.yaml"),
+        "evio_etcd_open": True,
+        "evio_overlay": "wireguard",
+    }
+    done = play(directory, server, "rotate.yml", "--limit", "node1", "-e", json.dumps(variables), *arguments)
+    assert done.returncode == 0, done.stdout
+    return words(done.stdout)
+
+
+def test_certificate_of_the_daemonset_is_renewed_before_it_expires(
+    tmp_path: Path, etcd_server: EtcdServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = etcd_server.directory / "pki"
+    assert "changed=0" in rotate(tmp_path, etcd_server)
+    assert not (tmp_path / "secret.yaml").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(pki, "_LEAF_DAYS", 100)
+        pki.issue(str(directory), "evio-cni", [], pki.client_layout("evio-cni"))
+    old = (directory / "evio-cni-etcd-client.crt").read_bytes()
+    rotate(tmp_path, etcd_server)
+    assert (directory / "evio-cni-etcd-client.crt").read_bytes() == old
+    renew = ["-e", "evio_certificate_renew_days=200"]
+    rotate(tmp_path, etcd_server, "--check", *renew)
+    assert (directory / "evio-cni-etcd-client.crt").read_bytes() == old
+    told = rotate(tmp_path, etcd_server, *renew)
+    assert f"kubectl apply -f {tmp_path}/secret.yaml" in told, told
+    renewed = (directory / "evio-cni-etcd-client.crt").read_bytes()
+    assert renewed != old
+    assert base64.b64encode(renewed).decode() in (tmp_path / "secret.yaml").read_text()
+    client = {
+        f"client_{kind}": f"{directory}/evio-cni-etcd-client.{end}" for kind, end in (("cert", "crt"), ("key", "key"))
+    }
+    with Etcd(replace(etcd_server.access, **client)) as etcd:
+        assert etcd.txn([], [Get("/evio/", prefix=True)]).succeeded
+    assert "changed=0" in rotate(tmp_path, etcd_server, *renew)
 
 
 def repair(node: Node, *arguments: str) -> tuple[int, str]:
