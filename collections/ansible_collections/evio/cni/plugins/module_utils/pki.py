@@ -38,8 +38,11 @@ PKI_DIR = KUBEADM_PKI_DIR
 
 _CA_DAYS = 3650
 _LEAF_DAYS = 365
-_RENEW_DAYS = 90
+RENEW_DAYS = 90
 """A certificate that is valid for fewer days is issued again at the next run; a CA is never."""
+
+_MOST_RENEW_DAYS = 330
+"""With more, a certificate would be issued again soon after it was issued."""
 
 
 class PkiError(EvioError):
@@ -100,19 +103,33 @@ def common_name(path: str) -> str:
     return str(names[0].value) if names else ""
 
 
-def outdated(directory: str, name: str, addresses: Sequence[str], layout: Layout = ETCD) -> list[str]:
+def outdated(
+    directory: str,
+    name: str,
+    addresses: Sequence[str],
+    layout: Layout = ETCD,
+    *,
+    renew_days: int = RENEW_DAYS,
+) -> list[str]:
     """Return the paths of the certificates that must be issued, the CA first. Writes nothing.
 
-    A certificate must be issued if it is missing, is about to expire, is of another CA, does not fit its key, or lacks
-    one of the member's names. Raises PkiError if the CA's key is needed and is not there: the site keeps it elsewhere.
+    A certificate must be issued if it is missing, expires in fewer than ``renew_days``, is of another CA, does not fit
+    its key, or lacks one of the member's names. Raises PkiError if the CA's key is needed and is not there: the site
+    keeps it elsewhere.
     """
+    if not 1 <= renew_days <= _MOST_RENEW_DAYS:
+        raise PkiError(
+            f"renew_days: {renew_days} is not from 1 to {_MOST_RENEW_DAYS}; new certificates are valid for {_LEAF_DAYS}"
+        )
     base = Path(directory)
     if not (base / f"{layout.ca}.crt").exists():
         # Known without the library, which a host does not have yet when a run in check mode asks.
         return [layout.ca, *(leaf.path for leaf in layout.leaves)]
     _need_library()
     ca = _load(base / f"{layout.ca}.crt")
-    stale = [leaf.path for leaf in layout.leaves if not _is_good(base, leaf, ca, _names(leaf, name, addresses))]
+    stale = [
+        leaf.path for leaf in layout.leaves if not _is_good(base, leaf, ca, _names(leaf, name, addresses), renew_days)
+    ]
     if stale and not (base / f"{layout.ca}.key").exists():
         raise PkiError(
             f"{base}/{stale[0]}.crt must be issued, but {base}/{layout.ca}.key is not there; the CA is kept elsewhere"
@@ -121,13 +138,19 @@ def outdated(directory: str, name: str, addresses: Sequence[str], layout: Layout
 
 
 def issue(
-    directory: str, name: str, addresses: Sequence[str], layout: Layout = ETCD, *, key_group: int | None = None
+    directory: str,
+    name: str,
+    addresses: Sequence[str],
+    layout: Layout = ETCD,
+    *,
+    key_group: int | None = None,
+    renew_days: int = RENEW_DAYS,
 ) -> list[str]:
     """Issue the outdated certificates and return their paths.
 
     Keys have the mode 0600; a server's key has 0640 and the group ``key_group``, if a group's id is given.
     """
-    stale = outdated(directory, name, addresses, layout)
+    stale = outdated(directory, name, addresses, layout, renew_days=renew_days)
     if not stale:
         return []
     _need_library()
@@ -194,7 +217,7 @@ def _read(path: Path) -> bytes | None:
         raise PkiError(f"cannot read {path}: {error}") from error
 
 
-def _is_good(base: Path, leaf: Leaf, ca: Any, names: set[str]) -> bool:
+def _is_good(base: Path, leaf: Leaf, ca: Any, names: set[str], renew_days: int) -> bool:
     certificate = _load(base / f"{leaf.path}.crt")
     if certificate is None or not (base / f"{leaf.path}.key").exists() or certificate.issuer != ca.subject:
         return False
@@ -202,7 +225,7 @@ def _is_good(base: Path, leaf: Leaf, ca: Any, names: set[str]) -> bool:
         return False  # An earlier run was killed between writing the key and writing the certificate.
     if not _is_signed_by(certificate, ca.public_key()):
         return False
-    if _end(certificate) - _now() < datetime.timedelta(days=_RENEW_DAYS):
+    if _end(certificate) - _now() < datetime.timedelta(days=renew_days):
         return False
     if not names:
         return True

@@ -25,6 +25,7 @@ class PkiTask:
         self.name = name
         self.alternative_names = alternative_names
         self.directory: str = module.params["directory"]
+        self.renew_days: int = module.params["renew_days"]
         self.adopted: str | None = module.params.get("adopted_directory")
 
     def run(self) -> dict[str, Any]:
@@ -51,11 +52,12 @@ class PkiTask:
 
     def _issue(self, directory: str, differences: Differences) -> list[str]:
         certificate = (directory, self.name, self.alternative_names, self.layout)
-        stale = outdated(*certificate)
+        stale = outdated(*certificate, renew_days=self.renew_days)
         for path in stale:
             differences.compare(path if directory == self.directory else f"{directory}/{path}", "issued", None)
         if stale and not self.module.check_mode:
-            issue(*certificate, key_group=_group_id(self.module.params.get("group")))
+            key_group = _group_id(self.module.params.get("group"))
+            issue(*certificate, key_group=key_group, renew_days=self.renew_days)
         return stale
 
 

@@ -10,7 +10,7 @@ short_description: Issue the client certificate of an etcd user
 version_added: 0.1.0
 description:
   - Issues a client certificate with the user's name as its common name, signed by etcd's CA, which must be on the host.
-  - The certificate is issued again only if its CA or its key do not fit, or if it expires within 90 days.
+  - The certificate is issued again only if its CA or its key do not fit, or if it expires within O(renew_days) days.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -34,6 +34,11 @@ options:
     description: The etcd user's name.
     type: str
     default: evio-cni
+  renew_days:
+    description: >-
+      A certificate that expires in fewer days is issued again. From 1 to 330; certificates are valid for a year.
+    type: int
+    default: 90
 """
 
 EXAMPLES = r"""
@@ -69,7 +74,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.names import is_node_name
-from ..module_utils.pki import PKI_DIR, PkiError, client_layout
+from ..module_utils.pki import PKI_DIR, RENEW_DAYS, PkiError, client_layout
 from ..module_utils.pki_task import PkiTask
 
 
@@ -96,6 +101,7 @@ def main() -> None:
         argument_spec={
             "directory": {"type": "path", "default": PKI_DIR},
             "name": {"type": "str", "default": "evio-cni"},
+            "renew_days": {"type": "int", "default": RENEW_DAYS},
         },
         supports_check_mode=True,
     )

@@ -10,7 +10,8 @@ short_description: Issue the certificates of an etcd that was not set up by kube
 version_added: 0.1.0
 description:
   - Creates a CA and issues the certificates of etcd and of etcd's clients, under the names and paths that kubeadm uses.
-  - A certificate is issued again only if its CA, its names or its key do not fit, or if it expires within 90 days.
+  - A certificate is issued again only if its CA, its names or its key do not fit, or if it expires within
+    O(renew_days) days.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -47,6 +48,11 @@ options:
   group:
     description: Group of the etcd process. It may read the keys of etcd itself. Only root reads them if it is not set.
     type: str
+  renew_days:
+    description: >-
+      A certificate that expires in fewer days is issued again. From 1 to 330; certificates are valid for a year.
+    type: int
+    default: 90
 """
 
 EXAMPLES = r"""
@@ -69,7 +75,7 @@ issued:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.module_runner import Module, run_module
-from ..module_utils.pki import ETCD, PKI_DIR
+from ..module_utils.pki import ETCD, PKI_DIR, RENEW_DAYS
 from ..module_utils.pki_task import PkiTask
 
 
@@ -88,6 +94,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "addresses": {"type": "list", "elements": "str", "default": []},
             "group": {"type": "str"},
+            "renew_days": {"type": "int", "default": RENEW_DAYS},
         },
         supports_check_mode=True,
     )

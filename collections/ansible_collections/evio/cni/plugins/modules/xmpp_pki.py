@@ -11,7 +11,8 @@ version_added: 0.1.0
 description:
   - Creates a CA, which the nodes have to trust, and issues the server's certificate. For a site that has no certificate
     of its own for the server.
-  - A certificate is issued again only if its CA, its names or its key do not fit, or if it expires within 90 days.
+  - A certificate is issued again only if its CA, its names or its key do not fit, or if it expires within
+    O(renew_days) days.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -44,6 +45,11 @@ options:
     description: Group of the server's process. It may read the server's key.
     type: str
     default: prosody
+  renew_days:
+    description: >-
+      A certificate that expires in fewer days is issued again. From 1 to 330; certificates are valid for a year.
+    type: int
+    default: 90
 """
 
 EXAMPLES = r"""
@@ -74,7 +80,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.atomic_file import read_text
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.paths import XMPP_PKI_DIR
-from ..module_utils.pki import XMPP
+from ..module_utils.pki import RENEW_DAYS, XMPP
 from ..module_utils.pki_task import PkiTask
 
 
@@ -96,6 +102,7 @@ def main() -> None:
             "domain": {"type": "str", "required": True},
             "names": {"type": "list", "elements": "str", "default": []},
             "group": {"type": "str", "default": "prosody"},
+            "renew_days": {"type": "int", "default": RENEW_DAYS},
         },
         supports_check_mode=True,
     )

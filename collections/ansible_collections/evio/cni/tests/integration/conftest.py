@@ -13,6 +13,7 @@ import pytest
 
 from .cni_runtime import NewPod, Node, Pod
 from .edgevpn_segment import conf_of
+from .etcd_server import EtcdServer
 from .ovs_daemons import OpenVSwitch, network_namespace
 
 
@@ -68,3 +69,14 @@ def nodes(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[list[Node]
             node.conf = {"cniVersion": "1.0.0", "name": "evio", **own, "ipam": ipam}
             found.append(node)
         yield found
+
+
+@pytest.fixture
+def etcd_server(tmp_path: Path) -> Iterator[EtcdServer]:
+    """Yield an etcd of this test alone, with TLS."""
+    (tmp_path / "etcd").mkdir()
+    server = EtcdServer(tmp_path / "etcd")
+    try:
+        yield server.start()
+    finally:
+        server.stop()

@@ -85,6 +85,29 @@ def test_certificate_that_expires_soon_is_renewed(tmp_path: Path, monkeypatch: p
     assert pki.outdated(str(tmp_path), "node1", []) == []
 
 
+def test_days_left_decide_when_a_certificate_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pki, "_LEAF_DAYS", 120)
+    pki.issue(str(tmp_path), "node1", ["10.10.0.1"])
+    pki.issue(str(tmp_path), "evio-cni", [], pki.client_layout("evio-cni"))
+    ca = certificate(tmp_path, "etcd/ca").serial_number
+    etcd = {"directory": str(tmp_path), **MEMBER}
+    assert not run_module("etcd_pki", **etcd)["changed"]
+    _predicted, done, _again = check_do_again("etcd_pki", **etcd, renew_days=130)
+    assert done["issued"] == LEAVES
+    client = {"directory": str(tmp_path), "name": "evio-cni"}
+    assert not run_module("etcd_client_certificate", **client, renew_days=110)["changed"]
+    _predicted, done, _again = check_do_again("etcd_client_certificate", **client, renew_days=130)
+    assert done["issued"] == ["evio-cni-etcd-client"]
+    assert certificate(tmp_path, "etcd/ca").serial_number == ca
+
+
+@pytest.mark.parametrize("days", [0, -1, 331, 400])
+def test_days_after_which_every_run_would_renew_are_refused(tmp_path: Path, days: int) -> None:
+    refused = run_module("etcd_pki", directory=str(tmp_path / "pki"), **MEMBER, renew_days=days)
+    assert f"renew_days: {days} is not from 1 to 330" in refused["msg"]
+    assert not (tmp_path / "pki").exists()
+
+
 def test_key_without_its_certificate_is_replaced(tmp_path: Path) -> None:
     pki.issue(str(tmp_path), "node1", [])
     stranger = tmp_path / "stranger"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Etcd, Get, Put
+from ansible_collections.evio.cni.plugins.module_utils.etcd.client import MAX_TXN_OPS, Delete, Etcd, Get, Put
 
 from .ansible_module import check_do_again, run_module
 from .etcd_server import EtcdServer
@@ -163,3 +163,117 @@ def test_subnets_of_upstream_are_adopted_and_unowned_subnets_are_reserved(
 def test_info_of_an_empty_registry_is_empty(etcd: dict[str, Any]) -> None:
     info = run_module("subnet_pool_info", **etcd)
     assert (info["changed"], info["pools"], info["claims"]) == (False, [], [])
+
+
+def backup_of(etcd: dict[str, Any]) -> str:
+    return str(run_module("claims_backup", directory="unused", **etcd)["content"])
+
+
+def wipe(server: EtcdServer, cluster: str) -> None:
+    with Etcd(server.access) as connection:
+        keys = [pair.key for pair in connection.txn([], [Get(f"/evio/{cluster}/", prefix=True)]).ranges[0]]
+        for place in range(0, len(keys), MAX_TXN_OPS):
+            connection.txn([], [Delete(key) for key in keys[place : place + MAX_TXN_OPS]])
+
+
+def contents(server: EtcdServer, cluster: str) -> dict[str, str]:
+    with Etcd(server.access) as connection:
+        pairs = connection.txn([], [Get(f"/evio/{cluster}/", prefix=True)]).ranges[0]
+    return {pair.key: pair.value for pair in pairs}
+
+
+def test_restore_into_a_wiped_registry_brings_every_key_back(etcd: dict[str, Any], server: EtcdServer) -> None:
+    run_module("subnet_pool", **POOL, reserved_cidrs=["10.244.0.0/24"], pins={"node9": "10.244.9.0/24"}, **etcd)
+    run_module("node_subnet", **POOL, subnet_requests=nodes("node1", "node2"), **etcd)
+    run_module("node_subnet", state="absent", subnet_requests=nodes("node2"), **etcd)
+    before, content = contents(server, etcd["cluster"]), backup_of(etcd)
+    assert len(before) == 4
+    wipe(server, etcd["cluster"])
+    live = {**nodes("node1")[0], "configured": {"cidrs": ["10.244.1.0/24"], "epoch": 1 << 40}}
+    silent = {"name": "node7", "machine_id": ""}
+    _predicted, done, _again = check_do_again("claims_restore", content=content, subnet_requests=[live, silent], **etcd)
+    assert contents(server, etcd["cluster"]) == before
+    assert (done["restored"], done["silent"], done["unknown"]) == (["node1"], ["node7"], [])
+    assert "it was wiped, or restored from an older snapshot" in done["outdated"]["node1"]
+    assert done["diff"]["after"]["release of 10.244.2.0/24"] == "by node2"
+    refused = run_module("node_subnet", **POOL, subnet_requests=[live], **etcd)
+    assert list(refused["lost"]) == ["node1"]
+    told = run_module("node_subnet", **POOL, subnet_requests=[live], restore=True, **etcd)
+    assert (told["changed"], told["subnets"]["node1"]["cidrs"]) == (False, ["10.244.1.0/24"])
+    assert 0 < told["subnets"]["node1"]["epoch"] < 1 << 40
+
+
+def test_restore_of_more_claims_than_a_transaction_takes(etcd: dict[str, Any], server: EtcdServer) -> None:
+    run_module("node_subnet", **POOL, subnet_requests=nodes(*(f"node{place}" for place in range(200))), **etcd)
+    before, content = contents(server, etcd["cluster"]), backup_of(etcd)
+    wipe(server, etcd["cluster"])
+    done = run_module("claims_restore", content=content, subnet_requests=[], **etcd)
+    assert len(done["restored"]) == 200
+    # As if it had been cut off after some of its transactions.
+    with Etcd(server.access) as connection:
+        prefix = f"/evio/{etcd['cluster']}"
+        connection.txn([], [Delete(f"{prefix}/nodes/node5"), Delete(f"{prefix}/subnets/010.244.005.000")])
+    again = run_module("claims_restore", content=content, subnet_requests=[], **etcd)
+    assert again["restored"] == ["node5"]
+    assert contents(server, etcd["cluster"]) == before
+
+
+def test_restore_is_refused_if_etcd_knows_something_else(etcd: dict[str, Any], server: EtcdServer) -> None:
+    run_module("node_subnet", **POOL, subnet_requests=nodes("node1", "node2"), **etcd)
+    content = backup_of(etcd)
+    run_module("node_subnet", state="absent", subnet_requests=nodes("node2"), **etcd)
+    for changes, words in (
+        ([], "10.244.1.0/24 of node2 was released in etcd after the backup was taken"),
+        (
+            [{**nodes("node3")[0], "subnet": "10.244.1.0/24"}],
+            "node3 has 10.244.1.0/24 in etcd; the backup has it for node2",
+        ),
+        (nodes("node2"), "etcd has 10.244.2.0/24 for node2; the backup has 10.244.1.0/24"),
+    ):
+        if changes:
+            run_module("node_subnet", **POOL, subnet_requests=changes, quarantine=0, **etcd)
+        before = contents(server, etcd["cluster"])
+        refused = run_module("claims_restore", content=content, subnet_requests=[], **etcd)
+        assert refused.get("failed")
+        assert words in refused["msg"], refused["msg"]
+        assert contents(server, etcd["cluster"]) == before
+    run_module("subnet_pool", reserved_cidrs=["10.244.99.0/24"], **etcd)
+    refused = run_module("claims_restore", content=content, subnet_requests=[], **etcd)
+    assert "etcd has another pool (reserved networks or pins)" in refused["msg"]
+
+
+@pytest.mark.parametrize(
+    ("live", "words"),
+    [
+        ({"name": "node1", "machine_id": "other"}, "node1 is the machine other; the backup has the machine"),
+        (
+            {"name": "node3", "machine_id": "m3", "configured": {"cidrs": ["10.244.1.0/24"], "epoch": 1}},
+            "node3 is set up with 10.244.1.0/24; the backup has it for node2",
+        ),
+        (
+            {**nodes("node1")[0], "configured": {"cidrs": ["10.244.7.0/24"], "epoch": 1}},
+            "node1 is set up with 10.244.7.0/24; the backup has 10.244.0.0/24 for it",
+        ),
+    ],
+)
+def test_restore_is_refused_if_a_live_node_contradicts(
+    etcd: dict[str, Any], server: EtcdServer, live: dict[str, Any], words: str
+) -> None:
+    etcd = {**etcd, "cluster": "contradicted"}
+    wipe(server, "contradicted")
+    run_module("node_subnet", **POOL, subnet_requests=nodes("node1", "node2"), **etcd)
+    content = backup_of(etcd)
+    wipe(server, "contradicted")
+    for check_mode in (True, False):
+        refused = run_module("claims_restore", check_mode=check_mode, content=content, subnet_requests=[live], **etcd)
+        assert words in refused["msg"]
+    assert contents(server, "contradicted") == {}
+
+
+def test_backup_of_an_empty_registry_and_restore_into_another_cluster_are_refused(etcd: dict[str, Any]) -> None:
+    empty = run_module("claims_backup", directory="unused", **etcd)
+    assert "so there is nothing to back up" in empty["msg"]
+    run_module("node_subnet", **POOL, subnet_requests=nodes("node1"), **etcd)
+    content = backup_of(etcd)
+    other = run_module("claims_restore", content=content, subnet_requests=[], **{**etcd, "cluster": "other"})
+    assert f"the backup is of the cluster {etcd['cluster']!r}, not of 'other'" in other["msg"]

@@ -1,18 +1,13 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """status.yml and preflight.yml as an operator runs them: hosts that answer, a host that does not, a real etcd.
 
-The hosts are one machine under two names; the third cannot be reached: nothing listens on port 1.
+playbook_site has the hosts.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
@@ -22,69 +17,11 @@ from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Etcd
 from ansible_collections.evio.cni.plugins.module_utils.subnets import parse_pools
 
 from .etcd_server import EtcdServer
+from .playbook_site import HOSTILE_SITE, REPOSITORY, play
 
 pytestmark = pytest.mark.root
 
-REPOSITORY = Path(__file__).resolve().parents[6]
 SCHEMA = json.loads((REPOSITORY / "docs/cluster-status.schema.json").read_text())
-HOSTILE_SITE = "shop <i>1</i> {{ 7 * 7 }}"
-
-
-@pytest.fixture
-def etcd_server(tmp_path: Path) -> Iterator[EtcdServer]:
-    (tmp_path / "etcd").mkdir()
-    server = EtcdServer(tmp_path / "etcd")
-    try:
-        yield server.start()
-    finally:
-        server.stop()
-
-
-def inventory(directory: Path, server: EtcdServer) -> dict[str, Any]:
-    access = server.access
-    local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    variables = {
-        "evio_cni_conf_dir": str(directory / "net.d"),
-        "evio_cni_state_dir": str(directory / "state"),
-        "evio_etcd_endpoints": list(access.endpoints),
-        "evio_etcd_ca_cert": access.ca_cert,
-        "evio_etcd_client_cert": access.client_cert,
-        "evio_etcd_client_key": access.client_key,
-        "evio_cri_socket": "",
-        "evio_status_directory": str(directory / "out"),
-    }
-    hosts = {
-        "node1": {**local, "evio_public_endpoint": "192.0.2.1", "evio_host_overlay_address": "10.10.0.1"},
-        "node2": {
-            **local,
-            "evio_host_overlay_address": "10.10.0.2",
-            "evio_site": {"__ansible_unsafe": HOSTILE_SITE},
-        },
-        "node3": {"ansible_host": "127.0.0.1", "ansible_port": 1, "evio_host_overlay_address": "10.10.0.3"},
-    }
-    groups = {"evio_control_plane": {"hosts": {"node1": {}}}, "evio_pod_nodes": {"hosts": {"node1": {}, "node2": {}}}}
-    return {"evio_nodes": {"hosts": hosts, "vars": variables, "children": groups}}
-
-
-def play(directory: Path, server: EtcdServer, playbook: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    (directory / "hosts.json").write_text(json.dumps(inventory(directory, server)))
-    return subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            *("-i", str(directory / "hosts.json"), str(REPOSITORY / "playbooks" / playbook), *arguments),
-        ],
-        env={
-            **os.environ,
-            "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(directory / "cp"),
-        },
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 def test_page_and_json_tell_all_nodes_and_claims(tmp_path: Path, etcd_server: EtcdServer) -> None:

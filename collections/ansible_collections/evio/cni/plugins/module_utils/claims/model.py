@@ -127,6 +127,8 @@ class Snapshot:
     """etcd's revision at the read."""
     holders: Mapping[str, str] = field(default_factory=dict)
     """The owners of the subnets that were looked up one by one, by subnet."""
+    cluster_id: int = 0
+    """etcd's id of its cluster."""
 
     def owners(self) -> dict[str, str]:
         """Return the owner of each claimed subnet in the snapshot, by subnet."""

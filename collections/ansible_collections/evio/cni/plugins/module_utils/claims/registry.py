@@ -16,11 +16,20 @@ from ..defaults import QUARANTINE
 from ..etcd.client import Compare, Etcd, Get, TxnResult, UnchangedSince
 from ..subnets import Pool
 from .allocator import check_pool_config, lost_claims, plan_claims, plan_renames
+from .backup import Backup, LiveNode, RestorePlan, backup_of, plan_restore
 from .blocks import blocks_of, blocks_with_room
 from .model import Claim, ClaimError, ExhaustedError, LocalClaim, PoolConfig, Request, Search, Snapshot
 from .reshape import Changes, PoolPlan, plan_changes
 from .schema import Keys, decode_claim, decode_holder, decode_pool_config, decode_released
-from .transactions import Part, batches, claim_part, pool_config_parts, release_part, rename_part
+from .transactions import (
+    Part,
+    batches,
+    claim_part,
+    pool_config_parts,
+    release_part,
+    rename_part,
+    restored_release_part,
+)
 from .upstream import UPSTREAM_PREFIX, parse_upstream_keys
 
 _MOST_TRIES = 64
@@ -59,6 +68,17 @@ class PoolOutcome:
     adopted: tuple[str, ...]
     """The nodes that were given one of upstream's subnets."""
     changed: bool
+
+
+@dataclass(frozen=True)
+class RestoreOutcome:
+    """What a restore has done, or would do in a dry run."""
+
+    before: Snapshot
+    plan: RestorePlan
+    """What was written."""
+    after: Snapshot
+    """The registry after it. In a dry run, restored claims have the epoch that the backup has."""
 
 
 class Registry:
@@ -187,6 +207,47 @@ class Registry:
             _pause(failures)
         raise self._too_many_tries()
 
+    def backup(self) -> Backup:
+        """Return all that the registry holds. Raises ClaimError if it is empty."""
+        return backup_of(self._keys.cluster, self.read(), self._clock())
+
+    def restore(self, backup: Backup, nodes: Sequence[LiveNode], *, dry_run: bool = False) -> RestoreOutcome:
+        """Write what the backup holds and the registry does not; what the registry holds besides stays.
+
+        One transaction writes it all if it fits into one: 63 claims with one family. If a restore of more is cut off,
+        the next one writes the rest. Raises ClaimError, and writes nothing, if the registry or one of the nodes
+        contradicts the backup.
+        """
+        before: Snapshot | None = None
+        first_plan: RestorePlan | None = None
+        for failures in range(_MOST_TRIES):
+            snapshot = self.read()
+            plan = plan_restore(backup, self._keys.cluster, snapshot, nodes)
+            before, first_plan = before or snapshot, first_plan or plan
+            if dry_run:
+                restored = {claim.node: claim for claim in plan.claims}
+                after = replace(snapshot, pool_config=plan.pool_config, claims={**snapshot.claims, **restored})
+                return RestoreOutcome(before, first_plan, after)
+            if plan.is_empty(snapshot):
+                return RestoreOutcome(before, first_plan, snapshot)
+            if not self._write_back(plan, snapshot):
+                _pause(failures)
+        raise self._too_many_tries()
+
+    def _write_back(self, plan: RestorePlan, snapshot: Snapshot) -> bool:
+        """Write a plan, on condition that nobody else writes. Return whether all was written."""
+        parts = [claim_part(self._keys, claim, snapshot) for claim in plan.claims]
+        parts += [restored_release_part(self._keys, cidr, entry) for cidr, entry in plan.released.items()]
+        if snapshot.pool_config is None:
+            parts = [*pool_config_parts(self._keys, plan.pool_config, snapshot), *parts]
+        unchanged = UnchangedSince(self._keys.prefix, snapshot.revision)
+        for batch in batches(parts, common=1):
+            result = self._commit(batch, unchanged)
+            if not result.succeeded:
+                return False
+            unchanged = UnchangedSince(self._keys.prefix, result.revision)
+        return True
+
     def _look_up(self, nodes: Sequence[str], pins: Sequence[str] = (), pools: Sequence[Pool] | None = None) -> Snapshot:
         """Read the claims of these nodes and the owners of these subnets; all claims if they are many.
 
@@ -224,6 +285,7 @@ class Registry:
             {pair.key: pair.mod_revision for pair in pairs},
             result.revision,
             dict(decode_holder(pair.key, pair.value) for pair in pairs if pair.key.startswith(self._keys.subnets)),
+            result.cluster_id,
         )
 
     def _search(

@@ -59,6 +59,12 @@ def release_part(keys: Keys, claim: Claim, snapshot: Snapshot, now: float) -> Pa
     return Part((Compare(key, snapshot.revisions[key]),), tuple(operations), claim.node)
 
 
+def restored_release_part(keys: Keys, cidr: str, released: Released) -> Part:
+    """Return the part that notes an earlier release of a subnet which no node has, and of which no release is noted."""
+    conditions = (Compare(keys.release(cidr), 0), Compare(keys.subnet(cidr), 0))
+    return Part(conditions, (Put(keys.release(cidr), encode_released(cidr, released)),))
+
+
 def pool_config_parts(keys: Keys, config: PoolConfig, snapshot: Snapshot) -> list[Part]:
     """Return the parts that write a pool configuration, as long as no claim was written since the snapshot.
 

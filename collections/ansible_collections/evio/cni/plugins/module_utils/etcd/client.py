@@ -111,6 +111,8 @@ class TxnResult:
     """The keys of each Get of the branch that was taken, in the order of the Gets."""
     counts: tuple[int, ...]
     """The number of keys of each Get."""
+    cluster_id: int = 0
+    """etcd's id of its cluster, chosen when the cluster was set up."""
 
 
 class Etcd:
@@ -294,4 +296,5 @@ def _decode(answer: Any) -> TxnResult:
         )
         for response in responses
     )
-    return TxnResult(answer.succeeded, answer.header.revision, ranges, tuple(response.count for response in responses))
+    header, counts = answer.header, tuple(response.count for response in responses)
+    return TxnResult(answer.succeeded, header.revision, ranges, counts, header.cluster_id)
