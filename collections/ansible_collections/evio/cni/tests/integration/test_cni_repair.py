@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.evio.cni.tests.unit.runtime_double import serve
 
 from .cni_runtime import CNI_PLUGINS, PLUGIN, NewPod, Node, PluginFailedError, Pod, overlay_says, with_paths
 from .ovs_daemons import DATAPATH, in_namespace, needs_netdev, needs_system
@@ -440,6 +441,25 @@ def test_explanation_ends_with_the_tunnel(node: Node, new_pod: NewPod) -> None:
     assert "the overlay is down: evio0 is gone" in broken_link(node, pod, "tunnel")
     overlay_says(node, json.dumps({**state, "updated": time.time() - 60}))
     assert "the overlay's agent has said nothing for 6" in broken_link(node, pod, "tunnel")
+
+
+def test_pod_is_explained_by_its_namespace_and_name(node: Node, new_pod: NewPod, tmp_path: Path) -> None:
+    pod = node.add(new_pod())
+    with serve(tmp_path / "cri.sock") as (runtime, socket):
+        runtime.runs(pod.container_id, "shop", "web-0")
+        runtime.runs("f" * 64, "shop", "web-0")
+        runtime.runs("e" * 64, "shop", "proxy")
+        by_name = evio(node, "explain", "--cri-socket", socket, "shop/web-0")
+        assert by_name.stdout == evio(node, "explain", pod.container_id).stdout
+        for name, words in (
+            ("shop/web-1", "has no pod shop/web-1; look at: kubectl describe pod -n shop web-1"),
+            ("shop/proxy", "shop/proxy has no attachment to a network of evio.cni"),
+        ):
+            unknown = evio(node, "explain", "--cri-socket", socket, name)
+            assert (unknown.returncode, unknown.stdout) == (1, "")
+            assert words in unknown.stderr
+    gone = evio(node, "explain", "--cri-socket", socket, "shop/web-0")
+    assert f"the container runtime at {socket} does not answer" in gone.stderr
 
 
 def test_unknown_pod_is_named(node: Node) -> None:

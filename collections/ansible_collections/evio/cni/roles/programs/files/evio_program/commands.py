@@ -68,16 +68,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="directory of the runtime's conflists (default: %(default)s)",
     )
-    status = commands.add_parser(
-        "status", parents=[common], help="show what is wrong, whether a new pod would get its network, and the pods"
-    )
-    status.set_defaults(command=_status)
-    status.add_argument(
+    runtime = argparse.ArgumentParser(add_help=False)
+    runtime.add_argument(
         "--cri-socket",
         default=CONTAINERD,
         metavar="FILE",
         help="socket of the container runtime, which tells the pods' names (default: %(default)s)",
     )
+    status = commands.add_parser(
+        "status",
+        parents=[common, runtime],
+        help="show what is wrong, whether a new pod would get its network, and the pods",
+    )
+    status.set_defaults(command=_status)
     claim = status.add_argument_group(
         "the node's claim",
         "With --etcd, etcd is asked whether the node's claim on its pod subnet holds. If not, new pods are refused.",
@@ -116,9 +119,13 @@ def _parser() -> argparse.ArgumentParser:
     collect = commands.add_parser("gc", parents=[common], help="remove what pods that are gone have left behind")
     collect.set_defaults(command=_collect)
     explanation = commands.add_parser(
-        "explain", parents=[common], help="show why a pod is not reachable: each link of its chain, and what mends it"
+        "explain",
+        parents=[common, runtime],
+        help="show why a pod is not reachable: each link of its chain, and what mends it",
     )
-    explanation.add_argument("pod", metavar="POD", help="the start of the pod's container id, or one of its addresses")
+    explanation.add_argument(
+        "pod", metavar="POD", help="the pod's NAMESPACE/NAME, the start of its container id, or one of its addresses"
+    )
     explanation.set_defaults(command=_explain)
     commands.add_parser("overlay", help="the overlay's agent: see evio overlay --help", add_help=False)
     version = commands.add_parser("version", help="show the installed version")
@@ -268,7 +275,7 @@ def _explain(options: argparse.Namespace) -> int:
     # evio repair, for which pods may be waiting, does not need it.
     from evio_cni.node.explain import explain
 
-    reports = explain(_networks(options), options.pod)
+    reports = explain(_networks(options), options.pod, cri_socket=options.cri_socket)
     if options.json:
         _print_json([asdict(report) for report in reports])
     for report in reports if not options.json else ():
