@@ -39,7 +39,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
             status = run_overlay(argv[1:])
         else:
-            options = _parser().parse_args(argv)
+            options = build_parser().parse_args(argv)
             status = options.command(options)
     except EvioError as error:
         sys.stderr.write(f"evio: {error}\n")
@@ -53,7 +53,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser(overlay: argparse.ArgumentParser | None = None) -> argparse.ArgumentParser:
+    """Return the parser of all commands. ``overlay`` is the parser of ``evio overlay``, to document both as one."""
     parser = argparse.ArgumentParser(
         prog="evio",
         description="Show and repair the pod network of this node. A container runtime, which sets CNI_COMMAND, calls "
@@ -90,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         "--node",
         metavar="NAME",
         default=os.uname().nodename,
-        help="this node's name in the claims (default: %(default)s)",
+        help="this node's name in the claims (default: the host's name)",
     )
     repair = commands.add_parser(
         "repair", parents=[common], help="give running pods back what they have lost, without restarting them"
@@ -127,7 +128,12 @@ def _parser() -> argparse.ArgumentParser:
         "pod", metavar="POD", help="the pod's NAMESPACE/NAME, the start of its container id, or one of its addresses"
     )
     explanation.set_defaults(command=_explain)
-    commands.add_parser("overlay", help="the overlay's agent: see evio overlay --help", add_help=False)
+    commands.add_parser(
+        "overlay",
+        parents=[overlay] if overlay else [],
+        help="the overlay's agent: see evio overlay --help",
+        add_help=False,
+    )
     version = commands.add_parser("version", help="show the installed version")
     version.set_defaults(command=_version)
     return parser
