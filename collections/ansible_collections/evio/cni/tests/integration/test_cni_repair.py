@@ -452,7 +452,7 @@ def test_pod_is_explained_by_its_namespace_and_name(node: Node, new_pod: NewPod,
         by_name = evio(node, "explain", "--cri-socket", socket, "shop/web-0")
         assert by_name.stdout == evio(node, "explain", pod.container_id).stdout
         for name, words in (
-            ("shop/web-1", "has no pod shop/web-1; look at: kubectl describe pod -n shop web-1"),
+            ("shop/web-1", "no pod shop/web-1; look at: journalctl -t evio K8S_POD_NAMESPACE=shop K8S_POD_NAME=web-1"),
             ("shop/proxy", "shop/proxy has no attachment to a network of evio.cni"),
         ):
             unknown = evio(node, "explain", "--cri-socket", socket, name)

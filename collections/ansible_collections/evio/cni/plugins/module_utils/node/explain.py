@@ -82,7 +82,7 @@ def _find(networks: list[NetConf], pod: str) -> tuple[NetConf, JournalEntry]:
 def _find_by_name(networks: list[NetConf], pod: str, cri_socket: str) -> tuple[NetConf, JournalEntry]:
     """Return the attachment of the pod with this namespace/name. Its earlier sandboxes may have one, too."""
     namespace, _slash, name = pod.partition("/")
-    look = f"look at: kubectl describe pod -n {namespace} {name}"
+    look = f"look at: journalctl -t evio K8S_POD_NAMESPACE={namespace} K8S_POD_NAME={name}"
     sandboxes = {one for one, told in cri.pod_names(cri_socket).items() if told == cri.PodName(namespace, name)}
     if not sandboxes:
         raise UnknownPodError(f"the container runtime at {cri_socket} has no pod {pod}; {look}")
