@@ -462,6 +462,25 @@ def test_pod_is_explained_by_its_namespace_and_name(node: Node, new_pod: NewPod,
     assert f"the container runtime at {socket} does not answer" in gone.stderr
 
 
+def test_repair_and_gc_tell_the_names_of_pods(node: Node, new_pod: NewPod, tmp_path: Path) -> None:
+    pod = node.add(new_pod())
+    damage_port(node)
+    with serve(tmp_path / "cri.sock") as (runtime, socket):
+        runtime.runs(pod.container_id, "shop", "web-0")
+        repaired = evio(node, "repair", "--cri-socket", socket).stdout
+        assert f"added the port of shop/web-0 {pod.container_id} eth0 to the bridge" in repaired
+        for name, shown in (("web-1", "shop/web-1 "), ("web-2\nnetwork forged: all in order", "")):
+            lost = node.add_and_lose()
+            os.utime(node.directory / f"state/evio/{lost.container_id}:eth0", (0, 0))
+            runtime.runs(lost.container_id, "shop", name)
+            collected = evio(node, "gc", "--cri-socket", socket).stdout
+            assert collected == f"network evio: removed {shown}{lost.container_id} eth0\n"
+    damage_port(node)
+    without = evio(node, "repair", "--cri-socket", str(tmp_path / "none.sock"))
+    assert (without.returncode, "shop/web-0" in without.stdout) == (0, False)
+    assert f"added the port of {pod.container_id} eth0" in without.stdout
+
+
 def test_unknown_pod_is_named(node: Node) -> None:
     done = evio(node, "explain", "10.9.9.9")
     assert done.returncode == 1

@@ -10,12 +10,13 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from evio_cni import paths
-from evio_cni.cni.cri import CONTAINERD
+from evio_cni.cni.cri import CONTAINERD, PodName, pod_names
 from evio_cni.cni.netconf import NetConf
 from evio_cni.cni.spec import SUPPORTED_VERSIONS
 from evio_cni.defaults import CLUSTER
@@ -26,6 +27,9 @@ from evio_cni.plugin.gc import collect_network
 if TYPE_CHECKING:
     from evio_cni.etcd.access import Access
     from evio_cni.node.repair import Repair
+
+_NAMES_SECONDS = 2.0
+"""How long a command that has done its work waits for the pods' names."""
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -94,7 +98,7 @@ def build_parser(overlay: argparse.ArgumentParser | None = None) -> argparse.Arg
         help="this node's name in the claims (default: the host's name)",
     )
     repair = commands.add_parser(
-        "repair", parents=[common], help="give running pods back what they have lost, without restarting them"
+        "repair", parents=[common, runtime], help="give running pods back what they have lost, without restarting them"
     )
     repair.set_defaults(command=_repair)
     watch = commands.add_parser(
@@ -117,7 +121,9 @@ def build_parser(overlay: argparse.ArgumentParser | None = None) -> argparse.Arg
         )
     )
     watch.set_defaults(command=_watch)
-    collect = commands.add_parser("gc", parents=[common], help="remove what pods that are gone have left behind")
+    collect = commands.add_parser(
+        "gc", parents=[common, runtime], help="remove what pods that are gone have left behind"
+    )
     collect.set_defaults(command=_collect)
     explanation = commands.add_parser(
         "explain",
@@ -196,13 +202,14 @@ def _repair(options: argparse.Namespace) -> int:
     repairs = repair_networks(_networks(options))
     if options.json:
         _print_json([_repair_json(asdict(repair)) for repair in repairs])
+    name_pods = _namer(options.cri_socket)
     for repair in repairs if not options.json else ():
         done = _mended(repair)
         nothing = "nothing was mended" if repair.failures else "all in order"
-        _print(f"network {repair.network}: {'; '.join(done) or nothing}")
+        _print(f"network {repair.network}: {name_pods('; '.join(done)) or nothing}")
     for repair in repairs:
         for failure in repair.failures:
-            sys.stderr.write(f"evio repair: {repair.network}: {failure}\n")
+            sys.stderr.write(f"evio repair: {repair.network}: {name_pods(failure)}\n")
     return 1 if any(repair.failures for repair in repairs) else 0
 
 
@@ -268,13 +275,39 @@ def _collect(options: argparse.Namespace) -> int:
     collections = [collect_network(conf) for conf in _networks(options)]
     if options.json:
         _print_json([collection.to_json() for collection in collections])
+    name_pods = _namer(options.cri_socket)
     for collection in collections if not options.json else ():
         removed = "; ".join(f"removed {pod}" for pod in collection.removed)
-        _print(f"network {collection.network}: {removed or 'nothing was removed'}")
+        _print(f"network {collection.network}: {name_pods(removed) or 'nothing was removed'}")
     for collection in collections:
         for failure in collection.failures:
-            sys.stderr.write(f"evio gc: {collection.network}: {failure}\n")
+            sys.stderr.write(f"evio gc: {collection.network}: {name_pods(failure)}\n")
     return 1 if any(collection.failures for collection in collections) else 0
+
+
+def _namer(cri_socket: str) -> Callable[[str], str]:
+    """Return a function that puts the pods' names before their container ids, where the runtime tells them.
+
+    The runtime is asked when the first text comes that may have a pod in it. At boot it does not run yet.
+    """
+
+    @cache
+    def names() -> dict[str, PodName]:
+        if not os.path.exists(cri_socket):
+            return {}
+        try:
+            return pod_names(cri_socket, timeout=_NAMES_SECONDS)
+        except EvioError:
+            return {}
+
+    def name_pods(text: str) -> str:
+        for container_id, pod in names().items() if text else ():
+            # The name is another program's text: it must not look like a line of ours.
+            name = f"{pod.namespace}/{pod.name}"
+            text = text.replace(container_id, f"{name} {container_id}") if container_id and name.isprintable() else text
+        return text
+
+    return name_pods
 
 
 def _explain(options: argparse.Namespace) -> int:
