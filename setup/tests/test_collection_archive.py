@@ -26,6 +26,8 @@ INSTALL_PROGRAMS = """\
     - evio.cni.programs:
         bin_dir: "{directory}/bin"
         lib_dir: "{directory}/lib"
+        commands_prefix: "{directory}/local"
+        state: "{state}"
 """
 
 
@@ -69,14 +71,16 @@ def install(archive: Path, directory: Path) -> Path:
     return directory
 
 
-def install_programs(collections: Path, directory: Path) -> subprocess.CompletedProcess[str]:
+def install_programs(
+    collections: Path, directory: Path, *, state: str = "present", options: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
     """Run the module of an installed collection, on a file system where the collection cannot be changed."""
     playbook = directory / "play.yml"
-    playbook.write_text(INSTALL_PROGRAMS.format(directory=directory))
+    playbook.write_text(INSTALL_PROGRAMS.format(directory=directory, state=state))
     read_only = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec "$@"'
     return run(
         *("unshare", "--mount", "sh", "-c", read_only, "sh", collections),
-        *("ansible-playbook", "-i", "localhost,", playbook),
+        *("ansible-playbook", "-i", "localhost,", playbook, *options),
         ANSIBLE_COLLECTIONS_PATH=str(collections),
         ANSIBLE_HOME=str(directory / "ansible"),
     )
@@ -113,7 +117,7 @@ def test_programs_are_installed_from_a_read_only_collection_also_of_a_build_by_h
         place.mkdir()
         result = install_programs(install(path, place / "collections"), place)
         assert result.returncode == 0, result.stdout + result.stderr
-        versions.append(done(place / "bin/evio", "version"))
+        versions.append(done(place / "local/bin/evio", "version"))
     assert versions[0].startswith("evio-")
     assert versions[0] == versions[1]
 
@@ -126,3 +130,25 @@ def test_incomplete_collection_is_refused_in_words(archive: Path, tmp_path: Path
     assert result.returncode != 0
     assert "evio_config_gen/main.py is not there: install the collection evio.cni again" in result.stdout
     assert not (tmp_path / "bin").exists()
+
+
+@pytest.mark.root
+def test_programs_are_removed_with_the_links_by_which_people_find_them(archive: Path, tmp_path: Path) -> None:
+    collections = install(archive, tmp_path / "collections")
+    bare = files(tmp_path)
+    assert install_programs(collections, tmp_path).returncode == 0
+    assert "changed=0 " in install_programs(collections, tmp_path).stdout
+    there = files(tmp_path)
+    assert {"local/bin/evio", "local/share/man/man8/evio-config-gen.8"} <= there
+    planned = install_programs(collections, tmp_path, state="absent", options=("--check",))
+    assert "changed=1 " in planned.stdout
+    assert files(tmp_path) == there
+    assert "changed=1 " in install_programs(collections, tmp_path, state="absent").stdout
+    assert files(tmp_path) - bare == {"play.yml"}
+    assert "changed=0 " in install_programs(collections, tmp_path, state="absent").stdout
+
+
+def files(directory: Path) -> set[str]:
+    """The files and links below a directory that are neither Ansible's own nor the collection's."""
+    paths = (path.relative_to(directory) for path in directory.rglob("*") if path.is_symlink() or path.is_file())
+    return {str(path) for path in paths if path.parts[0] not in ("ansible", "collections")}

@@ -26,6 +26,9 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
+        if self._task.args.get("state") == "absent":
+            removed: dict[str, Any] = self._execute_module(_MODULE, task_vars=task_vars)
+            return removed
         source = self._task.args.get("src")
         path = self._find_archive(source) if source else _own_archive()
         with open(path, "rb") as stream:

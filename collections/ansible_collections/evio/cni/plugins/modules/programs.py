@@ -10,12 +10,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: programs
-short_description: Install the evio programs on a node, and link the CNI plugins that they call
+short_description: Install the evio programs on a node, and link the CNI plugins that they call; or remove them
 version_added: 0.1.0
 description:
   - Installs the CNI plugin C(evio) and the configuration generator C(evio-config-gen), byte-compiled for the node's own
     Python, and switches to them in one step. Calls of the plugin that are running keep the version they started with.
   - Links CNI plugins of the distribution into O(bin_dir), unless there is a file of that name.
+  - Links the programs, their manual pages, and completions for bash and zsh below O(commands_prefix), unless there is a
+    file of that name.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -28,6 +30,13 @@ attributes:
   idempotent:
     support: full
 options:
+  state:
+    description:
+      - V(present) installs the programs.
+      - V(absent) removes them with all versions and the links below O(commands_prefix). Links to CNI plugins stay.
+    type: str
+    choices: [present, absent]
+    default: present
   src:
     description:
       - An archive on the control machine, to install other programs than those of the collection.
@@ -57,22 +66,33 @@ options:
     description: The directory of the distribution's CNI plugins.
     type: path
     default: /usr/lib/cni
+  commands_prefix:
+    description:
+      - The directory below which people find the programs. V(bin) in it should be in E(PATH).
+      - Without it, there are no such links.
+    type: path
 """
 
 EXAMPLES = r"""
 - name: Install the evio programs
   evio.cni.programs:
     links: [host-local, loopback, portmap, bandwidth]
+    commands_prefix: /usr/local
+
+- name: Remove the evio programs
+  evio.cni.programs:
+    state: absent
+    commands_prefix: /usr/local
 """
 
 RETURN = r"""
 version:
   description: The installed version. Its name is derived from its content.
-  returned: success
+  returned: when O(state=present)
   type: str
 linked:
   description: The plugins that were linked in this run.
-  returned: success
+  returned: when O(state=present)
   type: list
   elements: str
 """
@@ -86,7 +106,16 @@ from ..module_utils import paths
 from ..module_utils.differences import Differences
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.programs.cni_plugins import missing_plugins, provide_plugins
-from ..module_utils.programs.installation import PROGRAMS, InstallationError, install, is_installed, version_of
+from ..module_utils.programs.command_links import CommandLinks, apply_command_links, read_command_links
+from ..module_utils.programs.installation import (
+    PROGRAMS,
+    InstallationError,
+    install,
+    installed_files,
+    is_installed,
+    uninstall,
+    version_of,
+)
 
 
 class Programs:
@@ -95,45 +124,63 @@ class Programs:
     def __init__(self, module: Module) -> None:
         self.params = module.params
         self.check_mode = module.check_mode
+        self.bin_dir: str = self.params["bin_dir"]
+        self.directories: dict[str, Any] = {"bin_dir": self.bin_dir, "lib_dir": self.params["lib_dir"]}
+
+    def run(self) -> dict[str, Any]:
+        return self._remove() if self.params["state"] == "absent" else self._provide()
+
+    def _provide(self) -> dict[str, Any]:
         if not self.params["digest"]:
             raise InstallationError(
                 "digest is not set: this module needs its action plugin, which is a part of the collection"
             )
-        self.bin_dir: str = self.params["bin_dir"]
-        self.directories: dict[str, Any] = {"bin_dir": self.bin_dir, "lib_dir": self.params["lib_dir"]}
-        self.version = version_of(self.params["digest"])
-        self.is_current = is_installed(self.version, **self.directories)
+        version = version_of(self.params["digest"])
+        is_current = is_installed(version, **self.directories)
         # A file in bin_dir stays, whether we have linked it or not.
-        self.missing_links = missing_plugins(self.params["links"], bin_dir=self.bin_dir)
-
-    def run(self) -> dict[str, Any]:
+        missing_links = missing_plugins(self.params["links"], bin_dir=self.bin_dir)
         if not self.check_mode:
-            if not self.is_current and not self.params["sent"]:
+            if not is_current and not self.params["sent"]:
                 return {"changed": False, "wants_archive": True}
-            self._install()
+            if not is_current:
+                with open(self.params["src"], "rb") as stream:
+                    install(stream.read(), **self.directories)
             provide_plugins(self.params["links"], bin_dir=self.bin_dir, source_dir=self.params["links_dir"])
-        return {**self._differences().result(), "version": self.version, "linked": self.missing_links}
-
-    def _differences(self) -> Differences:
         differences = Differences()
         for program in PROGRAMS:
-            differences.compare(program, self.version, self.version if self.is_current else None)
-        for name in self.missing_links:
-            differences.compare(name, self._link_target(name), None)
-        return differences
+            differences.compare(program, version, version if is_current else None)
+        for name in missing_links:
+            differences.compare(name, os.path.join(self.params["links_dir"], name), None)
+        commands = self._link_commands(version, differences)
+        warnings = [f"{path} is not a link of evio.cni and stays as it is" for path in commands.foreign]
+        return {**differences.result(), "version": version, "linked": missing_links, "warnings": warnings}
 
-    def _install(self) -> None:
-        if not self.is_current:
-            with open(self.params["src"], "rb") as stream:
-                install(stream.read(), **self.directories)
+    def _remove(self) -> dict[str, Any]:
+        differences = Differences()
+        # The links first: they lead into what is removed.
+        self._link_commands(None, differences)
+        for path in installed_files(**self.directories):
+            differences.compare(str(path), None, "present")
+        if not self.check_mode:
+            uninstall(**self.directories)
+        return differences.result()
 
-    def _link_target(self, name: str) -> str:
-        return os.path.join(self.params["links_dir"], name)
+    def _link_commands(self, version: str | None, differences: Differences) -> CommandLinks:
+        prefix = self.params["commands_prefix"]
+        if not prefix:
+            return CommandLinks((), ())
+        commands = read_command_links(prefix, **self.directories, version=version)
+        for link in commands.links:
+            differences.compare(link.path, link.target, link.found)
+        if not self.check_mode:
+            apply_command_links(commands)
+        return commands
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "src": {"type": "path"},
             "digest": {"type": "str"},
             "sent": {"type": "bool", "default": False},
@@ -141,6 +188,7 @@ def main() -> None:
             "lib_dir": {"type": "path", "default": paths.CNI_LIB_DIR},
             "links": {"type": "list", "elements": "str", "default": []},
             "links_dir": {"type": "path", "default": paths.DISTRIBUTION_CNI_DIR},
+            "commands_prefix": {"type": "path"},
         },
         required_if=[("sent", True, ["src"])],
         supports_check_mode=True,

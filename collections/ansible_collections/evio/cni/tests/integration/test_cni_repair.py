@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.evio.cni.tests.unit.runtime_double import serve
 
 from .cni_runtime import CNI_PLUGINS, PLUGIN, NewPod, Node, PluginFailedError, Pod, overlay_says, with_paths
 from .ovs_daemons import DATAPATH, in_namespace, needs_netdev, needs_system
@@ -440,6 +441,44 @@ def test_explanation_ends_with_the_tunnel(node: Node, new_pod: NewPod) -> None:
     assert "the overlay is down: evio0 is gone" in broken_link(node, pod, "tunnel")
     overlay_says(node, json.dumps({**state, "updated": time.time() - 60}))
     assert "the overlay's agent has said nothing for 6" in broken_link(node, pod, "tunnel")
+
+
+def test_pod_is_explained_by_its_namespace_and_name(node: Node, new_pod: NewPod, tmp_path: Path) -> None:
+    pod = node.add(new_pod())
+    with serve(tmp_path / "cri.sock") as (runtime, socket):
+        runtime.runs(pod.container_id, "shop", "web-0")
+        runtime.runs("f" * 64, "shop", "web-0")
+        runtime.runs("e" * 64, "shop", "proxy")
+        by_name = evio(node, "explain", "--cri-socket", socket, "shop/web-0")
+        assert by_name.stdout == evio(node, "explain", pod.container_id).stdout
+        for name, words in (
+            ("shop/web-1", "no pod shop/web-1; look at: journalctl -t evio K8S_POD_NAMESPACE=shop K8S_POD_NAME=web-1"),
+            ("shop/proxy", "shop/proxy has no attachment to a network of evio.cni"),
+        ):
+            unknown = evio(node, "explain", "--cri-socket", socket, name)
+            assert (unknown.returncode, unknown.stdout) == (1, "")
+            assert words in unknown.stderr
+    gone = evio(node, "explain", "--cri-socket", socket, "shop/web-0")
+    assert f"the container runtime at {socket} does not answer" in gone.stderr
+
+
+def test_repair_and_gc_tell_the_names_of_pods(node: Node, new_pod: NewPod, tmp_path: Path) -> None:
+    pod = node.add(new_pod())
+    damage_port(node)
+    with serve(tmp_path / "cri.sock") as (runtime, socket):
+        runtime.runs(pod.container_id, "shop", "web-0")
+        repaired = evio(node, "repair", "--cri-socket", socket).stdout
+        assert f"added the port of shop/web-0 {pod.container_id} eth0 to the bridge" in repaired
+        for name, shown in (("web-1", "shop/web-1 "), ("web-2\nnetwork forged: all in order", "")):
+            lost = node.add_and_lose()
+            os.utime(node.directory / f"state/evio/{lost.container_id}:eth0", (0, 0))
+            runtime.runs(lost.container_id, "shop", name)
+            collected = evio(node, "gc", "--cri-socket", socket).stdout
+            assert collected == f"network evio: removed {shown}{lost.container_id} eth0\n"
+    damage_port(node)
+    without = evio(node, "repair", "--cri-socket", str(tmp_path / "none.sock"))
+    assert (without.returncode, "shop/web-0" in without.stdout) == (0, False)
+    assert f"added the port of {pod.container_id} eth0" in without.stdout
 
 
 def test_unknown_pod_is_named(node: Node) -> None:

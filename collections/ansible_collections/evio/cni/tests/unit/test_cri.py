@@ -6,61 +6,24 @@ The server is a double of a container runtime; the lab's scenarios ask the real 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.cni import cri
-from cri_api.v1 import api_pb2, api_pb2_grpc
+from cri_api.v1 import api_pb2
+
+from .runtime_double import RuntimeDouble, serve
 
 CONFLIST = {"name": "evio", "plugins": [{"type": "evio"}]}
 
 
-class RuntimeDouble(api_pb2_grpc.RuntimeServiceServicer):  # type: ignore[misc]
-    """Answers Status with ``answer``, and keeps the requests."""
-
-    def __init__(self) -> None:
-        self.answer = api_pb2.StatusResponse()
-        self.asked: list[Any] = []
-        self.pods: list[Any] = []
-
-    def Status(self, request: Any, context: Any) -> Any:  # noqa: N802  (the service's name)
-        self.asked.append(request)
-        return self.answer
-
-    def ListPodSandbox(self, _request: Any, _context: Any) -> Any:  # noqa: N802  (the service's name)
-        return api_pb2.ListPodSandboxResponse(items=self.pods)
-
-    def loads(self, *conflists: object, ready: bool = True) -> None:
-        networks = [{"Config": {"Source": json.dumps(conflist)}} for conflist in conflists]
-        self.answer = api_pb2.StatusResponse(
-            status=api_pb2.RuntimeStatus(
-                conditions=[
-                    api_pb2.RuntimeCondition(type="RuntimeReady", status=True),
-                    api_pb2.RuntimeCondition(
-                        type="NetworkReady", status=ready, message="" if ready else "cni plugin not initialized"
-                    ),
-                ]
-            ),
-            info={"cniconfig": json.dumps({"Networks": networks}), "golang": '"go1.19"'},
-        )
-
-
 @pytest.fixture
 def runtime(tmp_path: Path) -> Iterator[tuple[RuntimeDouble, str]]:
-    double = RuntimeDouble()
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=2))
-    add: Callable[[RuntimeDouble, grpc.Server], None] = api_pb2_grpc.add_RuntimeServiceServicer_to_server
-    add(double, server)
-    socket = str(tmp_path / "cri.sock")
-    server.add_insecure_port(f"unix://{socket}")
-    server.start()
-    yield double, socket
-    server.stop(None).wait()
+    with serve(tmp_path / "cri.sock") as served:
+        yield served
 
 
 def test_status_is_asked_for_in_verbose_mode(runtime: tuple[RuntimeDouble, str]) -> None:

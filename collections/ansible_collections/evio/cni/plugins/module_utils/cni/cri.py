@@ -100,7 +100,10 @@ def _call(method: str, request: bytes, socket: str, timeout: float) -> bytes:
             reason = error.details() if isinstance(error, grpc.Call) else str(error)
             if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 raise NoCriServiceError(_why_without_cri(socket, str(reason))) from error
-            raise CriError(f"the container runtime at {socket} does not answer: {reason}") from error
+            raise CriError(
+                f"the container runtime at {socket} does not answer: {reason}; is it running? For containerd, look at: "
+                "systemctl status containerd"
+            ) from error
     return answer
 
 

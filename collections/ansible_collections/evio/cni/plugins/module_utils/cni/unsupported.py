@@ -14,16 +14,18 @@ if TYPE_CHECKING:
     from .netconf import NetConf
 
 _REFUSED = {
-    "hairpinMode": "Open vSwitch sends no frame back through its own port; Services and hostPorts need no hairpin here",
-    "promiscMode": "the bridge's device is not set promiscuous",
-    "enabledad": "addresses are set without duplicate address detection, because IPAM gives each to one pod",
-    "disableContainerInterface": "the pod's interface is set up, with IPAM's addresses",
-    "deviceID": "hardware offload and virtual functions are not supported, pods get veth pairs",
-    "ofport_request": "Open vSwitch chooses OpenFlow port numbers",
-    "interface_type": "pods get veth pairs",
+    "hairpinMode": "Open vSwitch sends no frame back through its own port; Services and hostPorts need no hairpin here"
+    "; leave it out",
+    "promiscMode": "the bridge's device is not set promiscuous; leave it out",
+    "enabledad": "addresses are set without duplicate address detection, because IPAM gives each to one pod; "
+    "leave it out",
+    "disableContainerInterface": "the pod's interface is set up, with IPAM's addresses; leave it out",
+    "deviceID": "hardware offload and virtual functions are not supported, pods get veth pairs; leave it out",
+    "ofport_request": "Open vSwitch chooses OpenFlow port numbers; leave it out",
+    "interface_type": "pods get veth pairs; leave it out",
     "configuration_path": "no further file is read; put its keys into the configuration",
     "socket_file": "the key's name is ovsdb here, as in unix:/run/openvswitch/db.sock",
-    "mirrors": "ports are not mirrored",
+    "mirrors": "ports are not mirrored; leave it out",
     "bandwidth": "add the plugin bandwidth to the conflist, after evio",
 }
 """Why each is refused. A key that is false, 0, empty or null asks for nothing."""

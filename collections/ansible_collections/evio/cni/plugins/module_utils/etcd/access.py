@@ -98,7 +98,7 @@ def diagnose(member: Member, access: Access) -> str | None:
     except TimeoutError:
         return f"did not answer within {timeout:g} s"
     except ConnectionRefusedError:
-        return "refuses connections: is etcd running there?"
+        return "refuses connections: is etcd running there? Look on that host: systemctl status etcd, or crictl ps -a"
     except OSError as error:
         return f"cannot be reached: {error.strerror or error}"
 

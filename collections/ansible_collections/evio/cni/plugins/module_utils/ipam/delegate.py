@@ -50,7 +50,11 @@ def find_plugin(name: str, path: str) -> str:
                 return candidate
         except OSError:
             continue
-    raise CniError(INVALID_CONFIG, f"the IPAM plugin {name!r} is not in CNI_PATH {path!r}")
+    raise CniError(
+        INVALID_CONFIG,
+        f"the IPAM plugin {name!r} is not in CNI_PATH {path!r}; install it: host-local is in the package "
+        "containernetworking-plugins",
+    )
 
 
 def is_too_old(error: CniError) -> bool:

@@ -41,7 +41,8 @@ def read_networks(directory: str, warn: Callable[[str], None]) -> list[NetConf]:
     if not networks:
         raise NodeNetworksError(
             "; ".join(faults)
-            or f"no conflist in {directory} has an entry of type {PLUGIN}: this node is not set up for pods yet"
+            or f"no conflist in {directory} has an entry of type {PLUGIN}: this node is not set up for pods yet; "
+            "run the playbook evio.cni.bootstrap for it"
         )
     for fault in faults:
         warn(fault)

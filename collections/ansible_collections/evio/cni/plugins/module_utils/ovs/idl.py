@@ -130,7 +130,10 @@ class Database:
         error, stream = ovs.stream.Stream.open_block(ovs.stream.Stream.open(self.ovsdb), remaining)
         if error:
             kind = OvsdbAbsentError if error in (errno.ENOENT, errno.ECONNREFUSED) else OvsdbError
-            raise kind(f"the OVSDB at {self.ovsdb} does not answer ({os.strerror(error)}): is ovsdb-server running?")
+            raise kind(
+                f"the OVSDB at {self.ovsdb} does not answer ({os.strerror(error)}): is ovsdb-server running? "
+                "systemctl start openvswitch-switch starts it"
+            )
         connection = ovs.jsonrpc.Connection(stream)
         try:
             request = ovs.jsonrpc.Message.create_request("get_schema", [_DATABASE])

@@ -52,7 +52,8 @@ class OvsdbClient:
             self._socket = connect_unix(ovsdb[5:], seconds_left(timeout))
         except OSError as error:
             raise OvsdbError(
-                f"the OVSDB at {ovsdb} does not answer ({error.strerror}): is ovsdb-server running?"
+                f"the OVSDB at {ovsdb} does not answer ({error.strerror}): is ovsdb-server running? "
+                "systemctl start openvswitch-switch starts it"
             ) from None
 
     def __enter__(self) -> OvsdbClient:

@@ -22,5 +22,8 @@ def cni_error(error: EvioError) -> CniError:
     if isinstance(error, CniError):
         return error
     if isinstance(error, NetnsError):
-        return CniError(INVALID_ENVIRONMENT, f"CNI_NETNS {error}")
+        return CniError(
+            INVALID_ENVIRONMENT,
+            f"CNI_NETNS {error}; if the pod's sandbox has ended, kubelet makes another; else recreate the pod",
+        )
     return CniError(next((code for kind, code in _CODES if isinstance(error, kind)), FAILED), str(error))

@@ -62,9 +62,9 @@ def check_ready(conf: NetConf, path: str) -> None:
 def _check_directory(key: str, directory: str) -> None:
     """Raise CniError unless an ADD can write a file in the directory."""
     if not is_writable(directory):
-        raise CniError(NOT_AVAILABLE, f"{key}: nothing can be written in {directory}")
+        raise CniError(NOT_AVAILABLE, f"{key}: nothing can be written in {directory}; mount it read-write")
     if not has_space(directory):
-        raise CniError(NOT_AVAILABLE, f"{key}: the file system of {directory} is full")
+        raise CniError(NOT_AVAILABLE, f"{key}: the file system of {directory} is full; make room")
 
 
 def _start_ipam(conf: NetConf, path: str) -> IpamCall:
@@ -92,7 +92,11 @@ def _check_switch(conf: NetConf) -> None:
             is_served = has_daemon(ovsdb)
             bridge = bridge_status(ovsdb, conf.bridge)
         if not is_served:
-            raise CniError(NOT_AVAILABLE, f"nothing serves the OVSDB at {conf.ovsdb}: is ovs-vswitchd running?")
+            raise CniError(
+                NOT_AVAILABLE,
+                f"nothing serves the OVSDB at {conf.ovsdb}: is ovs-vswitchd running? systemctl restart ovs-vswitchd "
+                "starts it",
+            )
         if bridge is None:
             _check_new_bridge(conf)
         elif bridge:
@@ -138,7 +142,10 @@ def _check_addresses(conf: NetConf) -> None:
     taken = live_addresses(conf, reservations)
     full = reservations.exhausted(taken)
     if full:
-        raise CniError(NOT_AVAILABLE, f"no address of {full} is left: {len(taken)} are reserved")
+        raise CniError(
+            NOT_AVAILABLE,
+            f"no address of {full} is left: {len(taken)} are reserved; remedy: evio gc",
+        )
 
 
 def _check_overlay(conf: NetConf) -> None:

@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from .command_links import SHARE
 from .installation import LIBRARY, PROGRAMS, InstallationError
 
 NAME = "evio-programs.zip"
@@ -37,6 +38,9 @@ def build() -> bytes:
         relative = path.relative_to(_PROGRAMS_DIR)
         files[str(relative)] = path.read_bytes()
         files[f"{relative.parts[0]}/__init__.py"] = b""
+    for path in (_PROGRAMS_DIR / SHARE).rglob("*"):
+        if path.is_file():
+            files[str(path.relative_to(_PROGRAMS_DIR))] = path.read_bytes()
     for module in PROGRAMS.values():
         source = f"{module.replace('.', '/')}.py"
         if source not in files:

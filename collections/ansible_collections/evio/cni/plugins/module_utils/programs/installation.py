@@ -99,6 +99,11 @@ def version_of(archive_digest: str) -> str:
     return _VERSION_PREFIX + archive_digest[:_DIGITS]
 
 
+def version_pattern() -> str:
+    """Return a regular expression that the name of each version matches."""
+    return f"{_VERSION_PREFIX}[0-9a-f]{{{_DIGITS}}}"
+
+
 def is_installed(version: str, *, bin_dir: str, lib_dir: str, interpreter: str = INTERPRETER, root: str = "/") -> bool:
     """Return whether this version is installed, and all launchers start it."""
     directory = os.path.join(lib_dir, version)
@@ -113,7 +118,7 @@ def installed_version(bin_dir: str = CNI_BIN_DIR) -> str | None:
         text = read_text(Path(bin_dir) / _STAGED) or ""
     except (OSError, UnicodeDecodeError):
         return None
-    match = re.search(rf"/({_VERSION_PREFIX}[0-9a-f]{{{_DIGITS}}})'", text)
+    match = re.search(rf"/({version_pattern()})'", text)
     return match[1] if match else None
 
 
@@ -147,6 +152,25 @@ def install(
     except (OSError, zipfile.BadZipFile) as error:
         raise InstallationError(f"cannot install the programs into {seen_bin} and {seen_lib}: {error}") from error
     return Installation(version, True, warning)
+
+
+def installed_files(*, bin_dir: str, lib_dir: str) -> list[Path]:
+    """Return the launchers and the directories of all versions, also of what killed installations have left."""
+    launchers = [Path(bin_dir) / name for name in PROGRAMS]
+    versions = [*Path(lib_dir).glob(f"{_VERSION_PREFIX}*"), *Path(lib_dir).glob(f".{_VERSION_PREFIX}*")]
+    return [path for path in (*launchers, *sorted(versions)) if os.path.lexists(path)]
+
+
+def uninstall(*, bin_dir: str, lib_dir: str) -> None:
+    """Remove the launchers, then all versions. Raises InstallationError; a second call goes on."""
+    for path in installed_files(bin_dir=bin_dir, lib_dir=lib_dir):
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        except OSError as error:
+            raise InstallationError(f"cannot remove {path}: {error.strerror}; run the removal again") from error
 
 
 def missing_libraries(root: str = "/") -> list[str]:

@@ -40,7 +40,10 @@ def refuse_if_fenced(state_dir: str) -> None:
     """Raise FenceError if the node is fenced: another node may have its pods' addresses by now."""
     reason = read_fence(state_dir)
     if reason is not None:
-        raise FenceError(f"this node's claim on its pod subnet is lost: {reason}")
+        raise FenceError(
+            f"this node's claim on its pod subnet is lost: {reason}; running pods keep their network; run the playbook "
+            "evio.cni.bootstrap, with evio_node_subnet_restore=true to claim the same subnet again"
+        )
 
 
 def put_up_fence(state_dir: str, reason: str) -> bool:

@@ -90,7 +90,7 @@ OPTIONS = (
 
 def parse_settings(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Settings:
     """Return the settings of one run. Raises EvioError; exits for ``--help`` and for unknown options."""
-    flags = {name: value for name, value in vars(_parser().parse_args(arguments)).items() if value is not None}
+    flags = {name: value for name, value in vars(build_parser().parse_args(arguments)).items() if value is not None}
     environment = os.environ if environment is None else environment
     file = flags.pop("config", None) or environment.get("EVIO_CONFIG")
     from_file = _read_file(file) if file else {}
@@ -102,7 +102,8 @@ def parse_settings(arguments: Sequence[str], environment: Mapping[str, str] | No
     return _settings({key: value or "" for key, value in values.items()})
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line, where each option can be given several times."""
     parser = _Parser(
         prog="evio-config-gen",
         description="Claims a subnet of the pod network for this node in etcd, and writes its CNI configuration.",

@@ -16,6 +16,7 @@ from pathlib import Path
 from evio_cni import paths
 from evio_cni.errors import EvioError
 from evio_cni.programs.cni_plugins import broken_plugins, missing_plugins, provide_plugins
+from evio_cni.programs.command_links import apply_command_links, read_command_links
 from evio_cni.programs.installation import InstallationError, install, missing_libraries
 
 _NEEDED_PLUGINS = ("host-local", "loopback")
@@ -60,6 +61,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--lib-dir", default=paths.CNI_LIB_DIR, metavar="DIR", help="the programs' code (default: %(default)s)"
     )
+    parser.add_argument(
+        "--commands-prefix",
+        metavar="DIR",
+        help="directory of the host below which the programs, manual pages and shell completions are linked, such "
+        "as /usr/local (default: no links)",
+    )
     return parser
 
 
@@ -83,6 +90,12 @@ def _install(archive: Path, options: argparse.Namespace) -> tuple[str, list[str]
     names = (*_NEEDED_PLUGINS, *_CHAINED_PLUGINS)
     provided = provide_plugins(names, copies=options.copies, **place)
     warnings = [installation.warning] if installation.warning else []
+    if options.commands_prefix:
+        commands = read_command_links(
+            options.commands_prefix, lib_dir=options.lib_dir, version=installation.version, **place
+        )
+        apply_command_links(commands)
+        warnings += [f"{path} is not a link of evio.cni and stays as it is" for path in commands.foreign]
     warnings += [f"{sentence}; it stays as it is" for sentence in broken_plugins(_CHAINED_PLUGINS, **place)]
     state = "installed" if installation.changed else "up to date"
     more = f"; provided {', '.join(provided)}" if provided else ""

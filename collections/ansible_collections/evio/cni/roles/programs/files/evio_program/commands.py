@@ -10,12 +10,13 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from evio_cni import paths
-from evio_cni.cni.cri import CONTAINERD
+from evio_cni.cni.cri import CONTAINERD, PodName, pod_names
 from evio_cni.cni.netconf import NetConf
 from evio_cni.cni.spec import SUPPORTED_VERSIONS
 from evio_cni.defaults import CLUSTER
@@ -26,6 +27,9 @@ from evio_cni.plugin.gc import collect_network
 if TYPE_CHECKING:
     from evio_cni.etcd.access import Access
     from evio_cni.node.repair import Repair
+
+_NAMES_SECONDS = 2.0
+"""How long a command that has done its work waits for the pods' names."""
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +43,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
             status = run_overlay(argv[1:])
         else:
-            options = _parser().parse_args(argv)
+            options = build_parser().parse_args(argv)
             status = options.command(options)
     except EvioError as error:
         sys.stderr.write(f"evio: {error}\n")
@@ -53,7 +57,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser(overlay: argparse.ArgumentParser | None = None) -> argparse.ArgumentParser:
+    """Return the parser of all commands. ``overlay`` is the parser of ``evio overlay``, to document both as one."""
     parser = argparse.ArgumentParser(
         prog="evio",
         description="Show and repair the pod network of this node. A container runtime, which sets CNI_COMMAND, calls "
@@ -68,16 +73,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="directory of the runtime's conflists (default: %(default)s)",
     )
-    status = commands.add_parser(
-        "status", parents=[common], help="show what is wrong, whether a new pod would get its network, and the pods"
-    )
-    status.set_defaults(command=_status)
-    status.add_argument(
+    runtime = argparse.ArgumentParser(add_help=False)
+    runtime.add_argument(
         "--cri-socket",
         default=CONTAINERD,
         metavar="FILE",
         help="socket of the container runtime, which tells the pods' names (default: %(default)s)",
     )
+    status = commands.add_parser(
+        "status",
+        parents=[common, runtime],
+        help="show what is wrong, whether a new pod would get its network, and the pods",
+    )
+    status.set_defaults(command=_status)
     claim = status.add_argument_group(
         "the node's claim",
         "With --etcd, etcd is asked whether the node's claim on its pod subnet holds. If not, new pods are refused.",
@@ -87,10 +95,10 @@ def _parser() -> argparse.ArgumentParser:
         "--node",
         metavar="NAME",
         default=os.uname().nodename,
-        help="this node's name in the claims (default: %(default)s)",
+        help="this node's name in the claims (default: the host's name)",
     )
     repair = commands.add_parser(
-        "repair", parents=[common], help="give running pods back what they have lost, without restarting them"
+        "repair", parents=[common, runtime], help="give running pods back what they have lost, without restarting them"
     )
     repair.set_defaults(command=_repair)
     watch = commands.add_parser(
@@ -113,12 +121,18 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     watch.set_defaults(command=_watch)
-    collect = commands.add_parser("gc", parents=[common], help="remove what pods that are gone have left behind")
+    collect = commands.add_parser(
+        "gc", parents=[common, runtime], help="remove what pods that are gone have left behind"
+    )
     collect.set_defaults(command=_collect)
     explanation = commands.add_parser(
-        "explain", parents=[common], help="show why a pod is not reachable: each link of its chain, and what mends it"
+        "explain",
+        parents=[common, runtime],
+        help="show why a pod is not reachable: each link of its chain, and what mends it",
     )
-    explanation.add_argument("pod", metavar="POD", help="the start of the pod's container id, or one of its addresses")
+    explanation.add_argument(
+        "pod", metavar="POD", help="the pod's NAMESPACE/NAME, the start of its container id, or one of its addresses"
+    )
     explanation.set_defaults(command=_explain)
     metrics = commands.add_parser("metrics", help="print the node's metrics in Prometheus' text format")
     metrics.set_defaults(command=_metrics)
@@ -141,7 +155,12 @@ def _parser() -> argparse.ArgumentParser:
         help="instead of reading the node, answer the HTTP request on standard input, which must be a socket, with the "
         "file in --textfile-directory (evio-metrics.socket runs this)",
     )
-    commands.add_parser("overlay", help="the overlay's agent: see evio overlay --help", add_help=False)
+    commands.add_parser(
+        "overlay",
+        parents=[overlay] if overlay else [],
+        help="the overlay's agent: see evio overlay --help",
+        add_help=False,
+    )
     version = commands.add_parser("version", help="show the installed version")
     version.set_defaults(command=_version)
     return parser
@@ -204,13 +223,14 @@ def _repair(options: argparse.Namespace) -> int:
     repairs = repair_networks(_networks(options))
     if options.json:
         _print_json([_repair_json(asdict(repair)) for repair in repairs])
+    name_pods = _namer(options.cri_socket)
     for repair in repairs if not options.json else ():
         done = _mended(repair)
         nothing = "nothing was mended" if repair.failures else "all in order"
-        _print(f"network {repair.network}: {'; '.join(done) or nothing}")
+        _print(f"network {repair.network}: {name_pods('; '.join(done)) or nothing}")
     for repair in repairs:
         for failure in repair.failures:
-            sys.stderr.write(f"evio repair: {repair.network}: {failure}\n")
+            sys.stderr.write(f"evio repair: {repair.network}: {name_pods(failure)}\n")
     return 1 if any(repair.failures for repair in repairs) else 0
 
 
@@ -276,12 +296,13 @@ def _collect(options: argparse.Namespace) -> int:
     collections = [collect_network(conf) for conf in _networks(options)]
     if options.json:
         _print_json([collection.to_json() for collection in collections])
+    name_pods = _namer(options.cri_socket)
     for collection in collections if not options.json else ():
         removed = "; ".join(f"removed {pod}" for pod in collection.removed)
-        _print(f"network {collection.network}: {removed or 'nothing was removed'}")
+        _print(f"network {collection.network}: {name_pods(removed) or 'nothing was removed'}")
     for collection in collections:
         for failure in collection.failures:
-            sys.stderr.write(f"evio gc: {collection.network}: {failure}\n")
+            sys.stderr.write(f"evio gc: {collection.network}: {name_pods(failure)}\n")
     return 1 if any(collection.failures for collection in collections) else 0
 
 
@@ -323,11 +344,36 @@ def _answer_http(directory: str | None) -> int:
     return 0
 
 
+def _namer(cri_socket: str) -> Callable[[str], str]:
+    """Return a function that puts the pods' names before their container ids, where the runtime tells them.
+
+    The runtime is asked when the first text comes that may have a pod in it. At boot it does not run yet.
+    """
+
+    @cache
+    def names() -> dict[str, PodName]:
+        if not os.path.exists(cri_socket):
+            return {}
+        try:
+            return pod_names(cri_socket, timeout=_NAMES_SECONDS)
+        except EvioError:
+            return {}
+
+    def name_pods(text: str) -> str:
+        for container_id, pod in names().items() if text else ():
+            # The name is another program's text: it must not look like a line of ours.
+            name = f"{pod.namespace}/{pod.name}"
+            text = text.replace(container_id, f"{name} {container_id}") if container_id and name.isprintable() else text
+        return text
+
+    return name_pods
+
+
 def _explain(options: argparse.Namespace) -> int:
     # evio repair, for which pods may be waiting, does not need it.
     from evio_cni.node.explain import explain
 
-    reports = explain(_networks(options), options.pod)
+    reports = explain(_networks(options), options.pod, cri_socket=options.cri_socket)
     if options.json:
         _print_json([asdict(report) for report in reports])
     for report in reports if not options.json else ():

@@ -97,9 +97,13 @@ class _Reply:
         return 0
 
     def error(self, error: CniError) -> int:
-        """Write an error; return the exit status."""
+        """Write an error, for the runtime and into the journal; return the exit status."""
         self.code = error.code
         _write(1, dumps(error.to_json(self.cni_version)) + "\n")
+        # Only a failed call needs it.
+        from evio_cni.plugin.error_log import log_error
+
+        log_error({_decode(key): _decode(value) for key, value in posix.environ.items()}, error)
         return 1
 
 

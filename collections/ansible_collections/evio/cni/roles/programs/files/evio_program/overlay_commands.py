@@ -29,7 +29,7 @@ from evio_program.terminal import table, wrapped
 
 def run_overlay(argv: Sequence[str]) -> int:
     """Run one subcommand of ``evio overlay`` and return its exit status."""
-    arguments = _parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     files = AgentFiles(arguments.config, arguments.pod_routes, arguments.key, arguments.state)
     try:
         status: int = arguments.command(files, arguments)
@@ -39,7 +39,8 @@ def run_overlay(argv: Sequence[str]) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``evio overlay``."""
     parser = argparse.ArgumentParser(prog="evio overlay", description="The overlay of this node.")
     for option, default, content in (
         ("--config", paths.OVERLAY_CONFIG, "the host overlay: this node and its peers"),
