@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Build the documentation site into ``build/docs/html``, from the pages of ``docs/`` and from the collection itself.
+
+The order of the pages is that of the links in ``docs/index.md``. ``playbook_pages.py`` writes the pages of playbooks,
+antsibull-docs those of modules, filters and roles. Nothing is asked of another host. Each warning of Sphinx ends the
+build with an error, as does each finding of ``page_checks.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import page_checks
+import playbook_pages
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = Path(__file__).resolve().parent
+DESTINATION = ROOT / "build/docs"
+COLLECTION = "evio.cni"
+
+
+def main() -> int:
+    """Check the pages, and build the site. Returns the exit status: 1 if a page has an error."""
+    findings = page_checks.check(ROOT)
+    for finding in findings:
+        sys.stderr.write(f"{finding}\n")
+    if findings:
+        return 1
+    source = DESTINATION / "source"
+    write_source(source)
+    status = run_sphinx(source, DESTINATION / "html")
+    if status == 0:
+        sys.stdout.write(f"the documentation is in {(DESTINATION / 'html/index.html').relative_to(ROOT)}\n")
+    return status
+
+
+def write_source(source: Path) -> None:
+    """Write all pages of the site below the directory ``source``, which is emptied first."""
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(ROOT / "docs", source, ignore=shutil.ignore_patterns("site", "__pycache__"))
+    playbook_pages.write_pages(source / "playbooks")
+    reference = source / "collection"
+    # antsibull-docs refuses a directory that others may read.
+    reference.mkdir(mode=0o700)
+    subprocess.run(
+        [
+            *("antsibull-docs", "collection", "--use-current", "--squash-hierarchy", "--fail-on-error"),
+            *("--dest-dir", str(reference), COLLECTION),
+        ],
+        check=True,
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
+        },
+    )
+    for path in reference.glob("*.rst"):
+        path.write_text(adapted_reference(path.read_text()))
+    index = source / "index.md"
+    index.write_text(index.read_text() + tables_of_contents(index.read_text()))
+
+
+def adapted_reference(text: str) -> str:
+    """Return a page of antsibull-docs without its own table of contents, which the theme has beside each page.
+
+    A title such as ``evio.cni.NAME module -- DESCRIPTION`` becomes ``NAME module``, and the description a paragraph.
+    """
+    text = re.sub(r"(?m)^\.\. contents::\n(?:   :.*\n)*", "", text)
+    text = re.sub(r"(?m)^Evio\.Cni\n=+$", _heading("Roles, modules and filters", "="), text)
+    return re.sub(
+        rf"(?m)^{re.escape(COLLECTION)}\.(\w+ \w+)(?: -- (.*))?\n(.)\3+$",
+        lambda title: f"{_heading(title[1], title[3])}\n\n{title[2] or ''}",
+        text,
+        count=1,
+    )
+
+
+def _heading(words: str, underline: str) -> str:
+    return f"{words}\n{underline * len(words)}"
+
+
+def tables_of_contents(index: str) -> str:
+    """Return hidden tables of contents for Sphinx: one for each heading of the index, with the pages linked below it.
+
+    A page that several headings link has its place below the first.
+    """
+    seen: set[str] = set()
+    text = ""
+    for section in re.split(r"(?m)^## ", index)[1:]:
+        caption, _newline, body = section.partition("\n")
+        linked = [target.removesuffix(".md") for target in re.findall(r"\]\(([\w/-]+\.md)\)", body)]
+        new = [page for page in dict.fromkeys(linked) if page not in seen]
+        seen.update(new)
+        if caption == "Reference":
+            new += ["playbooks/index", "collection/index"]
+        if new:
+            entries = "\n".join(new)
+            text += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{entries}\n```\n"
+    return text
+
+
+def run_sphinx(source: Path, destination: Path) -> int:
+    """Build HTML from the pages in ``source`` into ``destination``; return Sphinx's exit status: 1 after a warning."""
+    command = [sys.executable, "-m", "sphinx", "--builder", "html", "--fail-on-warning", "--keep-going", "--quiet"]
+    command += ["--conf-dir", str(SITE), "--doctree-dir", str(source.parent / "doctrees"), "--fresh-env"]
+    return subprocess.run([*command, str(source), str(destination)], check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
