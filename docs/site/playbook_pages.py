@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from antsibull_docs_parser import md, parser
 
 COLLECTION = Path(__file__).resolve().parents[2] / "collections/ansible_collections/evio/cni"
 PLAYBOOKS = COLLECTION / "playbooks"
@@ -24,6 +25,8 @@ class Variable(NamedTuple):
     name: str
     default: str
     """The default as YAML; empty without one."""
+    meaning: str
+    """The first paragraph of its description, as Markdown."""
     roles: list[str]
     """Names of the roles that describe it."""
 
@@ -76,13 +79,14 @@ def page(name: str) -> str:
     text += "\n## Plays\n\n| play | hosts | roles |\n|---|---|---|\n"
     for play in found:
         roles = ", ".join(role_link(role) for role in roles_of(play)) or "none"
-        text += f"| {play['name']} | `{hosts(play)}` | {roles} |\n"
-    text += "\n## Variables\n\nThe roles describe them: follow the link for what each means.\n\n"
-    text += "| variable | default | role |\n|---|---|---|\n"
+        text += f"| {play['name']} | {hosts(play)} | {roles} |\n"
+    text += "\n## Variables\n\nThe page of a role has the whole description.\n\n"
+    text += "| variable | meaning | role |\n|---|---|---|\n"
     used = sorted({role for play in found for role in roles_of(play)})
     for variable in variables(used):
-        default = f"`{variable.default}`" if variable.default else ""
-        text += f"| `{variable.name}` | {default} | {', '.join(role_link(role) for role in variable.roles)} |\n"
+        default = f" Default: `{variable.default}`" if variable.default else ""
+        roles = ", ".join(role_link(role) for role in variable.roles)
+        text += f"| `{variable.name}` | {variable.meaning}{default} | {roles} |\n"
     return text
 
 
@@ -96,8 +100,9 @@ def plays(name: str) -> Iterator[dict[str, Any]]:
 
 
 def hosts(play: dict[str, Any]) -> str:
-    """Return the group of a play's hosts, without the expressions that leave out some of them."""
-    return re.sub(r"\{\{.*?\}\}", "", str(play["hosts"])).strip(":&! ")
+    """Return the groups of a play's hosts as Markdown, without the expressions that leave out some of them."""
+    groups = re.sub(r"\{\{.*?\}\}", "", str(play["hosts"])).strip(":&! ")
+    return f"`{groups}`" if groups else "chosen while it runs"
 
 
 def roles_of(play: dict[str, Any]) -> list[str]:
@@ -121,7 +126,7 @@ def _roles_of_tasks(node: Any) -> Iterator[str]:
 
 
 def variables(roles: list[str]) -> list[Variable]:
-    """Return the variables that these roles describe to people, by name. A default is the first that a role gives."""
+    """Return the variables that roles describe to people, by name. The first role gives meaning and default."""
     merged: dict[str, Variable] = {}
     for role in roles:
         specs = yaml.safe_load((COLLECTION / f"roles/{role}/meta/argument_specs.yml").read_text())["argument_specs"]
@@ -129,9 +134,10 @@ def variables(roles: list[str]) -> list[Variable]:
             for name, option in entry_point.get("options", {}).items():
                 if name.startswith("__"):
                     continue
-                known = merged.get(name, Variable(name, "", []))
+                known = merged.get(name, Variable(name, "", _meaning(option["description"]), []))
+                default = known.default or _as_yaml(option.get("default"))
                 where = known.roles if role in known.roles else [*known.roles, role]
-                merged[name] = Variable(name, known.default or _as_yaml(option.get("default")), where)
+                merged[name] = known._replace(default=default, roles=where)
     return [merged[name] for name in sorted(merged)]
 
 
@@ -141,6 +147,12 @@ def _as_yaml(value: Any) -> str:
         return ""
     text: str = yaml.safe_dump(value, default_flow_style=True, width=10**6)
     return text.removesuffix("...\n").strip().replace("|", "\\|")
+
+
+def _meaning(description: str | list[str]) -> str:
+    """Return the first paragraph of a description, which has Ansible's markup, as Markdown on one line."""
+    first = description if isinstance(description, str) else description[0]
+    return md.to_md(parser.parse(first, parser.Context())).replace("\n", " ")
 
 
 def role_link(role: str) -> str:

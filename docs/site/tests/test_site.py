@@ -85,6 +85,12 @@ def test_each_page_has_its_place_below_the_first_heading_that_links_it() -> None
     assert build_site.tables_of_contents(index) == first + second
 
 
+def test_title_of_a_role_without_description_is_short() -> None:
+    assert build_site.adapted_reference("evio.cni.cluster role\n=====\n\nText\n").startswith(
+        "cluster role\n============\n"
+    )
+
+
 def test_title_of_a_reference_page_is_short() -> None:
     text = "evio.cni.ovs_bridge module -- Keep the bridge\n+++++\n\n.. contents::\n   :local:\n   :depth: 1\n\nText\n"
     adapted = "ovs_bridge module\n+++++++++++++++++\n\nKeep the bridge\n\n\nText\n"
@@ -96,7 +102,9 @@ def test_page_of_a_playbook_has_its_comment_plays_and_variables() -> None:
     assert page.startswith("# preflight\n\nWhat will go wrong, said before anything is changed")
     assert "| Look at the hosts | `evio_nodes` | [preflight](../collection/preflight_role.rst) |" in page
     # A variable of a role that only an imported playbook runs.
-    assert "| `evio_pod_cidr` | `10.244.0.0/16` | [cluster](../collection/cluster_role.rst) |" in page
+    assert "| `evio_pod_cidr` | The network of all pods\\." in page
+    assert "with a comma between them\\. Default: `10.244.0.0/16` | [cluster](../collection/cluster_role.rst) |" in page
+    assert "Claims of node subnets are kept in etcd below <code>/evio/\\<cluster\\>/</code>" in page
 
 
 def test_internal_variables_are_not_on_the_page_of_a_playbook() -> None:
@@ -109,6 +117,11 @@ def test_internal_variables_are_not_on_the_page_of_a_playbook() -> None:
 def test_each_playbook_says_what_it_is_for(name: str) -> None:
     assert playbook_pages.opening_comment(name)
     assert playbook_pages.purpose(name)
+
+
+def test_hosts_that_an_expression_chooses_are_not_named() -> None:
+    assert playbook_pages.hosts({"hosts": "evio_nodes{{ __evio_if_kubernetes }}"}) == "`evio_nodes`"
+    assert playbook_pages.hosts({"hosts": "{{ evio_leaving_nodes }}"}) == "chosen while it runs"
 
 
 def test_playbook_without_opening_comment_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
