@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SITE = Path(__file__).resolve().parent
 DESTINATION = ROOT / "build/docs"
 COLLECTION = "evio.cni"
+REPOSITORY = "https://github.com/evio-cni/evio.cni"
 
 
 def main() -> int:
@@ -63,7 +64,20 @@ def write_source(source: Path) -> None:
     for path in reference.glob("*.rst"):
         path.write_text(adapted_reference(path.read_text()))
     index = source / "index.md"
-    index.write_text(index.read_text() + tables_of_contents(index.read_text()))
+    for path in source.glob("*.md"):
+        path.write_text(with_links_to_the_repository(path.read_text()))
+    names = sorted(path.stem for path in source.glob("*.md") if path != index)
+    index.write_text(index.read_text() + tables_of_contents(index.read_text(), names))
+
+
+def with_links_to_the_repository(text: str) -> str:
+    """Return a page in which links to files and directories outside of ``docs/`` lead to the repository on GitHub."""
+
+    def absolute(link: re.Match[str]) -> str:
+        kind = "tree" if (ROOT / link[1]).is_dir() else "blob"
+        return f"]({REPOSITORY}/{kind}/main/{link[1]})"
+
+    return re.sub(r"\]\(\.\./([^)\s]+)\)", absolute, text)
 
 
 def adapted_reference(text: str) -> str:
@@ -85,13 +99,14 @@ def _heading(words: str, underline: str) -> str:
     return f"{words}\n{underline * len(words)}"
 
 
-def tables_of_contents(index: str) -> str:
+def tables_of_contents(index: str, names: list[str]) -> str:
     """Return hidden tables of contents for Sphinx: one for each heading of the index, with the pages linked below it.
 
-    A page that several headings link has its place below the first.
+    A page that several headings link has its place below the first, and a page of ``names`` that none links a place
+    at the end.
     """
     seen: set[str] = set()
-    text = ""
+    sections: list[tuple[str, list[str]]] = []
     for section in re.split(r"(?m)^## ", index)[1:]:
         caption, _newline, body = section.partition("\n")
         linked = [target.removesuffix(".md") for target in re.findall(r"\]\(([\w/-]+\.md)\)", body)]
@@ -99,10 +114,13 @@ def tables_of_contents(index: str) -> str:
         seen.update(new)
         if caption == "Reference":
             new += ["playbooks/index", "collection/index"]
-        if new:
-            entries = "\n".join(new)
-            text += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{entries}\n```\n"
-    return text
+        sections.append((caption, new))
+    sections.append(("Further pages", [name for name in names if name not in seen]))
+    return "".join(
+        "\n".join(["", "```{toctree}", ":hidden:", f":caption: {caption}", "", *entries, "```", ""])
+        for caption, entries in sections
+        if entries
+    )
 
 
 def run_sphinx(source: Path, destination: Path) -> int:

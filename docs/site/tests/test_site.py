@@ -78,11 +78,21 @@ def test_sphinx_fails_after_a_warning(tmp_path: Path, link: str, status: int) ->
     assert (tmp_path / "html/index.html").exists()
 
 
-def test_each_page_has_its_place_below_the_first_heading_that_links_it() -> None:
+def test_each_page_has_one_place_in_the_contents() -> None:
     index = "# Title\n\n## First\n\n1. [One](one.md): words.\n\n## Second\n\n[One](one.md) and [two](two.md)\n"
     first = "\n```{toctree}\n:hidden:\n:caption: First\n\none\n```\n"
     second = "\n```{toctree}\n:hidden:\n:caption: Second\n\ntwo\n```\n"
-    assert build_site.tables_of_contents(index) == first + second
+    third = "\n```{toctree}\n:hidden:\n:caption: Further pages\n\nunlinked\n```\n"
+    assert build_site.tables_of_contents(index, ["one", "two"]) == first + second
+    assert build_site.tables_of_contents(index, ["one", "two", "unlinked"]) == first + second + third
+
+
+def test_links_out_of_the_site_lead_to_the_repository() -> None:
+    text = "[lint](../Makefile), [lab](../lab), [page](concepts.md), [elsewhere](https://example.org/../x)"
+    assert build_site.with_links_to_the_repository(text) == (
+        "[lint](https://github.com/evio-cni/evio.cni/blob/main/Makefile), "
+        "[lab](https://github.com/evio-cni/evio.cni/tree/main/lab), [page](concepts.md), [elsewhere](https://example.org/../x)"
+    )
 
 
 def test_title_of_a_role_without_description_is_short() -> None:
