@@ -36,6 +36,8 @@ def main() -> int:
     source = DESTINATION / "source"
     write_source(source)
     status = run_sphinx(source, DESTINATION / "html")
+    for path in (DESTINATION / "html").rglob("*.html"):
+        path.write_text(with_aria_labels(path.read_text()))
     if status == 0:
         sys.stdout.write(f"the documentation is in {(DESTINATION / 'html/index.html').relative_to(ROOT)}\n")
     return status
@@ -68,6 +70,18 @@ def write_source(source: Path) -> None:
         path.write_text(with_links_to_the_repository(path.read_text()))
     names = sorted(path.stem for path in source.glob("*.md") if path != index)
     index.write_text(index.read_text() + tables_of_contents(index.read_text(), names))
+
+
+def with_aria_labels(html: str) -> str:
+    """Return a page of the theme with the ARIA attributes that the theme and antsibull-docs leave out."""
+    for old, new in (
+        ('<aside class="sidebar-drawer">', '<aside class="sidebar-drawer" aria-label="Pages">'),
+        ('<aside class="toc-drawer">', '<aside class="toc-drawer" aria-label="On this page">'),
+        ('class="caption" role="heading">', 'class="caption" role="heading" aria-level="2">'),
+        (' aria-role="button"', ""),
+    ):
+        html = html.replace(old, new)
+    return html
 
 
 def with_links_to_the_repository(text: str) -> str:

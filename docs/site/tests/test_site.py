@@ -87,6 +87,18 @@ def test_each_page_has_one_place_in_the_contents() -> None:
     assert build_site.tables_of_contents(index, ["one", "two", "unlinked"]) == first + second + third
 
 
+def test_parts_of_a_page_have_names_for_screen_readers() -> None:
+    html = (
+        '<aside class="sidebar-drawer"><p class="caption" role="heading">x</p></aside>'
+        '<a aria-role="button" href="y">z</a>'
+    )
+    assert build_site.with_aria_labels(html) == (
+        '<aside class="sidebar-drawer" aria-label="Pages">'
+        '<p class="caption" role="heading" aria-level="2">x</p></aside>'
+        '<a href="y">z</a>'
+    )
+
+
 def test_links_out_of_the_site_lead_to_the_repository() -> None:
     text = "[lint](../Makefile), [lab](../lab), [page](concepts.md), [elsewhere](https://example.org/../x)"
     assert build_site.with_links_to_the_repository(text) == (
