@@ -79,7 +79,7 @@ test-loss: setup plugin  ## Run the overlay there for ten minutes on uplinks tha
 	@vm/test_kernel --loss
 
 .PHONY: lint
-lint: setup plugin  ## Run ruff, mypy --strict, the floors' check, yamllint, ansible-lint (production), ansible-test sanity
+lint: setup plugin  ## Run ruff, mypy --strict, the floors' check, yamllint, ansible-lint (production), the docs' build, sanity
 	ruff check
 	ruff format --check
 	mypy
@@ -88,6 +88,7 @@ lint: setup plugin  ## Run ruff, mypy --strict, the floors' check, yamllint, ans
 	ansible-lint --profile production --offline
 	antsibull-docs lint-collection-docs --plugin-docs $(COLLECTION)
 	cd $(COLLECTION) && antsibull-changelog lint
+	docs/site/build_site.py
 	setup/sanity
 
 .PHONY: pins
@@ -95,9 +96,8 @@ pins:  ## Write the pinned versions and hashes of Python packages anew, setup/*.
 	@setup/pins
 
 .PHONY: docs
-docs: setup  ## Write the pages of modules, filters and roles, from their documentation, into build/docs
-	@mkdir -p -m 700 build/docs
-	@antsibull-docs collection --use-current --squash-hierarchy --dest-dir build/docs evio.cni
+docs: setup  ## Build the documentation site into build/docs/html, without a warning; asks nothing of another host
+	@docs/site/build_site.py
 
 .PHONY: molecule
 molecule: preflight setup plugin  ## Run the playbooks on the lab under molecule: converge, idempotence, verify; nodes that leave
