@@ -214,7 +214,7 @@ def _port(plans: Plans) -> Iterator[Row]:
 
 def _is_responder(plans: Plans) -> bool:
     own = {"this host": [f"127.0.0.1:{plans.listen_port}"]}
-    return bool(plans.nat_token) and bool(nat_mapping.ask(own, plans.nat_token, 1.0)[0])
+    return bool(plans.nat_token) and bool(nat_mapping.ask(own, plans.nat_token, _NAT_SECONDS)[0])
 
 
 def _networks(plans: Plans) -> Iterator[Row]:
