@@ -122,6 +122,7 @@ class Programs:
     """One run: compare the installed version and the links with what is wanted, act unless in check mode."""
 
     def __init__(self, module: Module) -> None:
+        self.module = module
         self.params = module.params
         self.check_mode = module.check_mode
         self.bin_dir: str = self.params["bin_dir"]
@@ -152,8 +153,9 @@ class Programs:
         for name in missing_links:
             differences.compare(name, os.path.join(self.params["links_dir"], name), None)
         commands = self._link_commands(version, differences)
-        warnings = [f"{path} is not a link of evio.cni and stays as it is" for path in commands.foreign]
-        return {**differences.result(), "version": version, "linked": missing_links, "warnings": warnings}
+        for path in commands.foreign:
+            self.module.warn(f"{path} is not a link of evio.cni and stays as it is")
+        return {**differences.result(), "version": version, "linked": missing_links}
 
     def _remove(self) -> dict[str, Any]:
         differences = Differences()
