@@ -132,12 +132,25 @@ def set_crowd(cluster: Cluster, replicas: int) -> float:
     kubectl watches until it is so: to ask again and again would take the CPU time that the pods need.
     """
     began = time.monotonic()
-    cluster.kubectl("scale", f"deployment/{workload.CROWD}", f"--replicas={replicas}")
+    _scale_crowd(cluster, replicas)
     if replicas:
         cluster.kubectl.await_rollout(workload.CROWD, timeout=_SCALE_SECONDS)
     else:
         cluster.kubectl.await_no_pod(f"app={workload.CROWD}", timeout=_SCALE_SECONDS)
     return time.monotonic() - began
+
+
+def dismiss_crowd(cluster: Cluster) -> None:
+    """Let the crowd go, and do not wait for it.
+
+    Its pods end within seconds, but kubelet 1.20 leaves most of them in the API until its collector of dead sandboxes
+    comes by, once a minute.
+    """
+    _scale_crowd(cluster, 0)
+
+
+def _scale_crowd(cluster: Cluster, replicas: int) -> None:
+    cluster.kubectl("scale", f"deployment/{workload.CROWD}", f"--replicas={replicas}")
 
 
 def failed_adds(cluster: Cluster, since: float) -> int:

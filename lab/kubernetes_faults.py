@@ -131,7 +131,7 @@ def _state_wiped(cluster: Cluster, node: Node) -> tuple[str, bool]:
         for pod in cluster.kubectl.get("pods", "--all-namespaces", f"--field-selector=spec.nodeName={node.name}")
         if not pod["spec"].get("hostNetwork")
     )
-    kubernetes_cluster.set_crowd(cluster, 0)
+    kubernetes_cluster.dismiss_crowd(cluster)
     twice = [address for address, count in addresses.items() if count > 1]
     return f"{len(addresses)} pods on {node.name}, addresses twice: {twice or 'none'}", not twice
 

@@ -59,7 +59,8 @@ def test_ways_handshakes_and_bytes_are_those_of_wireguard(lab: OverlayLab) -> No
     assert first['evio_overlay_peers{kind="direct"}'] == 1
     assert first['evio_overlay_peers{kind="none"}'] == 0
     assert 0 <= first['evio_overlay_peer_handshake_age_seconds{peer="relay"}'] < 180
-    assert 0 < first['evio_overlay_peer_rtt_seconds{peer="relay"}'] < 5
+    # The agent measures whole milliseconds, and this way is shorter on a quiet machine.
+    assert 0 <= first['evio_overlay_peer_rtt_seconds{peer="relay"}'] < 5
     for _packet in range(5):
         assert home.pings(relay.address, "-s", "1000", wait="2")
     second = metrics(home)

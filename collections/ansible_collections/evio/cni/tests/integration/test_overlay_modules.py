@@ -159,9 +159,7 @@ def test_state_absent_removes_files_interface_and_agent_state(lab: OverlayLab) -
     assert node.wireguard_pids() == []
     # The rules of the bridge, which the agent may have added already, go with the bridge (module ovs_bridge).
     rules = node.namespace.run("iptables", "-S", "FORWARD").stdout.splitlines()
-    assert [rule for rule in rules if "evio.cni iifname pods" not in rule and "evio.cni oifname pods" not in rule] == [
-        "-P FORWARD DROP"
-    ]
+    assert [rule for rule in rules if "-i pods" not in rule and "-o pods" not in rule] == ["-P FORWARD DROP"]
 
 
 def test_check_mode_shows_nodes_without_a_key(tmp_path: Path, members: list[dict[str, str]]) -> None:
