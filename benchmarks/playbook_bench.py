@@ -35,7 +35,7 @@ BARE = f"""\
       ansible.builtin.debug:
         msg: "{{{{ inventory_hostname }}}}"
     - name: {BARE_MODULE}
-      evio.cni.node_identity_info:
+      evio.cni.host_info:
 - ansible.builtin.import_playbook: {REPOSITORY}/playbooks/bootstrap.yml
 """
 

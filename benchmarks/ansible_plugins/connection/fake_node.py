@@ -70,8 +70,16 @@ def _answer(module: str, name: str, parameters: Mapping[str, Any]) -> dict[str, 
     return {"changed": False, **(answer(name, parameters) if answer else {})}
 
 
-def _identity(name: str, _parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {"identity": {"hostname": name, "machine_id": _machine_id(name), "node": name, "cluster": "kubernetes"}}
+def _host(name: str, _parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "identity": {"hostname": name, "machine_id": _machine_id(name), "node": name, "cluster": "kubernetes"},
+        "configured": None,
+        "claim_fault": None,
+        "overlay_conflict": None,
+        "cni_fault": None,
+        "other_cni_files": [],
+        "present_files": [],
+    }
 
 
 def _claims(_name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,10 +122,8 @@ def _public_key(name: str) -> str:
 
 
 _ANSWERS: dict[str, Callable[[str, Mapping[str, Any]], dict[str, Any]]] = {
-    "node_identity_info": _identity,
-    "node_claim_info": lambda name, _: {"machine_id": _machine_id(name), "configured": None},
-    "wireguard_key": lambda name, _: {"public_key": _public_key(name)},
-    "wireguard_mtu_info": lambda _name, _: {"mtu": 1420, "underlay": {"198.51.100.11:51820": 1500}},
+    "host_info": _host,
+    "wireguard_member": lambda name, _: {"public_key": _public_key(name), "mtu": 1420},
     "overlay_ready_info": _reachability,
     "ovs_userspace_tso": lambda _name, _: {"datapath_type": "system", "restart_needed": False},
     "ovs_bridge": lambda _name, _: {"blocked": [], "mtu": 1420},

@@ -40,7 +40,7 @@ def _node(name: str, variables: Mapping[str, Any]) -> OverlayNode:
         raise AnsibleActionFail(f"evio_host_overlay_address of {name}: not given; set it in the inventory")
     told = variables.get("__evio_wireguard_member") or {}
     claim = variables.get("__evio_node_subnet") or {}
-    configured = (variables.get("__evio_node_claim") or {}).get("configured") or {}
+    configured = (variables.get("__evio_host") or {}).get("configured") or {}
     return OverlayNode(
         name=name,
         address=str(address),

@@ -11,9 +11,10 @@ author:
   - The evio.cni authors (@evio-cni)
 description:
   - Turns one host's variables into an entry of the option C(subnet_requests) of M(evio.cni.node_subnet).
+  - Fails if the host's CNI configuration does not tell its subnets.
 options:
   _input:
-    description: The host's entry of C(hostvars), with M(evio.cni.node_claim_info)'s result in C(__evio_node_claim).
+    description: The host's entry of C(hostvars), with M(evio.cni.host_info)'s result in C(__evio_host).
     type: dict
     required: true
 """
@@ -33,15 +34,21 @@ _value:
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ansible.errors import AnsibleFilterError
 from ansible.module_utils.parsing.convert_bool import boolean
 
 
 def subnet_request(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return name, machine-id, pinned subnet and replacement of one host, and its configured claim or None."""
-    found = variables.get("__evio_node_claim") or {}
+    """Return name, machine-id, pinned subnet and replacement of one host, and its configured claim or None.
+
+    Raises AnsibleFilterError for a host whose configured claim cannot be read.
+    """
+    found = variables.get("__evio_host") or {}
+    if found.get("claim_fault"):
+        raise AnsibleFilterError(f"{variables['inventory_hostname']}: {found['claim_fault']}")
     return {
         "name": str(variables["inventory_hostname"]),
-        "machine_id": str(found.get("machine_id") or ""),
+        "machine_id": str((found.get("identity") or {}).get("machine_id") or ""),
         "subnet": str(variables.get("evio_node_subnet_pin") or ""),
         "replaced": boolean(variables.get("evio_node_replaced"), strict=False),
         "configured": found.get("configured") or None,

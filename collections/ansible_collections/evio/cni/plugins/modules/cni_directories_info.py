@@ -1,6 +1,6 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible module that compares CNI's directories with the container runtime's; cni/cri and cni/conf_dir do the work."""
+"""Ansible module that compares CNI's directories with the container runtime's; cni/directories does the work."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
-from ..module_utils.cni import conf_dir, cri
+from ..module_utils.cni.directories import check_directories
 from ..module_utils.module_runner import Module, run_module
 
 
@@ -87,35 +87,24 @@ class CniDirectoriesInfo:
     def __init__(self, module: Module) -> None:
         self.module = module
         self.params = module.params
-        self.conf_dir: str = self.params["conf_dir"]
 
     def run(self) -> dict[str, Any]:
-        conf_dir.refuse_competitors(self.conf_dir, self.params["name"])
-        others = conf_dir.later_files(self.conf_dir)
-        if others:
-            self.module.warn(
-                f"{self.conf_dir} also has {', '.join(others)}: the container runtime gives pods that network whenever "
-                f"{paths.CONFLIST_NAME} is not there; remove it if no other program keeps it"
-            )
-        status = self._status()
-        if status is not None:
-            cri.refuse_other_directories(status, self.params["cri_socket"], self.conf_dir, self.params["bin_dir"])
+        found = check_directories(
+            self.params["conf_dir"],
+            self.params["bin_dir"],
+            network=self.params["name"],
+            cri_socket=self.params["cri_socket"],
+            is_required=self.params["required"],
+        )
+        warning = found.warning(self.params["conf_dir"])
+        if warning:
+            self.module.warn(warning)
         return {
             "changed": False,
-            "conf_dir": status.conf_dir if status else None,
-            "bin_dirs": list(status.bin_dirs) if status else [],
-            "other_files": others,
+            "conf_dir": found.conf_dir,
+            "bin_dirs": list(found.bin_dirs),
+            "other_files": found.other_files,
         }
-
-    def _status(self) -> cri.NetworkStatus | None:
-        if not self.params["cri_socket"]:
-            return None
-        try:
-            return cri.network_status(self.params["cri_socket"])
-        except cri.CriError:
-            if self.params["required"]:
-                raise
-            return None
 
 
 def main() -> None:

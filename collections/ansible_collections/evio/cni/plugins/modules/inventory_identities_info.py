@@ -29,7 +29,7 @@ options:
     required: true
   identities:
     description:
-      - The result RV(evio.cni.node_identity_info#module:identity) of each host, by its name. An empty one, as
+      - The result RV(evio.cni.host_info#module:identity) of each host, by its name. An empty one, as
         of a host that did not answer, is ignored.
     type: dict
     required: true

@@ -10,7 +10,7 @@ short_description: Write on a machine which node of which cluster it is
 version_added: 0.1.0
 description:
   - Later runs compare this file with the inventory, and refuse a machine that is another node. See
-    M(evio.cni.node_identity_info).
+    M(evio.cni.host_info).
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:

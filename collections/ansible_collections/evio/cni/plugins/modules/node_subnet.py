@@ -64,7 +64,7 @@ options:
         default: ""
       configured:
         description:
-          - The claim that the node is configured with, as M(evio.cni.node_claim_info) returns it.
+          - The claim that the node is configured with, as M(evio.cni.host_info) returns it.
           - The module fails if etcd does not have this claim, because the node's pods would lose their addresses. This
             happens after a release, and after etcd was wiped or restored from an older snapshot.
         type: dict

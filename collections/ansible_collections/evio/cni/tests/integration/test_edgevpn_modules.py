@@ -360,7 +360,7 @@ def test_bridges_of_former_overlay_ids_are_no_conflict_with_the_overlay(
     in_namespace(ovs.netns, "ip", "address", "add", "10.10.0.2/16", "dev", "appHOSTOVL")
     arguments = {"host_cidr": "10.10.0.0/16", "pod_cidrs": ["10.244.0.0/16"], "own_interfaces": ["appH", "appP"]}
     arguments |= {"edgevpn_config": config["path"], "edgevpn_members": config["members_path"]}
-    assert not run_module("overlay_conflict_info", netns=ovs.netns, **arguments).get("failed")
+    assert run_module("host_info", netns=ovs.netns, **arguments)["overlay_conflict"] is None
     Path(config["members_path"]).unlink()
-    somebody_elses = run_module("overlay_conflict_info", netns=ovs.netns, **arguments)
-    assert "appHOSTOVL" in somebody_elses["msg"]
+    somebody_elses = run_module("host_info", netns=ovs.netns, **arguments)
+    assert "appHOSTOVL" in somebody_elses["overlay_conflict"]

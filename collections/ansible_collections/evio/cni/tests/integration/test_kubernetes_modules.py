@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,37 @@ def test_runtime_that_must_answer_is_told_apart(tmp_path: Path) -> None:
     asked = {"conf_dir": str(tmp_path), "cri_socket": socket}
     assert run_module("cni_directories_info", **asked)["conf_dir"] is None
     assert socket in run_module("cni_directories_info", **asked, required=True)["msg"]
+
+
+def test_host_tells_what_is_in_the_way_of_pods_and_which_files_it_has(tmp_path: Path) -> None:
+    asked = {"conf_dir": str(tmp_path), "files": [str(tmp_path / "05-cilium.conflist"), str(tmp_path / "none")]}
+    (tmp_path / "10-flannel.conflist").write_text("{}")
+    behind = run_module("host_info", **asked, pods=True)
+    assert (behind["cni_fault"], behind["other_cni_files"], behind["present_files"]) == (
+        None,
+        ["10-flannel.conflist"],
+        [],
+    )
+    assert "10-flannel.conflist" in str(behind["warnings"])
+    (tmp_path / "05-cilium.conflist").write_text("{}")
+    in_front = run_module("host_info", **asked, pods=True)
+    assert "05-cilium.conflist sorts before 10-evio.conflist" in in_front["cni_fault"]
+    assert in_front["present_files"] == [str(tmp_path / "05-cilium.conflist")]
+    assert run_module("host_info", **asked)["cni_fault"] is None
+
+
+def test_host_tells_the_subnets_that_it_is_set_up_with_or_why_it_cannot(tmp_path: Path) -> None:
+    asked = {"conf_dir": str(tmp_path)}
+    assert run_module("host_info", **asked)["configured"] is None
+    plugin = {"type": "evio", "epoch": 4, "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.7.0/24"}]]}}
+    conflist = tmp_path / "10-evio.conflist"
+    conflist.write_text(json.dumps({"cniVersion": "1.0.0", "name": "evio", "plugins": [plugin]}))
+    told = run_module("host_info", **asked)
+    assert (told["configured"], told["claim_fault"]) == ({"cidrs": ["10.244.7.0/24"], "epoch": 4}, None)
+    conflist.write_text("{")
+    damaged = run_module("host_info", **asked)
+    assert damaged["configured"] is None
+    assert "10-evio.conflist does not tell which subnets this node has" in damaged["claim_fault"]
 
 
 def removal(directory: Path, netns: str) -> dict[str, Any]:

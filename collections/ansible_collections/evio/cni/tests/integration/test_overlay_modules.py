@@ -314,10 +314,11 @@ def test_secrets_in_overrides_are_in_no_output(tmp_path: Path) -> None:
 
 def test_host_with_a_network_inside_the_overlay_is_refused() -> None:
     arguments = {"host_cidr": "127.0.0.0/16", "pod_cidrs": ["10.244.0.0/16"]}
-    refused = run_module("overlay_conflict_info", **arguments, own_interfaces=["evio0"])
-    assert refused["failed"] is True
-    assert "the interface lo has the address 127.0.0.1/8, inside the host overlay 127.0.0.0/16" in refused["msg"]
-    assert run_module("overlay_conflict_info", **arguments, own_interfaces=["evio0", "lo"])["changed"] is False
+    refused = run_module("host_info", **arguments, own_interfaces=["evio0"])["overlay_conflict"]
+    assert "the interface lo has the address 127.0.0.1/8, inside the host overlay 127.0.0.0/16" in refused
+    assert run_module("host_info", **arguments, own_interfaces=["evio0", "lo"])["overlay_conflict"] is None
+    # An external overlay's networks are its owner's.
+    assert run_module("host_info")["overlay_conflict"] is None
 
 
 def test_host_with_a_network_inside_that_of_services_is_refused() -> None:
@@ -329,14 +330,13 @@ def test_host_with_a_network_inside_that_of_services_is_refused() -> None:
         namespace.run("ip", "link", "set", "lan0", "up")
         # As kube-proxy with IPVS gives Services' addresses to the node.
         namespace.run("ip", "address", "add", "10.96.0.10/32", "dev", "lan0")
-        assert run_module("overlay_conflict_info", namespace=namespace, **arguments)["changed"] is False
+        assert run_module("host_info", namespace=namespace, **arguments)["overlay_conflict"] is None
         namespace.run("ip", "address", "add", "10.100.0.7/24", "dev", "lan0")
-        refused = run_module("overlay_conflict_info", namespace=namespace, **arguments)
+        refused = run_module("host_info", namespace=namespace, **arguments)["overlay_conflict"]
     finally:
         namespace.close()
-    assert refused["failed"] is True
-    assert "10.100.0" in refused["msg"]
-    assert "inside the network of Services (evio_service_network) 10.96.0.0/12" in refused["msg"]
+    assert "10.100.0" in refused
+    assert "inside the network of Services (evio_service_network) 10.96.0.0/12" in refused
 
 
 def test_endpoint_by_name_is_written_and_resolved_on_the_node(tmp_path: Path, members: list[dict[str, str]]) -> None:
