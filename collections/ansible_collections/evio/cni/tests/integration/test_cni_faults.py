@@ -77,7 +77,7 @@ def delete(node: Node, pod: Pod) -> None:
     remembered = node.switch.vsctl("get", "Bridge", "br-evio", "external_ids")
     for flow in node.forgotten_flows():
         number = flow.partition("in_port=")[2].split()[0].split(",")[0]
-        assert f"evio-closed-{number}=" in remembered, flow
+        assert f"evio-closed-{number}=" in remembered, (flow, node.flows(), node.switch.vsctl("list", "Interface"), pod)
 
 
 def collect(node: Node, pod: Pod) -> None:
