@@ -68,10 +68,9 @@ class _Found:
     is_linked: bool
     """Whether `systemctl disable` would remove links."""
     is_running: bool
+    is_failed: bool
+    """Whether systemd keeps it in memory because it has failed, perhaps without its file."""
     needs_reload: bool
-
-
-_ABSENT = _Found(is_there=False, is_enabled=False, is_linked=False, is_running=False, needs_reload=False)
 
 
 class SystemdUnits:
@@ -115,6 +114,10 @@ class SystemdUnits:
         gone = [unit for unit in self.units if unit.is_absent and self._found[unit.name].is_there]
         if any(self._is_left(unit) for unit in gone):
             _systemctl("disable", "--now", *(unit.name for unit in gone))
+            # A service that was stopped while it ran has failed, which systemd remembers of a unit without a file, too.
+            _systemctl("reset-failed", *(unit.name for unit in gone))
+        elif failed := [unit.name for unit in self.units if unit.is_absent and self._found[unit.name].is_failed]:
+            _systemctl("reset-failed", *failed)
         for change in self.changes:
             change.apply()
         if any(path.startswith(UNIT_DIRECTORY) for path in self.changed_files) or any(
@@ -155,9 +158,9 @@ class SystemdUnits:
         differences = Differences()
         differences.compare("unit", unit.name, unit.name)
         if unit.is_absent:
-            if found.is_there:
-                differences.compare("enabled", False, found.is_linked)
-                differences.compare("state", "stopped", "running" if found.is_running else "stopped")
+            state = "running" if found.is_running else "failed" if found.is_failed else "stopped"
+            differences.compare("enabled", False, found.is_linked)
+            differences.compare("state", "stopped", state)
             return differences
         differences.compare("enabled", True, found.is_enabled)
         if unit.is_started:
@@ -262,13 +265,12 @@ def _read(units: Sequence[Unit]) -> dict[str, _Found]:
 
 
 def _found(properties: Mapping[str, str]) -> _Found:
-    if properties.get("LoadState") == "not-found":
-        return _ABSENT
     return _Found(
-        is_there=True,
+        is_there=properties.get("LoadState") != "not-found",
         is_enabled=properties.get("UnitFileState") in _ENABLED,
         is_linked=properties.get("UnitFileState") == "enabled",
         is_running=properties.get("ActiveState") in _RUNNING,
+        is_failed=properties.get("ActiveState") == "failed",
         needs_reload=properties.get("NeedDaemonReload") == "yes",
     )
 

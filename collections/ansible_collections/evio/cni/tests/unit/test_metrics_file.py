@@ -31,15 +31,11 @@ def test_unit_that_writes_no_file_has_none(text: str | None) -> None:
     assert metrics_file(text) is None
 
 
-def test_file_is_removed_with_the_units_own_directory_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own, collector = tmp_path / "run", tmp_path / "collector"
-    monkeypatch.setattr(paths, "METRICS_RUN_DIR", str(own))
-    for directory in (own, collector):
-        directory.mkdir()
-        (directory / "evio.prom").write_text("evio_fenced 0\n")
-        remove_metrics(str(directory / "evio.prom"))
-        remove_metrics(str(directory / "evio.prom"))
-    assert (own.exists(), list(collector.iterdir())) == (False, [])
+def test_file_is_removed_and_its_directory_stays(tmp_path: Path) -> None:
+    (tmp_path / "evio.prom").write_text("evio_fenced 0\n")
+    for _again in range(2):
+        remove_metrics(str(tmp_path / "evio.prom"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_file_that_cannot_be_removed_is_named(tmp_path: Path) -> None:
@@ -48,7 +44,10 @@ def test_file_that_cannot_be_removed_is_named(tmp_path: Path) -> None:
         remove_metrics(str(tmp_path / "evio.prom"))
 
 
-def test_nothing_is_counted_any_more(tmp_path: Path) -> None:
+def test_nothing_is_counted_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "run"
+    own.mkdir()
+    monkeypatch.setattr(paths, "METRICS_RUN_DIR", str(own))
     state = str(tmp_path)
     log = Path(log_file(state))
     log.parent.mkdir()
@@ -59,3 +58,4 @@ def test_nothing_is_counted_any_more(tmp_path: Path) -> None:
     stop_counting(state)
     note_event(state, "ADD", 12000)
     assert list(log.parent.iterdir()) == []
+    assert not own.exists()

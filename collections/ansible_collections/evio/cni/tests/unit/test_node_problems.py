@@ -208,6 +208,14 @@ def test_errors_of_the_journal_are_told_before_warnings_and_the_newest_first(mon
     assert len(services.read_errors(most=2)) == 2
 
 
+def test_what_systemd_says_at_each_start_of_the_overlay_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(monkeypatch)
+    left = "evio-overlay.service: Found left-over process 496 (wireguard-go) in control group while starting unit."
+    for message in (left, "This usually indicates unclean termination of a previous run, or service implementation"):
+        journal.log("units", message, 5, 4, _SYSTEMD_UNIT="init.scope", UNIT="evio-overlay.service")
+    assert services.read_errors() == []
+
+
 def test_message_that_is_logged_again_and_again_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(monkeypatch)
     for second in range(100):

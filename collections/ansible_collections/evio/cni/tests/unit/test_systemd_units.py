@@ -161,7 +161,7 @@ def test_absent_unit_is_stopped_before_its_file_is_removed_and_is_then_in_order(
     predicted = keep([file], units, dry_run=True)
     assert (systemd.calls(), Path(file.path).exists()) == ([], True)
     result = keep([file], units)
-    assert systemd.calls() == ["disable metrics.service", "daemon-reload"]
+    assert systemd.calls() == ["disable metrics.service", "reset-failed metrics.service", "daemon-reload"]
     assert not Path(file.path).exists()
     assert (result["files"], result["units"]) == ([file.path], ["metrics.service"])
     assert predicted == result
@@ -174,7 +174,14 @@ def test_units_that_are_absent_together_are_all_stopped_if_one_is_left(systemd: 
     # A timer may start its service between the look and the stop.
     systemd.set(timer="active", service="inactive")
     keep([], [Unit("timer.service", is_absent=True), Unit("service.service", is_absent=True)])
-    assert systemd.calls() == ["disable timer.service service.service"]
+    assert systemd.calls() == [f"{verb} timer.service service.service" for verb in ("disable", "reset-failed")]
+
+
+def test_absent_unit_that_systemd_remembers_as_failed_is_forgotten(systemd: FakeSystemd) -> None:
+    unit = {"LoadState": "not-found", "ActiveState": "failed", "UnitFileState": ""}
+    systemd.state.write_text(json.dumps({"metrics.service": unit}))
+    assert keep([], [Unit("metrics.service", is_absent=True)])["units"] == ["metrics.service"]
+    assert systemd.calls() == ["reset-failed metrics.service"]
 
 
 def test_file_that_shall_be_absent_needs_no_content() -> None:

@@ -30,18 +30,21 @@ def metrics_file(unit_text: str | None) -> str | None:
 
 
 def remove_metrics(file: str) -> None:
-    """Remove the file, and its directory if that is the unit's own. Raises MetricsFileError."""
+    """Remove the file. Raises MetricsFileError."""
     try:
         remove_file(file)
     except OSError as error:
         raise MetricsFileError(f"cannot remove {file}: {error.strerror}") from error
-    if os.path.dirname(file) == paths.METRICS_RUN_DIR:
-        with contextlib.suppress(OSError):
-            os.rmdir(paths.METRICS_RUN_DIR)
 
 
 def stop_counting(state_dir: str) -> None:
-    """Remove the log of calls and repairs, so that nothing is counted. The sums stay. Raises MetricsFileError."""
+    """Remove the log of calls and repairs, so that nothing is counted, and the unit's own directory.
+
+    The sums stay. Raises MetricsFileError.
+    """
+    # systemd keeps it when the unit is gone (RuntimeDirectoryPreserve).
+    with contextlib.suppress(OSError):
+        os.rmdir(paths.METRICS_RUN_DIR)
     for log in (log_file(state_dir), f"{log_file(state_dir)}.old"):
         try:
             remove_file(log)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -45,6 +46,9 @@ puts a backslash before a quote."""
 
 _ERROR_WORDS = r"(?i)error|fail|cannot|warning|refuse"
 """Words by which lines without a priority of their own are chosen, as those of wireguard-go."""
+
+_EXPECTED = re.compile("Found left-over process .*|This usually indicates unclean termination .*")
+"""What systemd itself says at each start of evio-overlay.service, which leaves wireguard-go running when it stops."""
 
 ERROR, WARNING = "error", "warning"
 """Severities of what is logged."""
@@ -143,7 +147,7 @@ def _counted(errors: Sequence[LoggedError]) -> list[LoggedError]:
 
 
 def _parse(line: str) -> LoggedError | None:
-    """Return a line of ``journalctl --output=json`` (systemd's JOURNAL_EXPORT_FORMATS); None if it is none."""
+    """Return a line of ``journalctl --output=json`` (systemd's JOURNAL_EXPORT_FORMATS); None if it is none to tell."""
     try:
         entry: dict[str, Any] = json.loads(line)
         message = entry["MESSAGE"]
@@ -153,7 +157,10 @@ def _parse(line: str) -> LoggedError | None:
         moment = int(entry["__REALTIME_TIMESTAMP"]) / 1e6
         unit = str(entry.get("_SYSTEMD_UNIT", ""))
         # What systemd itself says of a unit has the unit's name in another field.
-        unit = str(entry.get("UNIT", "")) if unit == "init.scope" else unit
+        if unit == "init.scope":
+            unit = str(entry.get("UNIT", ""))
+            if _EXPECTED.search(str(message)):
+                return None
         severity = _severity(int(entry.get("PRIORITY", _DEFAULT_PRIORITY)), str(message))
         return LoggedError(moment, unit, str(message)[:_LONGEST_LINE], severity)
     except (AttributeError, KeyError, TypeError, ValueError):
