@@ -20,7 +20,7 @@ _LINK = re.compile(r"(?<!`)\[[^\]\n]*\]\(([^)\s]+)\)")
 
 _PAGES_WITHOUT_FIGURES = ("comparison.md", "scaling.md")
 """Pages that speak of what was measured. The figures have one home, docs/benchmarks.md, to which they lead."""
-_FIGURE = re.compile(r"(?<![\w.-])\d[\d.]*(?: \d{3})* (?:ms|s|B/s|kB/s|Mbit/s|MB|GB|%|×|s/GB)(?![\w/])")
+_FIGURE = re.compile(r"(?<![\w.-])\d[\d.]*(?: \d{3})* (?:ms|s|B/s|kB/s|Mbit/s|MB|GB|%|\u00d7|s/GB)(?![\w/])")
 
 
 def check(root: Path) -> list[str]:
