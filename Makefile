@@ -95,6 +95,12 @@ lint: setup plugin  ## Run ruff, mypy --strict, the floors' check, yamllint, ans
 pins:  ## Write the pinned versions and hashes of Python packages anew, setup/*.txt from setup/*.in
 	@setup/pins
 
+.PHONY: status-picture
+status-picture:  ## Take README's picture of the status page anew, of the lab that is up (see docs/status.md)
+	@ansible-playbook -i inventories/lab playbooks/status.yml -e evio_status_directory=$(CURDIR)/build/evio-status
+	@chromium --headless=new --no-sandbox --disable-gpu --hide-scrollbars --window-size=1000,1310 \
+	    --screenshot=docs/images/status.png build/evio-status/status.html
+
 .PHONY: docs
 docs: setup  ## Build the documentation site into build/docs/html, without a warning; asks nothing of another host
 	@docs/site/build_site.py

@@ -88,6 +88,19 @@ def _parser() -> argparse.ArgumentParser:
         "prove-operator", help="set up the nodes as an ordinary user, who has the collection's archive and no clone"
     ).set_defaults(verb=_prove_operator)
 
+    metrics = verbs.add_parser(
+        "prove-metrics", help="prove that nodes' metrics are written, and served to nodes alone, by systemd"
+    )
+    metrics.add_argument(
+        "--off", action="store_true", help="turn them off by bootstrap.yml, and prove that none is left"
+    )
+    metrics.set_defaults(verb=_prove_metrics)
+
+    verbs.add_parser(
+        "prove-preflight",
+        help="in a bare lab of six nodes, two public: provoke faults, and prove that preflight.yml tells them",
+    ).set_defaults(verb=_prove_preflight)
+
     for name, run, help_text in (
         ("ssh", _ssh, "log into a node by ssh, or run a command there"),
         ("exec", _exec, "enter a node without ssh, or run a command there"),
@@ -202,6 +215,22 @@ def _prove_operator(lab: Lab, arguments: argparse.Namespace) -> None:
 
     with lab.lock():
         operator_proof.prove(lab)
+
+
+def _prove_metrics(lab: Lab, arguments: argparse.Namespace) -> None:
+    _need_cri()
+    import metrics_proof
+
+    checks = metrics_proof.prove_off(lab) if arguments.off else metrics_proof.prove(lab)
+    print(metrics_proof.as_text(checks), end="")
+    metrics_proof.need_all(checks)
+
+
+def _prove_preflight(lab: Lab, arguments: argparse.Namespace) -> None:
+    import preflight_proof
+
+    with lab.lock():
+        preflight_proof.prove(lab)
 
 
 def _ssh(lab: Lab, arguments: argparse.Namespace) -> None:

@@ -42,12 +42,15 @@ def fetch(url, timeout):
 _ASK = (
     _FETCH
     + """
+part = int(sys.argv[1])
 import concurrent.futures, json
 timeout, urls = json.load(sys.stdin)
 with concurrent.futures.ThreadPoolExecutor(8) as workers:
-    print(json.dumps(list(workers.map(lambda url: fetch(url, timeout)[0], urls))))
+    print(json.dumps(list(workers.map(lambda url: fetch(url, timeout)[part], urls))))
 """
 )
+_ANSWER, _REASON = "0", "1"
+"""Arguments of that program: print the answers, or the reasons why there are none."""
 _STREAM = (
     _FETCH
     + """
@@ -138,16 +141,27 @@ class Streams(list[Stream]):
 
 def ask(lab: Lab, source: Source, urls: Sequence[str]) -> list[str | None]:
     """Request these URLs, eight at a time, and return the answers in their order; None: no answer."""
+    return _ask(lab, source, urls, _ANSWER)
+
+
+def reasons(lab: Lab, source: Source, urls: Sequence[str]) -> list[str | None]:
+    """Request these URLs as ask does, and return why there was no answer with status 200; None: there was one."""
+    return _ask(lab, source, urls, _REASON)
+
+
+def _ask(lab: Lab, source: Source, urls: Sequence[str], part: str) -> list[str | None]:
     if not urls:
         return []
-    answered = run(*command(lab, source, _ASK), stdin=json.dumps([_TIMEOUT, urls]), timeout=30 + _TIMEOUT * len(urls))
-    answers: list[str | None] = json.loads(answered)
-    return answers
+    asking = command(lab, source, _ASK, part)
+    told: list[str | None] = json.loads(
+        run(*asking, stdin=json.dumps([_TIMEOUT, urls]), timeout=30 + _TIMEOUT * len(urls))
+    )
+    return told
 
 
 def ask_from_internet(lab: Lab, urls: Sequence[str]) -> list[str | None]:
     """Request these URLs from the lab's internet host."""
-    asking = in_netns(lab.netns(network.INTERNET), ["/usr/bin/python3", "-c", _ASK])
+    asking = in_netns(lab.netns(network.INTERNET), ["/usr/bin/python3", "-c", _ASK, _ANSWER])
     answers: list[str | None] = json.loads(run(*asking, stdin=json.dumps([_TIMEOUT, urls]), timeout=60))
     return answers
 

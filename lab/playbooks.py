@@ -14,17 +14,27 @@ def run(lab: Lab, playbook: str, *arguments: str, timeout: float = 600) -> str:
 
     Raises LabError with the failed tasks' messages unless it exits with 0.
     """
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")}
-    environment["ANSIBLE_COLLECTIONS_PATH"] = str(REPOSITORY / "collections")
-    program = str(REPOSITORY / ".venv/bin/ansible-playbook")
-    command = [program, "-i", str(lab.inventory), f"playbooks/{playbook}", *arguments]
-    try:
-        done = subprocess.run(
-            command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise LabError(f"{playbook} did not end within {timeout:g} s") from error
+    done = attempt(lab, playbook, *arguments, timeout=timeout)
     if done.returncode != 0:
         errors = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("[ERROR]")]
         raise LabError(f"{playbook} failed (exit {done.returncode}): {'; '.join(errors) or done.stdout[-2000:]}")
     return done.stdout
+
+
+def attempt(
+    lab: Lab, playbook: str, *arguments: str, timeout: float = 600, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run playbooks/PLAYBOOK to its end and return what it did, whatever its exit code; ``timeout`` is in seconds.
+
+    ``variables`` are those of the environment. Raises LabError if it does not end in time.
+    """
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), **variables}
+    environment["ANSIBLE_COLLECTIONS_PATH"] = str(REPOSITORY / "collections")
+    program = str(REPOSITORY / ".venv/bin/ansible-playbook")
+    command = [program, "-i", str(lab.inventory), f"playbooks/{playbook}", *arguments]
+    try:
+        return subprocess.run(
+            command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LabError(f"{playbook} did not end within {timeout:g} s") from error

@@ -18,6 +18,10 @@ import yaml
 _FENCE = re.compile(r"(?ms)^```(\w*)\n(.*?)^```$")
 _LINK = re.compile(r"(?<!`)\[[^\]\n]*\]\(([^)\s]+)\)")
 
+_PAGES_WITHOUT_FIGURES = ("comparison.md", "scaling.md")
+"""Pages that speak of what was measured. The figures have one home, docs/benchmarks.md, to which they lead."""
+_FIGURE = re.compile(r"(?<![\w.-])\d[\d.]*(?: \d{3})* (?:ms|s|B/s|kB/s|Mbit/s|MB|GB|%|\u00d7|s/GB)(?![\w/])")
+
 
 def check(root: Path) -> list[str]:
     """Return a sentence for each error in a page of the repository at ``root``, and none if all is well."""
@@ -40,6 +44,8 @@ def findings(root: Path, page: Path) -> Iterator[str]:
     """Yield a sentence for each error in a page."""
     text = page.read_text()
     yield from _links(page, _FENCE.sub("", text))
+    if page.name in _PAGES_WITHOUT_FIGURES:
+        yield from _figures(text, page.with_name("benchmarks.md").read_text())
     yield from _code(text)
     yield from _commands(root, text)
 
@@ -48,6 +54,11 @@ def anchors(page: Path) -> set[str]:
     """Return the anchors that GitHub and the site give to the headings of a page."""
     headings = re.findall(r"(?m)^#{1,4} (.*)$", _FENCE.sub("", page.read_text()))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def _figures(text: str, benchmarks: str) -> Iterator[str]:
+    for figure in sorted({*_FIGURE.findall(text)} & {*_FIGURE.findall(benchmarks)}):
+        yield f"{figure} is a figure of docs/benchmarks.md; lead there instead of repeating it"
 
 
 def _links(page: Path, text: str) -> Iterator[str]:

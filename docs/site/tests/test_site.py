@@ -67,6 +67,14 @@ def test_error_in_page_is_found(repository: Path, text: str, finding: str) -> No
     assert found.startswith(f"docs/page.md: {finding}")
 
 
+def test_figure_that_has_its_home_in_the_benchmarks_is_found(repository: Path) -> None:
+    (repository / "docs/benchmarks.md").write_text("A ping takes 0.66 to 0.71 ms, and TCP 1979 Mbit/s.\n")
+    for name in ("scaling.md", "concepts.md"):
+        (repository / "docs" / name).write_text("It takes 0.71 ms, and not 0.9 ms.\n")
+    [found] = page_checks.check(repository)
+    assert found.startswith("docs/scaling.md: 0.71 ms is a figure of docs/benchmarks.md")
+
+
 @pytest.mark.parametrize(("link", "status"), [("good.md", 0), ("good.md#missing", 1), ("{ref}`missing`", 1)])
 def test_sphinx_fails_after_a_warning(tmp_path: Path, link: str, status: int) -> None:
     source = tmp_path / "source"

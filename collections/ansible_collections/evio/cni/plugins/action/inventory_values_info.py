@@ -14,6 +14,7 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 
+from ..module_utils.inventory.limits import value_fault
 from ..module_utils.inventory.spelling import GROUPS
 from ..plugin_utils.role_options import role_options
 
@@ -65,4 +66,8 @@ def _problems(names: list[str], variables: Mapping[str, Any], options: Mapping[s
     # None is no value: the roles' defaults and modules decide what it means.
     given = {name: value for name, value in values.items() if value is not None}
     checked = ArgumentSpecValidator({name: options[name] for name in given}).validate(given)
-    return [str(message) for message in checked.error_messages]
+    if checked.error_messages:
+        return [str(message) for message in checked.error_messages]
+    # Numbers and lists that were given as text, as by --extra-vars, are numbers and lists here.
+    faults = (value_fault(name, value) for name, value in checked.validated_parameters.items())
+    return [fault for fault in faults if fault is not None]

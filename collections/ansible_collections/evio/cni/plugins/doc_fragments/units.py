@@ -20,8 +20,14 @@ options:
         description: Path of the file. Its directory is made if it does not exist.
         type: path
         required: true
+      state:
+        description: Whether the file exists.
+        type: str
+        choices: [present, absent]
+        default: present
       content:
-        description: The whole text of the file. Either this or O(files[].template) is required.
+        description: >-
+          The whole text of the file. Either this or O(files[].template) is required with O(files[].state=present).
         type: str
       template:
         description: Template of the whole text, looked for in the role's C(templates/) as Ansible's own templates are.
@@ -51,9 +57,12 @@ options:
         type: str
         required: true
       state:
-        description: Whether the unit shall run, too.
+        description:
+          - Whether the unit shall run, too.
+          - With V(absent), the unit is stopped and disabled before its file in O(files) is removed. A node without the
+            unit is in order.
         type: str
-        choices: [started, enabled]
+        choices: [started, enabled, absent]
         default: started
       restart_after:
         description: Paths of O(files) after whose change a running unit is restarted.

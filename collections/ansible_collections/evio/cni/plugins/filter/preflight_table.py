@@ -40,7 +40,7 @@ _value:
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ..module_utils.node.preflight import ERROR, OK, WARNING
+from ..module_utils.node.quick_checks import ERROR, OK, WARNING
 from ..module_utils.overlay.nat_mapping import DEPENDENT
 
 _MOST_NODES = 8

@@ -92,3 +92,9 @@ HOST_LOCAL_DATA = "/var/lib/cni/networks"
 
 METRICS_FILE = "evio.prom"
 """The file in the directory of node_exporter's textfile collector, which reads ``*.prom``."""
+
+METRICS_RUN_DIR = "/run/evio-metrics"
+"""Where the metrics are written that nothing but the unit for Prometheus reads. systemd makes it for the unit below."""
+
+METRICS_UNIT = "/etc/systemd/system/evio-metrics.service"
+"""The unit that writes the metrics; its command line has the directory."""

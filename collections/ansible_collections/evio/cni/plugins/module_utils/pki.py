@@ -41,7 +41,7 @@ _LEAF_DAYS = 365
 RENEW_DAYS = 90
 """A certificate that is valid for fewer days is issued again at the next run; a CA is never."""
 
-_MOST_RENEW_DAYS = 330
+MOST_RENEW_DAYS = 330
 """With more, a certificate would be issued again soon after it was issued."""
 
 
@@ -117,9 +117,9 @@ def outdated(
     its key, or lacks one of the member's names. Raises PkiError if the CA's key is needed and is not there: the site
     keeps it elsewhere.
     """
-    if not 1 <= renew_days <= _MOST_RENEW_DAYS:
+    if not 1 <= renew_days <= MOST_RENEW_DAYS:
         raise PkiError(
-            f"renew_days: {renew_days} is not from 1 to {_MOST_RENEW_DAYS}; new certificates are valid for {_LEAF_DAYS}"
+            f"renew_days: {renew_days} is not from 1 to {MOST_RENEW_DAYS}; new certificates are valid for {_LEAF_DAYS}"
         )
     base = Path(directory)
     if not (base / f"{layout.ca}.crt").exists():

@@ -40,7 +40,8 @@ class UnitFile:
     """A file that shall have this text. ``owner`` and ``group`` are names; None leaves them as they are."""
 
     path: str
-    text: str
+    text: str | None
+    """None if the file shall not exist."""
     mode: int = 0o644
     owner: str | None = None
     group: str | None = None
@@ -55,17 +56,21 @@ class Unit:
     restart_after: tuple[str, ...] = ()
     is_restarted: bool = False
     """Restart it in any case."""
+    is_absent: bool = False
+    """Stop and disable it, if there is one; the other fields do not count then."""
 
 
 @dataclass(frozen=True)
 class _Found:
     is_there: bool
     is_enabled: bool
+    """Whether it needs no `systemctl enable`."""
+    is_linked: bool
+    """Whether `systemctl disable` would remove links."""
     is_running: bool
+    is_failed: bool
+    """Whether systemd keeps it in memory because it has failed, perhaps without its file."""
     needs_reload: bool
-
-
-_ABSENT = _Found(is_there=False, is_enabled=False, is_running=False, needs_reload=False)
 
 
 class SystemdUnits:
@@ -78,16 +83,18 @@ class SystemdUnits:
     def __init__(self, files: Sequence[UnitFile], units: Sequence[Unit], *, dry_run: bool) -> None:
         self.dry_run = dry_run
         self.units = units
+        self._kept = [unit for unit in units if not unit.is_absent]
         self.changes: list[FileChange] = [_managed(file, dry_run=dry_run).change_to(file.text) for file in files]
         self._found = _read(units)
-        made_by_us = {file.path.removeprefix(UNIT_DIRECTORY) for file in files}
-        missing = [unit.name for unit in units if not self._found[unit.name].is_there and unit.name not in made_by_us]
+        made_by_us = {file.path.removeprefix(UNIT_DIRECTORY) for file in files if file.text is not None}
+        lacking = [unit.name for unit in self._kept if not self._found[unit.name].is_there]
+        missing = [name for name in lacking if name not in made_by_us]
         if missing and not dry_run:
             raise SystemdError(f"{', '.join(missing)}: systemd has no such unit; is its package installed?")
         changed = self.changed_files
         self._restarted = {
             unit.name
-            for unit in units
+            for unit in self._kept
             if unit.is_started
             and self._found[unit.name].is_running
             and (unit.is_restarted or changed & {*unit.restart_after})
@@ -100,23 +107,31 @@ class SystemdUnits:
         return {str(change.file.path) for change in self.changes if change.changed}
 
     def write_files(self) -> None:
-        """Write what differs, let systemd read its units again if that is needed, and enable the units."""
+        """Stop absent units, write what differs, let systemd read its units again if needed, and enable the units."""
         if self.dry_run:
             return
+        # Before their files are removed: systemd needs these to know what to stop and which links to remove.
+        gone = [unit for unit in self.units if unit.is_absent and self._found[unit.name].is_there]
+        if any(self._is_left(unit) for unit in gone):
+            _systemctl("disable", "--now", *(unit.name for unit in gone))
+            # A service that was stopped while it ran has failed, which systemd remembers of a unit without a file, too.
+            _systemctl("reset-failed", *(unit.name for unit in gone))
+        elif failed := [unit.name for unit in self.units if unit.is_absent and self._found[unit.name].is_failed]:
+            _systemctl("reset-failed", *failed)
         for change in self.changes:
             change.apply()
         if any(path.startswith(UNIT_DIRECTORY) for path in self.changed_files) or any(
             found.needs_reload for found in self._found.values()
         ):
             _systemctl("daemon-reload")
-        if disabled := [unit.name for unit in self.units if not self._found[unit.name].is_enabled]:
+        if disabled := [unit.name for unit in self._kept if not self._found[unit.name].is_enabled]:
             _systemctl("enable", *disabled)
 
     def start(self) -> None:
         """Start or restart the units, in their order, after write_files()."""
         if self.dry_run:
             return
-        for unit in self.units:
+        for unit in self._kept:
             if unit.name in self._restarted:
                 _systemctl("restart", unit.name)
             elif unit.is_started and not self._found[unit.name].is_running:
@@ -134,10 +149,19 @@ class SystemdUnits:
             "units": [unit.name for unit, found in zip(self.units, self.differences, strict=True) if found.changed],
         }
 
+    def _is_left(self, unit: Unit) -> bool:
+        found = self._found[unit.name]
+        return found.is_linked or found.is_running
+
     def _compare(self, unit: Unit) -> Differences:
         found = self._found[unit.name]
         differences = Differences()
         differences.compare("unit", unit.name, unit.name)
+        if unit.is_absent:
+            state = "running" if found.is_running else "failed" if found.is_failed else "stopped"
+            differences.compare("enabled", False, found.is_linked)
+            differences.compare("state", "stopped", state)
+            return differences
         differences.compare("enabled", True, found.is_enabled)
         if unit.is_started:
             state = "running" if found.is_running else "stopped"
@@ -154,12 +178,24 @@ def from_options(
     """
     return SystemdUnits(
         [
-            UnitFile(file["path"], file["content"], int(file["mode"], 8), file["owner"], file["group"])
+            UnitFile(
+                file["path"],
+                file["content"] if file["state"] == "present" else None,
+                int(file["mode"], 8),
+                file["owner"],
+                file["group"],
+            )
             for file in files
             if not file["if_directory"] or _has_directory(file["path"])
         ],
         [
-            Unit(unit["name"], unit["state"] == "started", tuple(unit["restart_after"]), unit["restarted"])
+            Unit(
+                unit["name"],
+                unit["state"] == "started",
+                tuple(unit["restart_after"]),
+                unit["restarted"],
+                unit["state"] == "absent",
+            )
             for unit in units
         ],
         dry_run=dry_run,
@@ -173,6 +209,7 @@ OPTIONS: dict[str, Any] = {
         "default": [],
         "options": {
             "path": {"type": "path", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "content": {"type": "str"},
             "template": {"type": "str"},
             "mode": {"type": "str", "default": "0644"},
@@ -180,7 +217,7 @@ OPTIONS: dict[str, Any] = {
             "group": {"type": "str"},
             "if_directory": {"type": "bool", "default": False},
         },
-        "required_one_of": [("content", "template")],
+        "required_if": [("state", "present", ("content", "template"), True)],
         "mutually_exclusive": [("content", "template")],
     },
     "units": {
@@ -189,7 +226,7 @@ OPTIONS: dict[str, Any] = {
         "default": [],
         "options": {
             "name": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["started", "enabled"], "default": "started"},
+            "state": {"type": "str", "choices": ["started", "enabled", "absent"], "default": "started"},
             "restart_after": {"type": "list", "elements": "path", "default": []},
             "restarted": {"type": "bool", "default": False},
         },
@@ -228,12 +265,12 @@ def _read(units: Sequence[Unit]) -> dict[str, _Found]:
 
 
 def _found(properties: Mapping[str, str]) -> _Found:
-    if properties.get("LoadState") == "not-found":
-        return _ABSENT
     return _Found(
-        is_there=True,
+        is_there=properties.get("LoadState") != "not-found",
         is_enabled=properties.get("UnitFileState") in _ENABLED,
+        is_linked=properties.get("UnitFileState") == "enabled",
         is_running=properties.get("ActiveState") in _RUNNING,
+        is_failed=properties.get("ActiveState") == "failed",
         needs_reload=properties.get("NeedDaemonReload") == "yes",
     )
 

@@ -14,7 +14,8 @@ description:
   - Renames the file within its directory, because containerd does not notice a file that is moved in from elsewhere.
     Then asks the container runtime over CRI whether it has loaded the file.
   - Chains the plugins C(portmap) and C(bandwidth) if their binaries are installed.
-  - O(files) and O(units) are written and enabled before the file, and started after it.
+  - O(files) and O(units) are written and enabled before the file, and started after it. If the unit
+    C(evio-metrics.service) among them goes or gets another directory, the metrics that it has written are removed.
   - Warns of running pods that have another MTU than O(mtu), because pods keep the MTU with which they were started.
   - Removes the fence of M(evio.cni.node_fence), since the node is now configured for a valid claim.
 author:
@@ -164,6 +165,7 @@ from ..module_utils.errors import EvioError
 from ..module_utils.managed_file import ManagedFile, result_of
 from ..module_utils.module_runner import Module, ModuleError, run_module
 from ..module_utils.names import DATAPATH_TYPES
+from ..module_utils.node.metrics_file import metrics_file, remove_metrics, stop_counting
 from ..module_utils.node.report import old_mtu_warning
 from ..module_utils.state.fence import read_fence, take_down_fence
 from ..module_utils.subnets import NodeSubnet
@@ -181,6 +183,7 @@ class CniConfig:
         self.file = ManagedFile(os.path.join(self.directory, paths.CONFLIST_NAME), mode=conf_dir.MODE)
         self.fence = read_fence(self.params["state_dir"])
         self.units = from_options(self.params["files"], self.params["units"], dry_run=self.check_mode)
+        self.metrics = self._compare_metrics()
 
     def run(self) -> dict[str, Any]:
         return self._present() if self.params["state"] == "present" else self._absent()
@@ -193,6 +196,7 @@ class CniConfig:
         fence = Differences()
         fence.compare("fence", None, self.fence)
         self.units.write_files()
+        self._remove_metrics()
         if not self.check_mode:
             conf_dir.write_conflist(conflist, self.directory)
             # The caller has the claim from etcd, so it is valid.
@@ -200,7 +204,7 @@ class CniConfig:
         self._warn_about_mtu(conflist)
         self.units.start()
         return {
-            **result_of(*self.units.parts(), change, fence),
+            **result_of(*self.units.parts(), self.metrics, change, fence),
             "path": str(self.file.path),
             "conflist": conflist,
             "loaded": self._await_runtime(conflist),
@@ -210,7 +214,25 @@ class CniConfig:
         change = self.file.change_to(None)
         if not self.check_mode:
             change.apply()
-        return {**result_of(change), "path": str(self.file.path)}
+        self.units.write_files()
+        self._remove_metrics()
+        return {**result_of(change, *self.units.parts(), self.metrics), "path": str(self.file.path)}
+
+    def _compare_metrics(self) -> Differences:
+        """Compare the file of the metrics that the unit on the node writes with that of the wanted unit."""
+        differences = Differences()
+        for change in self.units.changes:
+            if str(change.file.path) == paths.METRICS_UNIT:
+                differences.compare("metrics", metrics_file(change.text), metrics_file(change.file.text))
+        return differences
+
+    def _remove_metrics(self) -> None:
+        """Remove the file that is not written any more, after its unit was stopped or changed."""
+        for difference in self.metrics if not self.check_mode else ():
+            if difference.found is not None:
+                remove_metrics(difference.found)
+            if difference.wanted is None:
+                stop_counting(self.params["state_dir"])
 
     def _network(self) -> PodNetwork:
         params = self.params

@@ -9,7 +9,8 @@ module: kubernetes_nodes_info
 short_description: Wait until nodes of Kubernetes are Ready
 version_added: 0.1.0
 description:
-  - Waits until each node is in the cluster and Ready, and fails with a sentence for each node that is not.
+  - Waits until each node is in the cluster and Ready, and fails with a sentence for each node that is not. Meanwhile,
+    these sentences are shown every 15 seconds.
   - Says which nodes are registered at another address than their host overlay address. Other sites do not reach a node
     there.
   - Runs on a host that has kubectl and an administrator's kubeconfig. Changes nothing.
@@ -57,6 +58,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+is_waiting:
+  description: Whether nodes are not as they are waited for.
+  returned: failure for this reason
+  type: bool
 nodes:
   description: The nodes.
   returned: success
@@ -71,8 +76,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.kubernetes.nodes import Kubectl, await_nodes
-from ..module_utils.module_runner import Module, run_module
+from ..module_utils.kubernetes.nodes import Kubectl, KubernetesError, await_nodes
+from ..module_utils.module_runner import Module, ModuleError, run_module
 
 
 class KubernetesNodesInfo:
@@ -83,12 +88,15 @@ class KubernetesNodesInfo:
         self.params = module.params
 
     def run(self) -> dict[str, Any]:
-        nodes, misplaced = await_nodes(
-            Kubectl(tuple(self.params["kubectl"]), self.params["kubeconfig"]),
-            {name: str(address) for name, address in self.params["addresses"].items()},
-            timeout=self.params["timeout"],
-            check_addresses=self.params["check_addresses"],
-        )
+        try:
+            nodes, misplaced = await_nodes(
+                Kubectl(tuple(self.params["kubectl"]), self.params["kubeconfig"]),
+                {name: str(address) for name, address in self.params["addresses"].items()},
+                timeout=self.params["timeout"],
+                check_addresses=self.params["check_addresses"],
+            )
+        except KubernetesError as error:
+            raise ModuleError(str(error), is_waiting=True) from error
         for sentence in misplaced:
             self.module.warn(sentence)
         return {"changed": False, "nodes": [asdict(node) for node in nodes]}

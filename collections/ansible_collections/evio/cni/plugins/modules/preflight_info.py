@@ -14,6 +14,7 @@ description:
     site's NAT.
   - Returns a row for each check, with what was found and what to do about it. Does not fail for what it finds.
   - Changes nothing, and needs no package on the host.
+  - Compares the clocks in an action plugin, which knows when it has asked the host and when the host has answered.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -60,9 +61,6 @@ options:
     description: The container runtime's directory of CNI configuration.
     type: path
     default: /etc/cni/net.d
-  control_time:
-    description: The control machine's time in seconds since 1970. If it is not given, the clocks are not compared.
-    type: float
   nat_token:
     description: The token of M(evio.cni.nat_responder) on the relays. If it is empty, the NAT's kind is not looked at.
     type: str
@@ -112,8 +110,13 @@ nat:
   returned: success
   type: str
   sample: endpoint-independent
+time:
+  description: The host's clock when it was asked, in seconds since 1970.
+  returned: success
+  type: float
 """
 
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -141,17 +144,17 @@ class PreflightInfo:
             relays={name: parse_public_endpoint(str(endpoint)) for name, endpoint in params["relays"].items()},
             bridge=params["bridge"],
             conf_dir=params["conf_dir"],
-            control_time=params["control_time"],
             nat_token=params["nat_token"],
             names=tuple(params["names"]),
         )
 
     def run(self) -> dict[str, Any]:
+        now = time.time()
         try:
             rows, nat = check_host(self.plans)
         except ValueError as error:
             raise EvioError(f"host_cidr, pod_cidrs: {error}") from error
-        return {"changed": False, "rows": [asdict(row) for row in rows], "nat": nat}
+        return {"changed": False, "rows": [asdict(row) for row in rows], "nat": nat, "time": now}
 
 
 def main() -> None:
@@ -165,7 +168,6 @@ def main() -> None:
             "relays": {"type": "dict", "default": {}},
             "bridge": {"type": "str", "default": BRIDGE},
             "conf_dir": {"type": "path", "default": paths.CNI_CONF_DIR},
-            "control_time": {"type": "float"},
             "nat_token": {"type": "str", "default": "", "no_log": False},
             "names": {"type": "list", "elements": "str", "default": []},
         },

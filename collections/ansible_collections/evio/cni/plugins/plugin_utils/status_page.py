@@ -20,7 +20,7 @@ from ..module_utils.overlay.state import DIRECT
 from ..module_utils.overview import words
 from ..module_utils.overview.cluster import Cluster
 from ..module_utils.overview.pool_picture import STATES, pool_pictures
-from ..module_utils.overview.site_map import MANY_WAYS, NARROW, WIDE, site_map
+from ..module_utils.overview.site_map import CROWDED_WAYS, MANY_WAYS, NARROW, WIDE, site_map
 
 _TEMPLATE, _STYLES, _SCRIPT = "status.html.j2", "status.css", "status.js"
 
@@ -55,6 +55,7 @@ def render_page(cluster: Cluster, templates: Path) -> str:
         anchors={answer.name: f"node-{number}" for number, answer in enumerate(cluster.answers, 1)},
         maps=[("wide", site_map(cluster, WIDE)), ("narrow", site_map(cluster, NARROW))],
         many_ways=MANY_WAYS,
+        crowded_ways=CROWDED_WAYS,
         pools=pool_pictures(cluster),
         pool_states=STATES,
         kinds=Counter(way.kind for way in cluster.ways),

@@ -32,6 +32,8 @@ class UnitFilesAction(ActionBase):
     def _with_content(self, file: Any, variables: dict[str, Any]) -> Any:
         if not isinstance(file, dict) or "template" not in file:
             return file
+        if file.get("state") == "absent":
+            return {key: value for key, value in file.items() if key != "template"}
         text = Path(self._find_needle("templates", file["template"])).read_text(encoding="utf-8")
         templar = self._templar.copy_with_new_env(available_variables=variables)
         content = templar.template(_trust(text), escape_backslashes=False)

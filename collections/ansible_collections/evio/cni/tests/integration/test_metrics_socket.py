@@ -31,6 +31,7 @@ def port(tmp_path: Path) -> Iterator[int]:
         number = int(free.getsockname()[1])
     command = ["systemd-socket-activate", "--accept", "--inetd", f"--listen=127.0.0.1:{number}"]
     command += [str(PLUGIN), "metrics", "--answer-http", "--textfile-directory", str(tmp_path)]
+    command += ["--allow", "127.0.0.0/29"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
         deadline = time.monotonic() + 30
         # Until the kernel's table has it: a connection would already start the program.
@@ -41,8 +42,8 @@ def port(tmp_path: Path) -> Iterator[int]:
         server.terminate()
 
 
-def get(port: int, path: str = "/metrics") -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+def get(port: int, path: str = "/metrics", source: str = "127.0.0.1") -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30, source_address=(source, 0))
     connection.request("GET", path)
     answer = connection.getresponse()
     return answer.status, answer.read().decode()
@@ -53,6 +54,18 @@ def test_program_answers_each_connection(port: int, tmp_path: Path) -> None:
     (tmp_path / "evio.prom").write_text("evio_fenced 1\n")
     assert get(port) == (200, "evio_fenced 1\n")
     assert get(port, "/etc/passwd")[0] == 404
+
+
+def test_strangers_are_refused(port: int, tmp_path: Path) -> None:
+    (tmp_path / "evio.prom").write_text("evio_fenced 1\n")
+    assert get(port, source="127.0.0.8")[0] == 403
+    assert get(port, source="127.0.0.7")[0] == 200
+
+
+def test_network_that_is_none_is_refused(tmp_path: Path) -> None:
+    command = [str(PLUGIN), "metrics", "--answer-http", "--textfile-directory", str(tmp_path), "--allow", "10.10.0.1"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, "10.10.0.1 is no network in CIDR notation" in done.stderr) == (2, True)
 
 
 def test_silent_client_keeps_no_other_from_the_metrics(port: int, tmp_path: Path) -> None:
@@ -84,6 +97,7 @@ def test_units_are_valid(tmp_path: Path, address: str) -> None:
         "__evio_metrics_directory": "/run/evio-metrics",
         "evio_host_overlay_address": address,
         "evio_metrics_port": 9469,
+        "__evio_metrics_readers": ["10.10.0.0/16", "fd00:10::/64"],
     }
     for unit in UNITS:
         text = environment.from_string((TEMPLATES / f"{unit}.j2").read_text()).render(values)
@@ -91,6 +105,7 @@ def test_units_are_valid(tmp_path: Path, address: str) -> None:
     listens = re.search(r"ListenStream=(.*)", (tmp_path / "evio-metrics.socket").read_text())
     assert listens is not None
     assert listens[1] == (f"[{address}]:9469" if ":" in address else f"{address}:9469")
+    assert "--allow 10.10.0.0/16 --allow fd00:10::/64\n" in (tmp_path / "evio-metrics@.service").read_text()
     paths = [str(tmp_path / unit) for unit in UNITS]
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *paths], capture_output=True, text=True, timeout=60, check=False

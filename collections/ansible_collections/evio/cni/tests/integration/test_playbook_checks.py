@@ -185,6 +185,13 @@ def test_wrong_value_of_any_role_is_refused_before_a_host_is_asked(tmp_path: Pat
     assert "UNREACHABLE" not in output
 
 
+def test_number_outside_of_its_limits_is_refused_before_a_host_is_asked(tmp_path: Path) -> None:
+    for port in (65536, "-1"):
+        output = run(tmp_path, evio_metrics_port=port)
+        assert f"node1: evio_metrics_port: {port} is not between 0 and 65535" in " ".join(output.split())
+        assert "UNREACHABLE" not in output
+
+
 def test_wrong_value_of_one_host_is_told_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "host_vars").mkdir()
     (tmp_path / "host_vars/node2.yml").write_text("evio_node_replaced: perhaps\n")

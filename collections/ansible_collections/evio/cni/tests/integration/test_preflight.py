@@ -15,7 +15,8 @@ import pytest
 from ansible_collections.evio.cni.plugins.filter.preflight_table import preflight_table
 from ansible_collections.evio.cni.plugins.module_utils.cni import cri
 from ansible_collections.evio.cni.plugins.module_utils.node import preflight
-from ansible_collections.evio.cni.plugins.module_utils.node.preflight import Plans, Row, check_host
+from ansible_collections.evio.cni.plugins.module_utils.node.preflight import Plans, check_host
+from ansible_collections.evio.cni.plugins.module_utils.node.quick_checks import Row
 
 from .ansible_module import run_module
 from .ovs_daemons import in_namespace
@@ -35,9 +36,9 @@ def look(netns: str, tmp_path: Path, **arguments: Any) -> Rows:
 
 
 def test_host_in_order_has_no_error(netns: str, tmp_path: Path) -> None:
-    rows = look(netns, tmp_path, control_time=time.time())
+    rows = look(netns, tmp_path)
     assert [row for row in rows.values() if row["state"] == "error"] == []
-    expected = {"Python", "nftables", "tun", "WireGuard", "datapath", "clock", "ports", "networks", "link-local"}
+    expected = {"Python", "nftables", "tun", "WireGuard", "datapath", "ports", "networks", "link-local"}
     expected |= {"firewalls", "rp_filter", "other CNI", "managers", "inotify", "DNS", "MTU", "NAT"}
     assert set(rows) == expected
     assert all(bool(row["remedy"]) == (row["state"] != "ok") for row in rows.values())
@@ -116,11 +117,6 @@ def test_port_of_the_runs_own_responder_is_free(netns: str, tmp_path: Path) -> N
         assert look(netns, tmp_path, nat_token="y" * 32)["ports"]["state"] == "error"
         assert answers.result()["answered"] == 1
     assert rows["ports"]["state"] == "ok"
-
-
-@pytest.mark.parametrize(("seconds", "state"), [(0, "ok"), (60, "warning"), (4000, "error"), (-4000, "error")])
-def test_clock_is_compared_with_the_control_machines(netns: str, tmp_path: Path, seconds: int, state: str) -> None:
-    assert look(netns, tmp_path, control_time=time.time() + seconds)["clock"]["state"] == state
 
 
 def test_file_of_another_network_that_sorts_first_is_told(netns: str, tmp_path: Path) -> None:

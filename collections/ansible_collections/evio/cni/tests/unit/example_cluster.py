@@ -15,6 +15,25 @@ NOW = 1_790_000_000.0
 _DAY = 86400.0
 
 
+_ERRORS = [
+    {
+        "time": NOW - 40,
+        "unit": "containerd.service",
+        "message": "ADD of shop/web-2: nothing serves the OVSDB at unix:/run/ovs/db.sock: is ovs-vswitchd running?",
+        "severity": "error",
+        "count": 120,
+    },
+    {
+        "time": NOW - 7200,
+        "unit": "evio-overlay.service",
+        "message": "cannot resolve the endpoint relay.example:51820 of cloud2; its last address stays in use",
+        "severity": "warning",
+        "count": 1,
+    },
+]
+"""What the journal of a node with faults has."""
+
+
 def example_cluster(nodes: int, *, node_bits: int = 8, seed: int = 1, faults: bool = False) -> Cluster:
     """Return a cluster with a relay or more; with ``faults`` some nodes are silent, cut off or out of order."""
     chance = random.Random(seed)
@@ -46,6 +65,7 @@ def example_cluster(nodes: int, *, node_bits: int = 8, seed: int = 1, faults: bo
             ],
         )
         if faults and index == 1:
+            status["errors"] = _ERRORS
             status["problems"].append(
                 {
                     "severity": "error",

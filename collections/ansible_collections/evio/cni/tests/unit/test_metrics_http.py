@@ -140,3 +140,46 @@ def test_missing_or_old_metrics_are_no_metrics(file: Path) -> None:
     assert status_of(file, GET) == "HTTP/1.1 503 Service Unavailable"
     file.unlink()
     assert status_of(file, GET) == "HTTP/1.1 503 Service Unavailable"
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed", "status"),
+    [
+        ("127.0.0.1", ["127.0.0.0/8"], "200"),
+        ("127.0.0.1", ["10.10.0.0/16", "127.0.0.1/32"], "200"),
+        ("127.0.0.1", ["10.10.0.0/16", "::/0"], "403"),
+        ("127.0.0.1", [], "403"),
+        ("::1", ["fd00:10::/64", "::1/128"], "200"),
+        ("::1", ["0.0.0.0/0"], "403"),
+    ],
+)
+def test_metrics_are_for_the_allowed_networks_alone(file: Path, host: str, allowed: list[str], status: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with (
+        socket.create_server((host, 0), family=family) as server,
+        socket.create_connection(server.getsockname()[:2]) as client,
+    ):
+        near, _address = server.accept()
+        client.sendall(GET)
+        with near:
+            answer(near, str(file), allowed)
+        client.settimeout(5)
+        assert client.recv(100).split(b" ")[1].decode() == status
+
+
+def test_stranger_is_not_waited_for(file: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        near, _address = server.accept()
+        with near:
+            begun = time.monotonic()
+            answer(near, str(file), ["10.10.0.0/16"])
+        assert time.monotonic() - begun < 2
+        client.settimeout(5)
+        assert client.recv(100).startswith(b"HTTP/1.1 403 ")
+
+
+def test_socket_without_addresses_is_not_allowed(file: Path) -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        answer(near, str(file), ["0.0.0.0/0", "::/0"])
+        assert far.recv(100).startswith(b"HTTP/1.1 403 ")

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.evio.cni.plugins.module_utils.kernel.journald import WARNING, with_priority
 from ansible_collections.evio.cni.plugins.module_utils.node import services
 from ansible_collections.evio.cni.plugins.module_utils.node.certificates import Certificate, read_certificates
 from ansible_collections.evio.cni.plugins.module_utils.node.model import Claim, NodeStatus, Overlay, Peer, Versions
@@ -154,17 +157,98 @@ def test_certificates_are_read_with_their_ages(tmp_path: Path) -> None:
     assert "no certificate" in (found["broken.crt"].error or "")
 
 
-def test_units_and_errors_are_read_as_systemd_prints_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_units_are_read_as_systemd_prints_them(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = (
         "Id=evio-overlay.service\nLoadState=loaded\nActiveState=failed\nUnitFileState=enabled\nNRestarts=4\n\n"
         "Id=etcd.service\nLoadState=not-found\nActiveState=inactive\nUnitFileState=\nNRestarts=0\n"
     )
-    logged = (
-        '{"MESSAGE": "cannot read", "__REALTIME_TIMESTAMP": "1700000000000000", "_SYSTEMD_UNIT": "evio.service"}\n'
-        '{"MESSAGE": [104, 105, 255], "__REALTIME_TIMESTAMP": "1700000001000000"}\n'
-        "-- no entries --\n"
-    )
-    monkeypatch.setattr(services, "_run", lambda program, *_options: shown if program == "systemctl" else logged)
+    monkeypatch.setattr(services, "_run", lambda *_command: shown)
     assert services.read_services() == [Service("evio-overlay.service", "failed", True, 4)]
-    errors = services.read_errors(most=3)
-    assert [error.message for error in errors] == ["hi\ufffd", "hi\ufffd", "cannot read"]
+
+
+class Journal:
+    """What journalctl prints: our units' entries with a priority and without, the plugin's, and the runtime's."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.entries: dict[str, list[dict[str, Any]]] = {"units": [], "plugin": [], "words": [], "runtime": []}
+        monkeypatch.setattr(services, "_run", self._run)
+
+    def log(self, where: str, message: Any, second: int, priority: int | None = None, **fields: str) -> None:
+        known = {} if priority is None else {"PRIORITY": str(priority)}
+        entry = {"MESSAGE": message, "__REALTIME_TIMESTAMP": str((1_700_000_000 + second) * 10**6), **known, **fields}
+        self.entries[where].append(entry)
+
+    def _run(self, *command: str) -> str:
+        assert "--lines=300" in command
+        if "CNI_COMMAND=ADD" in command:
+            where = "plugin"
+        elif "containerd.service" in command:
+            where = "runtime"
+        else:
+            where = "units" if "--priority=4" in command else "words"
+        return "".join(json.dumps(entry) + "\n" for entry in self.entries[where]) + "-- no entries --\n"
+
+
+def test_errors_of_the_journal_are_told_before_warnings_and_the_newest_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(monkeypatch)
+    journal.log("units", "a warning of now", 90, 4, _SYSTEMD_UNIT="evio-overlay.service")
+    journal.log("units", "an old error", 10, 3, _SYSTEMD_UNIT="evio-repair.service")
+    journal.log("units", "evio-repair.service: Failed", 20, 3, _SYSTEMD_UNIT="init.scope", UNIT="evio-repair.service")
+    journal.log("words", "ERROR: (evio0) Failed to send", 30, 6, _SYSTEMD_UNIT="evio-overlay.service")
+    journal.log("words", [104, 105, 255], 40)
+    found = services.read_errors()
+    assert [(error.severity, error.message) for error in found] == [
+        ("error", "ERROR: (evio0) Failed to send"),
+        ("error", "evio-repair.service: Failed"),
+        ("error", "an old error"),
+        ("warning", "a warning of now"),
+        ("warning", "hi\ufffd"),
+    ]
+    assert found[1].unit == "evio-repair.service"
+    assert len(services.read_errors(most=2)) == 2
+
+
+def test_what_systemd_says_at_each_start_of_the_overlay_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(monkeypatch)
+    left = "evio-overlay.service: Found left-over process 496 (wireguard-go) in control group while starting unit."
+    for message in (left, "This usually indicates unclean termination of a previous run, or service implementation"):
+        journal.log("units", message, 5, 4, _SYSTEMD_UNIT="init.scope", UNIT="evio-overlay.service")
+    assert services.read_errors() == []
+
+
+def test_message_that_is_logged_again_and_again_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(monkeypatch)
+    for second in range(100):
+        journal.log("units", "cannot reach node3", second, 3, _SYSTEMD_UNIT="evio-overlay.service")
+    journal.log("units", "cannot read the key", 5, 3, _SYSTEMD_UNIT="evio-overlay.service")
+    found = services.read_errors()
+    assert [(error.message, error.count, error.time) for error in found] == [
+        ("cannot reach node3", 100, 1_700_000_099.0),
+        ("cannot read the key", 1, 1_700_000_005.0),
+    ]
+
+
+def test_failed_call_is_told_in_the_words_of_the_plugin_or_else_of_the_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(monkeypatch)
+    journal.log("plugin", 'ADD of shop/web-0: no address is left in "10.244.3.0/24"', 7, 3)
+    quoted = r'level=error msg="plugin type=\"evio\" failed (add): '
+    journal.log(
+        "runtime", quoted + r'no address is left in \"10.244.3.0/24\""', 7, 6, _SYSTEMD_UNIT="containerd.service"
+    )
+    journal.log("runtime", quoted + 'signal: killed"', 8, 6, _SYSTEMD_UNIT="containerd.service")
+    assert [error.message for error in services.read_errors()] == [
+        quoted + 'signal: killed"',
+        'ADD of shop/web-0: no address is left in "10.244.3.0/24"',
+    ]
+    assert re.search(services._PLUGIN_FAILURE, quoted + 'signal: killed"')
+    assert re.search(services._PLUGIN_FAILURE, 'plugin type="evio" failed (delete): x')
+
+
+def test_line_of_a_unit_has_its_priority_in_the_journal_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "stderr"
+    with path.open("w") as stream:
+        assert with_priority("one\ntwo", WARNING, stream) == "one\ntwo"
+        status = path.stat()
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        # Each line: what follows a newline must not get a priority of its own choice.
+        assert with_priority("one\n<0>two", WARNING, stream) == "<4>one\n<4><0>two"

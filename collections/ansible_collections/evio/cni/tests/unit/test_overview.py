@@ -208,3 +208,13 @@ def test_time_spans_are_told_in_their_largest_unit(value: float | None, text: st
 @pytest.mark.parametrize(("value", "text"), [(None, "-"), (999, "999 B"), (1400, "1.4 kB"), (3 * 10**15, "3000 TB")])
 def test_bytes_are_told_in_their_unit(value: int | None, text: str) -> None:
     assert words.amount(value) == text
+
+
+def test_names_of_sites_stand_where_no_way_to_a_relay_crosses_them() -> None:
+    drawn = site_map(example_cluster(12))
+    for box in drawn.boxes:
+        chips = [chip for chip in drawn.chips if chip.node in box.site.nodes]
+        if box.site.kind == "public":
+            assert box.y < box.label_y < min(chip.y for chip in chips)
+        else:
+            assert max(chip.y + chip.height for chip in chips) < box.label_y < box.y + box.height

@@ -79,6 +79,7 @@ def test_what_is_wrong_stands_first_with_its_remedy(browser: Browser, tmp_path: 
     for words in ("10.244.0.0/16", "in quarantine", "by cloud1", "shop/web-0-cloud1", "10.244.0.2/24", "evio-0123"):
         assert words in text
     assert "251 of 253 addresses free" in text
+    assert "the last of 120" in text
 
 
 def test_cluster_in_order_says_so(browser: Browser, tmp_path: Path) -> None:
@@ -134,7 +135,7 @@ def test_text_from_nodes_stays_text(browser: Browser, tmp_path: Path, text: str)
     """Each text of a node's status that another machine or program can choose is the hostile one."""
     status = node_status(text)
     status["problems"] = [{"severity": "error", "what": text, "remedy": text, "run_on": "node"}]
-    status["errors"] = [{"time": NOW, "unit": text, "message": text}]
+    status["errors"] = [{"time": NOW, "unit": text, "message": text, "severity": text, "count": 2}]
     status["faults"] = [text]
     status["overlay"].update(fault=text, blocked=[text], summary=text, public_endpoint=text, is_relay=True)
     status["networks"][0]["pods"][0].update(namespace=text, name=text)

@@ -148,3 +148,43 @@ def test_start_that_fails_is_told_in_systemds_words_and_tried_again(systemd: Fak
         with pytest.raises(SystemdError, match=r"systemctl start broken\.service: Job for broken\.service failed"):
             keep([], [Unit("broken.service")])
         assert systemd.calls() == ["start broken.service"], attempt
+
+
+def test_absent_unit_is_stopped_before_its_file_is_removed_and_is_then_in_order(
+    systemd: FakeSystemd, tmp_path: Path
+) -> None:
+    file = UnitFile(f"{tmp_path}/units/metrics.service", None)
+    Path(file.path).parent.mkdir()
+    Path(file.path).write_text("[Service]\n")
+    systemd.set(metrics="active", other="active")
+    units = [Unit("metrics.service", is_absent=True), Unit("other.service"), Unit("never.service", is_absent=True)]
+    predicted = keep([file], units, dry_run=True)
+    assert (systemd.calls(), Path(file.path).exists()) == ([], True)
+    result = keep([file], units)
+    assert systemd.calls() == ["disable metrics.service", "reset-failed metrics.service", "daemon-reload"]
+    assert not Path(file.path).exists()
+    assert (result["files"], result["units"]) == ([file.path], ["metrics.service"])
+    assert predicted == result
+    systemd.set(other="active")
+    again = keep([file], units)
+    assert (again["changed"], again["diff"], systemd.calls()) == (False, [], [])
+
+
+def test_units_that_are_absent_together_are_all_stopped_if_one_is_left(systemd: FakeSystemd) -> None:
+    # A timer may start its service between the look and the stop.
+    systemd.set(timer="active", service="inactive")
+    keep([], [Unit("timer.service", is_absent=True), Unit("service.service", is_absent=True)])
+    assert systemd.calls() == [f"{verb} timer.service service.service" for verb in ("disable", "reset-failed")]
+
+
+def test_absent_unit_that_systemd_remembers_as_failed_is_forgotten(systemd: FakeSystemd) -> None:
+    unit = {"LoadState": "not-found", "ActiveState": "failed", "UnitFileState": ""}
+    systemd.state.write_text(json.dumps({"metrics.service": unit}))
+    assert keep([], [Unit("metrics.service", is_absent=True)])["units"] == ["metrics.service"]
+    assert systemd.calls() == ["reset-failed metrics.service"]
+
+
+def test_file_that_shall_be_absent_needs_no_content() -> None:
+    options = {"path": "/x", "content": None, "state": "absent", "mode": "0644", "owner": None, "group": None}
+    wanted = systemd_units.from_options([{**options, "if_directory": False}], [], dry_run=True)
+    assert [change.text for change in wanted.changes] == [None]

@@ -81,7 +81,7 @@ def await_nodes(
         if not unready and not (check_addresses and elsewhere):
             return [found[name] for name in addresses], elsewhere
         if time.monotonic() >= deadline:
-            raise KubernetesError("; ".join([*unready, *(elsewhere if check_addresses else [])]) + f" ({timeout:g} s)")
+            raise KubernetesError("; ".join([*unready, *(elsewhere if check_addresses else [])]))
         time.sleep(_PAUSE)
 
 

@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Answer one HTTP request for the node's metrics, on a connection that systemd has accepted (evio-metrics.socket).
 
-Whoever connects gets the file that the timer has written, or a short refusal, and nothing that he sends is used but the
-first line. systemd bounds the connections, and this bounds their bytes and time.
+Who connects from an allowed network gets the file that the timer has written, others a short refusal. Nothing that they
+send is used but the first line. systemd bounds the connections, and this bounds their bytes and time.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Sequence
+
+from ..cidr import is_in, packed, split_cidr
 
 PATH = "/metrics"
 
@@ -30,10 +33,16 @@ _LONGEST_FILE = 16 << 20
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def answer(connection: socket.socket, file: str) -> None:
-    """Read one request and answer it with the content of ``file``. Raises OSError if the connection breaks."""
-    request = _read_request(connection)
-    status, content = _reply_to(request, file)
+def answer(connection: socket.socket, file: str, allowed: Sequence[str] | None = None) -> None:
+    """Read one request and answer it with the content of ``file``. Raises OSError if the connection breaks.
+
+    ``allowed`` has the networks, in CIDR notation, from which the metrics may be read; None allows all.
+    """
+    if allowed is not None and not _is_allowed(connection, allowed):
+        # Not a byte is waited for: a stranger takes one of the few connections for as short as can be.
+        status, content = "403 Forbidden", b"the metrics are not for this address; see evio_metrics_allowed_cidrs\n"
+    else:
+        status, content = _reply_to(_read_request(connection), file)
     length = len(content)
     lines = [f"HTTP/1.1 {status}", f"Content-Type: {_TEXT}", f"Content-Length: {length}", "Connection: close"]
     lines += ["Allow: GET"] if status.startswith("405") else []
@@ -41,6 +50,16 @@ def answer(connection: socket.socket, file: str) -> None:
     connection.sendall("\r\n".join([*lines, "", ""]).encode() + content)
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_WR)
+
+
+def _is_allowed(connection: socket.socket, allowed: Sequence[str]) -> bool:
+    """Return whether the other end's address is in one of the networks. A socket without addresses is not allowed."""
+    name = connection.getpeername()
+    if not isinstance(name, tuple):
+        return False
+    # A link-local address has its interface behind a percent sign.
+    address = packed(name[0].partition("%")[0])
+    return any(is_in(address, *split_cidr(cidr)) for cidr in allowed)
 
 
 def _read_request(connection: socket.socket) -> bytes | None:

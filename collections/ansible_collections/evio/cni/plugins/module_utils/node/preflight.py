@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -35,21 +33,12 @@ from ..overlay.wireguard.config import INTERFACE, OVERHEAD, overlay_networks
 from ..overlay.wireguard.device import port_holder_fault
 from ..ovs.datapath import probe_datapath
 from ..programs.installation import INTERPRETER, OLDEST_PYTHON
-
-OK, WARNING, ERROR = "ok", "warning", "error"
-"""States of a row: nothing to do, it works but not well, it will not work."""
-
-CLOCK_WARNING, CLOCK_ERROR = 10.0, 300.0
-"""Seconds between the host's and the control machine's clocks. Certificates are new when they are made: a clock that is
-minutes behind finds them not valid yet."""
+from .quick_checks import ERROR, OK, WARNING, Row, other_network_rows, rp_filter_rows, tun_rows
 
 _INSTANCES_NEEDED = 16
 """inotify instances: containerd takes 8 when it starts (measured), kubelet and systemd some more."""
 
 _NAT_SECONDS = 3.0
-
-_OTHER_CNI = re.compile(r"^(flannel\.|cni0$|cilium_|cali[0-9a-f]{11}$|vxlan\.calico$|weave$|kube-bridge$|antrea-gw0$)")
-"""Interfaces of other pod networks: flannel, bridge, Cilium, Calico, Weave, kube-router, Antrea."""
 
 _MANAGERS = {
     "NetworkManager": "/run/NetworkManager",
@@ -57,20 +46,6 @@ _MANAGERS = {
     "ConnMan": "/run/connman",
 }
 """Programs that configure interfaces, and what is there while they run. The role openvswitch tells systemd-networkd."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One check. The fields are keys of the module's result."""
-
-    check: str
-    """What was looked at, in one or two words."""
-    state: str
-    """OK, WARNING or ERROR."""
-    what: str
-    """What was found, as one sentence."""
-    remedy: str = ""
-    """What to do about it; empty if the state is OK."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +61,6 @@ class Plans:
     """Endpoints of the other nodes that relay, by name."""
     bridge: str = "br-evio"
     conf_dir: str = paths.CNI_CONF_DIR
-    control_time: float | None = None
-    """The control machine's time in seconds since 1970 when it sent the module."""
     nat_token: str = ""
     """Token of the responders on the relays; empty if none run."""
     names: tuple[str, ...] = ()
@@ -95,11 +68,13 @@ class Plans:
 
 
 def check_host(plans: Plans) -> tuple[list[Row], str]:
-    """Return a row for each check, and the kind of the site's NAT. Changes nothing; takes a few seconds."""
+    """Return a row for each check but the clock's, and the kind of the site's NAT.
+
+    Changes nothing; takes a few seconds.
+    """
     checks: tuple[Callable[[Plans], Iterator[Row]], ...] = (
         _python,
         _kernel,
-        _clock,
         _port,
         _networks,
         _link_local,
@@ -148,10 +123,7 @@ def _kernel(_plans: Plans) -> Iterator[Row]:
         yield Row("nftables", OK, "the kernel has nftables")
     if not os.path.exists("/proc/self/ns/net"):
         yield Row("namespaces", ERROR, "the kernel has no network namespaces", "take a kernel with CONFIG_NET_NS")
-    if not os.path.exists("/dev/net/tun"):
-        yield Row("tun", ERROR, "there is no /dev/net/tun, which wireguard-go and vswitchd need", "modprobe tun")
-    else:
-        yield Row("tun", OK, "/dev/net/tun is there")
+    yield from tun_rows()
     if _has_module("wireguard"):
         yield Row("WireGuard", OK, "the kernel has WireGuard")
     else:
@@ -184,19 +156,6 @@ def _has_module(name: str) -> bool:
         except OSError:
             continue
     return False
-
-
-def _clock(plans: Plans) -> Iterator[Row]:
-    if plans.control_time is None:
-        return
-    skew = abs(time.time() - plans.control_time)
-    remedy = "timedatectl set-ntp true; timedatectl"
-    if skew > CLOCK_ERROR:
-        yield Row("clock", ERROR, f"it differs from the control machine's by {skew:.0f} s", remedy)
-    elif skew > CLOCK_WARNING:
-        yield Row("clock", WARNING, f"it differs from the control machine's by {skew:.0f} s", remedy)
-    else:
-        yield Row("clock", OK, "it agrees with the control machine's")
 
 
 def _port(plans: Plans) -> Iterator[Row]:
@@ -268,21 +227,7 @@ def _firewalls(plans: Plans) -> Iterator[Row]:
 
 
 def _rp_filter(_plans: Plans) -> Iterator[Row]:
-    try:
-        with open("/proc/sys/net/ipv4/conf/all/rp_filter", encoding="ascii") as file:
-            value = file.read().strip()
-    except OSError:
-        return
-    if value == "1":
-        yield Row(
-            "rp_filter",
-            WARNING,
-            "net.ipv4.conf.all.rp_filter is 1: the kernel drops packets whose answer would leave by another interface, "
-            "as on hosts with two uplinks",
-            "sysctl -w net.ipv4.conf.all.rp_filter=2, and in a file of /etc/sysctl.d",
-        )
-    else:
-        yield Row("rp_filter", OK, f"net.ipv4.conf.all.rp_filter is {value}")
+    yield from rp_filter_rows()
 
 
 def _other_networks(plans: Plans) -> Iterator[Row]:
@@ -293,15 +238,9 @@ def _other_networks(plans: Plans) -> Iterator[Row]:
         found = True
         what, _separator, remedy = str(error).partition("; ")
         yield Row("other CNI", ERROR, what, remedy)
-    interfaces = sorted(name for name in (name for _index, name in socket.if_nameindex()) if _OTHER_CNI.match(name))
-    if interfaces:
+    for row in other_network_rows():
         found = True
-        yield Row(
-            "other CNI",
-            WARNING,
-            f"another pod network has left {', '.join(interfaces[:5])}",
-            f"remove that network, then: ip link delete {interfaces[0]}",
-        )
+        yield row
     if not found:
         yield Row("other CNI", OK, "there is no other pod network")
 

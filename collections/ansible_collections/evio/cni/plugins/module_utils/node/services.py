@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 UNITS = (
@@ -27,7 +28,7 @@ UNITS = (
 )
 """The units that are asked for; a node has some of them."""
 
-_QUIET_UNITS = (
+_LOGGED_UNITS = (
     "evio-overlay.service",
     "evio-edgevpn-agent.service",
     "evio-repair.service",
@@ -36,13 +37,29 @@ _QUIET_UNITS = (
 )
 """Units whose warnings and errors are shown."""
 
-_PLUGIN_FAILURE = r'plugin type="evio".* failed'
-"""What container runtimes log about a failed call of the plugin (libcni)."""
+_PLUGIN_ENTRIES = ("SYSLOG_IDENTIFIER=evio", *(f"CNI_COMMAND={verb}" for verb in ("ADD", "DEL", "CHECK", "GC")))
+"""What the entries of the plugin's failed calls match (plugin/error_log)."""
+
+_PLUGIN_FAILURE = r'plugin type=\\?"evio\\?".* failed'
+"""What container runtimes log about a failed call of the plugin (libcni), also if the plugin was killed. containerd
+puts a backslash before a quote."""
 
 _ERROR_WORDS = r"(?i)error|fail|cannot|warning|refuse"
-"""Words by which lines of the programs are chosen: what they print has no priority of its own."""
+"""Words by which lines without a priority of their own are chosen, as those of wireguard-go."""
+
+_EXPECTED = re.compile("Found left-over process .*|This usually indicates unclean termination .*")
+"""What systemd itself says at each start of evio-overlay.service, which leaves wireguard-go running when it stops."""
+
+ERROR, WARNING = "error", "warning"
+"""Severities of what is logged."""
+
+_WARNING_PRIORITY = 4
+_DEFAULT_PRIORITY = 6
+"""syslog(3): LOG_WARNING; and LOG_INFO, which the journal gives a line of a service that has no prefix."""
 
 _MOST_ERRORS = 10
+_MOST_LINES = 300
+"""Lines of the journal that are read of each kind, the newest; the same message counts once among the errors."""
 _LONGEST_LINE = 500
 """Characters."""
 _SECONDS = 5.0
@@ -62,12 +79,16 @@ class Service:
 
 @dataclass(frozen=True)
 class LoggedError:
-    """A line of the journal. The fields are keys of ``evio status --json``."""
+    """A message of the journal. The fields are keys of ``evio status --json``."""
 
     time: float
-    """Seconds since 1970."""
+    """When it was logged last, in seconds since 1970."""
     unit: str
     message: str
+    severity: str = ERROR
+    """ERROR or WARNING."""
+    count: int = 1
+    """How often it was logged."""
 
 
 def read_services(units: Sequence[str] = UNITS) -> list[Service]:
@@ -90,17 +111,43 @@ def read_services(units: Sequence[str] = UNITS) -> list[Service]:
 
 
 def read_errors(most: int = _MOST_ERRORS) -> list[LoggedError]:
-    """Return the last errors of this boot's last day, the newest first: of our services, and of calls of the plugin."""
-    common = ("journalctl", "--no-pager", "--output=json", "--boot", "--since=-24h", f"--lines={most}")
-    units = [word for unit in _QUIET_UNITS for word in ("--unit", unit)]
-    ours = _run(*common, f"--grep={_ERROR_WORDS}", *units)
-    runtime = _run(*common, f"--grep={_PLUGIN_FAILURE}", "--unit", "containerd.service", "--unit", "crio.service")
-    found = [error for line in (ours + runtime).splitlines() if (error := _parse(line)) is not None]
-    return sorted(found, key=lambda error: -error.time)[:most]
+    """Return what was logged in this boot's last day, errors before warnings, the newest of each first.
+
+    That is what our services logged, and the failed calls of the plugin.
+    """
+    units = [word for unit in _LOGGED_UNITS for word in ("--unit", unit)]
+    found = [
+        *_read_journal(f"--priority={_WARNING_PRIORITY}", *units),
+        *_read_journal(*_PLUGIN_ENTRIES),
+        *_read_journal(f"--priority={_DEFAULT_PRIORITY}..7", f"--grep={_ERROR_WORDS}", *units),
+    ]
+    told = [error.message.partition(": ")[2] for error in found]
+    runtime = _read_journal(f"--grep={_PLUGIN_FAILURE}", "--unit", "containerd.service", "--unit", "crio.service")
+    # The runtime logs the plugin's own sentence among its words.
+    found += [line for line in runtime if not any(words and words in _unquoted(line.message) for words in told)]
+    return sorted(_counted(found), key=lambda error: (error.severity != ERROR, -error.time))[:most]
+
+
+def _read_journal(*filters: str) -> list[LoggedError]:
+    lines = _run(
+        *("journalctl", "--no-pager", "--output=json", "--boot", "--since=-24h", f"--lines={_MOST_LINES}"), *filters
+    )
+    return [error for line in lines.splitlines() if (error := _parse(line)) is not None]
+
+
+def _counted(errors: Sequence[LoggedError]) -> list[LoggedError]:
+    """Return each message of a unit once, with the time of the last and how often it was logged."""
+    newest: dict[tuple[str, str, str], LoggedError] = {}
+    for error in errors:
+        key = (error.severity, error.unit, error.message)
+        before = newest.get(key)
+        count = 1 if before is None else before.count + 1
+        newest[key] = replace(error if before is None or error.time > before.time else before, count=count)
+    return list(newest.values())
 
 
 def _parse(line: str) -> LoggedError | None:
-    """Return a line of ``journalctl --output=json`` (systemd's JOURNAL_EXPORT_FORMATS); None if it is none."""
+    """Return a line of ``journalctl --output=json`` (systemd's JOURNAL_EXPORT_FORMATS); None if it is none to tell."""
     try:
         entry: dict[str, Any] = json.loads(line)
         message = entry["MESSAGE"]
@@ -108,9 +155,27 @@ def _parse(line: str) -> LoggedError | None:
             # Bytes that are no text are listed one by one.
             message = bytes(message).decode("utf-8", "replace")
         moment = int(entry["__REALTIME_TIMESTAMP"]) / 1e6
-        return LoggedError(moment, str(entry.get("_SYSTEMD_UNIT", "")), str(message)[:_LONGEST_LINE])
-    except (KeyError, TypeError, ValueError):
+        unit = str(entry.get("_SYSTEMD_UNIT", ""))
+        # What systemd itself says of a unit has the unit's name in another field.
+        if unit == "init.scope":
+            unit = str(entry.get("UNIT", ""))
+            if _EXPECTED.search(str(message)):
+                return None
+        severity = _severity(int(entry.get("PRIORITY", _DEFAULT_PRIORITY)), str(message))
+        return LoggedError(moment, unit, str(message)[:_LONGEST_LINE], severity)
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
+
+
+def _unquoted(text: str) -> str:
+    return text.replace('\\"', '"')
+
+
+def _severity(priority: int, message: str) -> str:
+    if priority >= _DEFAULT_PRIORITY:
+        # wireguard-go writes "ERROR:", libcni "level=error".
+        return ERROR if "error" in message.lower() else WARNING
+    return ERROR if priority < _WARNING_PRIORITY else WARNING
 
 
 def _run(*command: str) -> str:

@@ -38,6 +38,9 @@ _MOST_IDLE = 60
 MANY_WAYS = 60
 """With more ways than these, the picture is drawn in thinner lines, and a way by a relay leads past it."""
 
+CROWDED_WAYS = 400
+"""With more ways than these, the lines are faint: a way is seen when its node is pointed at."""
+
 _LABEL_CHARACTER = 6.7
 """Width of a letter of a site's name."""
 _WIDEST_GAP = 150
@@ -74,6 +77,16 @@ class Box:
     y: float
     width: float
     height: float
+
+    @property
+    def is_label_below(self) -> bool:
+        """Whether the label stands below the nodes: ways to the public sites would cross it above them."""
+        return self.site.kind != PUBLIC
+
+    @property
+    def label_y(self) -> float:
+        """The baseline of the label."""
+        return self.y + (self.height - 11 if self.is_label_below else 20)
 
 
 @dataclass(frozen=True)
@@ -169,6 +182,7 @@ def _chips(box: Box, chip_width: int, states: dict[str, str], relays: set[str]) 
     columns = max(1, int((box.width - 2 * _PADDING + _CHIP_GAP) // (chip_width + _CHIP_GAP)))
     used = min(columns, len(box.site.nodes)) * (chip_width + _CHIP_GAP) - _CHIP_GAP
     left = box.x + (box.width - used) / 2
+    top = box.y + (_PADDING if box.is_label_below else _HEADER)
     return [
         Chip(
             node,
@@ -176,7 +190,7 @@ def _chips(box: Box, chip_width: int, states: dict[str, str], relays: set[str]) 
             states[node],
             node in relays,
             left + (number % columns) * (chip_width + _CHIP_GAP),
-            box.y + _HEADER + (number // columns) * (_CHIP_HEIGHT + _CHIP_GAP),
+            top + (number // columns) * (_CHIP_HEIGHT + _CHIP_GAP),
             chip_width,
         )
         for number, node in enumerate(box.site.nodes)

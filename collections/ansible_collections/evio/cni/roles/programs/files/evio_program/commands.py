@@ -16,13 +16,16 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from evio_cni import paths
+from evio_cni.cidr import is_cidr
 from evio_cni.cni.cri import CONTAINERD, PodName, pod_names
 from evio_cni.cni.netconf import NetConf
 from evio_cni.cni.spec import SUPPORTED_VERSIONS
 from evio_cni.defaults import CLUSTER
 from evio_cni.errors import EvioError
+from evio_cni.kernel.journald import WARNING
 from evio_cni.node.networks import read_networks
 from evio_cni.plugin.gc import collect_network
+from evio_program.stderr import complain
 
 if TYPE_CHECKING:
     from evio_cni.etcd.access import Access
@@ -46,7 +49,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             options = build_parser().parse_args(argv)
             status = options.command(options)
     except EvioError as error:
-        sys.stderr.write(f"evio: {error}\n")
+        complain(f"evio: {error}")
         status = 1
     except BrokenPipeError:
         status = 1
@@ -155,6 +158,14 @@ def build_parser(overlay: argparse.ArgumentParser | None = None) -> argparse.Arg
         help="instead of reading the node, answer the HTTP request on standard input, which must be a socket, with the "
         "file in --textfile-directory (evio-metrics.socket runs this)",
     )
+    metrics.add_argument(
+        "--allow",
+        action="append",
+        type=_cidr,
+        metavar="CIDR",
+        help="with --answer-http, a network from which the metrics may be read, once for each; others are refused "
+        "(default: all)",
+    )
     commands.add_parser(
         "overlay",
         parents=[overlay] if overlay else [],
@@ -189,7 +200,7 @@ def _status(options: argparse.Namespace) -> int:
         for line in status_lines(status):
             _print(line)
     for fault in [*status.faults, *([status.networks_fault] if status.networks_fault else ())]:
-        sys.stderr.write(f"evio: {fault}\n")
+        complain(f"evio: {fault}")
     # Readiness probes ask: a node that reaches no other node still gives new pods their network.
     is_ready = bool(status.networks) and all(network.verdict is None for network in status.networks)
     return 0 if is_ready else 1
@@ -230,7 +241,7 @@ def _repair(options: argparse.Namespace) -> int:
         _print(f"network {repair.network}: {name_pods('; '.join(done)) or nothing}")
     for repair in repairs:
         for failure in repair.failures:
-            sys.stderr.write(f"evio repair: {repair.network}: {name_pods(failure)}\n")
+            complain(f"evio repair: {repair.network}: {name_pods(failure)}")
     return 1 if any(repair.failures for repair in repairs) else 0
 
 
@@ -265,7 +276,7 @@ def _watch(options: argparse.Namespace) -> int:
             print(f"wrote the pod routes of {', '.join(nodes)}", flush=True)
 
     def warn(fault: str) -> None:
-        print(f"evio watch: {fault}", file=sys.stderr, flush=True)
+        complain(f"evio watch: {fault}", WARNING)
 
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -292,6 +303,12 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _cidr(text: str) -> str:
+    if not is_cidr(text):
+        raise argparse.ArgumentTypeError(f"{text} is no network in CIDR notation")
+    return text
+
+
 def _collect(options: argparse.Namespace) -> int:
     collections = [collect_network(conf) for conf in _networks(options)]
     if options.json:
@@ -302,21 +319,21 @@ def _collect(options: argparse.Namespace) -> int:
         _print(f"network {collection.network}: {name_pods(removed) or 'nothing was removed'}")
     for collection in collections:
         for failure in collection.failures:
-            sys.stderr.write(f"evio gc: {collection.network}: {name_pods(failure)}\n")
+            complain(f"evio gc: {collection.network}: {name_pods(failure)}")
     return 1 if any(collection.failures for collection in collections) else 0
 
 
 def _metrics(options: argparse.Namespace) -> int:
     directory = options.textfile_directory
     if options.answer_http:
-        return _answer_http(directory)
+        return _answer_http(directory, options.allow)
     # evio repair, for which pods may be waiting, does not need it.
     from evio_cni.atomic_file import write_atomic
     from evio_cni.node.metrics import read_metrics
 
     text, faults = read_metrics(conf_dir=options.conf_dir, state_dir=options.state_dir, create=bool(directory))
     for fault in faults:
-        sys.stderr.write(f"evio metrics: {fault}\n")
+        complain(f"evio metrics: {fault}", WARNING)
     if not directory:
         sys.stdout.write(text)
         return 0
@@ -328,7 +345,7 @@ def _metrics(options: argparse.Namespace) -> int:
     return 0
 
 
-def _answer_http(directory: str | None) -> int:
+def _answer_http(directory: str | None, allowed: list[str] | None) -> int:
     # The node's metrics are not read: a scrape need not wait for what that imports.
     import socket
 
@@ -338,7 +355,7 @@ def _answer_http(directory: str | None) -> int:
         raise EvioError("--answer-http needs --textfile-directory")
     try:
         with socket.socket(fileno=os.dup(0)) as connection:
-            answer(connection, os.path.join(directory, paths.METRICS_FILE))
+            answer(connection, os.path.join(directory, paths.METRICS_FILE), allowed)
     except OSError as error:
         raise EvioError(f"cannot answer on standard input: {error.strerror or error}") from error
     return 0
@@ -389,7 +406,7 @@ def _version(_options: argparse.Namespace) -> int:
 
 
 def _networks(options: argparse.Namespace) -> list[NetConf]:
-    return read_networks(options.conf_dir, warn=lambda fault: print(f"evio: {fault}", file=sys.stderr))
+    return read_networks(options.conf_dir, warn=lambda fault: complain(f"evio: {fault}", WARNING))
 
 
 def _print(line: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from evio_cni.overlay.wireguard.agent import OverlayAgent
 from evio_cni.overlay.wireguard.agent_files import AgentFiles
 from evio_cni.overlay.wireguard.interface import remove_link
 from evio_cni.programs.installation import version_in_use
+from evio_program.stderr import complain, log_to_stderr
 from evio_program.terminal import table, wrapped
 
 
@@ -34,7 +34,7 @@ def run_overlay(argv: Sequence[str]) -> int:
     try:
         status: int = arguments.command(files, arguments)
     except EvioError as error:
-        sys.stderr.write(f"evio overlay: {error}\n")
+        complain(f"evio overlay: {error}")
         return 1
     return status
 
@@ -71,14 +71,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _run(files: AgentFiles, _arguments: argparse.Namespace) -> int:
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    log_to_stderr()
     with version_in_use():
         OverlayAgent(files).run()
     return 0
 
 
 def _watch(files: AgentFiles, arguments: argparse.Namespace) -> int:
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    log_to_stderr()
     EdgeVpnAgent(EdgeVpnFiles(state=files.state, ovsdb=arguments.ovsdb)).run()
     return 0
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -14,6 +15,9 @@ from evio_program.terminal import BOLD, GREEN, RED, YELLOW, colour, table, wrapp
 
 _COLOURS = {ERROR: RED, WARNING: YELLOW, NOTE: BOLD}
 _DAY = 86400.0
+_MOST_ERRORS = 5
+_LONGEST_ERROR = 200
+"""Messages of the journal, and characters of one."""
 _LABEL = 11
 """Width of the labels."""
 _STATE_COLOURS = {"plugged in": GREEN, "gone": YELLOW, NOT_RESERVED: YELLOW}
@@ -35,6 +39,7 @@ def status_lines(status: NodeStatus) -> Iterator[str]:
         first = min(dated, key=lambda certificate: certificate.expires or 0.0)
         days = ((first.expires or 0.0) - status.time) / _DAY
         yield _field("certificates", f"{len(dated)}, the next to expire in {days:.0f} days: {first.path}", indent="")
+    yield from _errors(status)
     versions = status.versions
     known = [
         f"evio {versions.evio or 'not installed'}",
@@ -90,6 +95,19 @@ def _overlay(overlay: Overlay) -> Iterator[str]:
     mtu = f", MTU {overlay.mtu}" if overlay.mtu is not None else ""
     text = f"{overlay.interface} {overlay.address} ({overlay.device}{mtu}): {len(overlay.peers)} nodes"
     yield _field("overlay", f"{text}: {ways}" if ways else text, indent="")
+
+
+def _errors(status: NodeStatus) -> Iterator[str]:
+    """Return what the journal has, errors first. The page has more of them, and whole ones."""
+    for error in status.errors[:_MOST_ERRORS]:
+        moment = time.strftime("%H:%M:%S", time.localtime(error.time))
+        often = f"{error.count} times, last " if error.count > 1 else ""
+        unit = error.unit.removesuffix(".service")
+        message = error.message if len(error.message) <= _LONGEST_ERROR else error.message[: _LONGEST_ERROR - 1] + "…"
+        yield _field(f"{error.severity} of", f"{often}{moment}, {unit}: {message}", indent="")
+    rest = len(status.errors) - _MOST_ERRORS
+    if rest > 0:
+        yield _field("", f"and {rest} more: evio status --json", indent="")
 
 
 def _field(label: str, text: str, indent: str = "  ") -> str:
