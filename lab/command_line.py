@@ -16,7 +16,7 @@ import ssh
 import status
 from commands import LabError
 from state import REPOSITORY, Lab
-from topology import ETHERNET_MTU, NAT_TYPES, plan
+from topology import ETHERNET_MTU, NAT_TYPES, RELEASES, plan
 
 
 def main(argv: Sequence[str]) -> int:
@@ -51,6 +51,13 @@ def _parser() -> argparse.ArgumentParser:
         "--mtu", type=int, default=ETHERNET_MTU, help="of the public segment, in bytes (default: %(default)s)"
     )
     up.add_argument("--ipv6", action="store_true", help="IPv6 underlay: sites with prefixes, behind firewalls")
+    up.add_argument(
+        "--release",
+        action="append",
+        default=[],
+        metavar="[NODE=]RELEASE",
+        help=f"Debian release of all nodes, or of one: {' or '.join(RELEASES)} (default: {RELEASES[0]}); repeatable",
+    )
     up.add_argument(
         "--kubernetes",
         action="store_true",
@@ -142,7 +149,7 @@ def _up(lab: Lab, arguments: argparse.Namespace) -> None:
         version=6 if arguments.ipv6 else 4,
         mtu=arguments.mtu,
         has_kubernetes=arguments.kubernetes,
-    )
+    ).with_releases(arguments.release)
     with lab.lock():
         life_cycle.up(lab, topology)
 
