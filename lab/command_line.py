@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     kubernetes.set_defaults(verb=_prove_kubernetes)
 
     verbs.add_parser(
-        "prove-operator", help="set up the nodes as an ordinary user, who has the collection's archive and no clone"
+        "prove-operator", help="follow docs/quick-start.md on the bare nodes, as an ordinary user of this machine"
     ).set_defaults(verb=_prove_operator)
 
     for name, run, help_text in (
