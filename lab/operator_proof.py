@@ -100,7 +100,7 @@ def _describe_hosts(lab: Lab, site: Path, home: Path, *, without: str = "") -> N
 
 
 def _check_recap(output: str, *, hosts: int = 0, is_unchanged: bool = False) -> None:
-    """Raise LabError if the last run failed on a host, had other hosts than so many, or changed one that it must not."""
+    """Raise LabError if the last run failed on a host, had other hosts than so many, or changed what it must not."""
     recap = output.rpartition("PLAY RECAP")[2]
     lines = [line for line in recap.splitlines() if "ok=" in line]
     good = [line for line in lines if "failed=0 " in line and "unreachable=0 " in line]
