@@ -106,14 +106,21 @@ docs: setup  ## Build the documentation site into build/docs/html, without a war
 	@docs/site/build_site.py
 
 .PHONY: molecule
+molecule: PREFLIGHT := --releases 2
 molecule: preflight setup plugin  ## Run the playbooks on the lab under molecule: converge, idempotence, verify; nodes that leave
 	@setup/kubernetes --cached >/dev/null 2>&1 || echo "== without the scenario kubernetes: setup/kubernetes has built nothing yet"
 	molecule test --all $$(setup/kubernetes --cached >/dev/null 2>&1 || echo --exclude kubernetes)
 
+.PHONY: test-releases
+test-releases: RELEASES := bookworm trixie node3=trixie
+test-releases: PREFLIGHT := --releases 2
+test-releases: preflight setup plugin  ## Run the scenario default with nodes of Debian 12, of Debian 13, and of both
+	@set -e; for releases in $(RELEASES); do \
+		echo "== nodes: $$releases"; EVIO_LAB_RELEASE=$$releases molecule test --scenario-name default; done
+
 .PHONY: test-operator
-test-operator: NODES := 2
-test-operator: preflight setup  ## Set up a lab as an ordinary user, with the collection's archive and pinned packages alone
-	@lab/lab up 2
+test-operator: preflight setup  ## Follow docs/quick-start.md on the lab's nodes, as an ordinary user with a clone
+	@lab/lab up 3
 	@lab/lab prove-operator
 	@lab/lab down
 

@@ -16,7 +16,7 @@ import ssh
 import status
 from commands import LabError
 from state import REPOSITORY, Lab
-from topology import ETHERNET_MTU, NAT_TYPES, plan
+from topology import ETHERNET_MTU, NAT_TYPES, RELEASES, plan
 
 
 def main(argv: Sequence[str]) -> int:
@@ -52,6 +52,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     up.add_argument("--ipv6", action="store_true", help="IPv6 underlay: sites with prefixes, behind firewalls")
     up.add_argument(
+        "--release",
+        action="append",
+        default=[],
+        metavar="[NODE=]RELEASE",
+        help=f"Debian release of all nodes, or of one: {' or '.join(RELEASES)} (default: {RELEASES[0]}); repeatable",
+    )
+    up.add_argument(
         "--kubernetes",
         action="store_true",
         help="nodes have kubeadm, kubelet and images, which setup/kubernetes builds",
@@ -85,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     kubernetes.set_defaults(verb=_prove_kubernetes)
 
     verbs.add_parser(
-        "prove-operator", help="set up the nodes as an ordinary user, who has the collection's archive and no clone"
+        "prove-operator", help="follow docs/quick-start.md on the bare nodes, as an ordinary user of this machine"
     ).set_defaults(verb=_prove_operator)
 
     metrics = verbs.add_parser(
@@ -155,7 +162,7 @@ def _up(lab: Lab, arguments: argparse.Namespace) -> None:
         version=6 if arguments.ipv6 else 4,
         mtu=arguments.mtu,
         has_kubernetes=arguments.kubernetes,
-    )
+    ).with_releases(arguments.release)
     with lab.lock():
         life_cycle.up(lab, topology)
 

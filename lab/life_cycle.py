@@ -41,8 +41,7 @@ def up(lab: Lab, topology: Topology) -> None:
         if network.namespaces(lab.prefix):
             raise LabError(f"namespaces {lab.prefix}-* of a lab that nobody describes exist: run lab/lab down")
     started = time.monotonic()
-    base = rootfs.prepare(lab)
-    layers = (base,) if not topology.has_kubernetes else (kubernetes_layer.prepare(lab, base), base)
+    layers = _layers(lab, topology)
     lab.write(topology, is_complete=False)
     segment = f"a public segment with IPv{topology.version} and MTU {topology.mtu}"
     print(f"== network: {segment}, {len(topology.routers)} routers, {len(topology.nodes)} nodes", flush=True)
@@ -53,6 +52,16 @@ def up(lab: Lab, topology: Topology) -> None:
     inventory.write(lab, topology)
     lab.write(topology, is_complete=True)
     print(f"== the lab is up after {time.monotonic() - started:.1f} s", flush=True)
+
+
+def _layers(lab: Lab, topology: Topology) -> dict[str, tuple[Path, ...]]:
+    """Return the layers of each release's nodes; build those that are missing."""
+    bases = {release: rootfs.prepare(lab, release) for release in topology.releases}
+    if not topology.has_kubernetes:
+        return {release: (base,) for release, base in bases.items()}
+    # Its programs are static, and its images have their libraries: the same layer fits all releases.
+    kubernetes = kubernetes_layer.prepare(lab, bases[topology.releases[0]])
+    return {release: (kubernetes, base) for release, base in bases.items()}
 
 
 def down(lab: Lab) -> None:

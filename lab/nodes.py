@@ -1,7 +1,7 @@
 """The lab's nodes: podman containers with systemd as process 1, each in the network namespace that network.py made.
 
-A node's files are an overlay over the common root file system, which may have layers. They outlive a reboot of the
-node; its network settings do not.
+A node's files are an overlay over the root file system of its Debian release, which may have layers. They outlive a
+reboot of the node; its network settings do not.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import resource
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,15 +40,15 @@ lock_type = "file"
 _HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{name}\n"
 
 
-def start_all(lab: Lab, nodes: Iterable[Node], layers: Sequence[Path]) -> None:
+def start_all(lab: Lab, nodes: Iterable[Node], layers: Mapping[str, Sequence[Path]]) -> None:
     """Start nodes at the same time, and return when each has all its units up and answers on its ssh port.
 
-    The root file system is the last of the layers; a file of an earlier layer hides those of later ones.
+    By release, the root file system is the last of the layers; a file of an earlier layer hides those of later ones.
     """
     nodes = tuple(nodes)
     ssh.make_key(lab)
     write_file(_containers_conf(lab), _CONTAINERS_CONF)
-    _on_all(lambda node: _create(lab, node, layers), nodes)
+    _on_all(lambda node: _create(lab, node, layers[node.release]), nodes)
     ssh.write_configuration(lab, nodes)
     _on_all(lambda node: _await_boot(lab, node), nodes)
 

@@ -1,17 +1,17 @@
-"""Prove that an operator needs no root and no clone: an ordinary user of this machine sets up the lab's nodes.
+"""Prove docs/quick-start.md: an ordinary user of this machine runs the page's own commands, against the lab's nodes.
 
-The user has a virtual environment with the pinned packages of setup/control_machine.txt, the collection's archive, the
-ansible.cfg of its README, and the lab's inventory. Root opens doors to the nodes' sshd for the user; on real hosts, the
-network does.
+The user has a clone of the last commit, Python, git and make, and no root. Instead of describing hosts of their own,
+they get the lab's inventory. In the lab, playbooks run etcd and containerd instead of kubeadm, so the page's call of
+kubectl is left out. Root opens doors to the nodes' sshd for the user; on real hosts, the network does.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -26,6 +26,11 @@ from topology import Node
 
 _USER = 65534
 """The user and group nobody."""
+_PAGE = "docs/quick-start.md"
+_NEW_NODE = "truck2"
+"""The node that the page adds and takes out again: here the lab's last."""
+_TITLES = ("install", "copy the example", "preflight", "bootstrap", "kubectl", "add a node", "take the node out")
+"""What the page's commands do, in their order."""
 _SSH = """\
 Host {names}
     User root
@@ -39,56 +44,80 @@ Host {names}
 
 
 def prove(lab: Lab) -> None:
-    """Install ansible-core and the collection as an ordinary user, and run the bootstrap twice. Raises LabError."""
+    """Follow the page in a lab of two or more nodes, with a second bootstrap. Raises LabError."""
+    *first, last = lab.topology().nodes
+    if not first:
+        raise LabError("the proof adds a node to a cluster: it needs a lab of two or more nodes")
     with tempfile.TemporaryDirectory(prefix="evio-operator-") as directory:
         home = Path(directory)
-        _write_site(lab, home)
-        archive = run(str(REPOSITORY / "setup/collection_archive.py"), directory, timeout=300).strip()
-        for path in (home, *home.rglob("*")):
-            os.chown(path, _USER, _USER)
+        clone, site = home / "evio.cni", home / "mysite"
+        run("git", "clone", "--quiet", str(REPOSITORY), str(clone), timeout=120)
+        script = dict(zip(_TITLES, commands((clone / _PAGE).read_text(), last.name), strict=True))
+        _give_access(lab, home)
         with _doors(lab, home):
-            _step(home, "make a virtual environment", "/usr/bin/python3", "-m", "venv", "venv")
-            pip = ("venv/bin/pip", "install", "--quiet", "--require-hashes", "-r", "control_machine.txt")
-            _step(home, "install ansible-core", *pip)
-            _step(home, "install the collection", "venv/bin/ansible-galaxy", "collection", "install", archive)
-            bootstrap = ("venv/bin/ansible-playbook", "evio.cni.bootstrap")
-            _step(home, "see what the bootstrap would do", *bootstrap, "--check")
-            _step(home, "bootstrap", *bootstrap)
-            recap = _step(home, "bootstrap again", *bootstrap).partition("PLAY RECAP")[2]
-        lines = [line for line in recap.splitlines() if "ok=" in line]
-        unchanged = [line for line in lines if "changed=0 " in line and "failed=0 " in line]
-        if len(unchanged) != len(lab.topology().nodes) or unchanged != lines:
-            raise LabError(f"the second bootstrap changed or missed a node:\n{recap}")
-    print(f"an ordinary user set up {len(lines)} nodes; a second run changed nothing")
+            for title in ("install", "copy the example"):
+                _step(home, clone, title, script[title])
+            _describe_hosts(lab, site, home, without=last.name)
+            for title in ("preflight", "bootstrap"):
+                _step(home, site, title, script[title])
+            again = script["bootstrap"].splitlines()[-1]
+            _check_recap(_step(home, site, "bootstrap again", again), hosts=len(first), is_unchanged=True)
+            _describe_hosts(lab, site, home)
+            for title in ("add a node", "take the node out"):
+                _check_recap(_step(home, site, title, script[title]))
+    print(f"an ordinary user followed {_PAGE}: {len(first)} nodes, a node added, and the node taken out again")
 
 
-def _write_site(lab: Lab, home: Path) -> None:
-    """Write what the user has, but the collection: the pins, configuration and inventory, the lab's key."""
-    sys.path.insert(0, str(REPOSITORY / "setup"))
-    from readme_examples import write_site
+def commands(page: str, new_node: str) -> list[str]:
+    """Return the page's blocks of commands, for a cluster in which the added node has this name.
 
-    write_site(home)
-    shutil.copy(REPOSITORY / "setup/control_machine.txt", home)
-    nodes = lab.topology().nodes
+    Raises LabError if there are more or fewer than the proof knows.
+    """
+    blocks = re.findall(r"(?ms)^```sh\n(.*?)^```$", page)
+    if len(blocks) != len(_TITLES):
+        raise LabError(f"{_PAGE} has {len(blocks)} blocks of commands, and the proof knows {len(_TITLES)}")
+    return [block.replace(_NEW_NODE, new_node) for block in blocks]
+
+
+def _give_access(lab: Lab, home: Path) -> None:
+    """Give the user all that is in the directory, the key of the lab's nodes, and an ssh configuration for them."""
     for name in ("key", "known_hosts"):
         shutil.copy(lab.ssh / name, home)
-    (home / "ssh_config").write_text(_SSH.format(names=" ".join(node.name for node in nodes), home=home))
+    names = " ".join(node.name for node in lab.topology().nodes)
+    (home / "ssh_config").write_text(_SSH.format(names=names, home=home))
+    for path in (home, *home.rglob("*")):
+        os.chown(path, _USER, _USER, follow_symlinks=False)
+
+
+def _describe_hosts(lab: Lab, site: Path, home: Path, *, without: str = "") -> None:
+    """Write the lab's nodes, but one, and its variables into the user's copy of the example, as an editor would."""
     hosts = yaml.safe_load((lab.inventory / "hosts.yml").read_text())
     hosts["all"]["vars"]["lab_ssh_config"] = str(home / "ssh_config")
-    hosts["all"]["vars"]["ansible_python_interpreter"] = "/usr/bin/python3"
-    (home / "hosts.yml").write_text(yaml.safe_dump(hosts))
-    shutil.copytree(lab.inventory / "group_vars", home / "group_vars")
+    for group in hosts["all"]["children"].values():
+        group["hosts"].pop(without, None)
+    (site / "hosts.yml").write_text(yaml.safe_dump(hosts))
+    shutil.copy(lab.inventory / "group_vars/all.yml", site / "group_vars/all.yml")
 
 
-def _step(home: Path, title: str, *command: str) -> str:
-    """Run a command as the user, and return its output. Raises LabError with the end of it."""
+def _check_recap(output: str, *, hosts: int = 0, is_unchanged: bool = False) -> None:
+    """Raise LabError if the last run failed on a host, had other hosts than so many, or changed what it must not."""
+    recap = output.rpartition("PLAY RECAP")[2]
+    lines = [line for line in recap.splitlines() if "ok=" in line]
+    good = [line for line in lines if "failed=0 " in line and "unreachable=0 " in line]
+    unchanged = [line for line in lines if "changed=0 " in line]
+    if not lines or good != lines or (is_unchanged and unchanged != lines) or (hosts and len(lines) != hosts):
+        raise LabError(f"the run's end is not as expected:\n{recap}")
+
+
+def _step(home: Path, directory: Path, title: str, script: str) -> str:
+    """Run commands as the user in a directory, and return their output. Raises LabError with the end of it."""
     start = time.monotonic()
     as_user = ("setpriv", f"--reuid={_USER}", f"--regid={_USER}", "--clear-groups", "--no-new-privs")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     environment |= {"HOME": str(home), "PATH": "/usr/bin:/bin", "ANSIBLE_HOME": str(home / ".ansible")}
     done = subprocess.run(
-        [*as_user, "--", *command],
-        cwd=home,
+        [*as_user, "--", "/bin/sh", "-ec", script],
+        cwd=directory,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -99,7 +128,7 @@ def _step(home: Path, title: str, *command: str) -> str:
     )
     print(f"== {title}: {time.monotonic() - start:.0f} s", flush=True)
     if done.returncode:
-        raise LabError(f"{title}: {' '.join(command)} failed:\n{done.stdout[-4000:]}")
+        raise LabError(f"{title}: these commands failed:\n{script}\n{done.stdout[-4000:]}")
     return done.stdout
 
 

@@ -63,7 +63,8 @@ def up(lab: Lab) -> None:
     Raises LabError if a node's runtime does not run or refuses; the message has the CNI plugin's error.
     """
     print(f"== pods: starting {len(PER_NODE)} on each node through its container runtime", flush=True)
-    archives = images.prepare(lab, rootfs.prepare(lab))
+    # The images' busybox is static: that of any release runs on all nodes.
+    archives = images.prepare(lab, rootfs.prepare(lab, lab.topology().releases[0]))
     started = _on_every_node(lab, lambda node: _start_missing(lab, node, archives))
     for lines in started:
         print("".join(lines), end="", flush=True)

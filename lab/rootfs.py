@@ -1,19 +1,22 @@
-"""The root file system that every node starts from: Debian, built by mmdebstrap and kept until its recipe changes.
+"""The nodes' root file systems: one of each Debian release, built by mmdebstrap and kept until its recipe changes.
 
-The packages that roles install are part of it, read from the roles' own lists, because nodes reach no package mirror.
+The packages that roles install are part of them, read from the roles' own lists, because nodes reach no package mirror.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 from commands import LabError, attempt, run_reported
 from state import REPOSITORY, Lab
+from topology import RELEASES
 
-_SUITE = "bookworm"
 _PACKAGE_LISTS = REPOSITORY / "collections/ansible_collections/evio/cni/roles/prerequisites/defaults/main.yml"
 _ROLES_PACKAGES = (
     "evio_packages_node",
@@ -29,7 +32,7 @@ _HOST_PACKAGES = [
 # fmt: on
 """A bare Debian host that Ansible can reach, and tools for a person who looks for a fault there."""
 _KUBERNETES_NEEDS = ["conntrack", "ebtables", "iptables", "ipset", "socat"]
-"""Packages that Kubernetes' own packages depend on. All labs have them, so that there is one root file system."""
+"""Packages that Kubernetes' own packages depend on. All labs have them, so that a release has one root file system."""
 
 _HOOK = REPOSITORY / "lab/node_rootfs.sh"
 _INIT = REPOSITORY / "lab/node_init.sh"
@@ -40,15 +43,31 @@ _TIMEOUT = 900.0
 """Seconds for mmdebstrap; 60 are usual, the rest is for a slow mirror."""
 
 
-def prepare(lab: Lab) -> Path:
-    """Return the directory of the root file system; build it, about a minute, if the recipe is new."""
+def prepare(lab: Lab, release: str) -> Path:
+    """Return the directory of a release's root file system; build it, about a minute, if the recipe is new."""
     packages = sorted({*_HOST_PACKAGES, *_KUBERNETES_NEEDS, *_roles_packages()})
-    recipe = "\n".join([_SUITE, *packages, _HOOK.read_text(), _INIT.read_text()])
-    rootfs = lab.cache / f"rootfs-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    rootfs = lab.cache / _name(release, packages)
     if not rootfs.exists():
-        _remove_all(lab)
-        _build(rootfs, packages, lab.state / "rootfs.log")
+        with _lock(lab):
+            # Another process may have built it meanwhile: tests have labs of their own, and one cache.
+            if not rootfs.exists():
+                _remove_outdated(lab, {_name(known, packages) for known in RELEASES})
+                _build(release, rootfs, packages, lab.state / "rootfs.log")
     return rootfs
+
+
+@contextmanager
+def _lock(lab: Lab) -> Iterator[None]:
+    """Be the only process that builds and removes root file systems in this cache."""
+    lab.cache.mkdir(parents=True, exist_ok=True)
+    with (lab.cache / "rootfs.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _name(release: str, packages: list[str]) -> str:
+    recipe = "\n".join([release, *packages, _HOOK.read_text(), _INIT.read_text()])
+    return f"rootfs-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
 
 
 def _roles_packages() -> list[str]:
@@ -56,14 +75,16 @@ def _roles_packages() -> list[str]:
     return [package for name in _ROLES_PACKAGES for package in lists[name]]
 
 
-def _remove_all(lab: Lab) -> None:
+def _remove_outdated(lab: Lab, current: set[str]) -> None:
+    """Remove the root file systems of earlier recipes, and what an interrupted build has left."""
     for rootfs in lab.cache.glob("rootfs-*"):
-        shutil.rmtree(rootfs)
+        if rootfs.name not in current:
+            shutil.rmtree(rootfs)
 
 
-def _build(rootfs: Path, packages: list[str], log: Path) -> None:
+def _build(release: str, rootfs: Path, packages: list[str], log: Path) -> None:
     """Build under another name, so that a directory of the final name is always complete."""
-    print(f"== root file system: Debian {_SUITE} with {len(packages)} packages and their dependencies", flush=True)
+    print(f"== root file system: Debian {release} with {len(packages)} packages and their dependencies", flush=True)
     unfinished = rootfs.with_name(rootfs.name + ".unfinished")
     unfinished.parent.mkdir(parents=True, exist_ok=True)
     argv = [
@@ -82,20 +103,29 @@ def _build(rootfs: Path, packages: list[str], log: Path) -> None:
     ]
     if shutil.which("mmdebstrap") is None:
         raise LabError("mmdebstrap is not installed: run setup/machine")
-    run_reported("building the root file system", argv, log, stdin=_mirrors(log), timeout=_TIMEOUT)
+    run_reported("building the root file system", argv, log, stdin=_mirrors(release, log), timeout=_TIMEOUT)
     unfinished.rename(rootfs)
 
 
-def _mirrors(log: Path) -> str:
-    """Return the Debian mirrors that this machine's apt uses, as lines of a sources.list."""
+def _mirrors(release: str, log: Path) -> str:
+    """Return the Debian mirrors that this machine's apt uses, as lines of a sources.list for a release.
+
+    A mirror of Debian has all releases: those of another release than this machine's are at the same addresses.
+    """
     for refresh in (False, True):
         if refresh:
             run_reported("updating apt's package lists", ["apt-get", "update", "-q"], log, stdin="", timeout=300)
         targets = attempt(
-            "apt-get", "indextargets", "--format", "$(RELEASE) deb $(REPO_URI) $(RELEASE) $(COMPONENT)",
+            "apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI) $(COMPONENT)",
             "Created-By: Packages", "Origin: Debian",
         )  # fmt: skip
-        lines = sorted({line.split(" ", 1)[1] for line in targets.stdout.splitlines() if line.startswith(_SUITE)})
-        if lines:
-            return "\n".join(lines) + "\n"
-    raise LabError(f"apt knows no Debian {_SUITE} mirror on this machine: add one to /etc/apt and run apt-get update")
+        known = sorted({tuple(line.split()) for line in targets.stdout.splitlines()})
+        for named in (release, *RELEASES):
+            lines = [
+                f"deb {address} {release}{suite.removeprefix(named)} {component}\n"
+                for suite, address, component in known
+                if suite.partition("-")[0] == named
+            ]
+            if lines:
+                return "".join(lines)
+    raise LabError(f"apt knows no mirror of Debian {RELEASES[0]} here: add one to /etc/apt and run apt-get update")

@@ -36,7 +36,8 @@ _TRANSLATION = {"preserving": "preserving", "symmetric": "symmetric", "none": "f
 class NodeStatus:
     """One node as it is now; `router` and `nat` are None for a public node, `pid` is None if the node does not run.
 
-    `uplink` says whether the link of the node's site is "up" or "cut", `mtu` the bytes of its longest packet.
+    `release` is its Debian release, `uplink` says whether the link of the node's site is "up" or "cut", and `mtu` are
+    the bytes of its longest packet.
     """
 
     name: str
@@ -44,6 +45,7 @@ class NodeStatus:
     public_address: str
     router: str | None
     nat: str | None
+    release: str
     uplink: str
     mtu: int
     pid: int | None
@@ -62,6 +64,7 @@ def read(lab: Lab) -> list[NodeStatus]:
                 public_address=topology.public_address(node),
                 router=node.router,
                 nat=router.nat if router else None,
+                release=node.release,
                 uplink="up" if network.uplink_is_up(lab.prefix, network.uplink_port(node)) else "cut",
                 mtu=topology.mtu,
                 pid=nodes.pid(lab, node) if nodes.is_running(lab, node) else None,
@@ -77,12 +80,13 @@ def as_json(statuses: list[NodeStatus]) -> dict[str, object]:
 
 def as_text(statuses: list[NodeStatus]) -> str:
     """Return a table with a line for each node."""
-    lines = [f"{'NODE':9} {'ADDRESS':20} {'INTERNET SEES':17} {'ROUTER':20} {'UPLINK':7} {'MTU':>4}  STATE\n"]
+    columns = f"{'ROUTER':20} {'RELEASE':9} {'UPLINK':7} {'MTU':>4}"
+    lines = [f"{'NODE':9} {'ADDRESS':20} {'INTERNET SEES':17} {columns}  STATE\n"]
     for node in statuses:
         router = f"{node.router}, {_TRANSLATION[node.nat]}" if node.router and node.nat else "none: public"
         state = f"runs, pid {node.pid}" if node.pid else "DOWN"
         address = f"{node.address:20} {node.public_address:17}"
-        lines.append(f"{node.name:9} {address} {router:20} {node.uplink:7} {node.mtu:>4}  {state}\n")
+        lines.append(f"{node.name:9} {address} {router:20} {node.release:9} {node.uplink:7} {node.mtu:>4}  {state}\n")
     return "".join(lines)
 
 

@@ -8,7 +8,7 @@ internet, and the router is a firewall that drops unsolicited packets (RFC 6092)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from ipaddress import ip_interface, ip_network
 from typing import Any
@@ -22,6 +22,9 @@ ETHERNET_MTU = 1500
 LOWEST_MTU = 1280
 """Bytes that every IPv6 link must carry (RFC 8200 section 5); tunnels and cellular links may carry no more."""
 
+RELEASES = ("bookworm", "trixie")
+"""Debian releases that a node can run, by their code names: Debian 12, which is the default, and Debian 13."""
+
 NAT_TYPES = ("preserving", "symmetric", "none")
 """preserving: one outer port for all destinations; symmetric: a random outer port for each destination; none: no
 translation, which only IPv6 sites can have."""
@@ -33,12 +36,16 @@ _MOST_PUBLIC, _MOST_NODES = 9, 200
 
 @dataclass(frozen=True)
 class Node:
-    """One host: `address` is its own in CIDR notation; `router` is the router in front of it, None if it is public."""
+    """One host: `address` is its own in CIDR notation; `router` is the router in front of it, None if it is public.
+
+    `release` is the Debian release that it runs (RELEASES).
+    """
 
     name: str
     address: str
     gateway: str
     router: str | None
+    release: str = RELEASES[0]
 
     @property
     def host(self) -> str:
@@ -86,6 +93,11 @@ class Topology:
         """Length of the public segment's prefix in bits."""
         return _public_length(self.version)
 
+    @property
+    def releases(self) -> tuple[str, ...]:
+        """The Debian releases of its nodes, in the order of RELEASES."""
+        return tuple(release for release in RELEASES if any(node.release == release for node in self.nodes))
+
     def node(self, name: str) -> Node:
         """Return the node of this name. Raises LabError if there is none."""
         for node in self.nodes:
@@ -118,10 +130,29 @@ class Topology:
         moved = _router(self.version, router.name, number, router.nat)
         places = {node.name: place for place, node in enumerate(self.nodes_of(router))}
         nodes = tuple(
-            _behind(self.version, node.name, moved, places[node.name]) if node.name in places else node
+            replace(_behind(self.version, node.name, moved, places[node.name]), release=node.release)
+            if node.name in places
+            else node
             for node in self.nodes
         )
         return replace(self, nodes=nodes, routers=tuple(moved if each == router else each for each in self.routers))
+
+    def with_releases(self, choices: Iterable[str]) -> Topology:
+        """Return the topology with other Debian releases of its nodes.
+
+        A choice is "trixie", for all nodes, or "node3=trixie"; a later one overrides an earlier one. Raises LabError if
+        there is no such node or release.
+        """
+        topology = self
+        for choice in choices:
+            name, _, release = choice.rpartition("=")
+            if release not in RELEASES:
+                raise LabError(f"--release {choice}: nodes run {' or '.join(RELEASES)}, not {release!r}")
+            changed = {self.node(name)} if "=" in choice else set(self.nodes)
+            names = {node.name for node in changed}
+            nodes = (replace(node, release=release) if node.name in names else node for node in topology.nodes)
+            topology = replace(topology, nodes=tuple(nodes))
+        return topology
 
     def as_dict(self) -> dict[str, Any]:
         """Return the topology as JSON holds it; from_dict is the reverse."""

@@ -44,7 +44,7 @@ PACKAGES_BYTES = 900 * MIB
 VENV_BYTES = 450 * MIB
 """The virtual environment, 350 MiB, and what pip downloads."""
 ROOTFS_BYTES = 800 * MIB
-"""The nodes' root file system, 540 MiB, and the archives that mmdebstrap unpacks."""
+"""The root file system of a Debian release's nodes, 540 MiB, and the archives that mmdebstrap unpacks."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,13 @@ def missing(facts: Facts, nodes: int, per_node: PerNode = PLAIN) -> list[str]:
     ]
 
 
-def read_facts(nodes: int, per_node: PerNode = PLAIN) -> Facts:
-    """Read the facts of this machine; nodes is how many the lab is to have beyond those that are up."""
+def read_facts(nodes: int, per_node: PerNode = PLAIN, releases: int = 1) -> Facts:
+    """Read the facts of this machine.
+
+    ``nodes`` is how many the lab is to have beyond those that are up, ``releases`` how many Debian releases they run.
+    """
     is_root = os.geteuid() == 0
-    disk_needed = _disk_needed(nodes, per_node)
+    disk_needed = _disk_needed(nodes, per_node, releases)
     return Facts(
         is_root=is_root,
         capabilities=_capabilities("CapEff" if is_root else "CapBnd"),
@@ -132,11 +135,14 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Check what the lab needs of this machine.")
     parser.add_argument("nodes", nargs="?", type=int, default=3, help="nodes of the lab (default: %(default)s)")
     parser.add_argument("--kubernetes", action="store_true", help="for lab/lab up --kubernetes")
+    parser.add_argument(
+        "--releases", type=int, default=1, metavar="R", help="Debian releases of the nodes (default: %(default)s)"
+    )
     arguments = parser.parse_args(argv)
     nodes, per_node = arguments.nodes, WITH_KUBERNETES if arguments.kubernetes else PLAIN
     # The nodes of this checkout's lab, if it is up, have what they need.
     to_come = 0 if (REPOSITORY / "lab/.state/lab.json").exists() else nodes
-    lacking = missing(read_facts(to_come, per_node), to_come, per_node)
+    lacking = missing(read_facts(to_come, per_node, arguments.releases), to_come, per_node)
     if not lacking:
         print(f"== this machine can carry the lab: {nodes} nodes")
         return 0
@@ -278,13 +284,13 @@ def _memory_available(meminfo: str) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def _disk_needed(nodes: int, per_node: PerNode) -> dict[str, int]:
+def _disk_needed(nodes: int, per_node: PerNode, releases: int) -> dict[str, int]:
     """Return the bytes still to be written, by a path in each file system, without what exists already."""
     needed: dict[int, tuple[str, int]] = {}
     for path, size in (
         (Path("/usr"), 0 if _has_packages() else PACKAGES_BYTES),
         (REPOSITORY, 0 if _has_venv() else VENV_BYTES),
-        (_existing(REPOSITORY / "lab/.state/cache"), 0 if _has_rootfs() else ROOTFS_BYTES),
+        (_existing(REPOSITORY / "lab/.state/cache"), max(releases - _rootfs_count(), 0) * ROOTFS_BYTES),
         (_existing(REPOSITORY / "lab/.state"), nodes * per_node.disk),
     ):
         device = path.stat().st_dev
@@ -312,8 +318,8 @@ def _has_venv() -> bool:
     return stamp.exists() and stamp.read_bytes() == (REPOSITORY / "setup/requirements.txt").read_bytes()
 
 
-def _has_rootfs() -> bool:
-    return any(path.suffix != ".unfinished" for path in (REPOSITORY / "lab/.state/cache").glob("rootfs-*"))
+def _rootfs_count() -> int:
+    return sum(path.suffix == "" for path in (REPOSITORY / "lab/.state/cache").glob("rootfs-*"))
 
 
 def _existing(path: Path) -> Path:

@@ -26,8 +26,11 @@ _MACHINE_SETTINGS = ("kernel.pid_max", "kernel.core_pattern", "fs.file-max", "fs
 
 def test_nodes_are_bare_hosts_that_answer_ssh_and_cannot_set_the_machine_s_kernel(lab: Lab) -> None:
     before = run("sysctl", *_MACHINE_SETTINGS)
-    life_cycle.up(lab, plan(2))
+    planned = plan(2).with_releases(["node2=trixie"])
+    life_cycle.up(lab, planned)
     topology = lab.topology()
+    versions = [run(*nodes.command(lab, node, ["cat", "/etc/debian_version"])) for node in topology.nodes]
+    assert [version.partition(".")[0] for version in versions] == ["12", "13"]
     for node in topology.nodes:
         command = ["ssh", "-F", str(ssh.configuration(lab)), node.name]
         assert run(*command, "uname -n; systemctl is-system-running").split() == [node.name, "running"]
@@ -49,10 +52,11 @@ def test_nodes_are_bare_hosts_that_answer_ssh_and_cannot_set_the_machine_s_kerne
     assert run(*nodes.command(lab, node, ["nft", "list", "tables"])) == ""
     assert run(*nodes.command(lab, node, ["ping", "-c1", "-W2", "198.51.100.11"]))
 
-    life_cycle.up(lab, plan(2))
+    life_cycle.up(lab, planned)
     assert (lab.node("node2") / "root/root/file").read_text() == "kept\n"
-    with pytest.raises(LabError, match="another lab is up"):
-        life_cycle.up(lab, plan(3))
+    for other in (plan(3), plan(2)):
+        with pytest.raises(LabError, match="another lab is up"):
+            life_cycle.up(lab, other)
     life_cycle.down(lab)
     assert life_cycle.leftovers(lab) == []
 

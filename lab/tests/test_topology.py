@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -103,13 +104,35 @@ def test_mtu_outside_the_limits_is_refused(mtu: int) -> None:
         plan(3, mtu=mtu)
 
 
+def test_nodes_run_the_releases_that_were_chosen_for_all_or_for_each() -> None:
+    assert plan(3).releases == ("bookworm",)
+    assert plan(3).with_releases(["trixie"]).releases == ("trixie",)
+    mixed = plan(3).with_releases(["trixie", "node2=bookworm"])
+    assert [node.release for node in mixed.nodes] == ["trixie", "bookworm", "trixie"]
+    assert mixed.releases == ("bookworm", "trixie")
+    assert mixed.with_other_address(mixed.routers[1]).node("node3").release == "trixie"
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ("buster", "--release buster: nodes run bookworm or trixie, not 'buster'"),
+        ("node2=", "--release node2=: nodes run bookworm or trixie, not ''"),
+        ("node4=trixie", "no node 'node4': the lab has node1, node2, node3"),
+    ],
+)
+def test_unknown_release_or_node_of_a_release_is_refused(choice: str, message: str) -> None:
+    with pytest.raises(LabError, match=re.escape(message)):
+        plan(3).with_releases([choice])
+
+
 def test_unknown_node_is_refused_with_the_names_of_all_nodes() -> None:
     with pytest.raises(LabError, match="no node 'node9': the lab has node1, node2"):
         plan(2).node("node9")
 
 
 def test_topology_is_the_same_after_json() -> None:
-    topology: Topology = plan(4, public=2, version=6, mtu=1280)
+    topology: Topology = plan(4, public=2, version=6, mtu=1280).with_releases(["node4=trixie"])
     assert from_dict(topology.as_dict()) == topology
     switched = topology.with_nat(topology.routers[0], "symmetric")
     assert [router.nat for router in switched.routers] == ["symmetric", "none"]

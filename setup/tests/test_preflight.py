@@ -87,8 +87,20 @@ def test_file_system_with_several_parts_needs_the_sum(monkeypatch: pytest.Monkey
     monkeypatch.setattr(preflight, "REPOSITORY", tmp_path)
     monkeypatch.setattr(preflight, "_has_packages", lambda: True)
     monkeypatch.setattr(preflight, "_has_venv", lambda: False)
-    needed = preflight._disk_needed(2, preflight.PLAIN)
+    needed = preflight._disk_needed(2, preflight.PLAIN, 1)
     assert sum(needed.values()) == preflight.VENV_BYTES + preflight.ROOTFS_BYTES + 2 * preflight.PLAIN.disk
+
+
+def test_each_release_without_its_root_file_system_needs_room_for_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(preflight, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(preflight, "_has_packages", lambda: True)
+    monkeypatch.setattr(preflight, "_has_venv", lambda: True)
+    assert sum(preflight._disk_needed(0, preflight.PLAIN, 2).values()) == 2 * preflight.ROOTFS_BYTES
+    for name in ("rootfs-0123456789ab", "rootfs-ba9876543210.unfinished", "rootfs.lock"):
+        (tmp_path / "lab/.state/cache" / name).mkdir(parents=True)
+    assert sum(preflight._disk_needed(0, preflight.PLAIN, 2).values()) == preflight.ROOTFS_BYTES
 
 
 @pytest.mark.root
@@ -113,7 +125,7 @@ def test_program_says_all_that_is_missing_and_fails(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lacking = replace(GOOD, tun_error="Operation not permitted", has_mirror=False)
-    monkeypatch.setattr(preflight, "read_facts", lambda nodes, per_node: lacking)
+    monkeypatch.setattr(preflight, "read_facts", lambda nodes, per_node, releases: lacking)
     assert preflight.main([]) == 1
     message = capsys.readouterr().err
     assert message.startswith("preflight: this machine lacks 2 of what a lab of 3 nodes needs:\n")

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import build_site
 import page_checks
 import playbook_pages
 import pytest
+import variable_page
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -141,6 +143,25 @@ def test_internal_variables_are_not_on_the_page_of_a_playbook() -> None:
     page = playbook_pages.page("bootstrap")
     assert "`evio_pod_cidr`" in page
     assert "`__evio" not in page
+
+
+def test_page_of_variables_is_that_of_the_roles() -> None:
+    assert variable_page.PAGE.read_text() == variable_page.page(), "run docs/site/variable_page.py"
+
+
+def test_each_variable_that_people_set_has_one_row() -> None:
+    roles = [path.name for path in (playbook_pages.COLLECTION / "roles").iterdir()]
+    described = [variable.name for variable in playbook_pages.variables(roles)]
+    assert {"evio_certificate_renew_days", "evio_site", "evio_pod_cidr"} <= set(described)
+    rows = re.findall(r"(?m)^\| `(\w+)` \|", variable_page.page())
+    assert sorted(rows) == described
+
+
+def test_rows_of_variables_have_code_in_backticks_and_no_needless_escape() -> None:
+    page = variable_page.page()
+    assert "kept in etcd below `/evio/<cluster>/`." in page
+    assert "| `evio_etcd_ca_cert` | `{{ evio_etcd_pki_dir }}/etcd/ca.crt` |" in page
+    assert re.findall(r"\\[^|<>*]|</?code>|</?strong>", page) == []
 
 
 @pytest.mark.parametrize("name", playbook_pages.runnable())
