@@ -49,6 +49,7 @@ def _node(name: str, variables: Mapping[str, Any]) -> OverlayNode:
         # A node that was unreachable has a result without a key.
         has_told_key="public_key" in told,
         public_key=told.get("public_key"),
+        next_public_key=told.get("next_public_key"),
         measured_mtu=told.get("mtu"),
         cidrs=tuple(claim["cidrs"]) if "cidrs" in claim else None,
         configured_cidrs=tuple(configured.get("cidrs") or ()),

@@ -32,7 +32,9 @@ options:
     type: path
     default: /etc/evio/wireguard.key
   state:
-    description: Whether the key exists. A node without a key cannot be a member of the overlay.
+    description: >-
+      Whether the key exists. A node without a key cannot be a member of the overlay. V(absent) removes a next key too,
+      which M(evio.cni.wireguard_member) has made.
     type: str
     choices: [present, absent]
     default: present

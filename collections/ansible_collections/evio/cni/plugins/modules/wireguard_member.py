@@ -52,6 +52,13 @@ options:
     description: The file of the private key.
     type: path
     default: /etc/evio/wireguard.key
+  next_key:
+    description: >-
+      Whether the node gets a next key too, beside O(path) with C(.next) at its end, to which
+      M(evio.cni.wireguard_rekey) changes it. A node that has one keeps it.
+      Fails on a node that is no member of the overlay.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -65,6 +72,12 @@ RETURN = r"""
 public_key:
   description: The public key. Null in check mode if the key does not exist yet.
   returned: success
+  type: str
+next_public_key:
+  description: >-
+    The public key to which the node changes. If it has changed to it already, but not all others know that,
+    RV(public_key) is the key that it had.
+  returned: with O(next_key)
   type: str
 mtu:
   description: MTU inside the overlay in bytes.
@@ -93,10 +106,12 @@ class WireguardMember:
     def __init__(self, module: Module) -> None:
         self.key = WireguardKey(module)
         self.mtu = WireguardMtuInfo(module)
+        self.makes_next_key: bool = module.params["next_key"]
 
     def run(self) -> dict[str, Any]:
         measured = self.mtu.run()
-        return {**measured, **self.key.make()}
+        key = self.key.make_next(self.mtu.params["config"]) if self.makes_next_key else self.key.make()
+        return {**measured, **key}
 
 
 def main() -> None:
@@ -104,6 +119,7 @@ def main() -> None:
         argument_spec={
             # The path is not secret, although its name makes Ansible think so.
             "path": {"type": "path", "default": paths.WIREGUARD_KEY, "no_log": False},
+            "next_key": {"type": "bool", "default": False},
             **MTU_OPTIONS,
         },
         supports_check_mode=True,

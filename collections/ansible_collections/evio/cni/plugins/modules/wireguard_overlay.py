@@ -60,6 +60,10 @@ options:
       public_key:
         description: The node's WireGuard public key. It may be missing in check mode only.
         type: str
+      next_public_key:
+        description: >-
+          The public key to which the node changes while keys are rotated. The other nodes accept both meanwhile.
+        type: str
       endpoint:
         description: >-
           Address or DNS name, with or without a port, at which every node can reach this node. A node with an endpoint
@@ -164,7 +168,7 @@ files:
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -196,10 +200,8 @@ from ..module_utils.overlay.wireguard.config import (
     render_pod_routes,
 )
 from ..module_utils.overlay.wireguard.interface import link_exists, remove_link
+from ..module_utils.overlay.wireguard.member import PENDING_KEY
 from ..module_utils.systemd_units import OPTIONS, from_options
-
-PENDING_KEY = "(made by this run)"
-"""Stands for a public key that does not exist yet, in check mode."""
 
 
 class WireguardOverlay:
@@ -272,6 +274,7 @@ class WireguardOverlay:
             address=own.address,
             host_cidr=params["host_cidr"],
             public_key=own.public_key,
+            next_public_key=own.next_public_key,
             endpoint=own.endpoint,
             interface=params["interface"],
             listen_port=params["listen_port"],
@@ -279,7 +282,7 @@ class WireguardOverlay:
             peers=keep_peers(members.values(), existing_peers, self._kept_nodes()),
         )
         # A key that does not exist yet, in check mode, would not pass the check.
-        if PENDING_KEY not in (config.public_key, *(peer.public_key for peer in config.peers)):
+        if PENDING_KEY not in (*own.public_keys, *_keys_of(config.peers)):
             check_overlay(config, "the inventory")
         return config
 
@@ -291,7 +294,7 @@ class WireguardOverlay:
         if peers == existing.peers:
             return self.config.text
         config = replace(existing, peers=peers)
-        if PENDING_KEY not in (peer.public_key for peer in peers):
+        if PENDING_KEY not in _keys_of(peers):
             check_overlay(config, "the inventory")
         return render_overlay(config)
 
@@ -307,7 +310,7 @@ class WireguardOverlay:
                 )
             key = PENDING_KEY
         endpoint = parse_public_endpoint(node["endpoint"], self.params["listen_port"]) if node["endpoint"] else None
-        return OverlayPeer(node["name"], key, node["address"], endpoint)
+        return OverlayPeer(node["name"], key, node["address"], endpoint, node["next_public_key"])
 
     def _wanted_pod_routes(self) -> PodRoutes:
         subnets = self.params["pod_subnets"]
@@ -332,6 +335,10 @@ class WireguardOverlay:
         return None
 
 
+def _keys_of(peers: Iterable[OverlayPeer]) -> list[str]:
+    return [key for peer in peers for key in peer.public_keys]
+
+
 def _parse_members(text: str) -> list[dict[str, Any]]:
     """Return the entries of the option members from JSON text. Raises OverlayError if they are not such entries."""
     try:
@@ -352,6 +359,7 @@ _MEMBERS: dict[str, Any] = {
         "name": {"type": "str", "required": True},
         "address": {"type": "str", "required": True},
         "public_key": {"type": "str", "no_log": False},
+        "next_public_key": {"type": "str", "no_log": False},
         "endpoint": {"type": "str"},
     },
 }

@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +41,36 @@ PLAYBOOK = """
     - ansible.builtin.include_role:
         name: evio.cni.xmpp
         tasks_from: configure
+"""
+
+
+MAKE_PASSWORDS = """
+- hosts: evio_signalling
+  gather_facts: false
+  roles: [evio.cni.cluster]
+  tasks:
+    - ansible.builtin.include_role:
+        name: evio.cni.xmpp
+        tasks_from: new_passwords
+"""
+GIVE_PASSWORDS = """
+- hosts: evio_signalling,{nodes}
+  gather_facts: false
+  serial: 1
+  roles: [evio.cni.cluster]
+  tasks:
+    - ansible.builtin.include_role:
+        name: evio.cni.xmpp
+        tasks_from: "{{{{ 'new_passwords' if inventory_hostname == 'signalling' else 'rotate_accounts' }}}}"
+"""
+FORGET_PASSWORDS = """
+- hosts: evio_signalling
+  gather_facts: false
+  roles: [evio.cni.cluster]
+  tasks:
+    - ansible.builtin.include_role:
+        name: evio.cni.xmpp
+        tasks_from: former_passwords
 """
 
 
@@ -63,7 +94,11 @@ class Site:
             (directory / name).mkdir()
             shutil.chown(directory / name, owner, owner)
 
-    def configure(self, *removed: str) -> subprocess.CompletedProcess[str]:
+    @property
+    def credentials(self) -> Path:
+        return self.directory / "passwords.vault"
+
+    def configure(self, *removed: str, playbook: str = PLAYBOOK) -> subprocess.CompletedProcess[str]:
         variables = {
             "evio_leaving_nodes": removed,
             "ansible_connection": "local",
@@ -79,6 +114,8 @@ class Site:
             "evio_turn_addresses": ["127.0.0.1"],
             "evio_turn_servers": [self.turn, {"address": "elsewhere.example:3478", "user": "other", "password": "x"}],
             "evio_turn_config": str(self.directory / "turnserver.conf"),
+            "evio_credentials_file": str(self.credentials),
+            "evio_rotate": "xmpp,turn",
         }
         inventory = {
             "all": {
@@ -87,12 +124,14 @@ class Site:
             }
         }
         (self.directory / "hosts.json").write_text(json.dumps(inventory))
-        (self.directory / "play.yml").write_text(PLAYBOOK)
+        (self.directory / "play.yml").write_text(playbook)
+        (self.directory / "vault-password").write_text("open sesame")
         (self.directory / "ansible.cfg").touch()
         return subprocess.run(
             [
                 str(Path(sys.executable).with_name("ansible-playbook")),
                 "--diff",
+                f"--vault-password-file={self.directory}/vault-password",
                 "-i",
                 str(self.directory / "hosts.json"),
                 str(self.directory / "play.yml"),
@@ -114,6 +153,14 @@ class Site:
         self._run("turnserver", "turnserver", "-c", str(self.directory / "turnserver.conf"), "--pidfile=")
         for port in (self.xmpp_port, self.turn_port):
             self._await(port)
+
+    def restart_turn(self) -> None:
+        """Restart coturn, which reads its accounts at its start."""
+        turn = self._servers.pop()
+        turn.terminate()
+        turn.wait(timeout=10)
+        self._run("turnserver", "turnserver", "-c", str(self.directory / "turnserver.conf"), "--pidfile=")
+        self._await(self.turn_port)
 
     def _run(self, user: str, *command: str) -> None:
         as_user = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
@@ -481,3 +528,86 @@ def test_turn_refuses_other_accounts(site: Site) -> None:
         stun = Stun(site)
         with stun.socket:
             assert stun.allocate(user, password) == (kind, error), user
+
+
+# Rotation of passwords
+
+
+def open_vault(site: Site) -> dict[str, Any]:
+    """Return what the file with the passwords holds."""
+    command = [str(Path(sys.executable).with_name("ansible-vault")), "view", str(site.credentials)]
+    vault = f"--vault-password-file={site.directory}/vault-password"
+    told: dict[str, Any] = json.loads(subprocess.run([*command, vault], capture_output=True, check=True).stdout)
+    return told
+
+
+def signs_in(site: Site, node: str, password: str) -> bool:
+    session = Session(site, f"{node}-pods@{DOMAIN}", password)
+    session.close()
+    return session.is_in
+
+
+def test_passwords_are_rotated_node_by_node_and_nobody_is_locked_out(site: Site) -> None:
+    first, second = (account(node, "pods")["password"] for node in NODES)
+    session = sign_in(site, "node1", "pods")
+    try:
+        predicted = site.configure(playbook=MAKE_PASSWORDS.replace("tasks:", "check_mode: true\n  tasks:"))
+        assert predicted.returncode == 0, predicted.stdout
+        assert not site.credentials.exists()
+        done = site.configure(playbook=MAKE_PASSWORDS)
+        assert done.returncode == 0, done.stdout
+        site.restart_turn()
+        assert site.credentials.stat().st_mode & 0o777 == 0o600
+        assert site.credentials.read_text().startswith("$ANSIBLE_VAULT;")
+        held = open_vault(site)
+        new = {name: entry["next_password"] for name, entry in held["xmpp"].items()}
+        turn = held["turn"][site.turn["address"]]
+        assert not any(secret in done.stdout for secret in (*new.values(), turn["account"]["password"]))
+        # Nobody has another password yet, and TURN takes both accounts.
+        assert signs_in(site, "node1", first)
+        assert signs_in(site, "node2", second)
+        for user, password in ((site.turn["user"], site.turn["password"]), tuple(turn["account"].values())):
+            assert Stun(site).allocate(user, password)[1] == 0
+        # The run is cut off after the first node. bootstrap.yml, and the next run, go on with what the file says.
+        assert site.configure(playbook=GIVE_PASSWORDS.format(nodes="node1")).returncode == 0
+        assert not signs_in(site, "node1", first)
+        assert signs_in(site, "node1", new[f"node1-pods@{DOMAIN}"])
+        assert signs_in(site, "node2", second)
+        assert site.configure().returncode == 0
+        assert signs_in(site, "node1", new[f"node1-pods@{DOMAIN}"])
+        assert signs_in(site, "node2", second)
+        assert site.configure(playbook=GIVE_PASSWORDS.format(nodes="node1,node2")).returncode == 0
+        assert {name: entry.get("password") for name, entry in open_vault(site)["xmpp"].items()} == new
+        assert signs_in(site, "node2", new[f"node2-pods@{DOMAIN}"])
+        assert not signs_in(site, "node2", second)
+        assert site.configure(playbook=FORGET_PASSWORDS).returncode == 0
+        site.restart_turn()
+        assert Stun(site).allocate(site.turn["user"], site.turn["password"])[1] == 401
+        assert Stun(site).allocate(*turn["account"].values())[1] == 0
+        # A session asks for no password any more.
+        assert session.is_alive()
+        again = site.configure()
+        assert re.search(r"signalling .*changed=0 ", again.stdout), again.stdout
+    finally:
+        session.close()
+        site.credentials.unlink(missing_ok=True)
+        site.configure()
+        site.restart_turn()
+
+
+def test_file_of_passwords_that_cannot_be_read_stops_everything(site: Site) -> None:
+    try:
+        for content, words in (
+            ("{", "it is damaged"),
+            ('{"kind": "something else"}', "it is not a file of the passwords of evio.cni"),
+            ("$ANSIBLE_VAULT;1.1;AES256\n6162", "passwords.vault"),
+        ):
+            site.credentials.write_text(content)
+            for playbook in (MAKE_PASSWORDS, PLAYBOOK):
+                refused = site.configure(playbook=playbook)
+                assert refused.returncode != 0, content
+                assert words in " ".join(refused.stdout.split()), refused.stdout
+            assert site.credentials.read_text() == content
+        assert signs_in(site, "node1", account("node1", "pods")["password"])
+    finally:
+        site.credentials.unlink(missing_ok=True)

@@ -136,6 +136,7 @@ def node_status(
             "summary": "",
             "peers": list(peers),
             "key_age_seconds": 40 * _DAY,
+            "is_rekeying": False,
         },
         "overlay_fault": None,
         "claim": {"subnets": [subnet], "epoch": 7, "fence": None},

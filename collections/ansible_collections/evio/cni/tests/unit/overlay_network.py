@@ -14,6 +14,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from random import Random
 
@@ -42,16 +43,23 @@ OBSERVE_INTERVAL = 1.0
 HEADERS = 20 + 8 + 32 + 28
 """Bytes around a message on an IPv4 underlay: IP, UDP, WireGuard's header and tag, and the inner IP and UDP."""
 
+OLD_SESSION = 180.0
+"""Seconds after a change of its key for which a node still reads what others send with the old session."""
+
 HANDSHAKE = 20 + 8 + 148
 """Bytes of a WireGuard handshake initiation."""
 
 
+def key(index: int, generation: int = 0) -> str:
+    """Return a public key of the node of this number: its first, or one to which it changes."""
+    return base64.b64encode(index.to_bytes(2, "big") * 15 + generation.to_bytes(2, "big")).decode()
+
+
 def peer(index: int, is_public: bool = False) -> OverlayPeer:
     """Return the node of this number, from 1 on."""
-    key = base64.b64encode(index.to_bytes(2, "big") * 16).decode()
     address = str(ip_address("10.10.0.0") + index)
     return OverlayPeer(
-        f"n{index}", key, address, f"198.51.{100 + index // 250}.{index % 250}:51820" if is_public else None
+        f"n{index}", key(index), address, f"198.51.{100 + index // 250}.{index % 250}:51820" if is_public else None
     )
 
 
@@ -91,6 +99,11 @@ class Network:
         """The ``address:port`` at which the internet sees each node."""
         self.devices: dict[str, dict[str, str]] = {p.address: {} for p in self.peers}
         """The endpoint to which the WireGuard of the first node sends packets for the second."""
+        self.keys = {p.address: p.public_key for p in self.peers}
+        """The public key that each node has."""
+        self.changed_keys_at: dict[str, float] = {}
+        self.handshakes: dict[str, dict[str, int]] = {p.address: {} for p in self.peers}
+        """When each node's WireGuard had its last handshake with a public key."""
         self.opened: dict[tuple[str, str], float] = {}
         """When the first node has last sent to the second's endpoint, so that its NAT lets answers in."""
         self.loses: Callable[[str, str], bool] = lambda _source, _target: self.random.random() < self.loss
@@ -117,22 +130,52 @@ class Network:
     def start(self, index: int, phase: float | None = None) -> None:
         """Start the agent of a node, again if it runs: it knows nothing of before."""
         p = self.peers[index]
-        others = tuple(o for k, o in enumerate(self.peers) if k != index and self.knows(index, k))
-        config = OverlayConfig(
-            node=p.name,
-            address=p.address,
-            host_cidr="10.10.0.0/16",
-            public_key=p.public_key,
-            endpoint=p.endpoint,
-            peers=others,
-        )
+        others = [o for k, o in enumerate(self.peers) if k != index and self.knows(index, k)]
         is_new = p.address not in self.nodes
-        paths = self.new_paths(index, config)
+        paths = self.new_paths(index, self.config(index))
         paths.resume([o.public_key for o in others if o.address in self.devices[p.address]], self.now)
+        paths.note_handshakes(self.handshakes[p.address])
         self.nodes[p.address] = paths
         self.stopped.discard(p.address)
         if is_new:
             self._tick_in(p.address, self.random.random() * 0.5 if phase is None else phase)
+
+    def config(self, index: int) -> OverlayConfig:
+        """Return the configuration of a node."""
+        p = self.peers[index]
+        return OverlayConfig(
+            node=p.name,
+            address=p.address,
+            host_cidr="10.10.0.0/16",
+            public_key=self.keys[p.address],
+            endpoint=p.endpoint,
+            peers=tuple(o for k, o in enumerate(self.peers) if k != index and self.knows(index, k)),
+        )
+
+    def announce_keys(self, generation: int) -> None:
+        """Tell all nodes the next key of each node, as the playbook does."""
+        self.peers = [replace(p, next_public_key=key(i, generation)) for i, p in enumerate(self.peers, 1)]
+        self._configure()
+
+    def change_key(self, index: int) -> None:
+        """Let a node change to its next key, as its agent does."""
+        p = self.peers[index]
+        assert p.next_public_key is not None
+        paths = self.nodes[p.address]
+        self._carry(p.address, paths.announce_key())
+        self.keys[p.address] = p.next_public_key
+        self.changed_keys_at[p.address] = self.now
+        paths.configure(self.config(index), self.routes, self.now)
+        self._carry(p.address, paths.begin_sessions(self.now))
+
+    def forget_keys(self) -> None:
+        """Tell all nodes the keys that the nodes have now, and no others."""
+        self.peers = [replace(p, public_key=self.keys[p.address], next_public_key=None) for p in self.peers]
+        self._configure()
+
+    def _configure(self) -> None:
+        for index, p in enumerate(self.peers):
+            self.nodes[p.address].configure(self.config(index), self.routes, self.now)
 
     def new_paths(self, index: int, config: OverlayConfig) -> OverlayPaths:
         """Return the agent of a node."""
@@ -146,6 +189,8 @@ class Network:
         """Let the node's WireGuard begin anew, without peers."""
         address = self.peers[index].address
         self.devices[address].clear()
+        self.handshakes[address].clear()
+        self.changed_keys_at[address] = -OLD_SESSION
         self.nodes[address].restarted(self.now)
 
     def talk(self, first: int, second: int) -> None:
@@ -197,7 +242,7 @@ class Network:
                     holders = [*holders, key] if network.prefixlen == best else [key]
                     best = network.prefixlen
         assert len(holders) <= 1
-        return next((p.name for p in self.peers if p.public_key in holders), None)
+        return next((p.name for p in self.peers if self.keys[p.address] in holders), None)
 
     def route(self, source: int, target: int) -> list[str]:
         """Return the nodes that a packet passes; nothing if WireGuard would drop it at a hop for its source address."""
@@ -234,8 +279,8 @@ class Network:
         del self._next_tick[address]
         paths = self.nodes[address]
         if address not in self.stopped:
-            keys = {self.peers[self.index[other]].public_key: at for other, at in self.devices[address].items()}
-            paths.observe(keys)
+            paths.note_handshakes(self.handshakes[address])
+            paths.observe({self.keys[other]: at for other, at in self.devices[address].items()})
             self._carry(address, self._timed(address, lambda: paths.tick(self.now)))
         self._tick_in(address, TICK if address in self.stopped else paths.interval)
 
@@ -275,10 +320,24 @@ class Network:
         if self.loses(source, target):
             return
         arrival = self.now + self.delay + self.jitter * self.random.random()
-        self._at(arrival, lambda: self._arrive(source, target, datagram))
+        keys = self.keys[source], self.nodes[source]._sessions[target].key
+        self._at(arrival, lambda: self._arrive(source, target, datagram, *keys))
 
-    def _arrive(self, source: str, target: str, datagram: bytes) -> None:
+    def _arrive(self, source: str, target: str, datagram: bytes, key_of_source: str, key_of_target: str) -> None:
         if target in self.stopped or target not in self.nodes or not self._passes(source, target):
+            return
+        is_old = key_of_target != self.keys[target]
+        if is_old and self.now - self.changed_keys_at.get(target, -OLD_SESSION) >= OLD_SESSION:
+            return
+        session = self.nodes[target]._sessions[source]
+        if key_of_source not in session.peer.public_keys:
+            return
+        if not is_old:
+            self.handshakes[target][key_of_source] = self.handshakes[source][key_of_target] = int(self.now)
+            if self.nodes[target].expects_handshake(self.now):
+                self.nodes[target].note_handshakes(self.handshakes[target])
+        if key_of_source != session.key:
+            # The address belongs to the other key's AllowedIPs.
             return
         self.devices[target][source] = self.endpoints[source]
         paths = self.nodes[target]

@@ -57,6 +57,12 @@ def test_node_in_order_has_no_problem() -> None:
 @pytest.mark.parametrize(
     ("changes", "severity", "what", "remedy"),
     [
+        (
+            {"overlay": replace(OVERLAY, is_rekeying=True)},
+            "note",
+            "a rotation of WireGuard keys is not finished, and former keys are accepted too",
+            "ansible-playbook -i INVENTORY evio.cni.rotate -e evio_rotate=wireguard",
+        ),
         ({"networks_fault": "no conflist"}, "error", "new pods get no network: no conflist", "--limit node1"),
         ({"claim": Claim((), 7, "claimed by node9")}, "error", "fenced", "evio.cni.bootstrap"),
         (

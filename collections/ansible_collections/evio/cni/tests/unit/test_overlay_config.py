@@ -19,6 +19,7 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config 
     OverlayConfig,
     OverlayPeer,
     PodRoutes,
+    digest_of_keys,
     former_probe_address,
     keep_peers,
     keep_subnets,
@@ -27,6 +28,7 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config 
     probe_address,
     render_overlay,
     render_pod_routes,
+    with_key,
 )
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.messages import (
     LARGEST_NUMBER,
@@ -38,6 +40,7 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.message
     Message,
     MessageError,
     Probe,
+    Rekey,
     decode,
     encode,
 )
@@ -66,6 +69,23 @@ ROUTES = PodRoutes(("10.244.0.0/16",), {"n1": ("10.244.0.0/24",), "n2": ("10.244
 def test_rendered_files_are_parsed_to_the_same_values() -> None:
     assert parse_overlay(render_overlay(CONFIG)) == CONFIG
     assert parse_pod_routes(render_pod_routes(ROUTES)) == ROUTES
+
+
+def test_next_keys_are_in_the_file_during_a_rotation_only() -> None:
+    rotating = replace(
+        CONFIG, next_public_key=key(101), peers=tuple(replace(p, next_public_key=key(102)) for p in CONFIG.peers[:1])
+    )
+    assert parse_overlay(render_overlay(rotating)) == rotating
+    assert "next" not in render_overlay(CONFIG)
+
+
+def test_node_has_the_key_of_its_key_file_if_that_is_one_of_the_two() -> None:
+    rotating = replace(CONFIG, next_public_key=key(101))
+    assert with_key(rotating, key(101)).public_key == key(101)
+    assert with_key(rotating, CONFIG.public_key) == with_key(rotating, key(103)) == rotating
+    assert digest_of_keys(with_key(rotating, key(101))) != digest_of_keys(rotating) == digest_of_keys(CONFIG)
+    peers = tuple(replace(p, next_public_key=key(102)) for p in CONFIG.peers[:1])
+    assert digest_of_keys(replace(CONFIG, peers=peers)) != digest_of_keys(replace(CONFIG, peers=CONFIG.peers[:1]))
 
 
 def test_file_of_an_earlier_version_has_no_network_of_services() -> None:
@@ -174,6 +194,10 @@ def test_every_address_may_be_a_nodes_whatever_services_are_in_the_link_local_ne
         ({"listen_port": 0}, "listen_port"),
         ({"peers": (peer(2), replace(peer(3), address="10.10.0.2"))}, "belongs to both n2 and n3"),
         ({"peers": (replace(peer(2), public_key=key(1)),)}, "belongs to both n1 and n2"),
+        ({"peers": (replace(peer(2), next_public_key=key(3)), peer(3))}, "belongs to both n2 and n3"),
+        ({"peers": (replace(peer(2), next_public_key="bm8="),)}, "n2 has public key 'bm8='"),
+        ({"peers": (replace(peer(2), next_public_key=7),)}, "n2 has public key 7"),
+        ({"next_public_key": key(2)}, "belongs to both n1 and n2"),
         ({"peers": (replace(peer(2), endpoint=7),)}, "endpoint"),
         ({"listen_port": float("inf")}, "not an overlay"),
         ({"peers": (replace(peer(2), name="../x"),)}, "not a node's name"),
@@ -214,7 +238,7 @@ CALLS = st.builds(
 )
 
 
-@given(PROBES | FORMER_PROBES | CALLS, st.integers(0, 1392))
+@given(PROBES | FORMER_PROBES | CALLS | st.just(Rekey()), st.integers(0, 1392))
 def test_encoded_message_is_decoded_to_the_same_value(message: Message, size: int) -> None:
     datagram = encode(message, size)
     assert len(datagram) >= size

@@ -28,6 +28,7 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.message
     FormerTable,
     MessageError,
     Probe,
+    Rekey,
     decode,
     encode,
 )
@@ -42,10 +43,14 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.session
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from .overlay_network import peer
+from .overlay_network import key, peer
 
 HOST_CIDR, POD_CIDR = "10.10.0.0/16", "10.244.0.0/16"
-PEERS = tuple(peer(index, is_public=index <= 3) for index in range(2, 7))
+PEERS = tuple(
+    # Half of them are changing their keys.
+    replace(peer(index, is_public=index <= 3), next_public_key=key(index, 1) if index % 2 else None)
+    for index in range(2, 7)
+)
 ROUTES = PodRoutes((POD_CIDR,), {p.name: (f"10.244.{index}.0/24",) for index, p in enumerate(PEERS)})
 OVERLAY_ADDRESSES = [ip_address(p.address) for p in PEERS] + [ip_address(f"10.244.{i}.9") for i in range(len(PEERS))]
 
@@ -85,7 +90,7 @@ MESSAGES = st.one_of(
     CALLS.map(lambda call: {"call": call}),
     st.tuples(STATES, TIMES, TIMES | st.none(), TIMES, LANS).map(lambda probe: {"probe": probe}),
     st.lists(ANYTHING, max_size=12).map(lambda rows: {"table": rows}),
-    st.dictionaries(st.sampled_from(["poll", "answer", "call", "probe", "table", "x"]), ANYTHING, max_size=3),
+    st.dictionaries(st.sampled_from(["poll", "answer", "call", "rekey", "probe", "table", "x"]), ANYTHING, max_size=3),
     ANYTHING,
 )
 VALID_ENDPOINTS = st.sampled_from(["198.51.100.2:51820", "[2001:db8::1]:1", "10.10.0.5:51820"])
@@ -105,6 +110,7 @@ VALID = st.one_of(
         st.none() | VALID_ENDPOINTS,
     ),
     st.builds(FormerProbe, VALID_STATES, CLOCKS, st.none() | CLOCKS, CLOCKS, VALID_LANS),
+    st.just(Rekey()),
     st.builds(
         Call,
         VALID_ADDRESSES,
@@ -128,17 +134,18 @@ SEEN = st.dictionaries(
 def check(paths: OverlayPaths, actions: Actions, now: float, mtu: int) -> None:
     """Check what must hold whatever a peer sends."""
     allowed = paths.allowed_ips()
-    assert set(allowed) <= {p.public_key for p in PEERS}
+    assert set(allowed) <= {public_key for p in PEERS for public_key in p.public_keys}
     prefixes = [ip_network(prefix) for prefixes in allowed.values() for prefix in prefixes]
     assert len(prefixes) == len(set(prefixes))
     for address in OVERLAY_ADDRESSES:
         assert any(address in prefix for prefix in prefixes), address
     for p in PEERS:
         assert f"{probe_address(p.address)}/32" not in {
-            prefix for key, prefixes in allowed.items() if key != p.public_key for prefix in prefixes
+            prefix for other, prefixes in allowed.items() if other not in p.public_keys for prefix in prefixes
         }
+        assert sum(bool(allowed.get(public_key)) for public_key in p.public_keys) <= 1
     for attempt in actions.attempts:
-        assert attempt.peer.public_key in allowed
+        assert allowed[attempt.key]
         assert parse_endpoint(attempt.endpoint) == attempt.endpoint
         host = ip_address(endpoint_host(attempt.endpoint))
         assert host not in ip_network(HOST_CIDR)

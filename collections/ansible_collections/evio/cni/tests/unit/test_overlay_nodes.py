@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from ansible_collections.evio.cni.plugins.module_utils.inventory.overlay import OverlayNode, describe_nodes
 
@@ -29,6 +30,12 @@ def test_key_that_check_mode_would_make_is_a_member_without_key() -> None:
     found = describe_nodes([pending], ["node4"], {})
     assert [member["public_key"] for member in json.loads(found["members"])] == [None]
     assert found["unasked"] == ""
+
+
+def test_next_key_is_told_with_the_present_key() -> None:
+    rotating = replace(CLAIMED, next_public_key="next2")
+    members = json.loads(describe_nodes([RELAY, rotating], ["node1", "node2"], {})["members"])
+    assert [member.get("next_public_key", "none") for member in members] == ["none", "next2"]
 
 
 def test_lowest_measured_mtu_is_the_mtu_of_all() -> None:

@@ -51,6 +51,7 @@ def test_written_state_is_read_back(tmp_path: Path) -> None:
         "fault",
         "blocked",
         "summary",
+        "keys",
     ]
 
 

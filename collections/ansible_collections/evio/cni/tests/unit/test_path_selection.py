@@ -21,6 +21,7 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.message
     FormerTable,
     Message,
     Probe,
+    Rekey,
 )
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.path_selection import (
     CALLS_AT_ONCE,
@@ -44,7 +45,7 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.session
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from .overlay_network import Network, peer
+from .overlay_network import Network, key, peer
 
 IDLE = USE_SECONDS + LINGER + 15
 """Seconds after the last packet of a pair until nothing is kept of its direct path."""
@@ -515,7 +516,7 @@ class FormerPaths(OverlayPaths):
             endpoint = other.endpoint or session.endpoint
             if state == "down" and endpoint and now - self.tried.get(other.address, 0.0) >= 5:
                 self.tried[other.address] = now
-                attempts.append(Attempt(other, endpoint))
+                attempts.append(Attempt(other, endpoint, other.public_key))
             if state != "down" or (attempts and attempts[-1].peer is other):
                 outgoing.append(self._say(other, now))
         self._look_at_relays(now)
@@ -729,6 +730,152 @@ def test_allowed_ips_are_unambiguous_and_change_with_the_revision_alone(
     for first in range(6):
         for second in range(6):
             assert first == second or network.route(first, second), (first, second)
+
+
+# Rotation of keys
+
+
+def test_no_pair_loses_its_path_while_all_nodes_change_their_keys() -> None:
+    network = talking(2, 3, (2, 3), (3, 4), delay=0.02)
+    ways = {pair: network.route(*pair) for pair in ((2, 3), (3, 4), (2, 4), (0, 2), (4, 1))}
+    network.announce_keys(1)
+    network.run(1)
+    for index in range(5):
+        network.change_key(index)
+        network.run(0.06)
+        assert {pair: network.route(*pair) for pair in ways} == ways, index
+    network.forget_keys()
+    assert {pair: network.route(*pair) for pair in ways} == ways
+    for node in network.nodes.values():
+        assert set(node.allowed_ips()) <= {key(index, 1) for index in range(1, 6)}
+    network.run(100)
+    assert {pair: network.route(*pair) for pair in ways} == ways
+
+
+def test_next_key_gets_no_allowed_ips_before_its_node_changes() -> None:
+    network = talking(1, 2, (1, 2))
+    network.announce_keys(1)
+    allowed = network.nodes["10.10.0.2"].allowed_ips()
+    assert {allowed[key(1, 1)], allowed[key(3, 1)]} == {()}
+    assert allowed[key(1)]
+    assert allowed[key(3)]
+
+
+def test_change_whose_notice_is_lost_is_seen_by_its_handshake() -> None:
+    network = talking(1, 2, (1, 2))
+    network.announce_keys(1)
+    network.loses = lambda _source, _target: True
+    network.change_key(1)
+    network.loses = lambda _source, _target: False
+    assert network.route(2, 1) == network.route(0, 1) == []
+    network.run(3)
+    assert network.route(2, 1) == ["n2"]
+    # The relay is not used: the node asks it every 10 s.
+    network.run(SLOW_INTERVAL)
+    assert network.route(0, 1) == ["n2"]
+
+
+def test_node_that_begins_anew_after_a_change_finds_the_key_by_trying_both() -> None:
+    network = talking(1, 2, (1, 2))
+    network.announce_keys(1)
+    network.stop(2)
+    network.change_key(0)
+    network.run(200)
+    network.restart_device(2)
+    network.start(2)
+    network.run(10)
+    assert network.route(2, 0) == ["n1"]
+    assert network.route(2, 1) == ["n2"]
+
+
+def test_notice_alone_moves_nothing_and_lets_the_handshake_be_looked_for_once() -> None:
+    network = talking(1, 2, (1, 2))
+    network.announce_keys(1)
+    node, now = network.nodes["10.10.0.2"], network.now
+    before = node.allowed_ips()
+    node.receive(probe_address("10.10.0.3"), Rekey(), now)
+    assert node.allowed_ips() == before
+    assert node.expects_handshake(now)
+    node.receive(probe_address("10.10.0.3"), Rekey(), now + 2)
+    assert not node.expects_handshake(now + 4)
+    node.note_handshakes({key(3): int(now), key(3, 1): int(now)})
+    assert node.allowed_ips()[key(3)] == ()
+    assert set(node.allowed_ips()[key(3, 1)]) == set(before[key(3)])
+
+
+def test_notice_of_a_peer_without_a_next_key_changes_nothing() -> None:
+    network = talking(1, 2, (1, 2))
+    node = network.nodes["10.10.0.2"]
+    before, revision = node.allowed_ips(), node.revision
+    assert node.receive(probe_address("10.10.0.3"), Rekey(), network.now) == Actions()
+    assert (node.allowed_ips(), node.revision) == (before, revision)
+
+
+def test_peer_that_is_heard_with_its_next_key_is_not_taken_back_by_its_former_key() -> None:
+    network = talking(1, 2, (1, 2))
+    network.announce_keys(1)
+    network.change_key(2)
+    network.run(1)
+    before = network.nodes["10.10.0.2"].allowed_ips()
+    network.nodes["10.10.0.2"].note_handshakes({key(3): int(network.now) + 5, key(3, 1): int(network.now)})
+    assert network.nodes["10.10.0.2"].allowed_ips() == before
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(
+                ["change", "change", "talk", "restart", "reboot", "cut", "heal", "again", "forget", "lose"]
+            ),
+            st.integers(0, 5),
+            st.integers(0, 5),
+        ),
+        max_size=14,
+    ),
+    pauses=st.lists(st.floats(0.0, 8.0), min_size=14, max_size=14),
+    seed=st.integers(0, 1000),
+)
+def test_rotation_that_is_cut_off_anywhere_loses_nobody_and_allowed_ips_stay_unambiguous(
+    steps: list[tuple[str, int, int]], pauses: list[float], seed: int
+) -> None:
+    network = Network(2, 4, delay=0.02, loss=0.05, seed=seed)
+    network.run(5)
+    generation = 1
+    network.announce_keys(generation)
+    for (what, first, second), pause in zip(steps, pauses, strict=False):
+        if what == "change" and network.peers[first].next_public_key is not None:
+            network.change_key(first)
+        elif what == "talk" and first != second:
+            network.talk(first, second)
+        elif what == "restart":
+            network.start(first)
+        elif what == "reboot":
+            network.restart_device(first)
+        elif what == "cut":
+            network.cut_pair(first, second)
+        elif what == "heal":
+            network.cut.clear()
+        elif what == "forget":
+            network.forget_keys()
+        elif what == "again" and network.peers[first].next_public_key is None:
+            generation += 1
+            network.announce_keys(generation)
+        elif what == "lose" and network.peers[first].next_public_key is not None:
+            network.loses = lambda _source, _target: True
+            network.change_key(first)
+            network.loses = lambda _source, _target: network.random.random() < network.loss
+        network.run(pause)
+        for node in network.nodes.values():
+            prefixes = [prefix for peers in node.allowed_ips().values() for prefix in peers]
+            assert len(prefixes) == len(set(prefixes))
+    network.cut.clear()
+    network.run(75)
+    pairs = [(first, second) for first in range(6) for second in range(6) if first != second]
+    assert [pair for pair in pairs if not network.route(*pair)] == []
+    network.forget_keys()
+    network.run(1)
+    assert [pair for pair in pairs if not network.route(*pair)] == []
 
 
 def test_simulated_peers_are_distinct() -> None:

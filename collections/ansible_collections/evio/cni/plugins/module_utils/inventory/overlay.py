@@ -24,6 +24,8 @@ class OverlayNode:
     has_told_key: bool = False
     public_key: str | None = None
     """The public key that the node has told; None in check mode if the run would make it."""
+    next_public_key: str | None = None
+    """The public key to which the node changes while keys are rotated; None at other times."""
     measured_mtu: int | None = None
     cidrs: tuple[str, ...] | None = None
     """The pod subnets of the node's claim."""
@@ -53,4 +55,5 @@ def describe_nodes(
 
 def _member(node: OverlayNode) -> dict[str, str | None]:
     """Return an entry of the option members of wireguard_overlay."""
-    return {"name": node.name, "address": node.address, "public_key": node.public_key, "endpoint": node.endpoint}
+    member = {"name": node.name, "address": node.address, "public_key": node.public_key, "endpoint": node.endpoint}
+    return {**member, "next_public_key": node.next_public_key} if node.next_public_key else member

@@ -60,6 +60,8 @@ class Overlay:
     peers: tuple[Peer, ...]
     key_age_seconds: float | None = None
     """Age of the node's WireGuard key; None without one."""
+    is_rekeying: bool = False
+    """Whether a rotation of WireGuard keys is not finished: two keys of a node are accepted."""
 
 
 @dataclass(frozen=True)

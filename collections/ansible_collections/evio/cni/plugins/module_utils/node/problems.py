@@ -147,6 +147,13 @@ def _overlay_problems(status: NodeStatus) -> Iterator[Problem]:
     for chain in overlay.blocked:
         what, _separator, remedy = chain.partition("; remedy: ")
         yield Problem(ERROR, f"a firewall of the node cuts pods off: {what}", remedy or "nft list ruleset")
+    if overlay.is_rekeying:
+        yield Problem(
+            NOTE,
+            "a rotation of WireGuard keys is not finished, and former keys are accepted too",
+            "ansible-playbook -i INVENTORY evio.cni.rotate -e evio_rotate=wireguard",
+            ON_CONTROL,
+        )
     lost = [peer.name for peer in overlay.peers if peer.path is None]
     if lost and len(lost) == len(overlay.peers):
         yield Problem(

@@ -25,7 +25,7 @@ from ..kernel.rtnetlink import Netlink
 from ..overlay.path_mtu import known_path_mtus
 from ..overlay.state import DIRECT, OverlayState, read_state
 from ..overlay.wireguard.agent_files import AgentFiles
-from ..overlay.wireguard.config import OverlayConfig
+from ..overlay.wireguard.config import OverlayConfig, OverlayPeer
 from ..overlay.wireguard.device import DeviceState, PeerState, read_device
 from ..ovs.jsonrpc import OvsdbClient
 from ..programs.installation import installed_version
@@ -174,7 +174,7 @@ def _overlay_of(
     peers = []
     for peer in state.peers[:_MOST_PEERS]:
         known = configured.get(peer.name)
-        counted = device.peers.get(known.public_key) if device is not None and known is not None else None
+        counted = _counted(device, known)
         peers.append(
             Peer(
                 name=peer.name,
@@ -204,7 +204,15 @@ def _overlay_of(
         summary=_cut(state.summary),
         peers=tuple(peers),
         key_age_seconds=_age(files.key, now) if config is not None else None,
+        is_rekeying=any(len(peer.public_keys) > 1 for peer in configured.values()),
     )
+
+
+def _counted(device: DeviceState | None, peer: OverlayPeer | None) -> PeerState | None:
+    """Return what the device says of a peer; of two keys of the peer, what it says of that with the last handshake."""
+    keys = peer.public_keys if device is not None and peer is not None else ()
+    found = [device.peers[key] for key in keys if key in device.peers]  # type: ignore[union-attr]
+    return max(found, key=lambda state: state.latest_handshake, default=None)
 
 
 def _kind(path: str | None, in_use: bool) -> str:

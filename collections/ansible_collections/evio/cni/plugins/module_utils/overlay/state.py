@@ -69,7 +69,7 @@ class PeerPath:
 class OverlayState:
     """The overlay as the agent of this node sees it."""
 
-    __slots__ = ("blocked", "device", "fault", "interface", "node", "peers", "summary", "updated")
+    __slots__ = ("blocked", "device", "fault", "interface", "keys", "node", "peers", "summary", "updated")
 
     def __init__(
         self,
@@ -81,6 +81,7 @@ class OverlayState:
         fault: str | None = None,
         blocked: Iterable[str] = (),
         summary: str = "",
+        keys: str = "",
     ) -> None:
         self.node = node
         self.interface = interface
@@ -95,6 +96,8 @@ class OverlayState:
         """One sentence for each chain of the node's firewalls that drops the overlay's packets, with its remedy."""
         self.summary = summary
         """One line about the overlay's service; empty where the peers say all."""
+        self.keys = keys
+        """Hash of the WireGuard keys that the device has (config.digest_of_keys); empty while some are missing."""
 
     def is_fresh(self, now: float | None = None) -> bool:
         """Return whether the agent wrote this within STATE_LIFETIME. ``now`` is in seconds since 1970."""
@@ -111,6 +114,7 @@ class OverlayState:
             "fault": self.fault,
             "blocked": list(self.blocked),
             "summary": self.summary,
+            "keys": self.keys,
         }
 
 

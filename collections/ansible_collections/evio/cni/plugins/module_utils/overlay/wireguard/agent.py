@@ -32,7 +32,7 @@ from ..name_lookup import NameLookups
 from ..state import DIRECT, STATE_INTERVAL, STATE_LIFETIME, OverlayState, PeerPath, render_state
 from ..systemd import notify
 from .agent_files import AgentFiles
-from .config import PROBE_PORT, UDP_HEADERS, OverlayConfig, former_probe_address, overlay_networks
+from .config import PROBE_PORT, UDP_HEADERS, OverlayConfig, digest_of_keys, former_probe_address, overlay_networks
 from .device import USERSPACE
 from .firewall import FirewallWatch, overlay_rules_of
 from .interface import ensure_link, has_address, remove_link
@@ -48,6 +48,14 @@ from .traffic import TrafficWatch
 DEVICE_CHECK = 5.0
 RELAY_DEVICE_CHECK = 1.0
 """Seconds between two looks at the device, and on relays while nodes wait for the endpoints that the device sees."""
+
+REKEY_DEVICE_CHECK = 2.0
+"""The same while peers change their keys: a handshake shows a change of which the notice was lost."""
+
+REKEY_LOOK = 0.01
+REKEY_EAGERNESS = 2.0
+"""Seconds between two looks for the handshake of a peer that is changing its key in this moment, and so many times the
+CPU time of a look at least. What the peer sends between its handshake and the look is lost."""
 
 IDLE_CHECK = 60.0
 """Seconds between two looks at the device and at the interface while no path is in use, if nothing is reported."""
@@ -164,6 +172,7 @@ class OverlayAgent:
         self._next_link_check = 0.0
         self._next_conflict_check = 0.0
         self._networks_looked_at = -math.inf
+        self._next_rekey_look = math.inf
         self._next_state = 0.0
         self._device_created_at = -math.inf
         self._faults: dict[str, str] = {}
@@ -184,7 +193,7 @@ class OverlayAgent:
         notify("READY=1")
         next_tick = time.monotonic() + TICK
         while not self._is_stopping:
-            next_event = min(next_tick, self._next_apply)
+            next_event = min(next_tick, self._next_apply, self._next_rekey_look)
             for key, _mask in self._selector.select(max(0.0, next_event - time.monotonic())):
                 if key.data == _PROBE:
                     self._receive(self._probes)
@@ -211,6 +220,8 @@ class OverlayAgent:
             if now >= next_tick:
                 self._round()
                 next_tick = time.monotonic() + self._paths.interval
+            elif now >= self._next_rekey_look:
+                self._step("device", lambda: self._look_for_handshake(now))  # noqa: B023
             elif now >= self._next_apply:
                 self._step("peers", lambda: self._apply(now))  # noqa: B023
 
@@ -296,6 +307,7 @@ class OverlayAgent:
         self._names.watch(_endpoints(self._config))
         self._limit.forget_all()
         self._next_rules_check = self._next_device_check = self._next_link_check = self._next_traffic_check = 0.0
+        self._next_state = 0.0
         _log.info("read %s again: %d peers", self._files.config, len(self._config.peers))
         if before.interface != self._config.interface:
             self._device.release()
@@ -374,12 +386,12 @@ class OverlayAgent:
             self._next_link_check = 0.0
             self._device.read()
         elif not self._is_resumed:
-            self._paths.resume(self._device.live_peers, now)
+            self._paths.resume(self._device.handshakes, now)
         self._is_resumed = True
         self._applied_revision = -1
+        self._paths.note_handshakes(self._device.handshakes)
         self._paths.observe(self._device.endpoints)
-        if self._device.ensure_key_and_port(self._config, self._files.key):
-            self._next_link_check = 0.0
+        self._ensure_key_and_port(now)
         took = _cpu_seconds() - began
         is_new = now - self._device_created_at < DEVICE_CHECK
         is_eager = is_new or (self._config.is_relay and self._paths.has_wanted)
@@ -387,9 +399,33 @@ class OverlayAgent:
         self._earliest_device_check = now + EAGERNESS * took
         if is_eager:
             interval = max(RELAY_DEVICE_CHECK, EAGERNESS * took)
+        elif self._paths.awaits_keys:
+            interval = max(REKEY_DEVICE_CHECK, EAGERNESS * took)
         else:
             interval = max(IDLE_CHECK if self._paths.is_idle else DEVICE_CHECK, PATIENCE * took)
         self._next_device_check = now + min(interval, MOST_SECONDS)
+
+    def _look_for_handshake(self, now: float) -> None:
+        """Give a peer's next key its AllowedIPs once WireGuard has had a handshake with it."""
+        self._next_rekey_look = math.inf
+        began = _cpu_seconds()
+        self._check_device(now)
+        self._apply(now)
+        if self._paths.expects_handshake(now):
+            took = _cpu_seconds() - began
+            self._next_rekey_look = time.monotonic() + max(REKEY_LOOK, REKEY_EAGERNESS * took)
+
+    def _ensure_key_and_port(self, now: float) -> None:
+        """Give the device its key and port. The peers are told of another key in the moment of the change."""
+        had = self._device.public_key
+        is_rekeyed = had is not None and had != self._config.public_key
+        if is_rekeyed:
+            self._act(self._paths.announce_key())
+        if self._device.ensure_key_and_port(self._config, self._files.key):
+            self._next_link_check = 0.0
+        if is_rekeyed:
+            self._act(self._paths.begin_sessions(now))
+            self._next_state = 0.0
 
     def _check_link(self, now: float) -> None:
         began = _cpu_seconds()
@@ -480,7 +516,7 @@ class OverlayAgent:
                 if isinstance(message, Call) and self._config.is_relay:
                     self._look_for_caller(now)
                 actions = self._paths.receive(source, message, now)
-                attempts.update((attempt.peer.public_key, attempt) for attempt in actions.attempts)
+                attempts.update((attempt.key, attempt) for attempt in actions.attempts)
                 outgoing += actions.outgoing
             except EvioError as error:
                 self._warn((peer.name, type(error)), "from %s: %s", peer.name, error)
@@ -490,6 +526,8 @@ class OverlayAgent:
         if attempts or outgoing:
             self._step("messages", lambda: self._act(Actions(tuple(attempts.values()), tuple(outgoing))))
         self._apply_soon()
+        if self._next_rekey_look == math.inf and self._paths.expects_handshake(time.monotonic()):
+            self._next_rekey_look = 0.0
         if is_flood:
             # The kernel keeps what comes meanwhile: one waking for many messages, not one for each.
             time.sleep(FLOOD_PAUSE)
@@ -526,7 +564,7 @@ class OverlayAgent:
             self._next_device_check = min(self._next_device_check, self._earliest_device_check)
         self._applied_revision = self._paths.revision
         began = _cpu_seconds()
-        failed = self._device.set_allowed_ips(self._paths.allowed_ips())
+        failed = self._device.set_allowed_ips(self._paths.allowed_ips(), self._paths.former_keys())
         self._earliest_apply = now + max(APPLY_INTERVAL, APPLY_PATIENCE * (_cpu_seconds() - began))
         if failed:
             self._applied_revision = -1
@@ -535,7 +573,7 @@ class OverlayAgent:
 
     def _warn_of_peers(self, failed: Mapping[str, str]) -> None:
         """Log the peers that WireGuard did not change. The next round tries again."""
-        names = {peer.public_key: peer.name for peer in self._config.peers}
+        names = {key: peer.name for peer in self._config.peers for key in peer.public_keys}
         for key, error in failed.items():
             name = names.get(key, key)
             self._warn((name, "wg"), "%s: %s", name, error)
@@ -574,7 +612,7 @@ class OverlayAgent:
                 state.peer.address,
                 state.path,
                 state.rtt_ms,
-                self._device.endpoints.get(state.peer.public_key),
+                self._device.endpoints.get(state.key),
                 state.is_wanted,
             )
             for state in self._paths.states(now)
@@ -583,7 +621,14 @@ class OverlayAgent:
         notify("WATCHDOG=1", f"STATUS={fault or f'reaches {reached} of {len(peers)} nodes'}")
         blocked = [str(chain) for chain in self._firewall.blocked if chain.reach == CLUSTER]
         state = OverlayState(
-            self._config.node, self._config.interface, self._device.kind, time.time(), peers, fault, blocked
+            self._config.node,
+            self._config.interface,
+            self._device.kind,
+            time.time(),
+            peers,
+            fault,
+            blocked,
+            keys=self._keys_in_use(),
         )
         try:
             write_atomic(self._files.state, render_state(state), mode=0o644)
@@ -592,6 +637,12 @@ class OverlayAgent:
         least = IDLE_STATE_INTERVAL if self._paths.is_idle else STATE_INTERVAL
         interval = max(least, PATIENCE * (_cpu_seconds() - began))
         self._next_state = now + min(interval, IDLE_STATE_INTERVAL)
+
+    def _keys_in_use(self) -> str:
+        """Return the hash of the keys that the device has; empty while it has not all keys of the configuration yet."""
+        is_applied = self._applied_revision == self._paths.revision
+        has_key = self._device.public_key == self._config.public_key
+        return digest_of_keys(self._config) if is_applied and has_key and not self._faults else ""
 
     def _warn(self, kind: Hashable, text: str, *values: object) -> None:
         """Log a warning, at most one of its kind in a minute."""

@@ -12,7 +12,7 @@ from ... import paths
 from ...atomic_file import read_text
 from ..endpoint import OverlayError
 from ..fingerprint import Fingerprint, fingerprint
-from .config import OverlayConfig, PodRoutes, parse_overlay, parse_pod_routes
+from .config import OverlayConfig, PodRoutes, parse_overlay, parse_pod_routes, with_key
 from .device import read_public_key
 
 
@@ -28,11 +28,13 @@ class AgentFiles:
     def load(self) -> tuple[OverlayConfig, PodRoutes]:
         """Return the host overlay and the pod routes; no pod routes if their file is missing.
 
-        Raises OverlayError if a file cannot work or the node's key is not the key in the configuration, and
+        While keys are rotated, the configuration has two keys of this node, and the key file says which one it has.
+        Raises OverlayError if a file cannot work or the node's key is not a key in the configuration, and
         WireGuardError if the key cannot be read.
         """
         config = self.load_config()
         key = read_public_key(self.key)
+        config = with_key(config, key)
         if key != config.public_key:
             raise OverlayError(
                 f"{self.key} is the private key of {key}, but {self.config} and so the other nodes have "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import itertools
 import json
 import re
@@ -59,6 +60,13 @@ class OverlayPeer:
     """The node's host overlay address."""
     endpoint: str | None = None
     """``address:port`` or ``name:port`` at which every node reaches it; None if it is behind a NAT."""
+    next_public_key: str | None = None
+    """The key to which the node changes while keys are rotated: its packets are accepted with both. Else None."""
+
+    @property
+    def public_keys(self) -> tuple[str, ...]:
+        """The keys that the node may have now."""
+        return (self.public_key,) if self.next_public_key is None else (self.public_key, self.next_public_key)
 
     @property
     def is_relay(self) -> bool:
@@ -84,6 +92,8 @@ class OverlayConfig:
     mtu: int = OVERLAY_MTU
     peers: tuple[OverlayPeer, ...] = ()
     """All other nodes."""
+    next_public_key: str | None = None
+    """The key to which this node changes while keys are rotated, else None. The key file says which one it has."""
 
     @property
     def prefix_length(self) -> int:
@@ -122,9 +132,16 @@ def parse_overlay(text: str, source: str = "overlay.json") -> OverlayConfig:
             listen_port=int(data["listen_port"]),
             mtu=int(data["mtu"]),
             peers=tuple(
-                OverlayPeer(str(peer["name"]), str(peer["public_key"]), str(peer["address"]), peer.get("endpoint"))
+                OverlayPeer(
+                    str(peer["name"]),
+                    str(peer["public_key"]),
+                    str(peer["address"]),
+                    peer.get("endpoint"),
+                    peer.get("next_public_key"),
+                )
                 for peer in data["peers"]
             ),
+            next_public_key=data.get("next_public_key"),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise OverlayError(f"{source}: {error!r}: not an overlay of schema {SCHEMA}; run the playbook again") from error
@@ -142,6 +159,7 @@ def render_overlay(config: OverlayConfig) -> str:
             "address": config.address,
             "host_cidr": config.host_cidr,
             "public_key": config.public_key,
+            **_next_key(config.next_public_key),
             "endpoint": config.endpoint,
             "listen_port": config.listen_port,
             "mtu": config.mtu,
@@ -149,6 +167,7 @@ def render_overlay(config: OverlayConfig) -> str:
                 {
                     "name": peer.name,
                     "public_key": peer.public_key,
+                    **_next_key(peer.next_public_key),
                     "address": peer.address,
                     "endpoint": peer.endpoint,
                 }
@@ -206,6 +225,17 @@ def keep_subnets(wanted: PodRoutes, existing: PodRoutes, keep: Iterable[str]) ->
     return replace(wanted, subnets={**kept, **wanted.subnets})
 
 
+def digest_of_keys(config: OverlayConfig) -> str:
+    """Return a hash of the keys of all nodes, in hexadecimal digits. The agent tells by it which keys it works with."""
+    nodes = [(config.node, config.public_key, None), *((p.name, p.public_key, p.next_public_key) for p in config.peers)]
+    return hashlib.sha256(json.dumps(sorted(nodes, key=lambda node: node[0])).encode()).hexdigest()
+
+
+def with_key(config: OverlayConfig, public_key: str) -> OverlayConfig:
+    """Return the host overlay with the key that this node has; the same if it has neither of the file's two keys."""
+    return replace(config, public_key=public_key) if public_key == config.next_public_key else config
+
+
 def probe_address(address: str) -> str:
     """Return the IPv4 address of PROBE_NETWORK to which the agents send their messages.
 
@@ -253,7 +283,7 @@ def check_overlay(config: OverlayConfig, source: str = "overlay.json") -> None:
     least = LEAST_OVERLAY_MTU[network.version]
     if not least <= config.mtu <= MOST_OVERLAY_MTU:
         raise OverlayError(f"{source}: mtu {config.mtu} is not between {least} and {MOST_OVERLAY_MTU} bytes")
-    own = OverlayPeer(config.node, config.public_key, config.address, config.endpoint)
+    own = OverlayPeer(config.node, config.public_key, config.address, config.endpoint, config.next_public_key)
     holders: dict[str, str] = {}
     for node in (own, *config.peers):
         _check_peer(node, source)
@@ -264,12 +294,11 @@ def check_overlay(config: OverlayConfig, source: str = "overlay.json") -> None:
                 f"{source}: {node.name} has endpoint {node.endpoint}, inside the host overlay {network}: WireGuard's "
                 "packets would enter their own tunnel; give the address that the node has outside the overlay"
             )
-        for value in (node.name, node.public_key, node.address, probe_address(node.address)):
+        values = (node.name, *node.public_keys, node.address, probe_address(node.address))
+        for value in values:
             if value in holders:
                 raise OverlayError(f"{source}: {value} belongs to both {holders[value]} and {node.name}")
-        holders.update(
-            dict.fromkeys((node.name, node.public_key, node.address, probe_address(node.address)), node.name)
-        )
+        holders.update(dict.fromkeys(values, node.name))
 
 
 def check_pod_routes(routes: PodRoutes, source: str = "pod-routes.json") -> None:
@@ -300,12 +329,9 @@ def _check_peer(peer: OverlayPeer, source: str) -> None:
         raise OverlayError(
             f"{source}: {peer.name!r} is not a node's name: use letters, digits, '-', '_' and '.', 253 at most"
         )
-    try:
-        key = base64.b64decode(peer.public_key, validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if len(key) != 32:
-        raise OverlayError(f"{source}: {peer.name} has public key {peer.public_key!r}, not 32 bytes in base64")
+    for public_key in peer.public_keys:
+        if not _is_key(public_key):
+            raise OverlayError(f"{source}: {peer.name} has public key {public_key!r}, not 32 bytes in base64")
     try:
         ip_address(peer.address)
     except ValueError as error:
@@ -322,6 +348,18 @@ def _host(endpoint: str) -> IPv4Address | IPv6Address:
 def _address_order(peer: OverlayPeer) -> tuple[int, int]:
     address = ip_address(peer.address)
     return (address.version, int(address))
+
+
+def _is_key(public_key: object) -> bool:
+    try:
+        return isinstance(public_key, str) and len(base64.b64decode(public_key, validate=True)) == 32
+    except (binascii.Error, ValueError):
+        return False
+
+
+def _next_key(public_key: str | None) -> dict[str, str]:
+    """Return the entry of a next key; none outside of a rotation, so that the file is as former versions write it."""
+    return {} if public_key is None else {"next_public_key": public_key}
 
 
 def _object(text: str, source: str) -> dict[str, Any]:

@@ -119,6 +119,24 @@ def read_public_key(path: str = paths.WIREGUARD_KEY) -> str:
     return _run(["wg", "pubkey"], private).strip()
 
 
+def next_key_path(path: str = paths.WIREGUARD_KEY) -> str:
+    """Return the file of the key to which the node changes while keys are rotated, beside the file of its key."""
+    return f"{path}.next"
+
+
+def replace_key(path: str = paths.WIREGUARD_KEY) -> None:
+    """Put the node's next key into the place of its key, which is gone then. Raises WireGuardError."""
+    try:
+        os.rename(next_key_path(path), path)
+        directory = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise WireGuardError(f"cannot put {next_key_path(path)} into the place of {path}: {error.strerror}") from error
+
+
 def create_device(interface: str) -> str:
     """Create the interface and return its kind, KERNEL or USERSPACE. Raises WireGuardError if neither works."""
     if _create_in_kernel(interface):

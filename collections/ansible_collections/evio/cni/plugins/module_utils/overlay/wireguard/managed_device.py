@@ -13,6 +13,7 @@ import selectors
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from ..endpoint import OverlayError
 from .config import OverlayConfig
@@ -49,8 +50,8 @@ class ManagedDevice:
         """KERNEL or USERSPACE; empty until the device is found or created."""
         self.endpoints: dict[str, str | None] = {}
         """The ``address:port`` to which the device sends, by the peer's public key."""
-        self.live_peers: tuple[str, ...] = ()
-        """The public keys of the peers with which the device had a session when it was read last."""
+        self.handshakes: dict[str, int] = {}
+        """When the sessions began that the device had when it was read last, in seconds since 1970, by public key."""
         self._allowed_ips: dict[str, frozenset[str]] = {}
         self._key_and_port: tuple[str | None, int] = (None, 0)
         self._index = 0
@@ -64,6 +65,11 @@ class ManagedDevice:
     def is_watched(self) -> bool:
         """Whether the end of the device would be noticed: the kernel's has none, wireguard-go's is reported."""
         return self.kind == KERNEL or self._pidfd is not None
+
+    @property
+    def public_key(self) -> str | None:
+        """The device's own public key; None before it was given one."""
+        return self._key_and_port[0]
 
     @property
     def is_outdated(self) -> bool:
@@ -158,29 +164,43 @@ class ManagedDevice:
         """
         changes = []
         for attempt in attempts:
-            key = attempt.peer.public_key
+            key = attempt.key
             # Only a peer that is removed first forgets its session and sends a new handshake at once.
             changes.append(PeerChange(key, is_removed=True))
             changes.append(PeerChange(key, allowed_ips[key], attempt.endpoint))
         failed = self._change(changes)
         for attempt in attempts:
-            key = attempt.peer.public_key
+            key = attempt.key
             if key not in failed:
                 self._allowed_ips[key] = frozenset(allowed_ips[key])
                 self.endpoints[key] = attempt.endpoint
         return failed
 
-    def set_allowed_ips(self, allowed_ips: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    def set_allowed_ips(
+        self, allowed_ips: Mapping[str, tuple[str, ...]], former_keys: Mapping[str, str]
+    ) -> dict[str, str]:
         """Give the device exactly these peers with these AllowedIPs, by public key.
 
+        ``former_keys`` has the key that a peer had before, by its key now: the device sends to the same endpoint.
         Return what failed: the error by public key. Raises WireGuardError if nothing can be changed.
         """
         wanted = {key: frozenset(prefixes) for key, prefixes in allowed_ips.items()}
-        changes = list(_changes(wanted, self._allowed_ips))
+        changes = [
+            replace(change, endpoint=self._endpoint(change.public_key, former_keys))
+            if change.allowed_ips and not self._allowed_ips.get(change.public_key)
+            else change
+            for change in _changes(wanted, self._allowed_ips)
+        ]
         failed = self._change(changes)
         if changes and not failed:
             self._allowed_ips = wanted
         return failed
+
+    def _endpoint(self, key: str, former_keys: Mapping[str, str]) -> str | None:
+        """Return where the device sends to a peer that had another key; None if it had none."""
+        if key not in former_keys:
+            return None
+        return self.endpoints.get(key) or self.endpoints.get(former_keys[key])
 
     def _change(self, changes: list[PeerChange]) -> dict[str, str]:
         """Change peers. After a failure, read what the device has now: some changes were made and others were not."""
@@ -214,7 +234,9 @@ class ManagedDevice:
         self._allowed_ips = {key: peer.allowed_ips for key, peer in device.peers.items()}
         self.endpoints = {key: peer.endpoint for key, peer in device.peers.items()}
         expired = time.time() - SESSION_SECONDS
-        self.live_peers = tuple(key for key, peer in device.peers.items() if peer.latest_handshake > expired)
+        self.handshakes = {
+            key: peer.latest_handshake for key, peer in device.peers.items() if peer.latest_handshake > expired
+        }
 
 
 def _changes(wanted: Mapping[str, frozenset[str]], found: Mapping[str, frozenset[str]]) -> Iterator[PeerChange]:

@@ -1,7 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a node tells the others before it is a member of the overlay: its public key, and the MTU that its paths allow.
+"""What a node tells the others before it is a member of the overlay: its public keys, and the MTU that its paths allow.
 
 The work of the modules wireguard_key, wireguard_mtu_info, and wireguard_member, which does both in one step.
+How a node changes to its next key is rekey's subject.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from ...mtu import LEAST_MTU_IPV6
 from ..endpoint import LISTEN_PORT, OverlayError, parse_public_endpoint
 from ..name_lookup import resolve_endpoint
 from ..path_mtu import path_mtus, route_mtu
-from .config import OVERHEAD, parse_overlay
-from .device import create_key, read_public_key
+from .config import OVERHEAD, OverlayConfig, parse_overlay
+from .device import create_key, next_key_path, read_public_key
 
 SHOWN_KEY = "(private key)\n"
 """Stands for the private key in a diff."""
+
+PENDING_KEY = "(made by this run)"
+"""Stands for a public key that does not exist yet, in check mode."""
 
 
 class WireguardKey:
@@ -32,7 +36,10 @@ class WireguardKey:
         self.params = module.params
         self.check_mode = module.check_mode
         self.path: str = self.params["path"]
-        self.file = ManagedFile(self.path, mode=0o600, show=lambda _key: SHOWN_KEY)
+        self.next_path = next_key_path(self.path)
+        self.file, self.next_file = (
+            ManagedFile(path, mode=0o600, show=lambda _key: SHOWN_KEY) for path in (self.path, self.next_path)
+        )
 
     def run(self) -> dict[str, Any]:
         return self.make() if self.params["state"] == "present" else self._absent()
@@ -46,11 +53,30 @@ class WireguardKey:
             public_key = create_key(self.path)
         return {**result_of(change), "public_key": public_key}
 
-    def _absent(self) -> dict[str, Any]:
-        change = self.file.change_to(None)
+    def make_next(self, config_path: str) -> dict[str, Any]:
+        """Create the next key, to which the node changes while keys are rotated, unless it has or had one already.
+
+        A node that has changed in a run that was cut off still tells both keys: the others may not know that it has.
+        Return the module's result with both public keys. Raises OverlayError if the node is no member of the overlay.
+        """
+        config = existing_overlay(config_path)
+        if config is None or self.file.text is None:
+            raise OverlayError(f"this node has no WireGuard overlay in {config_path}: run bootstrap.yml for it first")
+        public_key = read_public_key(self.path)
+        if public_key == config.next_public_key:
+            return {"changed": False, "public_key": config.public_key, "next_public_key": public_key}
+        next_key = read_public_key(self.next_path) if self.next_file.text is not None else PENDING_KEY
+        change = self.next_file.change_to(self.next_file.text or SHOWN_KEY)
         if not self.check_mode:
-            change.apply()
-        return result_of(change)
+            next_key = create_key(self.next_path)
+        return {**result_of(change), "public_key": public_key, "next_public_key": next_key}
+
+    def _absent(self) -> dict[str, Any]:
+        changes = [file.change_to(None) for file in (self.file, self.next_file)]
+        if not self.check_mode:
+            for change in changes:
+                change.apply()
+        return result_of(*changes)
 
 
 DEFAULT_ROUTE = "the internet"
@@ -63,7 +89,8 @@ class WireguardMtuInfo:
     def __init__(self, module: Module) -> None:
         self.module = module
         self.params = module.params
-        self.existing = _existing_mtu(self.params["config"])
+        existing = existing_overlay(self.params["config"])
+        self.existing = existing.mtu if existing is not None else None
 
     def run(self) -> dict[str, Any]:
         underlay = path_mtus(endpoint for relay in self.params["relays"] for endpoint in self._endpoints(relay))
@@ -112,11 +139,11 @@ class WireguardMtuInfo:
         return found
 
 
-def _existing_mtu(config: str) -> int | None:
-    """Return the MTU of the overlay that exists; None if its file cannot be read, since this run then replaces it."""
+def existing_overlay(path: str) -> OverlayConfig | None:
+    """Return the overlay of this file; None if the file cannot be read, since a run then replaces it."""
     try:
-        text = read_text(config)
-        return parse_overlay(text).mtu if text is not None else None
+        text = read_text(path)
+        return parse_overlay(text) if text is not None else None
     except (OSError, UnicodeDecodeError, OverlayError):
         return None
 

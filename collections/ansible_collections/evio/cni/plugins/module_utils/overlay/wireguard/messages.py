@@ -108,6 +108,11 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Rekey:
+    """The sender changes to its next key in this moment, while keys are rotated."""
+
+
+@dataclass(frozen=True)
 class FormerProbe:
     """The probe of former versions, which send it every second and know neither polls nor calls."""
 
@@ -135,7 +140,7 @@ class FormerTable:
         return [FormerTable(self.reached[first : first + rows]) for first in range(0, len(self.reached), rows)]
 
 
-Message: TypeAlias = "Probe | Call | FormerProbe | FormerTable"
+Message: TypeAlias = "Probe | Call | Rekey | FormerProbe | FormerTable"
 
 
 def encode(message: Message, size: int = 0) -> bytes:
@@ -156,6 +161,8 @@ def encode(message: Message, size: int = 0) -> bytes:
                 message.sent,
             ]
         }
+    elif isinstance(message, Rekey):
+        data = {"rekey": []}
     elif isinstance(message, FormerProbe):
         data = {"probe": [message.state, message.sent, message.echo, message.held, message.lan[:_MOST_LAN_ENDPOINTS]]}
     else:
@@ -179,6 +186,9 @@ def decode(datagram: bytes) -> Message:
             return _probe(kind == "poll", *_list(content, 5, 6))
         if kind == "call":
             return _call(*_list(content, 7, 7))
+        if kind == "rekey":
+            _list(content, 0, 0)
+            return Rekey()
         if kind == "probe":
             return _former_probe(*_list(content, 5, 5))
         if kind == "table":

@@ -29,7 +29,7 @@ from .config import (
     host_prefix,
     probe_address,
 )
-from .messages import DOWN, MOST_RELAYS, Call, FormerProbe, FormerTable, Message, Probe
+from .messages import DOWN, MOST_RELAYS, Call, FormerProbe, FormerTable, Message, Probe, Rekey
 from .session import ANSWER_GAP, CALL_SECONDS, FORMER, PRESENT, Session, milliseconds
 
 TICK = 0.5
@@ -40,6 +40,12 @@ ATTEMPT_SECONDS = (1.5,) * 4 + (5.0,) * 10 + (15.0,)
 """Seconds for which an endpoint is tried, by the number of attempts before; the last value stays. Short at first, then
 WireGuard's own interval between handshakes (REKEY_TIMEOUT), after a minute 15 s: less than the 30 s for which a NAT
 keeps an unanswered UDP mapping."""
+
+REKEY_NOTICES = 3
+"""Times that a peer is told that this node changes its key: a notice may be lost."""
+
+REKEY_SECONDS = 3.0
+"""Seconds after such a notice for which the peer's handshake with its next key is looked for closely."""
 
 RELAYS_ATTEMPTS = 4
 """Attempts of a relay for a node that it has no packets for: nodes come to their relays by themselves."""
@@ -89,6 +95,8 @@ class Attempt:
 
     peer: OverlayPeer
     endpoint: str
+    key: str
+    """The public key that the peer is taken to have."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,8 @@ class PathState:
     """Round trip of the direct path in ms, measured by its probes; None while the session is not up."""
     is_wanted: bool
     """Whether a direct path is kept or tried; a peer with which nobody talks has none."""
+    key: str
+    """The public key that the peer is taken to have."""
 
 
 class OverlayPaths:
@@ -133,12 +143,15 @@ class OverlayPaths:
         self.configure(config, routes, now)
 
     def configure(self, config: OverlayConfig, routes: PodRoutes, now: float) -> None:
-        """Use this configuration from now on; peers whose address and key are the same keep their sessions."""
+        """Use this configuration from now on; peers whose address and key are the same keep their sessions.
+
+        So do peers that get a next key, and peers that have changed to the key that is their only one now.
+        """
         self.revision += 1
         self._config = config
         self._routes = routes
         self._peers = {peer.address: peer for peer in config.peers}
-        self._by_key = {peer.public_key: peer.address for peer in config.peers}
+        self._by_key = {key: peer.address for peer in config.peers for key in peer.public_keys}
         self._relays = tuple(peer for peer in config.peers if peer.is_relay)
         self._keep_sessions(now)
         named = {peer.endpoint for peer in config.peers if peer.endpoint is not None and is_named(peer.endpoint)}
@@ -211,11 +224,51 @@ class OverlayPaths:
         """Set the endpoints at which WireGuard sees the peers now, by public key; None leaves the last endpoint."""
         for key, seen in endpoints.items():
             session = self._sessions.get(self._by_key.get(key, ""))
-            if seen is None or session is None or seen == session.endpoint:
+            if seen is None or session is None or key != session.key or seen == session.endpoint:
                 continue
             # An endpoint that other nodes cannot use, such as fe80::1%eth0, is neither reported nor tried.
             if usable_endpoint(seen) == seen and self._is_outside(seen):
                 session.endpoint = seen
+
+    def note_handshakes(self, handshakes: Mapping[str, int]) -> None:
+        """Note the latest handshakes by public key, in seconds since 1970, for the peers that are changing their keys.
+
+        It shows that a peer has changed if its notice was lost. A peer that is heard never goes back to its former key.
+        """
+        for session in self._sessions.values():
+            if session.peer.next_public_key is None:
+                continue
+            former, following = (handshakes.get(key, 0) for key in session.peer.public_keys)
+            if following and following >= former:
+                self._use_key(session, session.peer.next_public_key)
+            elif former > following and session.heard_at is None:
+                self._use_key(session, session.peer.public_key)
+
+    def announce_key(self) -> Actions:
+        """Return what tells the peers that this node changes to its next key now, right before it does.
+
+        Each peer then looks for the handshake with that key, and gives it the AllowedIPs. Until then it sends with the
+        old session, which this node's WireGuard still reads. A peer that sent a handshake of its own would lose both:
+        WireGuard drops two that cross each other, and tries again after 5 s.
+        """
+        known = [session for session in self._sessions.values() if session.is_configured]
+        return Actions(outgoing=tuple(Outgoing(session.peer, Rekey()) for session in known) * REKEY_NOTICES)
+
+    def begin_sessions(self, now: float) -> Actions:
+        """Return what lets WireGuard begin a session with each peer at once, after this node has changed its key."""
+        known = [session for session in self._sessions.values() if session.is_configured]
+        return Actions(outgoing=tuple(o for session in known for o in self._probes(session, now, is_poll=True)))
+
+    def expects_handshake(self, now: float) -> bool:
+        """Return whether a peer has just said that it changes its key, and its handshake was not seen yet."""
+        return any(
+            session.awaits_key and now - session.rekeyed_at < REKEY_SECONDS for session in self._sessions.values()
+        )
+
+    @property
+    def awaits_keys(self) -> bool:
+        """Whether a peer that WireGuard knows is going to change to its next key."""
+        return any(session.awaits_key and session.is_configured for session in self._sessions.values())
 
     def resume(self, keys: Iterable[str], now: float) -> None:
         """Begin with a device that an agent before has left: it has WireGuard sessions with the peers of these keys.
@@ -280,7 +333,12 @@ class OverlayPaths:
             session.is_current = True
         before = self.revision
         session.rests = 0.0
-        if isinstance(message, Call):
+        if isinstance(message, Rekey):
+            # A peer that says it again and again is looked at once.
+            if session.awaits_key and session.rekeyed_at == -math.inf:
+                session.rekeyed_at = now
+            actions = Actions()
+        elif isinstance(message, Call):
             session.speaks, session.present_at = PRESENT, now
             actions = self._receive_call(session, message, now)
         else:
@@ -343,20 +401,28 @@ class OverlayPaths:
         allowed: dict[str, list[str]] = {}
         for address, session in self._sessions.items():
             if session.is_configured:
-                allowed[session.peer.public_key] = [host_prefix(probe_address(address))]
+                allowed[session.key] = [host_prefix(probe_address(address))]
                 if self._has_former and address in self._former:
-                    allowed[session.peer.public_key].append(host_prefix(self._former[address]))
+                    allowed[session.key].append(host_prefix(self._former[address]))
+                if session.other_key is not None:
+                    # Without AllowedIPs WireGuard answers its handshakes and takes none of its packets.
+                    allowed[session.other_key] = []
         default = self._default_relay()
         own: set[str] = set()
         for session in self._sessions.values():
             hop = self._next_hop(session)
-            if hop is not default and hop.public_key in allowed:
+            if hop is not default and (key := self._sessions[hop.address].key) in allowed:
                 prefixes = [host_prefix(session.peer.address), *self._routes.subnets.get(session.peer.name, ())]
-                allowed[hop.public_key] += prefixes
+                allowed[key] += prefixes
                 own.update(prefixes)
         if default is not None:
-            allowed[default.public_key] += [prefix for prefix in self._shared_prefixes if prefix not in own]
+            shared = [prefix for prefix in self._shared_prefixes if prefix not in own]
+            allowed[self._sessions[default.address].key] += shared
         return {key: tuple(prefixes) for key, prefixes in allowed.items()}
+
+    def former_keys(self) -> dict[str, str]:
+        """Return the key that a peer had, by the key that it is taken to have, of peers with two keys."""
+        return {session.key: other for session in self._sessions.values() if (other := session.other_key) is not None}
 
     def states(self, now: float) -> tuple[PathState, ...]:
         """Return how each peer is reached, in the order of the configuration."""
@@ -364,7 +430,7 @@ class OverlayPaths:
         return tuple(
             self._path_state(self._sessions[peer.address], now)
             if peer.address in self._sessions
-            else PathState(peer, name, None, False)
+            else PathState(peer, name, None, False, peer.public_key)
             for peer in self._config.peers
         )
 
@@ -386,7 +452,7 @@ class OverlayPaths:
         for peer in self._peers.values():
             session = kept.get(peer.address)
             is_lasting = peer.is_relay or self._config.is_relay or not self._relays
-            is_same = session is not None and session.peer.public_key == peer.public_key
+            is_same = session is not None and session.key in peer.public_keys
             if session is not None and is_same and session.is_lasting == is_lasting:
                 session.peer = peer
                 session.rests = 0.0
@@ -412,6 +478,14 @@ class OverlayPaths:
             return session
         session = self._sessions[address] = self._new_session(self._peers[address], is_lasting=False)
         return session
+
+    def _use_key(self, session: Session, key: str) -> None:
+        """Take the peer to have this key: its AllowedIPs go to it."""
+        if key != session.key:
+            session.key = key
+            session.rekeyed_at = -math.inf
+            session.rests = 0.0
+            self.revision += 1
 
     @property
     def _most_sessions(self) -> int:
@@ -495,13 +569,15 @@ class OverlayPaths:
         if not candidates:
             return None
         endpoint = candidates[session.attempts % len(candidates)]
+        if session.other_key is not None and session.attempts and session.attempts % len(candidates) == 0:
+            self._use_key(session, session.other_key)
         session.next_attempt = now + ATTEMPT_SECONDS[min(session.attempts, len(ATTEMPT_SECONDS) - 1)]
         session.attempts += 1
         session.is_greeting = False
         if not session.is_configured:
             session.is_configured = True
             self.revision += 1
-        return Attempt(session.peer, endpoint)
+        return Attempt(session.peer, endpoint, session.key)
 
     def _candidates(self, session: Session, now: float) -> list[str]:
         """Return the endpoints at which the peer may be reached, the most likely first."""
@@ -735,7 +811,8 @@ class OverlayPaths:
             path = hop.name if self._is_up(hop) and hop.address not in session.absent_at else None
         elif session.is_up():
             path = DIRECT
-        return PathState(session.peer, path, session.rtt_ms if session.is_up() else None, session.is_kept(now))
+        rtt_ms = session.rtt_ms if session.is_up() else None
+        return PathState(session.peer, path, rtt_ms, session.is_kept(now), session.key)
 
     # Addresses
 

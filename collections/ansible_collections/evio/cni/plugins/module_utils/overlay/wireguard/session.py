@@ -120,6 +120,10 @@ class Session:
     drives: bool
     """Whether this end sends the probes, and the other end usually answers only."""
 
+    key: str = ""
+    """Which of the peer's public keys this node takes it to have."""
+    rekeyed_at: float = _NEVER
+    """When the peer has said that it changes to its next key; earlier than ever before that."""
     state: str = DOWN
     heard_at: float | None = None
     """When the last probe came; None once the path counts as dead, or before."""
@@ -183,6 +187,19 @@ class Session:
     flapped_at: float = 0.0
     damped_until: float = 0.0
     """Until then the path is not used. Unlike hold_until, it does not end when the peer moves."""
+
+    def __post_init__(self) -> None:
+        self.key = self.key or self.peer.public_key
+
+    @property
+    def other_key(self) -> str | None:
+        """The key that the peer may have besides, while keys are rotated; else None."""
+        return next((key for key in self.peer.public_keys if key != self.key), None)
+
+    @property
+    def awaits_key(self) -> bool:
+        """Whether the peer is going to change to its next key."""
+        return self.peer.next_public_key not in (None, self.key)
 
     def is_used(self, now: float) -> bool:
         """Return whether this node sent something to the peer lately."""

@@ -93,7 +93,9 @@ def _overlay(overlay: Overlay) -> Iterator[str]:
     words = {DIRECT: "direct", RELAYED: "by a relay", IDLE: "idle", NONE: "without a way"}
     ways = ", ".join(f"{kinds[kind]} {word}" for kind, word in words.items() if kinds[kind])
     mtu = f", MTU {overlay.mtu}" if overlay.mtu is not None else ""
-    text = f"{overlay.interface} {overlay.address} ({overlay.device}{mtu}): {len(overlay.peers)} nodes"
+    age = overlay.key_age_seconds
+    key = f", key {age / _DAY:.0f} days old" if age is not None else ""
+    text = f"{overlay.interface} {overlay.address} ({overlay.device}{mtu}{key}): {len(overlay.peers)} nodes"
     yield _field("overlay", f"{text}: {ways}" if ways else text, indent="")
 
 
