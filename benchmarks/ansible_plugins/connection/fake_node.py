@@ -88,6 +88,7 @@ def _claim(number: int) -> dict[str, Any]:
     gateway = f"10.244.{number // 4}.{number % 4 * 64 + 1}"
     return {
         "cidrs": [f"{network}/26"],
+        "claimed_cidrs": [f"{network}/26"],
         "gateways": [f"{gateway}/26"],
         "segment_gateways": [f"{gateway}/16"],
         "epoch": 1,
@@ -117,7 +118,7 @@ _ANSWERS: dict[str, Callable[[str, Mapping[str, Any]], dict[str, Any]]] = {
     "node_identity_info": _identity,
     "node_claim_info": lambda name, _: {"machine_id": _machine_id(name), "configured": None},
     "wireguard_key": lambda name, _: {"public_key": _public_key(name)},
-    "wireguard_mtu_info": lambda _name, _: {"mtu": 1420, "underlay": {"198.51.100.11:51820": 1500}},
+    "wireguard_member": lambda name, _: {"public_key": _public_key(name), "mtu": 1420, "underlay": {}},
     "overlay_ready_info": _reachability,
     "ovs_userspace_tso": lambda _name, _: {"datapath_type": "system", "restart_needed": False},
     "ovs_bridge": lambda _name, _: {"blocked": [], "mtu": 1420},

@@ -349,7 +349,9 @@ def test_endpoint_by_name_is_written_and_resolved_on_the_node(tmp_path: Path, me
     # Without a network, and so without DNS.
     namespace = Namespace()
     try:
-        measured = run_module("wireguard_mtu_info", namespace=namespace, relays=["relay.invalid"], config=str(config))
+        key = str(tmp_path / "wireguard.key")
+        relay = {"relays": ["relay.invalid"], "config": str(config), "path": key}
+        measured = run_module("wireguard_member", namespace=namespace, **relay)
     finally:
         namespace.close()
     assert measured["mtu"] == 1420
