@@ -50,6 +50,6 @@ def _node(name: str, variables: Mapping[str, Any]) -> OverlayNode:
         has_told_key="public_key" in told,
         public_key=told.get("public_key"),
         measured_mtu=told.get("mtu"),
-        cidrs=tuple(claim["cidrs"]) if "cidrs" in claim else None,
+        cidrs=tuple(claim["claimed_cidrs"]) if "claimed_cidrs" in claim else None,
         configured_cidrs=tuple(configured.get("cidrs") or ()),
     )
