@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
     pods = verbs.add_parser("pods", help="start two pods on each node by its container runtime; remove or list them")
     pods.add_argument("action", choices=("up", "down", "list"))
+    pods.add_argument("nodes", nargs="*", metavar="NODE", help="with down: remove the pods of these nodes alone")
     _add_json(pods)
     pods.set_defaults(verb=_pods)
 
@@ -184,7 +185,7 @@ def _pods(lab: Lab, arguments: argparse.Namespace) -> None:
     if arguments.action == "up":
         pods.up(lab)
     elif arguments.action == "down":
-        pods.down(lab)
+        pods.down(lab, arguments.nodes)
     else:
         running = pods.running(lab)
         print(json.dumps(pods.as_json(running), indent=1) if arguments.json else pods.as_text(running), end="")

@@ -9,7 +9,7 @@ import hashlib
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -70,9 +70,13 @@ def up(lab: Lab) -> None:
         print("".join(lines), end="", flush=True)
 
 
-def down(lab: Lab) -> None:
-    """Stop and remove the pods as kubelet does, which calls the CNI plugin for each."""
-    removed = _on_every_node(lab, lambda node: _remove(lab, node))
+def down(lab: Lab, names: Sequence[str] = ()) -> None:
+    """Stop and remove the pods of these nodes, or of all, as kubelet does, which calls the CNI plugin for each.
+
+    Raises LabError if there is no node of such a name.
+    """
+    chosen = [lab.topology().node(name) for name in names]
+    removed = _on_every_node(lab, lambda node: _remove(lab, node) if not chosen or node in chosen else 0)
     print(f"== {sum(removed)} pods removed")
 
 

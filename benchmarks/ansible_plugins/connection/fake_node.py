@@ -96,6 +96,7 @@ def _claim(number: int) -> dict[str, Any]:
     gateway = f"10.244.{number // 4}.{number % 4 * 64 + 1}"
     return {
         "cidrs": [f"{network}/26"],
+        "claimed_cidrs": [f"{network}/26"],
         "gateways": [f"{gateway}/26"],
         "segment_gateways": [f"{gateway}/16"],
         "epoch": 1,
@@ -123,7 +124,7 @@ def _public_key(name: str) -> str:
 
 _ANSWERS: dict[str, Callable[[str, Mapping[str, Any]], dict[str, Any]]] = {
     "host_info": _host,
-    "wireguard_member": lambda name, _: {"public_key": _public_key(name), "mtu": 1420},
+    "wireguard_member": lambda name, _: {"public_key": _public_key(name), "mtu": 1420, "underlay": {}},
     "overlay_ready_info": _reachability,
     "ovs_userspace_tso": lambda _name, _: {"datapath_type": "system", "restart_needed": False},
     "ovs_bridge": lambda _name, _: {"blocked": [], "mtu": 1420},

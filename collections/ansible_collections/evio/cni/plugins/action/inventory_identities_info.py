@@ -6,18 +6,20 @@ It runs in Ansible's own process, for the reason that cluster_info gives.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ..module_utils.errors import EvioError
-from ..module_utils.inventory.identities import SeenIdentity, refuse_wrong_hosts
+from ..module_utils.inventory.identities import SeenIdentity, former_names, refuse_wrong_hosts
 
 _ARGUMENT_SPEC: dict[str, Any] = {
     "cluster": {"type": "str", "required": True},
     "identities": {"type": "dict", "required": True},
-    "renamed": {"type": "dict", "default": {}},
+    "nodes": {"type": "list", "elements": "str", "default": []},
+    "rename": {"type": "dict", "default": {}},
 }
 
 
@@ -31,7 +33,13 @@ class ActionModule(ActionBase):
         _validation, arguments = self.validate_argument_spec(argument_spec=_ARGUMENT_SPEC)
         seen = {name: SeenIdentity(**identity) for name, identity in arguments["identities"].items() if identity}
         try:
-            refuse_wrong_hosts(arguments["cluster"], seen, arguments["renamed"])
+            renamed = former_names(_names(arguments["rename"]), arguments["nodes"], seen)
+            refuse_wrong_hosts(arguments["cluster"], seen, renamed)
         except EvioError as error:
             raise AnsibleActionFail(str(error)) from None
-        return {**result, "changed": False}
+        return {**result, "changed": False, "former_names": renamed}
+
+
+def _names(renames: Mapping[Any, Any]) -> dict[str, str]:
+    """Return the renames as names; numbers may be names, too."""
+    return {str(former): str(name) for former, name in renames.items()}

@@ -51,6 +51,6 @@ def _node(name: str, variables: Mapping[str, Any]) -> OverlayNode:
         public_key=told.get("public_key"),
         next_public_key=told.get("next_public_key"),
         measured_mtu=told.get("mtu"),
-        cidrs=tuple(claim["cidrs"]) if "cidrs" in claim else None,
+        cidrs=tuple(claim["claimed_cidrs"]) if "claimed_cidrs" in claim else None,
         configured_cidrs=tuple(configured.get("cidrs") or ()),
     )

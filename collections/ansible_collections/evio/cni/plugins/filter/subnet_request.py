@@ -17,6 +17,10 @@ options:
     description: The host's entry of C(hostvars), with M(evio.cni.host_info)'s result in C(__evio_host).
     type: dict
     required: true
+  former_names:
+    description: The former names of nodes whose claims move to a new name, by the new name.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -38,10 +42,11 @@ from ansible.errors import AnsibleFilterError
 from ansible.module_utils.parsing.convert_bool import boolean
 
 
-def subnet_request(variables: Mapping[str, Any]) -> dict[str, Any]:
+def subnet_request(variables: Mapping[str, Any], former_names: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return name, machine-id, pinned subnet and replacement of one host, and its configured claim or None.
 
-    Raises AnsibleFilterError for a host whose configured claim cannot be read.
+    ``former_names`` has the former name by the new name of nodes whose claims move to the new name. Raises
+    AnsibleFilterError for a host whose configured claim cannot be read.
     """
     found = variables.get("__evio_host") or {}
     if found.get("claim_fault"):
@@ -52,7 +57,7 @@ def subnet_request(variables: Mapping[str, Any]) -> dict[str, Any]:
         "subnet": str(variables.get("evio_node_subnet_pin") or ""),
         "replaced": boolean(variables.get("evio_node_replaced"), strict=False),
         "configured": found.get("configured") or None,
-        "renamed_from": str((variables.get("evio_renamed_nodes") or {}).get(variables["inventory_hostname"]) or ""),
+        "renamed_from": (former_names or {}).get(str(variables["inventory_hostname"]), ""),
     }
 
 

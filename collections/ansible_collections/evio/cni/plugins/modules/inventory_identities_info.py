@@ -33,8 +33,15 @@ options:
         of a host that did not answer, is ignored.
     type: dict
     required: true
-  renamed:
-    description: The former name of each node whose name is being changed, by its new name.
+  nodes:
+    description: The names of all nodes in the inventory. Required with O(rename).
+    type: list
+    elements: str
+    default: []
+  rename:
+    description:
+      - The new name of each node whose name is being changed, by its former name. Fails if the inventory still has the
+        former name or has not the new one, and if the machine that answers under the new name is not that node.
     type: dict
     default: {}
 """
@@ -49,4 +56,9 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+former_names:
+  description: The former name of each node of O(rename), by its new name.
+  returned: success
+  type: dict
+  sample: {edge1: node1}
 """

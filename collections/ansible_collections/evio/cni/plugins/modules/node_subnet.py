@@ -134,7 +134,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 subnets:
-  description: The subnets of each node of O(subnet_requests), by the node's name.
+  description:
+    - The subnets of each node of O(subnet_requests), by the node's name.
+    - While a node moves to another pool (M(evio.cni.subnet_pool)), its claim has subnets of both pools,
+      C(claimed_cidrs). C(cidrs) are then those that it is configured with, and C(present) has the same facts of its
+      subnets in the pool that it moves to.
   returned: O(state=present)
   type: dict
   sample:
@@ -143,6 +147,13 @@ subnets:
       gateways: [10.244.0.1/24]
       segment_gateways: [10.244.0.1/16]
       epoch: 4
+      claimed_cidrs: [10.244.0.0/24]
+      present: {cidrs: [10.244.0.0/24], gateways: [10.244.0.1/24], segment_gateways: [10.244.0.1/16], epoch: 4}
+former_pod_cidrs:
+  description: The pod networks of former pools of which nodes still have subnets.
+  returned: O(state=present)
+  type: list
+  elements: str
 claimed:
   description: Names of the nodes whose claims were written or removed.
   returned: success
@@ -202,14 +213,17 @@ class NodeSubnets:
 
     def _present(self) -> dict[str, Any]:
         pools = parse_pools(self.params["pod_cidr"], self.params["node_bits"])
-        outcome, others = self._claim(pools)
+        requests = [self._request(node) for node in self.params["subnet_requests"]]
+        configured = {request.node: request.configured for request in requests}
+        outcome, others = self._claim(requests, pools)
         former = {request["renamed_from"] for request in self.params["subnet_requests"]}
         after = {node: claim for node, claim in outcome.before.claims.items() if node not in former} | outcome.claims
         return {
             **_compare(outcome, after, pools).result(),
             "claimed": sorted(outcome.changed),
-            "subnets": {node: _subnet_facts(claim, pools) for node, claim in outcome.claims.items()},
-            "other_subnets": {node: _subnet_facts(claim, pools)["cidrs"] for node, claim in (others or {}).items()},
+            "subnets": {node: _subnet_facts(claim, pools, configured[node]) for node, claim in outcome.claims.items()},
+            "former_pod_cidrs": [pool.pod_cidr for pool in outcome.former],
+            "other_subnets": {node: list(claim.cidrs) for node, claim in (others or {}).items()},
             "unclaimed": [] if others is None else [node for node in self.params["other_nodes"] if node not in others],
         }
 
@@ -220,9 +234,8 @@ class NodeSubnets:
         after = {node: claim for node, claim in outcome.before.claims.items() if node not in outcome.changed}
         return {**_compare(outcome, after, _pools(outcome)).result(), "claimed": sorted(outcome.changed)}
 
-    def _claim(self, pools: Sequence[Pool]) -> tuple[Outcome, dict[str, Claim] | None]:
+    def _claim(self, requests: Sequence[Request], pools: Sequence[Pool]) -> tuple[Outcome, dict[str, Claim] | None]:
         """Return the outcome of the claim, and the claims of the other nodes; None if there is no etcd to ask yet."""
-        requests = [self._request(node) for node in self.params["subnet_requests"]]
         reserved = self.params["reserved_cidrs"]
         if self.check_mode and self.params["assume_empty"]:
             return plan_on_empty(requests, pools, reserved=reserved, now=time.time()), None
@@ -270,8 +283,14 @@ def _pools(outcome: Outcome) -> tuple[Pool, ...]:
     return outcome.before.pool_config.pools if outcome.before.pool_config else ()
 
 
-def _subnet_facts(claim: Claim, pools: Sequence[Pool]) -> dict[str, Any]:
-    subnets = subnets_of(claim)
+def _subnet_facts(claim: Claim, pools: Sequence[Pool], configured: LocalClaim | None) -> dict[str, Any]:
+    """Return the facts of a claim, with those that the node will have once it has moved to the present pools."""
+    facts = _facts(claim, pools, configured)
+    return {**facts, "claimed_cidrs": list(claim.cidrs), "present": _facts(claim, pools, None)}
+
+
+def _facts(claim: Claim, pools: Sequence[Pool], configured: LocalClaim | None) -> dict[str, Any]:
+    subnets = subnets_of(claim, pools, configured)
     segments = {pool.family: pool.pod_cidr for pool in pools}
     return {
         "cidrs": [subnet.cidr for subnet in subnets],

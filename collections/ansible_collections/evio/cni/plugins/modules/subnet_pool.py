@@ -38,6 +38,19 @@ options:
   node_bits:
     description: How many bits of the pod network number the nodes. One number, or one for each network of O(pod_cidr).
     type: str
+  keep_former:
+    description:
+      - Lets nodes keep subnets outside of O(pod_cidr), and keeps the pools of these subnets as former pools. At its
+        next claim (M(evio.cni.node_subnet)), such a node gets a subnet of O(pod_cidr) besides.
+      - Nobody gets a subnet of a former pool. A former pool is forgotten with the last of its subnets.
+    type: bool
+    default: false
+  moved_nodes:
+    description: >-
+      Nodes that are set up with subnets of the present pool. Their subnets of former pools are released.
+    type: list
+    elements: str
+    default: []
   reserved_cidrs:
     description: All networks from which no node gets a subnet, for example the service CIDR.
     type: list
@@ -81,6 +94,13 @@ EXAMPLES = r"""
     reserved_cidrs: [10.244.128.0/20]
   run_once: true
 
+- name: Take another pool, to which nodes move one by one
+  evio.cni.subnet_pool:
+    pod_cidr: 10.60.0.0/16
+    node_bits: 8
+    keep_former: true
+  run_once: true
+
 - name: Release the subnets of nodes that are not in Kubernetes any more
   evio.cni.subnet_pool:
     live_nodes: "{{ kubernetes_nodes }}"
@@ -93,6 +113,19 @@ released:
   returned: success
   type: list
   elements: str
+moved:
+  description: Names of the nodes whose subnets of former pools were released.
+  returned: success
+  type: list
+  elements: str
+former_subnets:
+  description: >-
+    The subnets of former pools that nodes have after the change, by the node's name. In check mode, those that they
+    would have.
+  returned: success
+  type: dict
+  sample:
+    node3: [10.244.2.0/24]
 adopted:
   description: Names of the nodes for which the subnet that upstream gave them was claimed.
   returned: success
@@ -112,7 +145,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.claims.model import Claim, PoolConfig, Request, describe, table
 from ..module_utils.claims.registry import PoolOutcome, Registry
-from ..module_utils.claims.reshape import Changes
+from ..module_utils.claims.reshape import Changes, PoolPlan
 from ..module_utils.defaults import CLUSTER
 from ..module_utils.differences import Differences
 from ..module_utils.etcd.client import Etcd
@@ -134,6 +167,8 @@ class SubnetPool:
         return {
             **_compare(outcome).result(),
             "released": sorted(outcome.released),
+            "moved": sorted(outcome.moved),
+            "former_subnets": _former_subnets(outcome.plan),
             "adopted": sorted(outcome.adopted),
             "unowned": list(outcome.plan.unowned),
         }
@@ -143,6 +178,8 @@ class SubnetPool:
         reserved, pins, live_nodes = params["reserved_cidrs"], params["pins"], params["live_nodes"]
         return Changes(
             pools=parse_pools(params["pod_cidr"], params["node_bits"]) if params["pod_cidr"] else None,
+            keeps_former=params["keep_former"],
+            moved_nodes=tuple(params["moved_nodes"]),
             reserved=None if reserved is None else tuple(reserved),
             pins=None if pins is None else {node: _cidrs(value) for node, value in pins.items()},
             live_nodes=None if live_nodes is None else tuple(live_nodes),
@@ -155,6 +192,13 @@ class SubnetPool:
 def _cidrs(value: Any) -> tuple[str, ...]:
     parts = value if isinstance(value, list) else str(value).split(",")
     return tuple(str(part).strip() for part in parts)
+
+
+def _former_subnets(plan: PoolPlan) -> dict[str, list[str]]:
+    former = {
+        node: [cidr for cidr in claim.cidrs if not plan.pool_config.has(cidr)] for node, claim in plan.claims.items()
+    }
+    return {node: cidrs for node, cidrs in sorted(former.items()) if cidrs}
 
 
 def _compare(outcome: PoolOutcome) -> Differences:
@@ -171,6 +215,7 @@ def _properties(config: PoolConfig | None, claims: Mapping[str, Claim]) -> dict[
         return {}
     return {
         "pool": describe(config.pools),
+        "former": describe(config.former),
         "reserved": list(config.reserved),
         "pins": {node: ", ".join(cidrs) for node, cidrs in sorted(config.pins.items())},
         "claims": table(claims.values()),
@@ -184,6 +229,8 @@ def main() -> None:
             "cluster": {"type": "str", "default": CLUSTER},
             "pod_cidr": {"type": "str"},
             "node_bits": {"type": "str"},
+            "keep_former": {"type": "bool", "default": False},
+            "moved_nodes": {"type": "list", "elements": "str", "default": []},
             "reserved_cidrs": {"type": "list", "elements": "str"},
             "pins": {"type": "dict"},
             "live_nodes": {"type": "list", "elements": "str"},

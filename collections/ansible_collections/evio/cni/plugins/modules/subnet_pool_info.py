@@ -49,6 +49,11 @@ pools:
   elements: dict
   sample:
     - {pod_cidr: 10.244.0.0/16, node_bits: 8, size: 256, claimed: 2, quarantined: 1, reserved: 16, free: 237}
+former_pod_cidrs:
+  description: The pod networks of former pools of which nodes still have subnets.
+  returned: success
+  type: list
+  elements: str
 reserved_cidrs:
   description: Networks from which no node gets a subnet.
   returned: success
@@ -103,6 +108,7 @@ class SubnetPoolInfo:
         return {
             "changed": False,
             "pools": [self._pool(pool, config.reserved) for pool in config.pools] if config else [],
+            "former_pod_cidrs": [pool.pod_cidr for pool in config.former] if config else [],
             "reserved_cidrs": list(config.reserved) if config else [],
             "pins": {node: list(cidrs) for node, cidrs in config.pins.items()} if config else {},
             "claims": [self._claim(claim) for _node, claim in sorted(claims.items())],

@@ -8,8 +8,11 @@ module: wireguard_member
 short_description: Keep a node's WireGuard key, and measure the MTU that its paths to the relays allow
 version_added: 0.1.0
 description:
-  - Does the work of M(evio.cni.wireguard_key) and of M(evio.cni.wireguard_mtu_info) in one step. From the results of
-    all nodes, M(evio.cni.overlay_nodes_info) makes the members of the overlay.
+  - Makes the key as M(evio.cni.wireguard_key) does. Measures by path MTU discovery how many bytes the paths from this
+    node to the relays carry, and subtracts the bytes that WireGuard adds. From the results of all nodes,
+    M(evio.cni.overlay_nodes_info) makes the members of the overlay, and its MTU, the smallest of theirs.
+  - Never returns more than the MTU of an overlay that exists already, because its pods would keep the old MTU, and a
+    path that carries more today may change tomorrow.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -84,6 +87,11 @@ mtu:
   returned: success
   type: int
   sample: 1420
+possible_mtu:
+  description: The highest MTU inside the overlay in bytes with which packets fit into one piece, as far as is known.
+  returned: success
+  type: int
+  sample: 1420
 underlay:
   description: MTU of the path to each relay in bytes, by C(address:port). Relays without a route are left out.
   returned: success
@@ -97,7 +105,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import paths
 from ..module_utils.module_runner import Module, run_module
-from ..module_utils.overlay.wireguard.member import MTU_OPTIONS, WireguardKey, WireguardMtuInfo
+from ..module_utils.overlay.wireguard.member import MTU_OPTIONS, OverlayMtu, WireguardKey
 
 
 class WireguardMember:
@@ -105,7 +113,7 @@ class WireguardMember:
 
     def __init__(self, module: Module) -> None:
         self.key = WireguardKey(module)
-        self.mtu = WireguardMtuInfo(module)
+        self.mtu = OverlayMtu(module)
         self.makes_next_key: bool = module.params["next_key"]
 
     def run(self) -> dict[str, Any]:

@@ -16,6 +16,8 @@ description:
   - C(pod-routes.json) says which node has which pod subnet. It is written if O(pod_subnets) is given.
   - O(files) and O(units) are those of the agent. Units are started after the two files were written.
   - A node that is neither in O(members) nor in O(keep_nodes) is no longer a peer, so its key is worthless.
+  - A member whose key and address stand under another name in C(overlay.json) has been renamed. C(pod-routes.json) gets
+    its new name in the same step, so that its pods keep their route.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -194,8 +196,10 @@ from ..module_utils.overlay.wireguard.config import (
     check_pod_routes,
     keep_peers,
     keep_subnets,
+    new_names,
     parse_overlay,
     parse_pod_routes,
+    rename_subnets,
     render_overlay,
     render_pod_routes,
 )
@@ -225,16 +229,21 @@ class WireguardOverlay:
     def _present(self) -> dict[str, Any]:
         result: dict[str, Any] = {}
         changes: list[FileChange] = []
+        config: OverlayConfig | None = None
         if self.members is not None:
             config = self._host_overlay()
             result["peers"] = [peer.name for peer in config.peers]
-            changes.append(self.config.change_to(render_overlay(config)))
         elif self.existing is None and self.params["added_members"] is not None:
             return self._apply([])
         elif self.existing is not None and (self.params["removed_nodes"] or self.params["added_members"]):
-            changes.append(self.config.change_to(self._with_changed_members(self.existing)))
+            config = self._with_changed_members(self.existing)
+        if config is not None:
+            is_same = self.members is None and config == self.existing
+            changes.append(self.config.change_to(self.config.text if is_same else render_overlay(config)))
         if self.params["pod_subnets"] is not None:
             changes.append(self.pod_routes.change_to(render_pod_routes(self._wanted_pod_routes())))
+        elif config is not None:
+            changes.append(self.pod_routes.change_to(self._pod_routes_with_new_names(config)))
         return {**result, **self._apply(changes)}
 
     def _absent(self) -> dict[str, Any]:
@@ -286,17 +295,24 @@ class WireguardOverlay:
             check_overlay(config, "the inventory")
         return config
 
-    def _with_changed_members(self, existing: OverlayConfig) -> str | None:
-        """Return the host overlay's file with the added and without the removed nodes; its text if that is the same."""
+    def _with_changed_members(self, existing: OverlayConfig) -> OverlayConfig:
+        """Return the host overlay with the added and without the removed nodes."""
         added = [self._member(node) for node in self.params["added_members"] or () if node["name"] != existing.node]
         kept = [peer.name for peer in existing.peers if peer.name not in self.params["removed_nodes"]]
-        peers = keep_peers(added, existing.peers, kept)
-        if peers == existing.peers:
-            return self.config.text
-        config = replace(existing, peers=peers)
-        if PENDING_KEY not in _keys_of(peers):
+        config = replace(existing, peers=keep_peers(added, existing.peers, kept))
+        if PENDING_KEY not in _keys_of(config.peers):
             check_overlay(config, "the inventory")
-        return render_overlay(config)
+        return config
+
+    def _pod_routes_with_new_names(self, config: OverlayConfig) -> str | None:
+        """Return the text of the pod routes' file, in which nodes that ``config`` has under a new name have it too."""
+        text = self.pod_routes.text
+        names = new_names(config.members, self.existing.members) if self.existing is not None else {}
+        # A file that cannot be parsed is replaced when the claims are known.
+        with contextlib.suppress(OverlayError):
+            if text is not None and names:
+                return render_pod_routes(rename_subnets(parse_pod_routes(text), names))
+        return text
 
     def _kept_nodes(self) -> list[str]:
         return [name for name in self.params["keep_nodes"] if name not in self.params["removed_nodes"]]

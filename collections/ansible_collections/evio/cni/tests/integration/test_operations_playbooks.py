@@ -1,6 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """backup.yml, restore.yml, rotate.yml and repair.yml as an operator runs them: real hosts, etcd and pods.
 
+Of rename_node.yml, change_pool.yml and change_mtu.yml, what they refuse and predict; molecule/operations runs them.
+
 playbook_site has the hosts. Where the hosts contradict a backup, and what etcd holds, is in test_registry_modules.
 """
 
@@ -209,3 +211,49 @@ def test_repair_of_a_node_without_a_network_fails(node: Node) -> None:
     code, told = repair(node)
     assert code != 0
     assert "this node is not set up for pods yet" in told, told
+
+
+@pytest.mark.parametrize(
+    ("playbook", "variables", "message"),
+    [
+        ("rename_node.yml", (), "evio_rename: not given; say which nodes get which name"),
+        ("rename_node.yml", ("-e", "evio_rename=old=node1"), "was never set up, so it is not old"),
+        ("rename_node.yml", ("-e", "evio_rename=node2=node1"), "node2 is still in the inventory"),
+        ("rename_node.yml", ("-e", "evio_rename=old"), "evio_rename"),
+        ("change_mtu.yml", (), "evio_mtu: not given; say how many bytes"),
+        ("change_mtu.yml", ("-e", "evio_mtu=1380", "-e", "evio_drain=true"), "evio_kubernetes is none, so no node"),
+        ("change_pool.yml", ("-e", "evio_drain=true"), "evio_kubernetes is none, so no node"),
+        (
+            "change_pool.yml",
+            ("-e", "evio_moving_nodes=node9"),
+            "evio_moving_nodes: node9 is not in the group evio_nodes",
+        ),
+    ],
+)
+def test_change_that_is_not_described_is_refused_before_anything_is_changed(
+    tmp_path: Path, etcd_server: EtcdServer, playbook: str, variables: tuple[str, ...], message: str
+) -> None:
+    refused = play(tmp_path, etcd_server, playbook, "--limit", "node1", *variables)
+    assert refused.returncode != 0
+    assert message in words(refused.stdout), refused.stdout
+    assert "changed=0" in refused.stdout
+
+
+def test_change_of_the_pool_predicts_who_moves(tmp_path: Path, etcd_server: EtcdServer) -> None:
+    claim(etcd_server, node1="1" * 32, node2="2" * 32)
+    conf_dir = tmp_path / "net.d"
+    conf_dir.mkdir()
+    plugin = {"type": "evio", "nodeSubnets": ["10.244.0.0/24"], "epoch": 1}
+    (conf_dir / "10-evio.conflist").write_text(json.dumps({"name": "evio", "plugins": [plugin]}))
+    before = claims(etcd_server)
+
+    def predict(*arguments: str) -> str:
+        done = play(tmp_path, etcd_server, "change_pool.yml", "--limit", "node1", "--check", *arguments)
+        assert claims(etcd_server) == before
+        return words(done.stdout)
+
+    assert "No node has to move." in predict("-e", "evio_pod_cidr=10.240.0.0/12", "-e", "evio_node_bits=12")
+    assert "subnets of a former pool: node1, node2, which this run moves" in predict("-e", "evio_pod_cidr=10.60.0.0/16")
+    assert "these are the same addresses, divided otherwise" in predict("-e", "evio_node_bits=10")
+    external = ("-e", "evio_pod_cidr=10.60.0.0/16", "-e", "evio_overlay=external", "-e", "evio_pod_bridge=br0")
+    assert "Nodes move to another pool with evio_overlay=wireguard alone" in predict(*external)

@@ -123,6 +123,30 @@ def test_added_member_joins_those_that_are_there(tmp_path: Path, members: list[d
     assert peers_in(path) == ["n1", "n3"]
 
 
+@pytest.mark.parametrize("is_added", [False, True])
+def test_renamed_member_keeps_its_pods_routes(tmp_path: Path, members: list[dict[str, str]], is_added: bool) -> None:
+    """Its subnets have the new name in the step that renames the peer, and not only when the claims are known."""
+    wanted = host_overlay(tmp_path, members)
+    subnets = {f"n{i}": [f"10.244.{i}.0/24"] for i in (1, 2, 3)}
+    run_module("wireguard_overlay", **wanted, pod_cidrs=["10.244.0.0/16"], pod_subnets=subnets)
+    members[2]["name"] = "shop"
+    if is_added:
+        wanted = {**{name: wanted[name] for name in ("config", "pod_routes")}, "added_members": members[2:]}
+    check_do_again("wireguard_overlay", **wanted)
+    assert peers_in(tmp_path / "evio/overlay.json") == ["n1", "shop"]
+    routes = json.loads((tmp_path / "evio/pod-routes.json").read_text())["subnets"]
+    assert routes == {"n1": subnets["n1"], "n2": subnets["n2"], "shop": subnets["n3"]}
+
+
+def test_node_itself_is_renamed_with_its_routes(tmp_path: Path, members: list[dict[str, str]]) -> None:
+    wanted = host_overlay(tmp_path, members)
+    run_module("wireguard_overlay", **wanted, pod_cidrs=["10.244.0.0/16"], pod_subnets={"n2": ["10.244.2.0/24"]})
+    members[1]["name"] = wanted["node"] = "shop"
+    check_do_again("wireguard_overlay", **wanted)
+    assert json.loads((tmp_path / "evio/overlay.json").read_text())["node"] == "shop"
+    assert list(json.loads((tmp_path / "evio/pod-routes.json").read_text())["subnets"]) == ["shop"]
+
+
 def test_removed_node_is_removed_from_both_files_even_if_it_is_kept(
     tmp_path: Path, members: list[dict[str, str]]
 ) -> None:
@@ -347,7 +371,9 @@ def test_endpoint_by_name_is_written_and_resolved_on_the_node(tmp_path: Path, me
     # Without a network, and so without DNS.
     namespace = Namespace()
     try:
-        measured = run_module("wireguard_mtu_info", namespace=namespace, relays=["relay.invalid"], config=str(config))
+        key = str(tmp_path / "wireguard.key")
+        relay = {"relays": ["relay.invalid"], "config": str(config), "path": key}
+        measured = run_module("wireguard_member", namespace=namespace, **relay)
     finally:
         namespace.close()
     assert measured["mtu"] == 1420

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Path MTUs measured through a real router with a narrow uplink, and the MTU that wireguard_mtu_info makes of them."""
+"""Path MTUs measured through a real router with a narrow uplink, and the MTU that wireguard_member makes of them."""
 
 from __future__ import annotations
 
@@ -140,7 +140,9 @@ def test_ipv6_inside_a_narrow_overlay_is_refused(narrow: Site, tmp_path: Path) -
 
 
 def overlay_mtu(namespace: Namespace, directory: Path, **arguments: Any) -> dict[str, Any]:
-    return run_module("wireguard_mtu_info", namespace=namespace, config=str(directory / "overlay.json"), **arguments)
+    files = {"config": str(directory / "overlay.json"), "path": str(directory / "wireguard.key")}
+    create_key(files["path"])
+    return run_module("wireguard_member", namespace=namespace, **files, **arguments)
 
 
 def write_overlay(directory: Path, mtu: int) -> None:

@@ -10,8 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ansible_collections.evio.cni.plugins.module_utils.claims.model import ClaimError, PoolConfig, Request
+from ansible_collections.evio.cni.plugins.module_utils.claims.backup import decode_backup, encode_backup
+from ansible_collections.evio.cni.plugins.module_utils.claims.model import (
+    ClaimError,
+    LocalClaim,
+    PoolConfig,
+    Request,
+    subnets_of,
+)
 from ansible_collections.evio.cni.plugins.module_utils.claims.registry import Registry
+from ansible_collections.evio.cni.plugins.module_utils.claims.reshape import Changes
 from ansible_collections.evio.cni.plugins.module_utils.etcd.access import EtcdError
 from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Delete, Etcd, Get, Put
 from ansible_collections.evio.cni.plugins.module_utils.pki import issue
@@ -147,6 +155,71 @@ def test_renamed_node_takes_its_subnet_along(registry: Registry) -> None:
     snapshot = registry.read()
     assert sorted(snapshot.claims) == ["edge1", "node2"]
     assert registry.claim([Request("node3", "m3")], POOLS).claims["node3"].cidrs == ("10.244.2.0/24",)
+
+
+def test_nodes_move_to_another_pool_one_by_one(registry: Registry) -> None:
+    """Both pools have claims meanwhile; nobody gets a subnet of the former one, and it is forgotten at last."""
+    registry.claim(ask("node1", "node2"), POOLS)
+    others = parse_pools("10.60.0.0/16", 8)
+    with pytest.raises(ClaimError, match=r"move the nodes to this one with change_pool\.yml"):
+        registry.claim(ask("node1"), others)
+    assert registry.reshape(Changes(pools=others, keeps_former=True), dry_run=True).plan.pool_config.former == POOLS
+    assert registry.reshape(Changes(pools=others, keeps_former=True)).changed
+    assert not registry.reshape(Changes(pools=others, keeps_former=True)).changed
+    with pytest.raises(ClaimError, match=r"node1 has 10\.244\.0\.0/24 and none of 10\.60\.0\.0/16"):
+        registry.reshape(Changes(moved_nodes=("node1",)))
+    old = LocalClaim(("10.244.0.0/24",), 1)
+    outcome = registry.claim([Request("node1", "machine-of-node1", configured=old), *ask("node2", "node3")], others)
+    assert outcome.former == POOLS
+    assert cidrs(registry) == {
+        "node1": ("10.244.0.0/24", "10.60.0.0/24"),
+        "node2": ("10.244.1.0/24", "10.60.1.0/24"),
+        "node3": ("10.60.2.0/24",),
+    }
+    claim = outcome.claims["node1"]
+    assert [subnet.cidr for subnet in subnets_of(claim, others, old)] == ["10.244.0.0/24"]
+    assert [subnet.cidr for subnet in subnets_of(claim, others)] == ["10.60.0.0/24"]
+    assert registry.reshape(Changes(moved_nodes=("node1",))).moved == ("node1",)
+    assert registry.claim(ask("node1", "node2"), others).former == POOLS
+    assert registry.reshape(Changes(moved_nodes=("node1", "node2", "node3"))).moved == ("node2",)
+    snapshot = registry.read()
+    assert snapshot.pool_config == PoolConfig(others)
+    assert sorted(snapshot.released) == ["10.244.0.0/24", "10.244.1.0/24"]
+    assert cidrs(registry)["node2"] == ("10.60.1.0/24",)
+
+
+def test_nodes_do_not_move_to_the_same_addresses_divided_otherwise(registry: Registry) -> None:
+    registry.claim(ask("node1"), POOLS)
+    with pytest.raises(ClaimError, match="these are the same addresses, divided otherwise"):
+        registry.reshape(Changes(pools=parse_pools("10.244.0.0/15", 10), keeps_former=True))
+    assert registry.read().pool_config == PoolConfig(POOLS)
+
+
+def test_backup_between_two_pools_is_restored(registry: Registry, etcd: Etcd) -> None:
+    registry.claim(ask("node1"), POOLS)
+    others = parse_pools("10.60.0.0/16", 8)
+    registry.reshape(Changes(pools=others, keeps_former=True))
+    registry.claim(ask("node1"), others)
+    backup = decode_backup(encode_backup(registry.backup()))
+    before = registry.read()
+    etcd.txn([], [Delete(pair) for pair in before.revisions])
+    etcd.txn([], [Delete(f"/evio/{backup.cluster}/subnets/{part}") for part in ("010.244.000.000", "010.060.000.000")])
+    registry.restore(backup, [])
+    assert registry.read().pool_config == before.pool_config
+    assert cidrs(registry) == {"node1": ("10.244.0.0/24", "10.60.0.0/24")}
+
+
+def test_renamed_node_takes_its_pin_along(registry: Registry) -> None:
+    registry.claim([Request("node1", "m1"), Request("node2", "m2")], POOLS)
+    pins = {"node1": ("10.244.0.0/24",), "node2": ("10.244.1.0/24",)}
+    registry.reshape(Changes(pins=pins))
+    renamed = Request("edge1", "m1", ("10.244.0.0/24",), renamed_from="node1")
+    predicted = registry.claim([renamed], POOLS, dry_run=True)
+    assert registry.claim([renamed], POOLS).claims["edge1"].cidrs == predicted.claims["edge1"].cidrs
+    config = registry.read().pool_config
+    assert config is not None
+    assert config.pins == {"edge1": pins["node1"], "node2": pins["node2"]}
+    assert registry.claim([renamed], POOLS).changed == ()
 
 
 def test_rename_of_another_machine_or_to_a_node_with_a_claim_is_refused(registry: Registry) -> None:

@@ -6,6 +6,7 @@ The registry is compared with a simple model: the claims, the released subnets w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import ip_network
 from typing import Any
 
@@ -13,7 +14,7 @@ from ansible_collections.evio.cni.plugins.module_utils.claims.model import Claim
 from ansible_collections.evio.cni.plugins.module_utils.claims.registry import Registry
 from ansible_collections.evio.cni.plugins.module_utils.claims.reshape import Changes
 from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Put
-from ansible_collections.evio.cni.plugins.module_utils.subnets import overlaps, parse_pools
+from ansible_collections.evio.cni.plugins.module_utils.subnets import Pool, overlaps, parse_pools
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -26,11 +27,18 @@ POOLS = st.sampled_from(
         ("10.244.0.0/16", "3"),
         ("10.244.0.0/16,fd00::/60", "2"),
         ("10.244.0.0/15,fd00::/60", "3,2"),
+        ("10.60.0.0/16", "2"),
+        ("10.60.0.0/16,fd00:1::/60", "3,2"),
     ]
 )
 SUBNETS = st.sampled_from([f"10.{244 + place // 4}.{place % 4 * 64}.0/18" for place in range(8)])
 RESERVED = st.lists(SUBNETS, max_size=2, unique=True).map(tuple)
 QUARANTINE = 100.0
+
+
+def versions(cidrs: Sequence[str]) -> set[int]:
+    """Return the IP versions of these networks."""
+    return {ip_network(cidr).version for cidr in cidrs}
 
 
 class RegistryMachine(RuleBasedStateMachine):
@@ -76,15 +84,41 @@ class RegistryMachine(RuleBasedStateMachine):
     @rule(pools=POOLS)
     def change_the_networks(self, pools: tuple[str, str]) -> None:
         wanted = parse_pools(*pools)
-        fits = all(any(cidr in pool for pool in wanted) for claim in self.claims.values() for cidr in claim.cidrs)
+        held = [cidr for claim in self.claims.values() for cidr in claim.cidrs]
+        outside = [cidr for cidr in held if not any(cidr in pool for pool in wanted)]
+        fits = all(any(cidr in pool for pool in self._former()) for cidr in outside)
+        fits = fits and not any(overlaps(ip_network(cidr), pool.network) for cidr in outside for pool in wanted)
         pins_fit = all(any(cidr in pool for pool in wanted) for cidrs in self.pins.values() for cidr in cidrs)
         assert self._is_done(Changes(pools=wanted)) == (fits and pins_fit)
         if fits and pins_fit:
-            self.pools = wanted
-            lengths = {pool.family: pool.prefix_length for pool in wanted}
-            for cidr in list(self.released):
-                if lengths.get(ip_network(cidr).version, ip_network(cidr).prefixlen) != ip_network(cidr).prefixlen:
-                    del self.released[cidr]
+            self._take(wanted)
+
+    @rule(pools=POOLS)
+    def move_to_other_networks(self, pools: tuple[str, str]) -> None:
+        wanted = parse_pools(*pools)
+        outside = [cidr for claim in self.claims.values() for cidr in claim.cidrs if not any(cidr in p for p in wanted)]
+        pins_fit = all(any(cidr in pool for pool in wanted) for cidrs in self.pins.values() for cidr in cidrs)
+        is_apart = not any(overlaps(ip_network(cidr), pool.network) for cidr in outside for pool in wanted)
+        is_done = self._is_done(Changes(pools=wanted, keeps_former=True))
+        assert is_done == (is_apart and pins_fit)
+        if is_done:
+            self._take(wanted)
+
+    @rule(nodes=st.lists(NODES, min_size=1, max_size=4, unique=True))
+    def leave_the_former_networks(self, nodes: list[str]) -> None:
+        held = {node: self.claims[node] for node in nodes if node in self.claims}
+        kept = {
+            node: tuple(c for c in claim.cidrs if any(c in pool for pool in self.pools)) for node, claim in held.items()
+        }
+        is_covered = all(versions(kept[node]) == versions(claim.cidrs) for node, claim in held.items())
+        assert self._is_done(Changes(moved_nodes=tuple(nodes))) == is_covered
+        if is_covered:
+            after = self.registry.read().claims
+            for node, claim in held.items():
+                assert after[node].cidrs == kept[node]
+                assert (after[node].epoch > claim.epoch) == (kept[node] != claim.cidrs)
+                self.claims[node] = after[node]
+                self.released.update(dict.fromkeys(set(claim.cidrs) - set(kept[node]), self.now))
 
     @rule(reserved=RESERVED)
     def reserve(self, reserved: tuple[str, ...]) -> None:
@@ -135,8 +169,20 @@ class RegistryMachine(RuleBasedStateMachine):
         held = [ip_network(cidr) for claim in getattr(self, "claims", {}).values() for cidr in claim.cidrs]
         for place, one in enumerate(held):
             assert not any(overlaps(one, other) for other in held[place + 1 :])
-            assert any(str(one) in pool for pool in self.pools)
+            assert any(str(one) in pool for pool in (*self.pools, *self._former()))
             assert not any(overlaps(one, ip_network(reserved)) for reserved in self.reserved)
+
+    def _former(self) -> tuple[Pool, ...]:
+        config = self.registry.read().pool_config
+        return config.former if config is not None else ()
+
+    def _take(self, pools: tuple[Pool, ...]) -> None:
+        """Note the pools; released subnets of another size are forgotten with the former pools."""
+        self.pools = pools
+        lengths = {pool.family: pool.prefix_length for pool in pools}
+        for cidr in list(self.released):
+            if lengths.get(ip_network(cidr).version, ip_network(cidr).prefixlen) != ip_network(cidr).prefixlen:
+                del self.released[cidr]
 
     def _claim(self, requests: list[Request]) -> None:
         planned = self._try_claim(requests, dry_run=True)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.inventory.identities import (
+    RenameError,
     SeenIdentity,
     WrongHostError,
+    former_names,
     refuse_wrong_hosts,
 )
 from ansible_collections.evio.cni.plugins.module_utils.node.identity import (
@@ -40,6 +42,32 @@ def test_machine_that_was_set_up_as_another_node_is_refused_by_both_names() -> N
 def test_renamed_node_passes_under_its_new_name_only() -> None:
     refuse_wrong_hosts("kubernetes", {"edge": ONE}, {"edge": "node1"})
     assert "was set up as node node1" in refusal({"edge": ONE}, {"other": "node1"})
+
+
+def test_names_of_a_rename_that_was_interrupted_pass_again() -> None:
+    for seen in (ONE, replace(ONE, node="edge")):
+        assert former_names({"node1": "edge"}, ["edge", "node2"], {"edge": seen, "node2": TWO}) == {"edge": "node1"}
+        refuse_wrong_hosts("kubernetes", {"edge": seen, "node2": TWO}, {"edge": "node1"})
+
+
+@pytest.mark.parametrize(
+    ("renames", "message"),
+    [
+        ({"node1": "node2"}, "node1 is still in the inventory; put node2 there in its place"),
+        ({"node2": "node2"}, "node2 is still in the inventory"),
+        ({"old": "other"}, "other is not in the group evio_nodes; put it there in place of old"),
+        ({"old": "lost"}, "lost does not answer, so nobody can tell whether it is old"),
+        ({"old": "new"}, "new: the machine that answers (hostname edge3) was never set up, so it is not old"),
+        ({"old": "node1", "older": "node1"}, "node1: 2 nodes are to get this name"),
+        ({"old": ""}, "'old' and '' must both be names of nodes; give it as former=new"),
+        ({"a b": "node1"}, "'a b' and 'node1' must both be names"),
+    ],
+)
+def test_rename_that_inventory_or_machine_contradicts_is_refused(renames: dict[str, str], message: str) -> None:
+    seen = {"node1": ONE, "node2": TWO, "new": SeenIdentity("edge3", "3" * 32, "", "")}
+    with pytest.raises(RenameError) as refused:
+        former_names(renames, ["node1", "node2", "new", "lost"], seen)
+    assert message in str(refused.value)
 
 
 def test_machine_of_another_cluster_is_refused() -> None:

@@ -23,9 +23,11 @@ from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config 
     former_probe_address,
     keep_peers,
     keep_subnets,
+    new_names,
     parse_overlay,
     parse_pod_routes,
     probe_address,
+    rename_subnets,
     render_overlay,
     render_pod_routes,
     with_key,
@@ -212,6 +214,23 @@ def test_peers_to_keep_stay_and_other_old_peers_go() -> None:
     existing = (peer(2), peer(3), peer(4))
     renewed = replace(peer(2), public_key=key(9))
     assert keep_peers([renewed], existing, ["n2", "n3"]) == (renewed, peer(3))
+
+
+def test_node_with_the_same_key_and_address_under_another_name_is_renamed() -> None:
+    renamed, other = replace(peer(2), name="shop"), peer(3)
+    assert new_names([renamed, other], [peer(2), other]) == {"n2": "shop"}
+    assert keep_peers([renamed], [peer(2), other], ["n2", "n3"]) == (renamed, other)
+    moved = replace(renamed, address="10.10.0.9")
+    assert new_names([moved, other], [peer(2), other]) == {}
+    assert keep_peers([moved], [peer(2)], ["n2"]) == (peer(2), moved)
+
+
+def test_subnets_follow_the_new_names_even_to_a_name_that_another_node_had() -> None:
+    routes = PodRoutes(
+        ("10.244.0.0/16",), {"n2": ("10.244.2.0/24",), "n3": ("10.244.3.0/24",), "n4": ("10.244.4.0/24",)}
+    )
+    renamed = rename_subnets(routes, {"n2": "shop", "n3": "n4"})
+    assert renamed.subnets == {"shop": ("10.244.2.0/24",), "n4": ("10.244.3.0/24",)}
 
 
 def test_subnet_that_another_node_has_now_is_not_kept() -> None:

@@ -7,14 +7,14 @@ Pure: from a snapshot of etcd to the claims that should be written. ``registry``
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_network
 
 from ..defaults import QUARANTINE
 from ..names import is_node_name
 from ..paths import CONFLIST_NAME
-from ..subnets import Pool, reserved_places
+from ..subnets import Pool, overlaps, reserved_places
 from .model import (
     Claim,
     ClaimError,
@@ -97,16 +97,34 @@ def plan_renames(requests: Sequence[Request], snapshot: Snapshot) -> dict[str, C
 
 
 def check_pool_config(wanted: PoolConfig, snapshot: Snapshot) -> None:
-    """Raise ClaimError if a claimed subnet is not part of the wanted pools. The snapshot must have all claims."""
+    """Raise ClaimError if a claimed subnet is part of none of the wanted pools, or overlaps with what they give.
+
+    The snapshot must have all claims.
+    """
     held = [(claim.node, cidr) for claim in snapshot.claims.values() for cidr in claim.cidrs]
-    misfits = [f"{node} has {cidr}" for node, cidr in held if not any(cidr in pool for pool in wanted.pools)]
+    misfits = [f"{node} has {cidr}" for node, cidr in held if not wanted.has_or_had(cidr)]
     if misfits:
         stored = snapshot.pool_config.pools if snapshot.pool_config else ()
         raise ClaimError(
             f"evio_pod_cidr and evio_node_bits say {describe(wanted.pools)}, but claims were made from "
             f"{describe(stored)} and {len(misfits)} would lose their place "
-            f"({', '.join(misfits[:3])}); take a pool that holds them all, or release those nodes first"
+            f"({', '.join(misfits[:3])}); take a pool that holds them all, move the nodes to this one with "
+            "change_pool.yml, or release those nodes first"
         )
+
+    for node, cidr in held:
+        pool = next((pool for pool in wanted.pools if overlaps(ip_network(cidr), pool.network)), None)
+        if pool is not None and not wanted.has(cidr):
+            raise ClaimError(
+                f"{node} has {cidr} and cannot move to {describe([pool])}: these are the same addresses, divided "
+                "otherwise, and would belong to two nodes meanwhile. Take a pool that does not overlap with it"
+            )
+
+
+def needed_former(former: Sequence[Pool], pools: Sequence[Pool], claims: Iterable[Claim]) -> tuple[Pool, ...]:
+    """Return those former pools of which claims have subnets that are not part of ``pools``."""
+    outside = [cidr for claim in claims for cidr in claim.cidrs if not any(cidr in pool for pool in pools)]
+    return tuple(dict.fromkeys(pool for pool in former if any(cidr in pool for cidr in outside)))
 
 
 def stale_releases(wanted: PoolConfig, snapshot: Snapshot) -> list[str]:

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ..names import is_node_name
-from ..subnets import check_network, parse_pools
+from ..subnets import Pool, check_network, parse_pool, parse_pools
 from .model import Claim, ClaimError, LocalClaim, PoolConfig, Released, Snapshot, describe
 from .pins import refuse_two_pins_in_a_pool
 
@@ -107,9 +107,10 @@ def encode_backup(backup: Backup) -> str:
         "revision": backup.revision,
         "taken": datetime.fromtimestamp(backup.taken, timezone.utc).isoformat(timespec="seconds"),
         "pool": {
-            "pools": [{"pod_cidr": pool.pod_cidr, "node_bits": pool.node_bits} for pool in config.pools],
+            "pools": _encode_pools(config.pools),
             "reserved": list(config.reserved),
             "pins": {node: list(cidrs) for node, cidrs in sorted(config.pins.items())},
+            **({"former": _encode_pools(config.former)} if config.former else {}),
         },
         "claims": [
             {
@@ -127,6 +128,10 @@ def encode_backup(backup: Backup) -> str:
         ],
     }
     return json.dumps(value, indent=1) + "\n"
+
+
+def _encode_pools(pools: Iterable[Pool]) -> list[dict[str, Any]]:
+    return [{"pod_cidr": pool.pod_cidr, "node_bits": pool.node_bits} for pool in pools]
 
 
 def decode_backup(text: str) -> Backup:
@@ -194,6 +199,10 @@ def _decode(value: Mapping[str, Any]) -> Backup:
         ),
         tuple(_texts(pool["reserved"])),
         {_text(node): tuple(_texts(cidrs)) for node, cidrs in pool["pins"].items()},
+        tuple(
+            parse_pool(_text(one["pod_cidr"]), int(one["node_bits"]), names=("pod_cidr", "node_bits"))
+            for one in pool.get("former", ())
+        ),
     )
     claims = [
         Claim(
@@ -232,7 +241,7 @@ def _check(backup: Backup) -> None:
     owned = [(claim.node, claim.cidrs) for claim in backup.claims.values()]
     for node, cidrs in [*owned, *config.pins.items()]:
         for cidr in cidrs:
-            if not any(cidr in pool for pool in config.pools):
+            if not config.has_or_had(cidr):
                 raise ClaimError(f"the file is damaged: {node} has {cidr}, no subnet of {describe(config.pools)}")
         refuse_two_pins_in_a_pool(node, cidrs, config.pools)
     for claim in backup.claims.values():

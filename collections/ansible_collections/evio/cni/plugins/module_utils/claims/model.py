@@ -39,6 +39,16 @@ class PoolConfig:
     """Networks (CIDR) from which no node gets a subnet."""
     pins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Subnets that are kept for a node, by the node's name."""
+    former: tuple[Pool, ...] = ()
+    """Pools of which nodes still have subnets, until they have moved to ``pools``. Nobody gets a subnet of them."""
+
+    def has(self, cidr: str) -> bool:
+        """Return whether this is a subnet of one of the pools."""
+        return any(cidr in pool for pool in self.pools)
+
+    def has_or_had(self, cidr: str) -> bool:
+        """Return whether this is a subnet of one of the pools or of the former pools."""
+        return self.has(cidr) or any(cidr in pool for pool in self.former)
 
 
 @dataclass(frozen=True)
@@ -150,6 +160,15 @@ def table(claims: Iterable[Claim]) -> dict[str, str]:
     return {claim.node: ", ".join(claim.cidrs) for claim in sorted(claims, key=lambda claim: claim.node)}
 
 
-def subnets_of(claim: Claim) -> tuple[NodeSubnet, ...]:
-    """Return the claim's subnets."""
-    return tuple(NodeSubnet(cidr) for cidr in claim.cidrs)
+def subnets_of(claim: Claim, pools: Sequence[Pool], configured: LocalClaim | None = None) -> tuple[NodeSubnet, ...]:
+    """Return the subnets from which the node's pods get addresses, one of each family.
+
+    A node that moves to other pools has a subnet of the former and of the present pools for a while: it keeps the one
+    that it is ``configured`` with until it is set up anew, which None stands for.
+    """
+    subnets: dict[int, NodeSubnet] = {}
+    kept = configured.cidrs if configured is not None else ()
+    for cidr in sorted(claim.cidrs, key=lambda cidr: (cidr not in kept, not any(cidr in pool for pool in pools))):
+        subnet = NodeSubnet(cidr)
+        subnets.setdefault(subnet.family, subnet)
+    return tuple(subnet for subnet in map(NodeSubnet, claim.cidrs) if subnet in subnets.values())

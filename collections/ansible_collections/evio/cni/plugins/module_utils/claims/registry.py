@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from ..defaults import QUARANTINE
 from ..etcd.client import Compare, Etcd, Get, TxnResult, UnchangedSince
 from ..subnets import Pool
-from .allocator import check_pool_config, lost_claims, plan_claims, plan_renames
+from .allocator import check_pool_config, lost_claims, needed_former, plan_claims, plan_renames
 from .backup import Backup, LiveNode, RestorePlan, backup_of, plan_restore
 from .blocks import blocks_of, blocks_with_room
 from .model import Claim, ClaimError, ExhaustedError, LocalClaim, PoolConfig, Request, Search, Snapshot
@@ -25,6 +25,8 @@ from .transactions import (
     Part,
     batches,
     claim_part,
+    moved_part,
+    pins_part,
     pool_config_parts,
     release_part,
     rename_part,
@@ -55,6 +57,8 @@ class Outcome:
     changed: tuple[str, ...]
     """The nodes whose claim was written or removed."""
     pool_changed: bool = False
+    former: tuple[Pool, ...] = ()
+    """The pools of which nodes still have subnets that they move away from."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ class PoolOutcome:
     """The nodes whose claim was removed."""
     adopted: tuple[str, ...]
     """The nodes that were given one of upstream's subnets."""
+    moved: tuple[str, ...]
+    """The nodes whose subnets of former pools were released."""
     changed: bool
 
 
@@ -166,7 +172,8 @@ class Registry:
             done.update(planned)
             if is_complete:
                 claims = {request.node: done.get(request.node) or snapshot.claims[request.node] for request in requests}
-                return Outcome(claims, before, tuple(dict.fromkeys((*renamed, *done))), before.pool_config != config)
+                changed = tuple(dict.fromkeys((*renamed, *done)))
+                return Outcome(claims, before, changed, before.pool_config != config, config.former)
             _pause(failures)
         raise self._too_many_tries()
 
@@ -186,24 +193,28 @@ class Registry:
         raise self._too_many_tries()
 
     def reshape(self, changes: Changes, *, dry_run: bool = False) -> PoolOutcome:
-        """Change the pool: its networks, reserved ranges and pins; release dead nodes; adopt upstream's subnets.
+        """Change the pool: its networks, reserved ranges and pins; release dead nodes and the former subnets of moved
+        nodes; adopt upstream's subnets.
 
         Raises ClaimError, and writes nothing, if a change would break a claim.
         """
         before: Snapshot | None = None
         released: list[str] = []
+        moved: list[str] = []
         for failures in range(_MOST_TRIES):
             snapshot, upstream = self._read_with_upstream() if changes.adopt else (self.read(), {})
             before = before or snapshot
             plan = plan_changes(changes, snapshot, upstream, now=self._clock())
             if dry_run:
-                return _pool_outcome(before, plan, [claim.node for claim in plan.released], list(plan.adopted))
-            if plan.released:
+                gone, stay = ([claim.node for claim in claims] for claims in (plan.released, plan.moved))
+                return _pool_outcome(before, plan, gone, list(plan.adopted), stay)
+            if plan.released or plan.moved:
                 released += self._remove(plan.released, snapshot)[0]
+                moved += self._move(plan.moved, snapshot)
                 continue
             written, is_complete = self._write(plan.adopted.values(), plan.pool_config, snapshot)
             if is_complete:
-                return _pool_outcome(before, plan, released, list(written))
+                return _pool_outcome(before, plan, released, list(written), moved)
             _pause(failures)
         raise self._too_many_tries()
 
@@ -352,13 +363,16 @@ class Registry:
         return written, True
 
     def _rename(self, moves: Mapping[str, Claim], snapshot: Snapshot) -> list[str]:
-        """Move claims to other names, by the former name. Return the new names that were written."""
+        """Move claims and pins to other names, by the former name. Return the new names that were written."""
         written: list[str] = []
         parts = [rename_part(self._keys, former, claim, snapshot) for former, claim in moves.items()]
+        config = _with_renamed_pins(snapshot.pool_config, moves)
+        if config is not None and config != snapshot.pool_config:
+            parts.insert(0, pins_part(self._keys, config, snapshot))
         for batch in batches(parts, common=0):
             if not self._commit(batch).succeeded:
                 break
-            written += [part.node for part in batch]
+            written += [part.node for part in batch if part.node]
         return written
 
     def _remove(self, claims: Iterable[Claim], snapshot: Snapshot) -> tuple[list[str], bool]:
@@ -370,6 +384,16 @@ class Registry:
                 return removed, False
             removed += [part.node for part in batch]
         return removed, True
+
+    def _move(self, claims: Iterable[Claim], snapshot: Snapshot) -> list[str]:
+        """Release the subnets that these claims no longer have. Return the nodes whose claims were written."""
+        now = self._clock()
+        written: list[str] = []
+        for batch in batches([moved_part(self._keys, claim, snapshot, now) for claim in claims], common=0):
+            if not self._commit(batch).succeeded:
+                break
+            written += [part.node for part in batch]
+        return written
 
     def _commit(self, batch: Sequence[Part], *conditions: Compare | UnchangedSince) -> TxnResult:
         return self._etcd.txn(
@@ -394,7 +418,19 @@ def plan_on_empty(
 
 def _with_renames(snapshot: Snapshot, moves: Mapping[str, Claim]) -> Snapshot:
     claims = {node: claim for node, claim in snapshot.claims.items() if node not in moves}
-    return replace(snapshot, claims={**claims, **{claim.node: claim for claim in moves.values()}})
+    return replace(
+        snapshot,
+        pool_config=_with_renamed_pins(snapshot.pool_config, moves),
+        claims={**claims, **{claim.node: claim for claim in moves.values()}},
+    )
+
+
+def _with_renamed_pins(config: PoolConfig | None, moves: Mapping[str, Claim]) -> PoolConfig | None:
+    """Return the pool configuration in which each pin of a former name is one of the new name."""
+    if config is None:
+        return None
+    pins = {moves[node].node if node in moves else node: cidrs for node, cidrs in config.pins.items()}
+    return replace(config, pins=pins)
 
 
 def _wanted_pool_config(snapshot: Snapshot, pools: Sequence[Pool], reserved: Sequence[str]) -> PoolConfig:
@@ -402,7 +438,8 @@ def _wanted_pool_config(snapshot: Snapshot, pools: Sequence[Pool], reserved: Seq
         return PoolConfig(tuple(pools), tuple(reserved))
     if snapshot.pool_config.pools == tuple(pools):
         return snapshot.pool_config
-    wanted = replace(snapshot.pool_config, pools=tuple(pools))
+    former = needed_former(snapshot.pool_config.former, pools, snapshot.claims.values())
+    wanted = replace(snapshot.pool_config, pools=tuple(pools), former=former)
     check_pool_config(wanted, snapshot)
     return wanted
 
@@ -411,9 +448,11 @@ def _pause(failures: int) -> None:
     time.sleep(random.uniform(0, min(_FIRST_PAUSE * 2**failures, _LONGEST_PAUSE)))
 
 
-def _pool_outcome(before: Snapshot, plan: PoolPlan, released: Sequence[str], adopted: Sequence[str]) -> PoolOutcome:
-    changed = bool(released or adopted) or before.pool_config != plan.pool_config
-    return PoolOutcome(before, plan, tuple(released), tuple(adopted), changed)
+def _pool_outcome(
+    before: Snapshot, plan: PoolPlan, released: Sequence[str], adopted: Sequence[str], moved: Sequence[str]
+) -> PoolOutcome:
+    changed = bool(released or adopted or moved) or before.pool_config != plan.pool_config
+    return PoolOutcome(before, plan, tuple(released), tuple(adopted), tuple(moved), changed)
 
 
 def _has(snapshot: Snapshot, node: str, pool: Pool) -> bool:

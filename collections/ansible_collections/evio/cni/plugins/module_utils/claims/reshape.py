@@ -1,6 +1,10 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Plan a change of the whole pool: other networks, reserved ranges, pins, dead nodes, subnets taken over from upstream.
 
+Nodes move to another pool in three steps. First the pool changes and ``keeps_former`` lets claims keep their subnets of
+the former pool. Then nodes claim subnets of the new pool besides, are set up with them one by one, and at last are
+``moved_nodes``, which give back the former subnets. A former pool of which nobody has a subnet is forgotten.
+
 Pure: one snapshot of all claims in, one plan out. ``registry`` carries it out; ``allocator`` plans claims of nodes.
 """
 
@@ -11,8 +15,8 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
 from ..subnets import Pool, check_network, overlaps
-from .allocator import check_pool_config, plan_claims
-from .model import Claim, ClaimError, PoolConfig, Request, Search, Snapshot
+from .allocator import check_pool_config, needed_former, plan_claims
+from .model import Claim, ClaimError, PoolConfig, Request, Search, Snapshot, describe
 from .pins import check_pin
 
 
@@ -21,6 +25,10 @@ class Changes:
     """The wanted changes; None leaves a part as it is."""
 
     pools: tuple[Pool, ...] | None = None
+    keeps_former: bool = False
+    """Nodes keep subnets outside of ``pools`` until they are among moved_nodes."""
+    moved_nodes: tuple[str, ...] = ()
+    """Nodes that are set up with subnets of the present pools: their subnets of former pools are released."""
     reserved: tuple[str, ...] | None = None
     pins: Mapping[str, tuple[str, ...]] | None = None
     live_nodes: tuple[str, ...] | None = None
@@ -38,6 +46,8 @@ class PoolPlan:
     """All claims, by node, including the adopted ones."""
     released: tuple[Claim, ...]
     """The claims of nodes that do not exist any more."""
+    moved: tuple[Claim, ...]
+    """The claims of moved nodes that had subnets of former pools, without these."""
     adopted: Mapping[str, Claim]
     """The new claims on upstream's subnets, by node."""
     unowned: tuple[str, ...]
@@ -51,7 +61,9 @@ def plan_changes(changes: Changes, snapshot: Snapshot, upstream: Mapping[str, st
     """
     released = _claims_of_dead_nodes(changes.live_nodes, snapshot)
     live = {node: claim for node, claim in snapshot.claims.items() if claim not in released}
-    config = _changed_config(changes, snapshot)
+    moved = _without_former(changes.moved_nodes, live, snapshot)
+    live.update(moved)
+    config = _changed_config(changes, snapshot, live)
     after = replace(snapshot, claims=live)
     adopted, unowned = _adopt(changes.adopt, config, after, upstream, now)
     given = {cidr for claim in adopted.values() for cidr in claim.cidrs}
@@ -61,7 +73,7 @@ def plan_changes(changes: Changes, snapshot: Snapshot, upstream: Mapping[str, st
     check_pool_config(config, replace(after, claims=claims))
     _check_reserved(config, claims)
     _check_pins(config, claims)
-    return PoolPlan(config, claims, released, adopted, unowned)
+    return PoolPlan(config, claims, released, tuple(moved.values()), adopted, unowned)
 
 
 def _claims_of_dead_nodes(live_nodes: Sequence[str] | None, snapshot: Snapshot) -> tuple[Claim, ...]:
@@ -72,16 +84,38 @@ def _claims_of_dead_nodes(live_nodes: Sequence[str] | None, snapshot: Snapshot) 
     return tuple(claim for node, claim in snapshot.claims.items() if node not in live_nodes)
 
 
-def _changed_config(changes: Changes, snapshot: Snapshot) -> PoolConfig:
+def _without_former(nodes: Sequence[str], claims: Mapping[str, Claim], snapshot: Snapshot) -> dict[str, Claim]:
+    """Return the claims of these nodes that have subnets of former pools, without these subnets."""
+    config = snapshot.pool_config
+    if config is None:
+        return {}
+    moved: dict[str, Claim] = {}
+    for claim in (claims[node] for node in nodes if node in claims):
+        kept = tuple(cidr for cidr in claim.cidrs if config.has(cidr))
+        families = [{ip_network(cidr).version for cidr in cidrs} for cidrs in (claim.cidrs, kept)]
+        if families[0] != families[1]:
+            raise ClaimError(
+                f"node {claim.node} has {', '.join(claim.cidrs)} and none of {describe(config.pools)} for each family "
+                "yet; claim one before the former subnet is released"
+            )
+        if kept != claim.cidrs:
+            moved[claim.node] = replace(claim, cidrs=kept)
+    return moved
+
+
+def _changed_config(changes: Changes, snapshot: Snapshot, claims: Mapping[str, Claim]) -> PoolConfig:
+    """Return the pool configuration after the changes; ``claims`` are those that stay."""
     stored = snapshot.pool_config
     pools = changes.pools or (stored.pools if stored else None)
     if pools is None:
         raise ClaimError("there is no pool yet; give pod_cidr and node_bits to make one")
     config = stored or PoolConfig(pools)
+    former = (*config.former, *config.pools) if changes.keeps_former else config.former
     return PoolConfig(
         pools,
         config.reserved if changes.reserved is None else changes.reserved,
         config.pins if changes.pins is None else changes.pins,
+        needed_former(former, pools, claims.values()),
     )
 
 

@@ -9,6 +9,7 @@ Addresses are padded with zeros, so the order of keys is the order of subnets: a
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Any
@@ -101,11 +102,16 @@ def encode_pool_config(config: PoolConfig) -> str:
     return _dumps(
         {
             "v": SCHEMA,
-            "pools": [{"pod_cidr": pool.pod_cidr, "node_bits": pool.node_bits} for pool in config.pools],
+            "pools": _encode_pools(config.pools),
             "reserved": list(config.reserved),
             "pins": {node: list(cidrs) for node, cidrs in config.pins.items()},
+            **({"former": _encode_pools(config.former)} if config.former else {}),
         }
     )
+
+
+def _encode_pools(pools: Sequence[Pool]) -> list[dict[str, Any]]:
+    return [{"pod_cidr": pool.pod_cidr, "node_bits": pool.node_bits} for pool in pools]
 
 
 def encode_claim(claim: Claim) -> str:
@@ -129,10 +135,15 @@ def decode_pool_config(text: str) -> PoolConfig:
     if value.get("v") != SCHEMA:
         raise ClaimError(f"the registry has schema {value.get('v')!r}, this version knows {SCHEMA}; upgrade evio.cni")
     return PoolConfig(
-        tuple(Pool(str(pool["pod_cidr"]), int(pool["node_bits"])) for pool in value["pools"]),
+        _decode_pools(value["pools"]),
         tuple(value.get("reserved", ())),
         {node: tuple(cidrs) for node, cidrs in value.get("pins", {}).items()},
+        _decode_pools(value.get("former", ())),
     )
+
+
+def _decode_pools(values: Iterable[Mapping[str, Any]]) -> tuple[Pool, ...]:
+    return tuple(Pool(str(pool["pod_cidr"]), int(pool["node_bits"])) for pool in values)
 
 
 def decode_claim(node: str, text: str, epoch: int) -> Claim:

@@ -49,6 +49,12 @@ def rename_part(keys: Keys, former: str, claim: Claim, snapshot: Snapshot) -> Pa
     return Part((unchanged, Compare(keys.node(claim.node), 0)), tuple(operations), claim.node)
 
 
+def pins_part(keys: Keys, config: PoolConfig, snapshot: Snapshot) -> Part:
+    """Return the part that writes a pool configuration which differs in its pins alone; the stored one is unchanged."""
+    unchanged = Compare(keys.pool, snapshot.revisions[keys.pool])
+    return Part((unchanged,), (Put(keys.pool, encode_pool_config(config)),), writes_pool_config=True)
+
+
 def release_part(keys: Keys, claim: Claim, snapshot: Snapshot, now: float) -> Part:
     """Return the part that removes a claim which is as in the snapshot, and notes when its subnets were released."""
     key = keys.node(claim.node)
@@ -56,6 +62,17 @@ def release_part(keys: Keys, claim: Claim, snapshot: Snapshot, now: float) -> Pa
     for cidr in claim.cidrs:
         released = Put(keys.release(cidr), encode_released(cidr, Released(claim.node, now)))
         operations += [Delete(keys.subnet(cidr)), released]
+    return Part((Compare(key, snapshot.revisions[key]),), tuple(operations), claim.node)
+
+
+def moved_part(keys: Keys, claim: Claim, snapshot: Snapshot, now: float) -> Part:
+    """Return the part that leaves a node the subnets of ``claim``, and notes when its other subnets were released."""
+    key = keys.node(claim.node)
+    operations: list[Operation] = [Put(key, encode_claim(claim))]
+    for cidr in snapshot.claims[claim.node].cidrs:
+        if cidr not in claim.cidrs:
+            released = Put(keys.release(cidr), encode_released(cidr, Released(claim.node, now)))
+            operations += [Delete(keys.subnet(cidr)), released]
     return Part((Compare(key, snapshot.revisions[key]),), tuple(operations), claim.node)
 
 

@@ -6,10 +6,12 @@ Each machine's own words are read by node/identity.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..errors import EvioError
+from ..names import is_node_name
 
 _HEX_DIGITS = frozenset("0123456789abcdef")
 _MACHINE_ID_LENGTH = 32
@@ -18,6 +20,10 @@ _SET_UP = "on that host, run: rm /etc/machine-id && systemd-machine-id-setup && 
 
 class WrongHostError(EvioError):
     """One or more hosts are not the machines that the inventory takes them for; the message names each."""
+
+
+class RenameError(EvioError):
+    """Nodes cannot get the names that they are to get; the message names each of them and what to do."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,44 @@ def refuse_wrong_hosts(cluster: str, seen: Mapping[str, SeenIdentity], renamed: 
         raise WrongHostError("; ".join(faults))
 
 
+def former_names(renames: Mapping[str, str], nodes: Iterable[str], seen: Mapping[str, SeenIdentity]) -> dict[str, str]:
+    """Return the former name by the new name. ``renames`` has the new name by the former name.
+
+    ``nodes`` are the names of all nodes in the inventory, ``seen`` has the identity of those that answered. Raises
+    RenameError for each rename that the inventory or the machine contradicts.
+    """
+    names = frozenset(nodes)
+    news = Counter(renames.values())
+    faults = [fault for former, name in sorted(renames.items()) for fault in _rename_faults(former, name, names, seen)]
+    faults += [f"{name}: {count} nodes are to get this name" for name, count in sorted(news.items()) if count > 1]
+    if faults:
+        raise RenameError(f"evio_rename: {'; '.join(faults)}")
+    return {name: former for former, name in renames.items()}
+
+
+def _rename_faults(former: str, name: str, nodes: frozenset[str], seen: Mapping[str, SeenIdentity]) -> list[str]:
+    if not is_node_name(former) or not is_node_name(name):
+        return [
+            f"{former!r:.80} and {name!r:.80} must both be names of nodes; give it as former=new, with a comma between "
+            "several"
+        ]
+    if former in nodes:
+        return [
+            f"{former} is still in the inventory; put {name} there in its place. Two nodes that swap their names do so "
+            "by way of a third name"
+        ]
+    if name not in nodes:
+        return [f"{name} is not in the group evio_nodes; put it there in place of {former}"]
+    if name not in seen:
+        return [f"{name} does not answer, so nobody can tell whether it is {former}; a lost node is not renamed"]
+    if not seen[name].node:
+        return [
+            f"{name}: the machine that answers (hostname {seen[name].hostname}) was never set up, so it is not "
+            f"{former}; check ansible_host, ansible_port and jump hosts"
+        ]
+    return []
+
+
 def _faults(cluster: str, name: str, identity: SeenIdentity, renamed: Mapping[str, str]) -> list[str]:
     machine_id = identity.machine_id
     if len(machine_id) != _MACHINE_ID_LENGTH or not _HEX_DIGITS.issuperset(machine_id) or not machine_id.strip("0"):
@@ -56,7 +100,7 @@ def _faults(cluster: str, name: str, identity: SeenIdentity, renamed: Mapping[st
         return [
             f"{name}: the machine that answers (hostname {identity.hostname}) was set up as node {identity.node}; "
             f"check ansible_host, ansible_port and jump hosts. If {identity.node} gets the new name {name}, run "
-            f'bootstrap.yml with -e \'{{"evio_renamed_nodes": {{"{name}": "{identity.node}"}}}}\''
+            f"rename_node.yml -e evio_rename={identity.node}={name}"
         ]
     return []
 

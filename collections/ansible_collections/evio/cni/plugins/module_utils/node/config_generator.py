@@ -104,10 +104,11 @@ def generate(settings: Settings) -> Generated:
     take_down_fence(settings.state_dir)
     claim = outcome.claims[settings.node]
     chained, warnings = _chained_plugins(settings)
+    routed = (*pools, *outcome.former)
     network = PodNetwork(
         bridge=settings.bridge,
-        subnets=subnets_of(claim),
-        cluster_cidrs=tuple(dict.fromkeys((*settings.cluster_cidrs, *(pool.pod_cidr for pool in pools)))),
+        subnets=subnets_of(claim, pools, present),
+        cluster_cidrs=tuple(dict.fromkeys((*settings.cluster_cidrs, *(pool.pod_cidr for pool in routed)))),
         mtu=settings.mtu,
         datapath_type=settings.datapath_type,
         epoch=claim.epoch,

@@ -71,7 +71,8 @@ class PodRoutesKeeper:
 
 def wanted_routes(snapshot: Snapshot, existing: PodRoutes) -> PodRoutes:
     """Return the routes of all claims, and of nodes that have routes and lost their claim without a release."""
-    pools = snapshot.pool_config.pools if snapshot.pool_config is not None else ()
+    config = snapshot.pool_config
+    pools = (*config.pools, *config.former) if config is not None else ()
     claimed = PodRoutes(
         tuple(pool.pod_cidr for pool in pools), {claim.node: tuple(claim.cidrs) for claim in snapshot.claims.values()}
     )

@@ -2,7 +2,7 @@
 """Path MTU discovery (RFC 1191, RFC 8201): how many bytes the paths to other nodes carry.
 
 The kernel remembers what routers report; this file sends the packets that make them report. The overlay's MTU that
-follows is the module wireguard_mtu_info's subject.
+follows is wireguard/member's subject.
 """
 
 from __future__ import annotations

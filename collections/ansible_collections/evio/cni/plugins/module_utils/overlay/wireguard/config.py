@@ -105,6 +105,12 @@ class OverlayConfig:
         """Whether this node forwards packets of nodes that cannot reach each other."""
         return self.endpoint is not None
 
+    @property
+    def members(self) -> tuple[OverlayPeer, ...]:
+        """This node and its peers."""
+        own = OverlayPeer(self.node, self.public_key, self.address, self.endpoint, self.next_public_key)
+        return (own, *self.peers)
+
 
 @dataclass(frozen=True)
 class PodRoutes:
@@ -208,10 +214,30 @@ def render_pod_routes(routes: PodRoutes) -> str:
 def keep_peers(
     wanted: Iterable[OverlayPeer], existing: Iterable[OverlayPeer], keep: Iterable[str]
 ) -> tuple[OverlayPeer, ...]:
-    """Return the wanted peers, and those existing peers whose names are in ``keep``, sorted by address."""
-    named = {peer.name: peer for peer in existing if peer.name in set(keep)}
-    named.update({peer.name: peer for peer in wanted})
-    return tuple(sorted(named.values(), key=_address_order))
+    """Return the wanted peers, and those existing peers whose names are in ``keep``, sorted by address.
+
+    An existing peer with the key and the address of a wanted one is that node under a former name, and is not kept.
+    """
+    named = {peer.name: peer for peer in wanted}
+    same = {(peer.public_key, peer.address) for peer in named.values()}
+    kept = {
+        peer.name: peer for peer in existing if peer.name in set(keep) and (peer.public_key, peer.address) not in same
+    }
+    return tuple(sorted({**kept, **named}.values(), key=_address_order))
+
+
+def new_names(wanted: Iterable[OverlayPeer], existing: Iterable[OverlayPeer]) -> dict[str, str]:
+    """Return the new name, by the former name, of each node whose key and address are the same under another name."""
+    former = {(peer.public_key, peer.address): peer.name for peer in existing}
+    names = {former.get((peer.public_key, peer.address), peer.name): peer.name for peer in wanted}
+    return {before: name for before, name in names.items() if before != name}
+
+
+def rename_subnets(routes: PodRoutes, names: Mapping[str, str]) -> PodRoutes:
+    """Return the routes with the nodes' new names, which ``names`` has by the former names."""
+    kept = {node: cidrs for node, cidrs in routes.subnets.items() if node not in names}
+    renamed = {names[node]: cidrs for node, cidrs in routes.subnets.items() if node in names}
+    return replace(routes, subnets={**kept, **renamed})
 
 
 def keep_subnets(wanted: PodRoutes, existing: PodRoutes, keep: Iterable[str]) -> PodRoutes:
@@ -283,9 +309,8 @@ def check_overlay(config: OverlayConfig, source: str = "overlay.json") -> None:
     least = LEAST_OVERLAY_MTU[network.version]
     if not least <= config.mtu <= MOST_OVERLAY_MTU:
         raise OverlayError(f"{source}: mtu {config.mtu} is not between {least} and {MOST_OVERLAY_MTU} bytes")
-    own = OverlayPeer(config.node, config.public_key, config.address, config.endpoint, config.next_public_key)
     holders: dict[str, str] = {}
-    for node in (own, *config.peers):
+    for node in config.members:
         _check_peer(node, source)
         if ip_address(node.address) not in network:
             raise OverlayError(f"{source}: {node.name} has {node.address}, outside the host overlay {network}")

@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """What a node tells the others before it is a member of the overlay: its public keys, and the MTU that its paths allow.
 
-The work of the modules wireguard_key, wireguard_mtu_info, and wireguard_member, which does both in one step.
-How a node changes to its next key is rekey's subject.
+The work of the modules wireguard_key, and wireguard_member, which does both in one step. How a node changes to its next
+key is rekey's subject.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ DEFAULT_ROUTE = "the internet"
 """Names the default route among the paths, in messages."""
 
 
-class WireguardMtuInfo:
+class OverlayMtu:
     """One run: measure, compare with the MTU that is wanted and with that of an overlay that exists."""
 
     def __init__(self, module: Module) -> None:
@@ -100,7 +100,7 @@ class WireguardMtuInfo:
             raise OverlayError(
                 f"IPv6 inside the overlay needs an MTU of {LEAST_MTU_IPV6}, it would have {mtu}: {reason}"
             )
-        return {"changed": False, "mtu": mtu, "underlay": underlay}
+        return {"changed": False, "mtu": mtu, "possible_mtu": possible, "underlay": underlay}
 
     def _possible_mtu(self, underlay: dict[str, int]) -> tuple[int, str]:
         """Return the highest MTU that fits all paths, and why it is not higher."""
@@ -156,4 +156,4 @@ MTU_OPTIONS: dict[str, Any] = {
     "networks": {"type": "list", "elements": "str", "default": []},
     "config": {"type": "path", "default": paths.OVERLAY_CONFIG},
 }
-"""The options of WireguardMtuInfo, for AnsibleModule."""
+"""The options of OverlayMtu, for AnsibleModule."""
