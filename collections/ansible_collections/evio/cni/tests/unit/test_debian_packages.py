@@ -87,6 +87,7 @@ def test_what_is_new_is_noted_with_its_dependencies_and_accounts(apt: AptDouble)
 def test_everything_that_was_installed_is_removed_and_nothing_else(apt: AptDouble) -> None:
     before = (set(apt.installed), set(apt.accounts))
     note = installed(apt, "etcd-server", "switch")
+    assert note.accounts["user:etcd"] == ("etcd-server",), "switch names another service, switch-etcd"
     removal = plan_removal(note, [])
     remove(removal)
     assert (apt.installed, apt.accounts) == before

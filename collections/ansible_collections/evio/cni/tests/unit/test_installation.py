@@ -269,7 +269,8 @@ def test_host_without_another_version_cannot_go_back(tmp_path: Path) -> None:
     put(tmp_path, archive("one"))
     with pytest.raises(InstallationError, match="to go back to"):
         previous_version(version("one"), lib_dir=str(tmp_path / "lib"))
-    (tmp_path / "lib" / f".{version('two')}").mkdir()
+    for name in (f".{version('two')}", "evio-notes"):
+        (tmp_path / "lib" / name).mkdir()
     with pytest.raises(InstallationError, match="to go back to"):
         previous_version(version("one"), lib_dir=str(tmp_path / "lib"))
 
