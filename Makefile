@@ -107,7 +107,7 @@ docs: setup  ## Build the documentation site into build/docs/html, without a war
 
 .PHONY: molecule
 molecule: PREFLIGHT := --releases 2
-molecule: preflight setup plugin  ## Run the playbooks on the lab under molecule: converge, idempotence, verify; nodes that leave
+molecule: preflight setup plugin  ## Run the playbooks on the lab under molecule: converge, idempotence, verify; nodes that leave; operations
 	@setup/kubernetes --cached >/dev/null 2>&1 || echo "== without the scenario kubernetes: setup/kubernetes has built nothing yet"
 	molecule test --all $$(setup/kubernetes --cached >/dev/null 2>&1 || echo --exclude kubernetes)
 

@@ -33,6 +33,13 @@ class ActionModule(ActionBase):
             result = self._install({**arguments, "update_cache": True}, task_vars)
         if result.get("failed") and self._task.check_mode and _UNPREDICTABLE.search(str(result.get("msg"))):
             return {**asked, "changed": True}
+        if not self._task.check_mode:
+            # The module notes what is new, also if apt has stopped half way.
+            noted = self._execute_module(
+                _MODULE, module_args={**self._task.args, "installed": True}, task_vars=task_vars
+            )
+            if noted.get("failed") and not result.get("failed"):
+                result = noted
         return {**result, "missing": asked["missing"]}
 
     def _install(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:

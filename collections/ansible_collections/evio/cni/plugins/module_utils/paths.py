@@ -27,6 +27,9 @@ CONFLIST_NAME = "10-evio.conflist"
 STATE_DIR = "/var/lib/evio-cni"
 """The plugin's state: the journal, one directory for each network, and the fence."""
 
+INSTALLED_PACKAGES = "/var/lib/misc/evio-packages.json"
+"""The Debian packages that this collection has installed: they were not there before. It outlives all else of ours."""
+
 RUN_DIR = "/run/evio-cni"
 """State that ends with the boot."""
 

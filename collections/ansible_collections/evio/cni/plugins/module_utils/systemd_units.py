@@ -169,6 +169,14 @@ class SystemdUnits:
         return differences
 
 
+def main_processes(units: Sequence[str]) -> dict[str, int]:
+    """Return the main process of each of these services that runs, by the service's name. Raises SystemdError."""
+    text = _systemctl("show", "--property=Id,MainPID", "--", *units, seconds=_SHOW_SECONDS)
+    blocks = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in text.strip().split("\n\n")]
+    found = {block.get("Id", ""): int(block.get("MainPID") or 0) for block in blocks}
+    return {unit: found[unit] for unit in units if found.get(unit)}
+
+
 def from_options(
     files: Iterable[Mapping[str, Any]], units: Iterable[Mapping[str, Any]], *, dry_run: bool
 ) -> SystemdUnits:

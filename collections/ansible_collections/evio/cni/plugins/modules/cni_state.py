@@ -10,7 +10,8 @@ short_description: Remove what the CNI plugin keeps on a node that leaves the cl
 version_added: 0.1.0
 description:
   - Removes the journal, the addresses that host-local has reserved, and the firewall rules of the plugin.
-  - While pods of the network run, it removes nothing and says so, because their end needs the journal and the programs.
+  - While pods of the network run, it removes nothing and says so, because their end needs the journal and the programs,
+    unless O(force) is set.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -30,6 +31,10 @@ options:
     type: str
     choices: [absent]
     default: absent
+  force:
+    description: Whether to remove all of it while pods run, on a host that is taken down. Their end finds nothing then.
+    type: bool
+    default: false
   bridge:
     description: The pod bridge, whose accepts in other firewalls are removed.
     type: str
@@ -60,7 +65,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 running:
-  description: The container ids of pods that still run. If there is one, nothing was removed.
+  description: The container ids of pods that still run. If there is one, nothing was removed without O(force).
   returned: success
   type: list
   elements: str
@@ -91,7 +96,7 @@ class CniState:
 
     def run(self) -> dict[str, Any]:
         running = [attachment.container_id for attachment in self.found.running]
-        if running:
+        if running and not self.params["force"]:
             self.module.warn(
                 f"{len(running)} pods of the network still run, so the journal, the firewall rules and the programs "
                 "stay: end the pods, and run this again"
@@ -103,13 +108,14 @@ class CniState:
         differences.compare("nftables", None, "table inet evio_cni" if self.found.has_rules else None)
         if not self.module.check_mode:
             remove_state(self.found, self.params["bridge"])
-        return {**differences.result(), "running": []}
+        return {**differences.result(), "running": running}
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["absent"], "default": "absent"},
+            "force": {"type": "bool", "default": False},
             "bridge": {"type": "str", "required": True},
             "name": {"type": "str", "default": "evio"},
             "state_dir": {"type": "path", "default": paths.STATE_DIR},

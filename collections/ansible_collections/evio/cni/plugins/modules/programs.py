@@ -33,7 +33,8 @@ options:
   state:
     description:
       - V(present) installs the programs.
-      - V(absent) removes them with all versions and the links below O(commands_prefix). Links to CNI plugins stay.
+      - V(absent) removes them with all versions and the links below O(commands_prefix). Of the links to CNI plugins,
+        those of O(links) are removed.
     type: str
     choices: [present, absent]
     default: present
@@ -42,6 +43,14 @@ options:
       - An archive on the control machine, to install other programs than those of the collection.
       - The collection's own programs are packed on the control machine, once for all hosts of a run.
     type: path
+  release:
+    description:
+      - A version that is on the node already, by its name as RV(version) has it, to go back to it.
+      - V(previous) is the version that was installed before that of the archive. On a node that does not have the
+        archive's version, it is the version that the node has.
+      - Empty for the version of the archive.
+    type: str
+    default: ""
   digest:
     description: SHA-256 of the archive. Set by the action plugin.
     type: str
@@ -58,7 +67,9 @@ options:
     type: path
     default: /opt/cni/lib
   links:
-    description: Names of the distribution's CNI plugins that are linked into O(bin_dir).
+    description:
+      - Names of the distribution's CNI plugins that are linked into O(bin_dir). With O(state=absent), these links are
+        removed, if they lead into O(links_dir).
     type: list
     elements: str
     default: []
@@ -79,6 +90,10 @@ EXAMPLES = r"""
     links: [host-local, loopback, portmap, bandwidth]
     commands_prefix: /usr/local
 
+- name: Go back to the version before
+  evio.cni.programs:
+    release: previous
+
 - name: Remove the evio programs
   evio.cni.programs:
     state: absent
@@ -90,6 +105,11 @@ version:
   description: The installed version. Its name is derived from its content.
   returned: when O(state=present)
   type: str
+outdated_services:
+  description: Services of this collection that run with the code of another version, so they have to be restarted.
+  returned: when O(state=present)
+  type: list
+  elements: str
 linked:
   description: The plugins that were linked in this run.
   returned: when O(state=present)
@@ -105,7 +125,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import paths
 from ..module_utils.differences import Differences
 from ..module_utils.module_runner import Module, run_module
-from ..module_utils.programs.cni_plugins import missing_plugins, provide_plugins
+from ..module_utils.programs.cni_plugins import linked_plugins, missing_plugins, provide_plugins, remove_links
 from ..module_utils.programs.command_links import CommandLinks, apply_command_links, read_command_links
 from ..module_utils.programs.installation import (
     PROGRAMS,
@@ -113,9 +133,15 @@ from ..module_utils.programs.installation import (
     install,
     installed_files,
     is_installed,
+    previous_version,
+    refuse_missing_version,
+    switch,
     uninstall,
     version_of,
 )
+from ..module_utils.programs.running import outdated_services
+
+_PREVIOUS = "previous"
 
 
 class Programs:
@@ -136,14 +162,16 @@ class Programs:
             raise InstallationError(
                 "digest is not set: this module needs its action plugin, which is a part of the collection"
             )
-        version = version_of(self.params["digest"])
+        version = self._wanted_version()
         is_current = is_installed(version, **self.directories)
         # A file in bin_dir stays, whether we have linked it or not.
         missing_links = missing_plugins(self.params["links"], bin_dir=self.bin_dir)
         if not self.check_mode:
-            if not is_current and not self.params["sent"]:
+            if self.params["release"]:
+                switch(version, **self.directories)
+            elif not is_current and not self.params["sent"]:
                 return {"changed": False, "wants_archive": True}
-            if not is_current:
+            elif not is_current:
                 with open(self.params["src"], "rb") as stream:
                     install(stream.read(), **self.directories)
             provide_plugins(self.params["links"], bin_dir=self.bin_dir, source_dir=self.params["links_dir"])
@@ -155,15 +183,28 @@ class Programs:
         commands = self._link_commands(version, differences)
         for path in commands.foreign:
             self.module.warn(f"{path} is not a link of evio.cni and stays as it is")
-        return {**differences.result(), "version": version, "linked": missing_links}
+        outdated = outdated_services(version, lib_dir=self.params["lib_dir"])
+        return {**differences.result(), "version": version, "outdated_services": outdated, "linked": missing_links}
+
+    def _wanted_version(self) -> str:
+        """Return the version of the archive, or the one on the node that is chosen instead."""
+        release: str = self.params["release"]
+        version = version_of(self.params["digest"])
+        if release == _PREVIOUS:
+            return previous_version(version, lib_dir=self.params["lib_dir"])
+        if release:
+            refuse_missing_version(release, lib_dir=self.params["lib_dir"])
+        return release or version
 
     def _remove(self) -> dict[str, Any]:
         differences = Differences()
         # The links first: they lead into what is removed.
         self._link_commands(None, differences)
-        for path in installed_files(**self.directories):
-            differences.compare(str(path), None, "present")
+        links = linked_plugins(self.params["links"], bin_dir=self.bin_dir, source_dir=self.params["links_dir"])
+        for path in (*links, *map(str, installed_files(**self.directories))):
+            differences.compare(path, None, "present")
         if not self.check_mode:
+            remove_links(links)
             uninstall(**self.directories)
         return differences.result()
 
@@ -184,6 +225,7 @@ def main() -> None:
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "src": {"type": "path"},
+            "release": {"type": "str", "default": ""},
             "digest": {"type": "str"},
             "sent": {"type": "bool", "default": False},
             "bin_dir": {"type": "path", "default": paths.CNI_BIN_DIR},

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+from pathlib import Path
 
 from .ansible_module import run_module
 
@@ -31,3 +33,28 @@ def test_names_that_only_apt_understands_are_left_to_it() -> None:
         "--status",
         "dpkg/stable",
     ]
+
+
+def test_missing_package_makes_the_note_begin_and_the_end_finds_nothing_new(tmp_path: Path) -> None:
+    note = tmp_path / "note.json"
+    run_module("packages", check_mode=True, name=["no-such-package"], note=str(note))
+    assert not note.exists()
+    run_module("packages", name=["no-such-package"], note=str(note))
+    assert "dpkg" in json.loads(note.read_text())["before"]["packages"]
+    run_module("packages", name=["no-such-package"], note=str(note), installed=True)
+    assert not note.exists()
+
+
+def test_removal_without_a_note_removes_nothing(tmp_path: Path) -> None:
+    result = run_module("packages", state="absent", note=str(tmp_path / "note.json"))
+    assert (result["changed"], result["removed"]) == (False, [])
+
+
+def test_removal_of_a_package_that_much_needs_is_planned_without_it(tmp_path: Path) -> None:
+    note = tmp_path / "note.json"
+    note.write_text(
+        json.dumps({"version": 1, "packages": ["python3", "no-such-package"], "accounts": {}, "before": None})
+    )
+    result = run_module("packages", check_mode=True, state="absent", note=str(note))
+    assert (result["changed"], result["removed"]) == (False, [])
+    assert result["needed"]["python3"]

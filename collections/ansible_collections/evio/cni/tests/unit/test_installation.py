@@ -18,6 +18,8 @@ from ansible_collections.evio.cni.plugins.module_utils.programs.archive import p
 from ansible_collections.evio.cni.plugins.module_utils.programs.installation import (
     InstallationError,
     install,
+    previous_version,
+    switch,
     version_of,
 )
 
@@ -243,3 +245,46 @@ def test_below_a_root_directory_that_is_a_link_to_nothing_is_refused(tmp_path: P
     (root / "usr/libexec/cni").mkdir(parents=True)
     assert below_root(tmp_path, root, "one").changed
     assert (root / "usr/libexec/cni/evio").is_file()
+
+
+def places(tmp_path: Path) -> dict[str, str]:
+    return {"bin_dir": str(tmp_path / "bin"), "lib_dir": str(tmp_path / "lib")}
+
+
+def test_host_that_has_gone_back_to_the_previous_version_stays_there(tmp_path: Path) -> None:
+    installed_long_ago(tmp_path, "one", "two")
+    for _time in range(2):
+        previous = previous_version(version("two"), lib_dir=str(tmp_path / "lib"))
+        assert previous == version("one")
+        switch(previous, **places(tmp_path))
+        assert run(tmp_path) == "one"
+
+
+def test_host_that_was_not_upgraded_goes_back_to_the_version_that_it_has(tmp_path: Path) -> None:
+    installed_long_ago(tmp_path, "one", "two")
+    assert previous_version(version("three"), lib_dir=str(tmp_path / "lib")) == version("two")
+
+
+def test_host_without_another_version_cannot_go_back(tmp_path: Path) -> None:
+    put(tmp_path, archive("one"))
+    with pytest.raises(InstallationError, match="to go back to"):
+        previous_version(version("one"), lib_dir=str(tmp_path / "lib"))
+    for name in (f".{version('two')}", "evio-notes"):
+        (tmp_path / "lib" / name).mkdir()
+    with pytest.raises(InstallationError, match="to go back to"):
+        previous_version(version("one"), lib_dir=str(tmp_path / "lib"))
+
+
+def test_switch_to_a_version_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
+    put(tmp_path, archive("one"))
+    for missing in (version("two"), "../../etc", ""):
+        with pytest.raises(InstallationError, match=f"there is: {version('one')}"):
+            switch(missing, **places(tmp_path))
+    assert run(tmp_path) == "one"
+
+
+def test_version_that_was_switched_from_is_kept_by_the_next_installation(tmp_path: Path) -> None:
+    installed_long_ago(tmp_path, "one", "two")
+    switch(version("one"), **places(tmp_path))
+    put(tmp_path, archive("three"))
+    assert versions(tmp_path) == {version(word) for word in ("one", "two", "three")}

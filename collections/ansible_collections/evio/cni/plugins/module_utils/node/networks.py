@@ -7,7 +7,7 @@ A runtime sends the plugin its configuration on standard input; a person who run
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +26,13 @@ def read_networks(directory: str, warn: Callable[[str], None]) -> list[NetConf]:
     ``warn`` is called with one sentence for each file or entry that cannot be read. Raises NodeNetworksError where no
     entry can.
     """
-    networks, faults = [], []
-    for path in sorted(Path(directory).glob("*.conflist")):
+    networks: list[NetConf] = []
+    faults: list[str] = []
+    for path, entry in _all_entries(directory, faults):
         try:
-            entries = _entries(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, RecursionError, ValueError) as error:
-            faults.append(f"cannot read {path}: {error}")
-            continue
-        for entry in entries:
-            try:
-                networks.append(NetConf(entry))
-            except EvioError as error:
-                faults.append(f"{path}: {error}")
+            networks.append(NetConf(entry))
+        except EvioError as error:
+            faults.append(f"{path}: {error}")
     if not networks:
         raise NodeNetworksError(
             "; ".join(faults)
@@ -47,6 +42,23 @@ def read_networks(directory: str, warn: Callable[[str], None]) -> list[NetConf]:
     for fault in faults:
         warn(fault)
     return networks
+
+
+def runtime_configurations(directory: str) -> list[str]:
+    """Return what a runtime would send the plugin for each of our networks, as JSON; unreadable files are left out."""
+    return [json.dumps(entry) for _path, entry in _all_entries(directory, [])]
+
+
+def _all_entries(directory: str, faults: list[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield our entries, each with its file; add one sentence to ``faults`` for each file that cannot be read."""
+    for path in sorted(Path(directory).glob("*.conflist")):
+        try:
+            entries = _entries(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, RecursionError, ValueError) as error:
+            faults.append(f"cannot read {path}: {error}")
+            continue
+        for entry in entries:
+            yield path, entry
 
 
 def _entries(conflist: Any) -> list[dict[str, Any]]:

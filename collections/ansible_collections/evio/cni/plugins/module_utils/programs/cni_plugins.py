@@ -58,6 +58,27 @@ def provide_plugins(
     return missing
 
 
+def linked_plugins(names: Sequence[str], *, bin_dir: str, source_dir: str = DISTRIBUTION_CNI_DIR) -> list[str]:
+    """Return the paths of those of these plugins that are links to the distribution's, as ``provide_plugins`` makes."""
+    paths = [os.path.join(bin_dir, name) for name in names]
+    return [
+        path
+        for path, name in zip(paths, names, strict=True)
+        if os.path.islink(path) and os.readlink(path) == os.path.join(source_dir, name)
+    ]
+
+
+def remove_links(paths: Sequence[str]) -> None:
+    """Remove these links. Raises InstallationError."""
+    for path in paths:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise InstallationError(f"cannot remove {path}: {error.strerror}") from error
+
+
 def broken_plugins(names: Sequence[str], *, bin_dir: str, root: str = "/") -> list[str]:
     """Return one sentence for each of these plugins that is there and cannot be run: a link to nothing, no program."""
     sentences = []

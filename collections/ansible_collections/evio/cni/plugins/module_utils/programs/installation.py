@@ -122,6 +122,47 @@ def installed_version(bin_dir: str = CNI_BIN_DIR) -> str | None:
     return match[1] if match else None
 
 
+def installed_versions(lib_dir: str) -> list[str]:
+    """Return the versions whose code is on this host, the one that was installed or switched to last first."""
+    found = [path for path in Path(lib_dir).glob(f"{_VERSION_PREFIX}*") if re.fullmatch(version_pattern(), path.name)]
+    return [path.name for path in sorted(found, key=_time_of, reverse=True)]
+
+
+def previous_version(version: str, *, lib_dir: str) -> str:
+    """Return the version to which a host goes back from ``version``, whether it has that one yet or not.
+
+    It is the last one that was installed or switched to, apart from ``version``: so a host that has gone back stays
+    there. Raises InstallationError if the host has no other version.
+    """
+    others = [found for found in installed_versions(lib_dir) if found != version]
+    if not others:
+        raise InstallationError(
+            f"there is no version in {lib_dir} beside {version} to go back to; install the collection of the wanted "
+            "version, or give its archive as evio_programs_archive"
+        )
+    return others[0]
+
+
+def refuse_missing_version(version: str, *, lib_dir: str) -> None:
+    """Raise InstallationError, with the versions that are there, if this one's code is not on this host."""
+    there = installed_versions(lib_dir)
+    if version not in there:
+        raise InstallationError(f"the version {version} is not in {lib_dir}; there is: {', '.join(there) or 'none'}")
+
+
+def switch(version: str, *, bin_dir: str, lib_dir: str, interpreter: str = INTERPRETER) -> None:
+    """Let the launchers start a version whose code is on this host. Raises InstallationError if it is not."""
+    refuse_missing_version(version, lib_dir=lib_dir)
+    if is_installed(version, bin_dir=bin_dir, lib_dir=lib_dir, interpreter=interpreter):
+        return
+    try:
+        with _locked(Path(lib_dir)):
+            os.utime(Path(lib_dir) / version)
+            _write_launchers(version, Path(bin_dir), lib_dir, interpreter)
+    except OSError as error:
+        raise InstallationError(f"cannot switch to {version} in {bin_dir}: {error}") from error
+
+
 def install(
     archive: bytes, *, bin_dir: str, lib_dir: str, interpreter: str = INTERPRETER, root: str = "/"
 ) -> Installation:
@@ -145,9 +186,7 @@ def install(
                 python = _find_python(root, interpreter)
                 warning = python.warning
                 _unpack(archive, directory, os.path.join(lib_dir, version), python)
-            for name in PROGRAMS:
-                text = _launcher(os.path.join(lib_dir, version), name, interpreter)
-                write_atomic(seen_bin / name, text, mode=0o755)
+            _write_launchers(version, seen_bin, lib_dir, interpreter)
             _remove_old_versions(seen_lib, keep=version)
     except (OSError, zipfile.BadZipFile) as error:
         raise InstallationError(f"cannot install the programs into {seen_bin} and {seen_lib}: {error}") from error
@@ -228,6 +267,11 @@ def _has_text(path: Path, text: str) -> bool:
         return read_text(path) == text
     except (OSError, UnicodeDecodeError):
         return False
+
+
+def _write_launchers(version: str, bin_dir: Path, lib_dir: str, interpreter: str) -> None:
+    for name in PROGRAMS:
+        write_atomic(bin_dir / name, _launcher(os.path.join(lib_dir, version), name, interpreter), mode=0o755)
 
 
 def _launcher(directory: str, name: str, interpreter: str) -> str:

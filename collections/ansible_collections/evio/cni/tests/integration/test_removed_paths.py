@@ -1,0 +1,34 @@
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The module removed_paths on real directories: what is named goes, what others have put beside it stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .ansible_module import check_do_again, run_module
+
+
+def test_paths_go_and_directories_that_are_empty_then(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/file").touch()
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/other").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "kept")
+    arguments = {
+        "paths": [str(tmp_path / name) for name in ("a/b/file", "link", "missing")],
+        "empty_directories": [str(tmp_path / name) for name in ("a/b", "a", "kept", "none")],
+    }
+    predicted, done, _again = check_do_again("removed_paths", **arguments)
+    assert (
+        predicted["removed"] == done["removed"] == [str(tmp_path / name) for name in ("a/b/file", "link", "a/b", "a")]
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert (tmp_path / "kept/other").exists()
+
+
+def test_paths_of_the_system_itself_are_refused() -> None:
+    for path in ("/", "/etc", "/etc/", "relative/path", "/etc/../usr", "/usr/..", "//usr"):
+        for option in ("paths", "empty_directories"):
+            result = run_module("removed_paths", check_mode=True, **{option: [path]})
+            assert result.get("failed"), path
+            assert "only absolute paths" in result["msg"]
