@@ -63,6 +63,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="nodes have kubeadm, kubelet and images, which setup/kubernetes builds",
     )
+    up.add_argument(
+        "--machines",
+        action="store_true",
+        help="nodes are virtual machines with the kernel's Open vSwitch and WireGuard; they are slow",
+    )
     up.set_defaults(verb=_up)
 
     verbs.add_parser("down", help="remove the whole lab").set_defaults(verb=_down)
@@ -163,6 +168,7 @@ def _up(lab: Lab, arguments: argparse.Namespace) -> None:
         version=6 if arguments.ipv6 else 4,
         mtu=arguments.mtu,
         has_kubernetes=arguments.kubernetes,
+        has_machines=arguments.machines,
     ).with_releases(arguments.release)
     with lab.lock():
         life_cycle.up(lab, topology)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import machines
 import ssh
 import yaml
 from state import REPOSITORY, Lab, write_file
@@ -19,6 +20,8 @@ def write(lab: Lab, topology: Topology) -> None:
     A lab with Kubernetes has those of inventories/lab-kubernetes.
     """
     hosts = describe(topology, ssh_config=str(ssh.configuration(lab)))
+    if topology.has_machines:
+        hosts["all"]["vars"].update(machines.SLOWNESS)
     write_file(lab.inventory / "hosts.yml", "---\n" + yaml.safe_dump(hosts, sort_keys=False))
     variables = lab.inventory / "group_vars"
     variables.unlink(missing_ok=True)

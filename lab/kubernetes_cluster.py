@@ -6,7 +6,6 @@ kubernetes_proof.py and kubernetes_faults.py measure the rows.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,21 +20,6 @@ from topology import Node
 
 _READY_SECONDS = 120.0
 _SCALE_SECONDS = 180.0
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: what was proven, what was measured, and whether it holds; None: it was not run."""
-
-    subject: str
-    measured: str
-    holds: bool | None
-
-    @property
-    def text(self) -> str:
-        """The row as a line."""
-        verdict = {True: "ok", False: "FAILED", None: "not run"}[self.holds]
-        return f"{self.subject:52} {verdict:8} {self.measured}"
 
 
 @dataclass(frozen=True)
@@ -57,18 +41,6 @@ class Cluster:
     def service_urls(self, path: str) -> list[tuple[str, str]]:
         """Return the URL of each node's Service, with the node's name."""
         return [(node.name, f"http://{self.services[workload.service(node.name)]}{path}") for node in self.nodes]
-
-
-def measure(subject: str, check: Callable[[], tuple[str, bool]]) -> Row:
-    """Return the row of one check; one that could not be made fails, with the reason."""
-    started = time.monotonic()
-    try:
-        measured, holds = check()
-    except LabError as error:
-        measured, holds = f"{error}"[:300], False
-    row = Row(subject, f"{measured}  [{time.monotonic() - started:.0f} s]", holds)
-    print(row.text, flush=True)
-    return row
 
 
 def start(lab: Lab) -> Cluster:

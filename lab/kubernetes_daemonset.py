@@ -22,7 +22,8 @@ import kubernetes_network
 import nodes
 from commands import LabError, run
 from kubectl import Kubectl, await_that
-from kubernetes_cluster import Cluster, Row, measure
+from kubernetes_cluster import Cluster
+from rows import Row, measure
 from state import REPOSITORY, Lab
 from topology import Node
 

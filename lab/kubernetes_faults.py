@@ -24,7 +24,8 @@ import nodes
 from commands import attempt, run
 from http_requests import Streams
 from kubectl import await_that
-from kubernetes_cluster import Cluster, Row, measure
+from kubernetes_cluster import Cluster
+from rows import Row, measure
 from state import Lab
 from topology import Node
 

@@ -16,7 +16,8 @@ import nodes
 import udp_requests
 from commands import attempt
 from http_requests import Source
-from kubernetes_cluster import Cluster, Row, measure
+from kubernetes_cluster import Cluster
+from rows import Row, measure
 
 _REQUESTS = 4
 """Requests from each source to each Service: kube-proxy chooses one of two backends for each."""

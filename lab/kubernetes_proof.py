@@ -21,8 +21,9 @@ import kubernetes_pods
 import kubernetes_workload as workload
 from commands import LabError
 from kubectl import await_that
-from kubernetes_cluster import Cluster, Row, failed_adds, measure, set_crowd
+from kubernetes_cluster import Cluster, failed_adds, set_crowd
 from kubernetes_pods import OnNode
+from rows import Row, measure
 from state import Lab
 
 import playbooks

@@ -47,8 +47,9 @@ def up(lab: Lab, topology: Topology) -> None:
     print(f"== network: {segment}, {len(topology.routers)} routers, {len(topology.nodes)} nodes", flush=True)
     network.build(lab.prefix, topology)
     internet.start(in_netns(lab.netns(network.INTERNET), []), lab.internet_log, version=topology.version)
-    print("== nodes: starting systemd in the network namespace of each", flush=True)
-    nodes.start_all(lab, topology.nodes, layers)
+    where = "a virtual machine for each" if topology.has_machines else "the network namespace of each"
+    print(f"== nodes: starting systemd in {where}", flush=True)
+    nodes.start_all(lab, topology, layers)
     inventory.write(lab, topology)
     lab.write(topology, is_complete=True)
     print(f"== the lab is up after {time.monotonic() - started:.1f} s", flush=True)

@@ -61,13 +61,16 @@ def build(prefix: str, topology: Topology) -> None:
     for router in topology.routers:
         _build_router(prefix, topology, router)
     for node in topology.nodes:
-        build_node(prefix, topology, node)
+        if topology.has_machines:
+            _add_tap(prefix, topology, node)
+        else:
+            build_node(prefix, topology, node)
 
 
 def build_node(prefix: str, topology: Topology, node: Node) -> None:
     """Create one node's namespace with only eth0, on the node's segment, and a default route."""
     _add_netns(f"{prefix}-{node.name}")
-    mtu = topology.mtu if node.router is None else ETHERNET_MTU
+    mtu = _mtu(topology, node)
     _plug(prefix, node.name, "eth0", node.address, segment=node.router or SEGMENT, mtu=mtu)
     _set_default_route(f"{prefix}-{node.name}", node.gateway, "eth0")
 
@@ -201,12 +204,28 @@ def _add_bridge(netns: str, name: str) -> None:
 def _plug(prefix: str, host: str, ifname: str, address: str, *, segment: str, mtu: int) -> None:
     """Connect a host to a segment: an interface with an address in the host, a port with the host's name there."""
     segment_netns, netns = f"{prefix}-{segment}", f"{prefix}-{host}"
-    bridge = SEGMENT if segment == SEGMENT else _LAN_BRIDGE
     ends = [host, "mtu", str(mtu), "type", "veth", "peer", "name", ifname, "mtu", str(mtu), "netns", netns]
     run("ip", "-n", segment_netns, "link", "add", *ends)
-    run("ip", "-n", segment_netns, "link", "set", host, "master", bridge, "up")
+    run("ip", "-n", segment_netns, "link", "set", host, "master", _bridge(segment), "up")
     _set_up(netns, ifname)
     _add_address(netns, address, ifname)
+
+
+def _add_tap(prefix: str, topology: Topology, node: Node) -> None:
+    """Add the port by which a virtual machine is connected to the node's segment."""
+    netns = f"{prefix}-{node.router or SEGMENT}"
+    run("ip", "-n", netns, "tuntap", "add", "dev", node.name, "mode", "tap")
+    run("ip", "-n", netns, "link", "set", node.name, "mtu", str(_mtu(topology, node)))
+    run("ip", "-n", netns, "link", "set", node.name, "master", _bridge(node.router or SEGMENT), "up")
+
+
+def _mtu(topology: Topology, node: Node) -> int:
+    """Return the MTU of a node's eth0."""
+    return topology.mtu if node.router is None else ETHERNET_MTU
+
+
+def _bridge(segment: str) -> str:
+    return SEGMENT if segment == SEGMENT else _LAN_BRIDGE
 
 
 def _set_up(netns: str, ifname: str) -> None:

@@ -1,7 +1,7 @@
 """The lab's nodes: podman containers with systemd as process 1, each in the network namespace that network.py made.
 
-A node's files are an overlay over the root file system of its Debian release, which may have layers. They outlive a
-reboot of the node; its network settings do not.
+In a lab of virtual machines, machines.py starts them. A node's files are an overlay over the root file system of its Debian
+release, which may have layers. They outlive a reboot of the node; its network settings do not.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import machines
 import mounts
 import network
 import ssh
@@ -40,13 +41,19 @@ lock_type = "file"
 _HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{name}\n"
 
 
-def start_all(lab: Lab, nodes: Iterable[Node], layers: Mapping[str, Sequence[Path]]) -> None:
+def start_all(lab: Lab, topology: Topology, layers: Mapping[str, Sequence[Path]]) -> None:
     """Start nodes at the same time, and return when each has all its units up and answers on its ssh port.
 
     By release, the root file system is the last of the layers; a file of an earlier layer hides those of later ones.
     """
-    nodes = tuple(nodes)
+    nodes = topology.nodes
     ssh.make_key(lab)
+    if topology.has_machines:
+        _on_all(lambda node: _write_identity(lab, node, machines.prepare(lab, node)), nodes)
+        ssh.write_configuration(lab, nodes)
+        _on_all(lambda node: machines.start(lab, node, layers[node.release][-1]), nodes)
+        _on_all(lambda node: _await_boot(lab, node), nodes)
+        return
     write_file(_containers_conf(lab), _CONTAINERS_CONF)
     _on_all(lambda node: _create(lab, node, layers[node.release]), nodes)
     ssh.write_configuration(lab, nodes)
@@ -54,7 +61,11 @@ def start_all(lab: Lab, nodes: Iterable[Node], layers: Mapping[str, Sequence[Pat
 
 
 def reboot(lab: Lab, topology: Topology, node: Node) -> None:
-    """Shut a node down (it has 3 s), make its network namespace anew, and start it."""
+    """Shut a node down (a container has 3 s), make its network namespace anew, and start it."""
+    if lab.is_machine(node.name):
+        machines.reboot(lab, node)
+        _await_boot(lab, node)
+        return
     _podman(lab, "stop", "--time=3", lab.netns(node.name))
     network.remove_node(lab.prefix, node)
     network.build_node(lab.prefix, topology, node)
@@ -63,7 +74,12 @@ def reboot(lab: Lab, topology: Topology, node: Node) -> None:
 
 
 def pid(lab: Lab, node: Node) -> int:
-    """Return the process id, on this machine, of the node's process 1. Raises LabError if the node does not run."""
+    """Return the process id, on this machine, of the node's process 1.
+
+    Raises LabError if the node does not run, or is a virtual machine, whose processes have no id here.
+    """
+    if lab.is_machine(node.name):
+        raise LabError(f"{node.name} is a virtual machine: this works in a lab without --machines only")
     try:
         number = int(_pid_file(lab, node).read_text())
     except (FileNotFoundError, ValueError) as error:
@@ -75,6 +91,8 @@ def pid(lab: Lab, node: Node) -> int:
 
 def is_running(lab: Lab, node: Node) -> bool:
     """Whether the node's process 1 is alive."""
+    if lab.is_machine(node.name):
+        return machines.pid(lab, node) is not None
     try:
         pid(lab, node)
     except LabError:
@@ -83,7 +101,12 @@ def is_running(lab: Lab, node: Node) -> bool:
 
 
 def command(lab: Lab, node: Node, argv: Iterable[str]) -> list[str]:
-    """Return the command line that runs argv in all of a node's namespaces, as root and without ssh."""
+    """Return the command line that runs argv in all of a node's namespaces, as root and without ssh.
+
+    A virtual machine is entered by ssh.
+    """
+    if lab.is_machine(node.name):
+        return machines.command(lab, node, argv)
     return ["nsenter", f"--target={pid(lab, node)}", "-m", "-u", "-i", "-n", "-p", "-C", "--", *argv]
 
 
@@ -159,22 +182,29 @@ def _write_identity(lab: Lab, node: Node, root: Path) -> None:
 
 
 def _await_boot(lab: Lab, node: Node) -> None:
-    """Wait until a node is up; report every 10 s. Raises LabError with the failed units, or after BOOT_TIMEOUT."""
+    """Wait until a node is up; report every 10 s. Raises LabError with the failed units, or when it took too long."""
     started = reported = time.monotonic()
+    is_machine = lab.is_machine(node.name)
+    timeout = machines.BOOT_TIMEOUT if is_machine else BOOT_TIMEOUT
     while True:
-        state = attempt(*command(lab, node, ["systemctl", "is-system-running"])).stdout.strip()
+        if is_machine:
+            machines.check(lab, node)
+        # A virtual machine is entered by ssh.
+        can_ask = not is_machine or ssh.answers(lab, node)
+        ask = ["systemctl", "is-system-running"]
+        state = attempt(*command(lab, node, ask), timeout=120).stdout.strip() if can_ask else ""
         if state == "running" and ssh.answers(lab, node):
             return
         if state == "degraded":
             failed = run(*command(lab, node, ["systemctl", "--failed", "--plain", "--no-legend"])).strip()
             raise LabError(f"{node.name}: units failed at boot: {failed}")
         now = time.monotonic()
-        if now - started > BOOT_TIMEOUT:
-            raise LabError(f"{node.name}: not up after {BOOT_TIMEOUT:g} s: systemd says {state or 'nothing'}")
+        if now - started > timeout:
+            raise LabError(f"{node.name}: not up after {timeout:g} s: systemd says {state or 'nothing'}")
         if now - reported > REPORT_INTERVAL:
             reported = now
             print(f"   waiting for {node.name}, {now - started:.0f} s: systemd says {state or 'nothing'}", flush=True)
-        time.sleep(0.05)
+        time.sleep(1 if is_machine else 0.05)
 
 
 def _kill_cgroup(lab: Lab) -> None:

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import images
 import internet
+import machines
 import nodes
 import rootfs
 from commands import LabError
@@ -28,6 +29,7 @@ from topology import Node
 PORT = 8080
 PER_NODE = ("a", "b")
 
+_SOCKET = "/run/containerd/containerd.sock"
 _MARKER_LABEL = f"{LABEL}/marker"
 _UID_LABEL = f"{LABEL}/uid"
 _SERVE = """\
@@ -98,15 +100,25 @@ def as_text(pods: list[Pod]) -> str:
 
 @contextmanager
 def runtime(lab: Lab, node: Node) -> Iterator[Runtime]:
-    """Connect to a node's container runtime, by the socket in the node's file system. Raises LabError."""
-    socket = Path(f"/proc/{nodes.pid(lab, node)}/root/run/containerd/containerd.sock")
-    if not socket.exists():
-        raise LabError(f"{node.name}: containerd does not run: run playbooks/bootstrap.yml")
-    with Runtime(socket) as connected:
+    """Connect to a node's container runtime. Raises LabError."""
+    with _runtime_socket(lab, node) as socket, Runtime(socket) as connected:
         try:
             yield connected
         except LabError as error:
             raise LabError(f"{node.name}: {error}") from error
+
+
+@contextmanager
+def _runtime_socket(lab: Lab, node: Node) -> Iterator[Path]:
+    """Give the path of the runtime's socket: that in the node's file system, or one that leads to it."""
+    if lab.is_machine(node.name):
+        with machines.forwarded_socket(lab, node, _SOCKET) as socket:
+            yield socket
+        return
+    socket = Path(f"/proc/{nodes.pid(lab, node)}/root{_SOCKET}")
+    if not socket.exists():
+        raise LabError(f"{node.name}: containerd does not run: run playbooks/bootstrap.yml")
+    yield socket
 
 
 def _start_missing(lab: Lab, node: Node, archives: dict[str, Path]) -> list[str]:

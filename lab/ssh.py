@@ -1,14 +1,17 @@
 """ssh into the lab's nodes as into real hosts, with one key and checked host keys, for people and for Ansible.
 
-Nodes have no management network: a proxy command enters the node's network namespace and connects to its loopback.
+Nodes have no management network: a proxy command enters the node's network namespace and connects to its loopback. A
+virtual machine is reached by its address from the namespace of its router, or from the lab's internet.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from commands import NETNS_DIR, attempt, in_netns, run
+from commands import attempt, in_netns, run
+from network import INTERNET
 from state import Lab, write_file
 from topology import Node
 
@@ -21,8 +24,17 @@ Host {names}
     UserKnownHostsFile "{known_hosts}"
     GlobalKnownHostsFile none
     StrictHostKeyChecking yes
-    ProxyCommand nsenter --net={netns_dir}/{prefix}-%h nc -N 127.0.0.1 22
 """
+_DOOR = """\
+Host {name}
+    ProxyCommand {command}
+"""
+_SHARED_CONNECTION = """\
+    ControlMaster auto
+    ControlPath {path}/%h.ssh
+    ControlPersist 30m
+"""
+"""A virtual machine takes a second to make a connection, so the lab's own commands share one."""
 
 
 def make_key(lab: Lab) -> None:
@@ -41,6 +53,9 @@ def install(lab: Lab, node: Node, root: Path) -> None:
 def write_configuration(lab: Lab, nodes: Iterable[Node]) -> None:
     """Write known_hosts and the ssh configuration with these nodes."""
     nodes = tuple(nodes)
+    doors = [_DOOR.format(name=node.name, command=shlex.join(_door(lab, node))) for node in nodes]
+    has_machines = any(lab.is_machine(node.name) for node in nodes)
+    shared_connection = _SHARED_CONNECTION.format(path=lab.run) if has_machines else ""
     known = [f"{node.name} {_public_host_key(lab, node)}\n" for node in nodes]
     write_file(lab.ssh / "known_hosts", "".join(known))
     write_file(
@@ -50,9 +65,9 @@ def write_configuration(lab: Lab, nodes: Iterable[Node]) -> None:
             names=" ".join(node.name for node in nodes),
             key=_key(lab),
             known_hosts=lab.ssh / "known_hosts",
-            netns_dir=NETNS_DIR,
-            prefix=lab.prefix,
-        ),
+        )
+        + shared_connection
+        + "".join(doors),
     )
 
 
@@ -62,9 +77,15 @@ def configuration(lab: Lab) -> Path:
 
 
 def answers(lab: Lab, node: Node) -> bool:
-    """Whether the node's sshd sends its greeting, within 2 s."""
-    greeting = attempt(*in_netns(lab.netns(node.name), ["nc", "-N", "-w", "2", "127.0.0.1", "22"]), stdin="")
+    """Whether the node's sshd sends its greeting, within 2 s; that of a virtual machine has 25 s."""
+    greeting = attempt(*_door(lab, node, "-w", "25" if lab.is_machine(node.name) else "2"), stdin="")
     return greeting.stdout.startswith("SSH-2.0")
+
+
+def _door(lab: Lab, node: Node, *options: str) -> list[str]:
+    """Return the command that connects its standard input and output with the node's sshd; options are those of nc."""
+    place, address = (node.router or INTERNET, node.host) if lab.is_machine(node.name) else (node.name, "127.0.0.1")
+    return in_netns(lab.netns(place), ["nc", "-N", *options, address, "22"])
 
 
 def _key(lab: Lab) -> Path:

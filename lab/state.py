@@ -83,6 +83,14 @@ class Lab:
         """Directory of one node's files: overlay, volumes, pid file."""
         return self.state / "nodes" / name
 
+    def disk(self, name: str) -> Path:
+        """Disk of a node that is a virtual machine; not in the node's directory, which the machine can read."""
+        return self.state / "nodes" / f"{name}.disk"
+
+    def is_machine(self, name: str) -> bool:
+        """Whether a node is a virtual machine."""
+        return self.disk(name).exists()
+
     def netns(self, host: str) -> str:
         """Return the name of the network namespace of a node, a router or a segment."""
         return f"{self.prefix}-{host}"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+import machines
 import network
 import nodes
 import ssh
 from state import Lab
+from topology import Node
 
 _TOUR = """\
 Look around:
@@ -67,10 +69,15 @@ def read(lab: Lab) -> list[NodeStatus]:
                 release=node.release,
                 uplink="up" if network.uplink_is_up(lab.prefix, network.uplink_port(node)) else "cut",
                 mtu=topology.mtu,
-                pid=nodes.pid(lab, node) if nodes.is_running(lab, node) else None,
+                pid=_process(lab, node) if nodes.is_running(lab, node) else None,
             )
         )
     return statuses
+
+
+def _process(lab: Lab, node: Node) -> int | None:
+    """Return the id of the node's process 1, or of the virtual machine that it is."""
+    return machines.pid(lab, node) if lab.is_machine(node.name) else nodes.pid(lab, node)
 
 
 def as_json(statuses: list[NodeStatus]) -> dict[str, object]:

@@ -72,7 +72,8 @@ class Router:
 class Topology:
     """The whole lab: `version` is the underlay's IP version, `mtu` the MTU of its public segment in bytes.
 
-    If it `has_kubernetes`, its nodes have what Kubernetes' packages bring to a host.
+    If it `has_kubernetes`, its nodes have what Kubernetes' packages bring to a host. If it `has_machines`, its nodes
+    are virtual machines with a kernel of their own.
     The sites' LANs have an MTU of 1500 whatever the public segment has, as behind DSL or cellular uplinks: a node
     learns of a smaller MTU only from its router's ICMP messages.
     """
@@ -82,6 +83,7 @@ class Topology:
     version: int = 4
     mtu: int = ETHERNET_MTU
     has_kubernetes: bool = False
+    has_machines: bool = False
 
     @property
     def internet_address(self) -> str:
@@ -172,6 +174,8 @@ def from_dict(described: dict[str, Any]) -> Topology:
         version=described["version"],
         mtu=described["mtu"],
         has_kubernetes=described["has_kubernetes"],
+        # A lab that was built before there were such labs is described without it.
+        has_machines=described.get("has_machines", False),
     )
 
 
@@ -183,6 +187,7 @@ def plan(
     version: int = 4,
     mtu: int = ETHERNET_MTU,
     has_kubernetes: bool = False,
+    has_machines: bool = False,
 ) -> Topology:
     """Plan node1 to nodeN: the first `public` nodes on the public segment, the others `per_router` to a router.
 
@@ -196,6 +201,8 @@ def plan(
         raise LabError(f"--per-router {per_router}: a router has at least one node behind it")
     if not LOWEST_MTU <= mtu <= ETHERNET_MTU:
         raise LabError(f"--mtu {mtu}: the public segment carries from {LOWEST_MTU} to {ETHERNET_MTU} bytes")
+    if has_machines and (version == 6 or has_kubernetes):
+        raise LabError("--machines: virtual machines have neither an IPv6 underlay nor Kubernetes' packages")
     planned = [_public_node(version, n) for n in range(1, public + 1)]
     routers = []
     for first in range(public + 1, nodes + 1, per_router):
@@ -204,7 +211,7 @@ def plan(
         routers.append(router)
         for place, n in enumerate(range(first, min(first + per_router, nodes + 1))):
             planned.append(_behind(version, f"node{n}", router, place))
-    return Topology(tuple(planned), tuple(routers), version, mtu, has_kubernetes)
+    return Topology(tuple(planned), tuple(routers), version, mtu, has_kubernetes, has_machines)
 
 
 def _public_node(version: int, number: int) -> Node:

@@ -31,8 +31,8 @@ KERNEL_OPTIONS = (
 PROCESSOR = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand,+fsgsbase"
 """QEMU's widest processor, "max", is half as fast: wireguard's AVX code is slow in emulation."""
 
-EMULATION = ("-smp", "1", "-accel", "tcg,thread=single,tb-size=512", "-icount")
-CLOCK, HASTY_CLOCK = "shift=0", "shift=0,sleep=off"
+EMULATION = ("-smp", "1", "-accel", "tcg,thread=single,tb-size=512")
+CLOCK, HASTY_CLOCK = ("-icount", "shift=0"), ("-icount", "shift=0,sleep=off")
 """A processor for which an instruction takes 1 ns, however long the host takes for it: limits of time that hold on real
 hosts hold in the machine, also when the host has other work. While the processor idles, its time is the host's; with
 the hasty clock it goes to the next timer at once, also if the machine waits for a disk."""
@@ -92,7 +92,7 @@ class Machine:
         ``timeout`` in seconds, with the boot. Files that it leaves in $VM_OUTPUT are copied to ``output``. Raises
         VirtualMachineError.
         """
-        cache = _cache()
+        cache = find_cache()
         with tempfile.TemporaryDirectory(prefix="vm-") as name:
             exchange = Path(name)
             (exchange / "output").mkdir()
@@ -109,15 +109,9 @@ class Machine:
 
     def _emulate(self, cache: Path, exchange: Path, timeout: float) -> None:
         """Run QEMU until the guest is powered off. Raises VirtualMachineError."""
-        root = cache / "root"
-        libraries = root / "usr/lib/x86_64-linux-gnu"
-        environment = os.environ | {
-            "LD_LIBRARY_PATH": f"{libraries}:{root}/lib/x86_64-linux-gnu",
-            "QEMU_MODULE_DIR": str(libraries / "qemu"),
-        }
         command = [*("nice", "-n", "10"), *self._qemu(cache, exchange)]
         # At the end of its standard input QEMU would close the port by which the guest prints.
-        with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) as process:
+        with subprocess.Popen(command, stdin=subprocess.PIPE, env=qemu_environment(cache)) as process:
             try:
                 process.wait(timeout)
             except subprocess.TimeoutExpired:
@@ -128,35 +122,60 @@ class Machine:
                 if process.poll() is None:
                     process.send_signal(signal.SIGKILL)
         if process.returncode:
-            raise VirtualMachineError(f"QEMU ended with status {process.returncode}{_end_of_console(exchange)}")
+            raise VirtualMachineError(f"QEMU ended with status {process.returncode}{end_of_console(exchange)}")
 
     def _qemu(self, cache: Path, exchange: Path) -> list[str]:
-        root = cache / "root"
-        share = root / "usr/share"
         return [
-            str(root / "usr/bin/qemu-system-x86_64"),
-            *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
-            *("-L", str(share / "qemu"), "-L", str(share / "seabios")),
-            *("-M", "q35", "-cpu", PROCESSOR, *EMULATION, self._clock, "-m", str(self._memory)),
-            *("-kernel", str(cache / "vmlinux"), "-initrd", str(cache / "initramfs")),
-            *("-append", " ".join(KERNEL_OPTIONS)),
-            *("-serial", f"file:{exchange}/console"),
+            *qemu(cache, root=Path("/"), exchange=exchange, memory=self._memory),
+            *self._clock,
             *("-chardev", "stdio,id=output,signal=off"),
             *("-device", "virtio-serial-pci", "-device", "virtserialport,chardev=output,name=output"),
-            *_shared("root", Path("/"), "readonly=on"),
-            *_shared("modules", cache / "modules", "readonly=on"),
-            *_shared("exchange", exchange),
         ]
 
 
-def _cache() -> Path:
+def find_cache() -> Path:
+    """Return the directory that setup/kernel_vm fills. Raises VirtualMachineError if it cannot."""
     done = subprocess.run([PROVIDER], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise VirtualMachineError("there is neither a kernel nor QEMU to run; setup/kernel_vm says why")
     return Path(done.stdout.strip())
 
 
-def _shared(tag: str, directory: Path, *options: str) -> list[str]:
+def qemu(
+    cache: Path, *, root: Path, exchange: Path, memory: int, kernel_options: Sequence[str] = KERNEL_OPTIONS
+) -> list[str]:
+    """Return the command of a machine with ``memory`` MiB that boots the file system ``root``, which it only reads.
+
+    Its process 1 is ``exchange``/init, its console ``exchange``/console. It ends when the guest is powered off or
+    boots again.
+    """
+    programs = cache / "root"
+    share = programs / "usr/share"
+    return [
+        str(programs / "usr/bin/qemu-system-x86_64"),
+        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+        *("-L", str(share / "qemu"), "-L", str(share / "seabios")),
+        *("-M", "q35", "-cpu", PROCESSOR, *EMULATION, "-m", str(memory)),
+        *("-kernel", str(cache / "vmlinux"), "-initrd", str(cache / "initramfs")),
+        *("-append", " ".join(kernel_options)),
+        *("-serial", f"file:{exchange}/console"),
+        *shared_directory("root", root, "readonly=on"),
+        *shared_directory("modules", cache / "modules", "readonly=on"),
+        *shared_directory("exchange", exchange),
+    ]
+
+
+def qemu_environment(cache: Path) -> dict[str, str]:
+    """Return the environment in which QEMU finds its libraries and modules in the cache."""
+    root = cache / "root"
+    libraries = root / "usr/lib/x86_64-linux-gnu"
+    return os.environ | {
+        "LD_LIBRARY_PATH": f"{libraries}:{root}/lib/x86_64-linux-gnu",
+        "QEMU_MODULE_DIR": str(libraries / "qemu"),
+    }
+
+
+def shared_directory(tag: str, directory: Path, *options: str) -> list[str]:
     """Return QEMU's options that give the guest this directory under this name."""
     # The host's file systems have inode numbers of their own: remap keeps two files from having one number.
     properties = ("local", f"id={tag}", f"path={directory}", "security_model=none", "multidevs=remap", *options)
@@ -176,11 +195,13 @@ def _read_status(exchange: Path) -> int:
     try:
         return int((exchange / "status").read_text())
     except (FileNotFoundError, ValueError):
-        raise VirtualMachineError(f"the machine ended before the command{_end_of_console(exchange)}") from None
+        raise VirtualMachineError(f"the machine ended before the command{end_of_console(exchange)}") from None
 
 
-def _end_of_console(exchange: Path) -> str:
+def end_of_console(exchange: Path) -> str:
     """Return the last lines of the guest's console, as the end of a message."""
-    with (exchange / "console").open(errors="replace") as console:
-        lines = console.read().splitlines()[-20:]
+    try:
+        lines = (exchange / "console").read_text(errors="replace").splitlines()[-20:]
+    except FileNotFoundError:
+        return "; it has not reached its kernel"
     return "; its console's last lines:\n" + "\n".join(lines)

@@ -11,12 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import http_requests
-import kubernetes_cluster
 import kubernetes_endpoints
 import kubernetes_images
 import kubernetes_proof
 import kubernetes_workload
 import pytest
+import rows
 import udp_requests
 from commands import LabError
 from http_requests import Loss, Source, Stream, Streams
@@ -206,5 +206,5 @@ def test_check_that_cannot_be_made_is_a_failed_row() -> None:
     def check() -> tuple[str, bool]:
         raise LabError("kubectl failed")
 
-    row = kubernetes_cluster.measure("a check", check)
+    row = rows.measure("a check", check)
     assert (row.holds, "kubectl failed" in row.measured) == (False, True)
