@@ -1,7 +1,7 @@
 """The lab's nodes: podman containers with systemd as process 1, each in the network namespace that network.py made.
 
-In a lab of virtual machines, machines.py starts them. A node's files are an overlay over the root file system of its Debian
-release, which may have layers. They outlive a reboot of the node; its network settings do not.
+In a lab of virtual machines, machines.py starts them. A node's files are an overlay over the root file system of its
+Debian release, which may have layers. They outlive a reboot of the node; its network settings do not.
 """
 
 from __future__ import annotations
