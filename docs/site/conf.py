@@ -11,6 +11,7 @@ _CORE = "projects/ansible-core/devel"
 ANSIBLE_LABELS = {
     "action_plugins": (f"{_CORE}/plugins/action.html#action-plugins", "Action plugins"),
     "ansible_configuration_settings": (f"{_CORE}/reference_appendices/config.html", "Ansible Configuration Settings"),
+    "callback_plugins": (f"{_CORE}/plugins/callback.html#callback-plugins", "Callback plugins"),
     "common_return_values": (f"{_CORE}/reference_appendices/common_return_values.html", "Common return values"),
 } | {
     f"ansible_collections.ansible.builtin.{module}_module": (

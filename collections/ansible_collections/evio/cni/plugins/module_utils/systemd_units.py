@@ -111,12 +111,14 @@ class SystemdUnits:
         if self.dry_run:
             return
         # Before their files are removed: systemd needs these to know what to stop and which links to remove.
-        gone = [unit for unit in self.units if unit.is_absent and self._found[unit.name].is_there]
-        if any(self._is_left(unit) for unit in gone):
-            _systemctl("disable", "--now", *(unit.name for unit in gone))
-            # A service that was stopped while it ran has failed, which systemd remembers of a unit without a file, too.
-            _systemctl("reset-failed", *(unit.name for unit in gone))
-        elif failed := [unit.name for unit in self.units if unit.is_absent and self._found[unit.name].is_failed]:
+        absent = [unit for unit in self.units if unit.is_absent]
+        found = self._found
+        if any(self._is_left(unit) for unit in absent):
+            _systemctl("disable", "--now", *(unit.name for unit in absent if found[unit.name].is_there))
+            found = _read(absent)
+        # A service that was stopped while it ran has failed, which systemd remembers of a unit without a file, too. It
+        # refuses to forget that of a unit that has not failed.
+        if failed := [unit.name for unit in absent if found[unit.name].is_failed]:
             _systemctl("reset-failed", *failed)
         for change in self.changes:
             change.apply()
@@ -151,7 +153,7 @@ class SystemdUnits:
 
     def _is_left(self, unit: Unit) -> bool:
         found = self._found[unit.name]
-        return found.is_linked or found.is_running
+        return found.is_there and (found.is_linked or found.is_running)
 
     def _compare(self, unit: Unit) -> Differences:
         found = self._found[unit.name]

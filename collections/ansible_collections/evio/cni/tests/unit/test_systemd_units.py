@@ -35,6 +35,12 @@ with open({calls!r}, "a") as calls:
     print(verb, *names, file=calls)
 if "broken.service" in names:
     sys.exit("Job for broken.service failed")
+if verb == "reset-failed" and any(units.get(name, dict()).get("ActiveState") != "failed" for name in names):
+    sys.exit("Failed to reset failed state of unit: Unit not loaded.")
+if verb == "disable":
+    for name in names:
+        units[name].update(ActiveState="failed" if name == "killed.service" else "inactive", UnitFileState="disabled")
+    json.dump(units, open({state!r}, "w"))
 """
 
 
@@ -161,7 +167,7 @@ def test_absent_unit_is_stopped_before_its_file_is_removed_and_is_then_in_order(
     predicted = keep([file], units, dry_run=True)
     assert (systemd.calls(), Path(file.path).exists()) == ([], True)
     result = keep([file], units)
-    assert systemd.calls() == ["disable metrics.service", "reset-failed metrics.service", "daemon-reload"]
+    assert systemd.calls() == ["disable metrics.service", "daemon-reload"]
     assert not Path(file.path).exists()
     assert (result["files"], result["units"]) == ([file.path], ["metrics.service"])
     assert predicted == result
@@ -174,7 +180,13 @@ def test_units_that_are_absent_together_are_all_stopped_if_one_is_left(systemd: 
     # A timer may start its service between the look and the stop.
     systemd.set(timer="active", service="inactive")
     keep([], [Unit("timer.service", is_absent=True), Unit("service.service", is_absent=True)])
-    assert systemd.calls() == [f"{verb} timer.service service.service" for verb in ("disable", "reset-failed")]
+    assert systemd.calls() == ["disable timer.service service.service"]
+
+
+def test_service_that_was_stopped_while_it_ran_is_not_left_as_failed(systemd: FakeSystemd) -> None:
+    systemd.set(killed="active", timer="active")
+    keep([], [Unit("timer.service", is_absent=True), Unit("killed.service", is_absent=True)])
+    assert systemd.calls() == ["disable timer.service killed.service", "reset-failed killed.service"]
 
 
 def test_absent_unit_that_systemd_remembers_as_failed_is_forgotten(systemd: FakeSystemd) -> None:
