@@ -107,9 +107,13 @@ docs: setup  ## Build the documentation site into build/docs/html, without a war
 
 .PHONY: molecule
 molecule: PREFLIGHT := --releases 2
-molecule: preflight setup plugin  ## Run the playbooks on the lab under molecule: converge, idempotence, verify; nodes that leave; operations
+molecule: preflight setup plugin  ## Run the playbooks on the lab under molecule: converge, idempotence, verify; nodes that leave
 	@setup/kubernetes --cached >/dev/null 2>&1 || echo "== without the scenario kubernetes: setup/kubernetes has built nothing yet"
-	molecule test --all $$(setup/kubernetes --cached >/dev/null 2>&1 || echo --exclude kubernetes)
+	molecule test --all --exclude operations $$(setup/kubernetes --cached >/dev/null 2>&1 || echo --exclude kubernetes)
+
+.PHONY: test-operations
+test-operations: preflight setup plugin  ## Run what an operator does in a year on the lab under molecule, from a backup to the end (15 min)
+	molecule test --scenario-name operations
 
 .PHONY: test-releases
 test-releases: RELEASES := bookworm trixie node3=trixie
