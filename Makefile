@@ -98,7 +98,7 @@ pins:  ## Write the pinned versions and hashes of Python packages anew, setup/*.
 .PHONY: status-picture
 status-picture:  ## Take README's picture of the status page anew, of the lab that is up (see docs/status.md)
 	@ansible-playbook -i inventories/lab playbooks/status.yml -e evio_status_directory=$(CURDIR)/build/evio-status
-	@chromium --headless=new --no-sandbox --disable-gpu --hide-scrollbars --window-size=1000,1310 \
+	@chromium --headless=new --no-sandbox --disable-gpu --hide-scrollbars --window-size=1000,1245 \
 	    --screenshot=docs/images/status.png build/evio-status/status.html
 
 .PHONY: docs

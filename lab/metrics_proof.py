@@ -25,7 +25,7 @@ import playbooks
 
 PORT = 9469
 DIRECTORY = "/var/lib/prometheus/node-exporter"
-"""What molecule/default/metrics.yml gives as evio_metrics_port and evio_metrics_textfile_directory."""
+"""What molecule/default/vars/metrics.yml gives as evio_metrics_port and evio_metrics_textfile_directory."""
 
 _FILE = f"{DIRECTORY}/evio.prom"
 _UNITS = ("evio-metrics.timer", "evio-metrics.service", "evio-metrics.socket")
