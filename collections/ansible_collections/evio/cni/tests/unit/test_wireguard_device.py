@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,3 +88,30 @@ def test_used_port_is_named_and_a_free_port_is_not(version: int, address: str) -
         port = holder.getsockname()[1]
         assert f"UDP port {port} is used" in (port_holder_fault(port) or "")
     assert port_holder_fault(port) is None
+
+
+def test_handshakes_are_asked_of_wireguard_go_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "_CONTROL_DIR", str(tmp_path))
+    told = "".join(
+        f"public_key={number:02x}{'00' * 31}\nlast_handshake_time_sec={seconds}\nlast_handshake_time_nsec=5\n"
+        for number, seconds in ((1, 1_700_000_000), (2, 0))
+    )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(str(tmp_path / "evio0.sock"))
+        server.listen()
+
+        def answer() -> None:
+            connection, _address = server.accept()
+            with connection:
+                assert connection.recv(100) == b"get=1\n\n"
+                connection.sendall(f"private_key={'11' * 32}\nlisten_port=51820\n{told}errno=0\n".encode())
+                connection.sendall(b"\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        found = device.read_handshakes("evio0")
+        thread.join()
+    keys = [base64.b64encode(bytes([number, *bytes(31)])).decode() for number in (1, 2)]
+    assert found == {keys[0]: 1_700_000_000, keys[1]: 0}
+    with pytest.raises(WireGuardError, match="wireguard-go of evio0 does not answer"):
+        device.read_handshakes("evio0")

@@ -40,7 +40,7 @@ from .lan_endpoints import lan_endpoints
 from .limits import LogLimit, MessageLimit
 from .link_events import LinkEvents
 from .managed_device import ManagedDevice
-from .messages import Call, decode, encode
+from .messages import Call, Rekey, decode, encode
 from .path_selection import TICK, Actions, Attempt, Outgoing, OverlayPaths
 from .probe_socket import ProbeSocket
 from .traffic import TrafficWatch
@@ -409,7 +409,7 @@ class OverlayAgent:
         """Give a peer's next key its AllowedIPs once WireGuard has had a handshake with it."""
         self._next_rekey_look = math.inf
         began = _cpu_seconds()
-        self._check_device(now)
+        self._paths.note_handshakes(self._device.look_for_handshakes())
         self._apply(now)
         if self._paths.expects_handshake(now):
             took = _cpu_seconds() - began
@@ -496,7 +496,7 @@ class OverlayAgent:
 
         What follows from them is done at once: where many pairs begin together, WireGuard is changed once for many.
         """
-        is_flood = False
+        is_flood = is_rekeyed = False
         attempts: dict[str, Attempt] = {}
         outgoing: list[Outgoing] = []
         for source, port, datagram in probes.receive(MESSAGES_IN_A_READ):
@@ -513,6 +513,7 @@ class OverlayAgent:
                 continue
             try:
                 message = decode(datagram)
+                is_rekeyed = is_rekeyed or isinstance(message, Rekey)
                 if isinstance(message, Call) and self._config.is_relay:
                     self._look_for_caller(now)
                 actions = self._paths.receive(source, message, now)
@@ -526,7 +527,7 @@ class OverlayAgent:
         if attempts or outgoing:
             self._step("messages", lambda: self._act(Actions(tuple(attempts.values()), tuple(outgoing))))
         self._apply_soon()
-        if self._next_rekey_look == math.inf and self._paths.expects_handshake(time.monotonic()):
+        if is_rekeyed and self._paths.expects_handshake(time.monotonic()):
             self._next_rekey_look = 0.0
         if is_flood:
             # The kernel keeps what comes meanwhile: one waking for many messages, not one for each.

@@ -29,6 +29,7 @@ from .device import (
     end_userspace,
     port_holder_fault,
     read_device,
+    read_handshakes,
     runs_replaced_file,
     set_device,
     slow_userspace_version,
@@ -146,6 +147,10 @@ class ManagedDevice:
         if device is None:
             raise OverlayError(f"{self.interface} is gone again right after it was created")
         self._remember(device)
+
+    def look_for_handshakes(self) -> Mapping[str, int]:
+        """Read the latest handshakes alone, by public key. Raises WireGuardError."""
+        return read_handshakes(self.interface)
 
     def release(self) -> None:
         """Stop watching the device's wireguard-go, and collect its exit status if it ended."""
