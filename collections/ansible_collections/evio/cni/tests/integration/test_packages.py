@@ -11,7 +11,8 @@ from .ansible_module import run_module
 
 
 def missing(*names: str) -> list[str]:
-    result = run_module("packages", name=list(names))
+    # In check mode nothing is noted on this machine.
+    result = run_module("packages", check_mode=True, name=list(names))
     assert result["changed"] is False
     found: list[str] = result["missing"]
     return found

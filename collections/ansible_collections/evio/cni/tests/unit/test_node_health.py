@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -127,6 +128,12 @@ def test_programs_are_asked_for_status_as_the_runtime_asks(tmp_path: Path) -> No
 def test_program_that_fails_is_named_with_what_it_says(tmp_path: Path, script: str, told: str) -> None:
     [fault] = program(tmp_path, script)
     assert fault.endswith(told)
+
+
+def test_of_a_traceback_only_the_last_line_is_told(tmp_path: Path) -> None:
+    (tmp_path / "told").write_text(json.dumps({"msg": "a bug", "details": "Traceback:\n  File x\n  Oops: 7\n"}))
+    [fault] = program(tmp_path, f'[ "$1" = version ] || {{ cat {tmp_path}/told; exit 1; }}')
+    assert fault.endswith("STATUS failed: a bug: Oops: 7")
 
 
 def test_program_that_is_missing_is_a_fault(tmp_path: Path) -> None:

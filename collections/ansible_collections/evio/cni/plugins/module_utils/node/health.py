@@ -29,7 +29,7 @@ _CALL_SECONDS = 30.0
 _PING_BYTES = 84
 """The packets that ping(8) sends by default."""
 _PING_SECONDS = 3.0
-_ERROR_BYTES = 400
+_ERROR_CHARACTERS = 400
 """Of a program's message that are told."""
 
 
@@ -132,13 +132,17 @@ def _run(command: list[str], text: str, environment: Mapping[str, str]) -> list[
 
 
 def _reason(done: subprocess.CompletedProcess[str]) -> str:
-    """Return the message of a CNI error, or the last line that the program has printed."""
+    """Return the message of a CNI error with the last line of its details, or the last line that was printed."""
     try:
         error = json.loads(done.stdout)
-        told = f"{error['msg']}: {error.get('details', '')}".rstrip(": ")
+        told = f"{error['msg']}: {_last_line(str(error.get('details', '')))}".rstrip(": ")
     except (ValueError, KeyError, TypeError):
-        told = ((done.stderr or done.stdout).strip().splitlines() or [""])[-1]
-    return told[:_ERROR_BYTES]
+        told = _last_line(done.stderr or done.stdout)
+    return told[:_ERROR_CHARACTERS]
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1].strip()
 
 
 def _problems(status: NodeStatus) -> frozenset[str]:
