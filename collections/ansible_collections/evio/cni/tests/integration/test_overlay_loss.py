@@ -55,7 +55,10 @@ NETEM = {
 
 LOSS = re.compile(r"loss (\d+)%")
 
-SCENARIOS = [name for name, netem in NETEM.items() if HAS_NETEM or LOSS.fullmatch(netem)]
+CHOSEN = os.environ.get("EVIO_TEST_LOSS_SCENARIOS", "; ".join(NETEM)).split("; ")
+"""Names of the scenarios that run; all of them by default, and all at the same time."""
+
+SCENARIOS = [name for name, netem in NETEM.items() if name in CHOSEN and (HAS_NETEM or LOSS.fullmatch(netem))]
 
 ROUND_TRIP = {name: 0.4 if "jitter" in name else 0.3 if "RTT" in name else 0.0 for name in NETEM}
 """Seconds of round trip at most, without the time of the machine."""
