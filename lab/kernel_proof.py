@@ -34,7 +34,7 @@ _LOSSES = {
     "vswitchd is killed": 'kill -KILL "$(cat /run/openvswitch/ovs-vswitchd.pid)"',
     "Open vSwitch begins with an empty database": (
         "systemctl stop openvswitch-switch.service ovs-vswitchd.service ovsdb-server.service; "
-        "rm /etc/openvswitch/conf.db; systemctl start openvswitch-switch.service"
+        "rm -f /etc/openvswitch/conf.db /var/lib/openvswitch/conf.db; systemctl start openvswitch-switch.service"
     ),
 }
 """What a node loses, and the command that takes it."""
