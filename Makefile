@@ -61,6 +61,13 @@ test: setup plugin  ## Run unit tests, and integration tests on real etcd, OVS, 
 test-kernel: setup plugin  ## Run tests of plugin and overlay in a virtual machine, on the kernel's Open vSwitch and WireGuard
 	@vm/test_kernel
 
+.PHONY: test-kernel-nodes
+test-kernel-nodes: NODES := 2
+test-kernel-nodes: preflight setup plugin  ## Bootstrap two virtual machines with that kernel, and heal what one of them loses
+	@lab/lab up 2 --machines
+	@lab/lab prove-kernel
+	@lab/lab down
+
 .PHONY: test-galaxy
 test-galaxy: setup  ## Import the collection's archive as Galaxy does, and run it under the oldest and newest ansible-core
 	@setup/galaxy_import "$$(setup/collection_archive.py)"

@@ -98,6 +98,12 @@ def _parser() -> argparse.ArgumentParser:
     kubernetes.set_defaults(verb=_prove_kubernetes)
 
     verbs.add_parser(
+        "prove-kernel",
+        help="set up a lab with --machines, prove that its pods talk by the kernel's Open vSwitch and WireGuard, and "
+        "that they do again after losses",
+    ).set_defaults(verb=_prove_kernel)
+
+    verbs.add_parser(
         "prove-operator", help="follow docs/quick-start.md on the bare nodes, as an ordinary user of this machine"
     ).set_defaults(verb=_prove_operator)
 
@@ -222,6 +228,14 @@ def _prove_kubernetes(lab: Lab, arguments: argparse.Namespace) -> None:
     failed = [row.subject for row in rows if row.holds is False]
     if failed:
         raise LabError(f"{len(failed)} of {len(rows)} rows failed: {'; '.join(failed)}")
+
+
+def _prove_kernel(lab: Lab, arguments: argparse.Namespace) -> None:
+    _need_cri()
+    import kernel_proof
+
+    with lab.lock():
+        kernel_proof.prove(lab)
 
 
 def _prove_operator(lab: Lab, arguments: argparse.Namespace) -> None:

@@ -32,7 +32,8 @@ _PATIENCE = 30.0
 """Seconds after a restart within which pods must answer again."""
 _STEADY = 2.0
 """Seconds of replies after which a restart counts as overcome. evio-repair.service has run by then."""
-_REPLY = re.compile(r"^\[([0-9.]+)\] .* icmp_seq=", re.MULTILINE)
+REPLY = re.compile(r"^\[([0-9.]+)\] .* icmp_seq=", re.MULTILINE)
+"""A reply in the output of `ping -D`, and its time in seconds."""
 
 _PLAIN = """\
 set -e
@@ -172,7 +173,7 @@ def _await_steady(logs: Sequence[Path], began: float) -> None:
 
 
 def _replies(path: Path) -> list[float]:
-    return [float(at) for at in _REPLY.findall(path.read_text())]
+    return [float(at) for at in REPLY.findall(path.read_text())]
 
 
 def _replies_since(path: Path, since: float) -> int:

@@ -55,7 +55,10 @@ NETEM = {
 
 LOSS = re.compile(r"loss (\d+)%")
 
-SCENARIOS = [name for name, netem in NETEM.items() if HAS_NETEM or LOSS.fullmatch(netem)]
+CHOSEN = os.environ.get("EVIO_TEST_LOSS_SCENARIOS", "; ".join(NETEM)).split("; ")
+"""Names of the scenarios that run; all of them by default, and all at the same time."""
+
+SCENARIOS = [name for name, netem in NETEM.items() if name in CHOSEN and (HAS_NETEM or LOSS.fullmatch(netem))]
 
 ROUND_TRIP = {name: 0.4 if "jitter" in name else 0.3 if "RTT" in name else 0.0 for name in NETEM}
 """Seconds of round trip at most, without the time of the machine."""
@@ -66,6 +69,9 @@ DEAD, APART, MACHINE = 5.0, 0.5, 0.1
 """Seconds at most until a dead path is left by both ends; for which their paths differ, beside the round trip; and the
 error of these measurements."""
 
+PAUSE = 0.5
+"""Seconds for which the machine may run a process that waits for 20 ms later than it asked."""
+
 PATH_LINE = re.compile(r"([^ :]+|nodes without a path of their own): (direct|through relay|not reachable)")
 
 
@@ -75,6 +81,8 @@ class Outcome:
 
     changes: list[str] = field(default_factory=list)
     """The changes of paths while the pair had the losses of the scenario, as the agents logged them."""
+    pauses: list[str] = field(default_factory=list)
+    """When this process was not run for longer than PAUSE meanwhile, as it happens to agents too."""
     pings: str = ""
     deaths: list[tuple[str, float, float]] = field(default_factory=list)
     """What was cut, the seconds until both ends had left the path, and those between the first and the second."""
@@ -122,9 +130,16 @@ class LogReader(threading.Thread):
         self._is_done = threading.Event()
         self.lines: list[tuple[float, str, str, str]] = []
         """The monotonic time, the node, the peer, and what kind of path leads to it now."""
+        self.pauses: list[tuple[float, float]] = []
+        """The monotonic time of the end, and the length, of times in which this process was not run."""
 
     def run(self) -> None:
+        before = time.monotonic()
         while not self._is_done.wait(0.02):
+            now = time.monotonic()
+            if now - before > PAUSE:
+                self.pauses.append((now, now - before))
+            before = now
             for name, log in self._logs.items():
                 for line in log:
                     if match := PATH_LINE.match(line):
@@ -207,6 +222,7 @@ def watch(pairs: list[Pair], reader: LogReader) -> None:
         for node in pair.nodes:
             for at, peer, path in reader.since(start, node):
                 pair.outcome.changes.append(f"{at - start:.1f} s: {node.name} to {peer}: {path}")
+        pair.outcome.pauses = [f"{at - start:.1f} s: {length:.1f} s" for at, length in reader.pauses if at >= start]
 
 
 def cut_all(lab: OverlayLab, pairs: list[Pair], reader: LogReader, what: str) -> None:
@@ -243,7 +259,8 @@ def test_path_that_loses_packets_is_kept(
     outcomes: dict[str, Outcome], name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with capsys.disabled():
-        print(f"\n{name}, {SECONDS:.0f} s: {outcomes[name].pings}; changes: {outcomes[name].changes}")
+        print(f"\n{name}, {SECONDS:.0f} s: {outcomes[name].pings}; changes: {outcomes[name].changes}", end="")
+        print(f"; the machine stood still: {outcomes[name].pauses}")
     assert outcomes[name].changes == []
 
 
