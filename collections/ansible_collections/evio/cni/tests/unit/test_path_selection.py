@@ -788,7 +788,7 @@ def test_node_that_begins_anew_after_a_change_finds_the_key_by_trying_both() -> 
     assert network.route(2, 1) == ["n2"]
 
 
-def test_notice_alone_moves_nothing_and_lets_the_handshake_be_looked_for_once() -> None:
+def test_notice_alone_moves_nothing_and_lets_the_handshake_be_looked_for_now_and_then() -> None:
     network = talking(1, 2, (1, 2))
     network.announce_keys(1)
     node, now = network.nodes["10.10.0.2"], network.now
@@ -798,6 +798,8 @@ def test_notice_alone_moves_nothing_and_lets_the_handshake_be_looked_for_once() 
     assert node.expects_handshake(now)
     node.receive(probe_address("10.10.0.3"), Rekey(), now + 2)
     assert not node.expects_handshake(now + 4)
+    node.receive(probe_address("10.10.0.3"), Rekey(), now + 40)
+    assert node.expects_handshake(now + 41)
     node.note_handshakes({key(3): int(now), key(3, 1): int(now)})
     assert node.allowed_ips()[key(3)] == ()
     assert set(node.allowed_ips()[key(3, 1)]) == set(before[key(3)])

@@ -47,6 +47,9 @@ REKEY_NOTICES = 3
 REKEY_SECONDS = 3.0
 """Seconds after such a notice for which the peer's handshake with its next key is looked for closely."""
 
+REKEY_GAP = 30.0
+"""Seconds for which further notices of the peer change nothing: each costs CPU time."""
+
 RELAYS_ATTEMPTS = 4
 """Attempts of a relay for a node that it has no packets for: nodes come to their relays by themselves."""
 
@@ -334,8 +337,7 @@ class OverlayPaths:
         before = self.revision
         session.rests = 0.0
         if isinstance(message, Rekey):
-            # A peer that says it again and again is looked at once.
-            if session.awaits_key and session.rekeyed_at == -math.inf:
+            if session.awaits_key and now - session.rekeyed_at >= REKEY_GAP:
                 session.rekeyed_at = now
             actions = Actions()
         elif isinstance(message, Call):
