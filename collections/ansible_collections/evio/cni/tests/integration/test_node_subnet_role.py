@@ -44,6 +44,40 @@ PLAYBOOK = """
         state_dir: "{{ evio_cni_state_dir }}"
 """
 
+CHANGE_POOL = """
+- hosts: evio_nodes
+  gather_facts: false
+  tasks:
+    - ansible.builtin.import_role: {name: evio.cni.node_subnet, tasks_from: plan_pool}
+    - ansible.builtin.import_role: {name: evio.cni.node_subnet, tasks_from: change_pool}
+    - ansible.builtin.import_role: {name: evio.cni.node_subnet}
+    - name: What the role cni does with the fact
+      evio.cni.cni_config: &conflist
+        bridge: br-evio
+        subnets: "{{ __evio_node_subnet.cidrs }}"
+        epoch: "{{ __evio_node_subnet.epoch }}"
+        cluster_cidrs: "{{ __evio_unmasqueraded_cidrs }}"
+        mtu: 1420
+        conf_dir: "{{ evio_cni_conf_dir }}"
+        state_dir: "{{ evio_cni_state_dir }}"
+- hosts: evio_nodes
+  gather_facts: false
+  serial: 1
+  roles: [evio.cni.cluster]
+  tasks:
+    - ansible.builtin.set_fact:
+        __evio_node_subnet: "{{ __evio_node_subnet | combine(__evio_node_subnet.present) }}"
+      when: __evio_node_moves
+    - evio.cni.cni_config: *conflist
+      when: __evio_node_moves
+- hosts: evio_nodes
+  gather_facts: false
+  tasks:
+    - ansible.builtin.import_role: {name: evio.cni.node_subnet, tasks_from: release_former}
+    - ansible.builtin.import_role: {name: evio.cni.node_subnet}
+    - evio.cni.cni_config: *conflist
+"""
+
 
 class Site:
     """A playbook, an inventory, and the configuration of the hosts."""
@@ -75,18 +109,19 @@ class Site:
         }
         (directory / "hosts.json").write_text(json.dumps(inventory))
         (directory / "play.yml").write_text(PLAYBOOK)
+        (directory / "change_pool.yml").write_text(CHANGE_POOL)
         (directory / "ansible.cfg").touch()
 
     def conf_dir(self, node: str) -> Path:
         return self.directory / node
 
-    def play(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def play(self, *arguments: str, playbook: str = "play.yml") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [
                 str(Path(sys.executable).with_name("ansible-playbook")),
                 "-i",
                 str(self.directory / "hosts.json"),
-                str(self.directory / "play.yml"),
+                str(self.directory / playbook),
                 *arguments,
             ],
             env={
@@ -98,7 +133,7 @@ class Site:
             cwd=self.directory,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
 
@@ -157,3 +192,38 @@ def test_only_nodes_with_a_lost_claim_are_fenced(site: Site) -> None:
     assert refused.returncode != 0
     assert [node for node, fence in site.fences().items() if fence] == ["node2"]
     assert "it was released" in str(site.fences()["node2"])
+
+
+def networks(site: Site, node: str) -> list[str]:
+    conflist = json.loads((site.conf_dir(node) / "10-evio.conflist").read_text())
+    return [cidr for cidr in conflist["plugins"][0]["clusterCIDRs"] if not cidr.startswith("10.10.")]
+
+
+def test_nodes_move_to_another_pool_with_the_steps_of_change_pool(site: Site) -> None:
+    """What change_pool.yml does with the claims and the CNI configuration; it routes between the steps besides."""
+    assert site.play().returncode == 0
+    pool = "evio_pod_cidr=10.60.0.0/16"
+    moved = site.play("-e", pool, "-e", "evio_moving_nodes=node2", playbook="change_pool.yml")
+    assert moved.returncode == 0, moved.stdout
+    assert [claim.cidrs for claim in site.configured().values() if claim] == [
+        ("10.244.0.0/24",),
+        ("10.60.1.0/24",),
+        ("10.244.2.0/24",),
+    ]
+    assert networks(site, "node2") == networks(site, "node1") == ["10.60.0.0/16", "10.244.0.0/16"]
+    again = site.play("-e", pool, "-e", "evio_moving_nodes=node2", playbook="change_pool.yml")
+    assert again.stdout.count("changed=0") == len(NODES), again.stdout
+    rest = site.play("-e", pool, playbook="change_pool.yml")
+    assert rest.returncode == 0, rest.stdout
+    assert [claim.cidrs for claim in site.configured().values() if claim] == [
+        (f"10.60.{place}.0/24",) for place in range(3)
+    ]
+    assert networks(site, "node1") == ["10.60.0.0/16"]
+    with Etcd(site.server.access) as etcd:
+        snapshot = Registry(etcd, "kubernetes").read()
+    assert snapshot.pool_config is not None
+    assert snapshot.pool_config.former == ()
+    assert sorted(snapshot.released) == [f"10.244.{place}.0/24" for place in range(3)]
+    last = site.play("-e", pool, playbook="change_pool.yml")
+    assert last.stdout.count("changed=0") == len(NODES), last.stdout
+    assert set(site.fences().values()) == {None}
