@@ -26,8 +26,9 @@ def test_page_with_further_commands_is_refused() -> None:
 def test_readme_has_the_commands_of_the_page() -> None:
     readme = (REPOSITORY / "README.md").read_text()
     written = re.findall(r"(?m)^    (ansible-playbook evio\.cni\.[^#\n]*?) *(?:#.*)?$", readme)
-    page = PAGE.replace("~/evio/bin/", "").replace("truck2", "NODE")
-    assert re.findall(r"(?m)^ansible-playbook .*$", page) == written
+    page = re.findall(r"(?m)^ansible-playbook .*$", PAGE.replace("~/evio/bin/", "").replace("truck2", "NODE"))
+    # What comes later in a cluster's life follows in README.
+    assert written[: len(page)] == page
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,7 @@ class RegistryMachine(RuleBasedStateMachine):
         outcome = self.registry.reshape(Changes(live_nodes=tuple(live)))
         assert set(outcome.released) == set(self.claims) - set(live)
         self._forget(outcome.released)
+        self._forget_stale_releases()
 
     @rule(pools=POOLS)
     def change_the_networks(self, pools: tuple[str, str]) -> None:
@@ -119,6 +120,7 @@ class RegistryMachine(RuleBasedStateMachine):
                 assert (after[node].epoch > claim.epoch) == (kept[node] != claim.cidrs)
                 self.claims[node] = after[node]
                 self.released.update(dict.fromkeys(set(claim.cidrs) - set(kept[node]), self.now))
+            self._forget_stale_releases()
 
     @rule(reserved=RESERVED)
     def reserve(self, reserved: tuple[str, ...]) -> None:
@@ -128,16 +130,19 @@ class RegistryMachine(RuleBasedStateMachine):
         assert self._is_done(Changes(reserved=reserved)) == is_free
         if is_free:
             self.reserved = reserved
+            self._forget_stale_releases()
 
     @rule(node=NODES, cidr=SUBNETS)
     def pin(self, node: str, cidr: str) -> None:
         if self._is_done(Changes(pins={node: (cidr,)})):
             self.pins = {node: (cidr,)}
+            self._forget_stale_releases()
 
     @rule()
     def unpin(self) -> None:
         self.registry.reshape(Changes(pins={}))
         self.pins = {}
+        self._forget_stale_releases()
 
     @rule(node=NODES, place=st.integers(0, 3))
     def adopt(self, node: str, place: int) -> None:
@@ -149,6 +154,7 @@ class RegistryMachine(RuleBasedStateMachine):
             self.claims[node] = self.registry.read().claims[node]
             self.released.pop("10.244.0.0/18", None)
             self.reserved = tuple(cidr for cidr in self.reserved if cidr != "10.244.0.0/18")
+            self._forget_stale_releases()
 
     @rule(seconds=st.sampled_from([1.0, 60.0, 200.0]))
     def wait(self, seconds: float) -> None:
@@ -177,11 +183,15 @@ class RegistryMachine(RuleBasedStateMachine):
         return config.former if config is not None else ()
 
     def _take(self, pools: tuple[Pool, ...]) -> None:
-        """Note the pools; released subnets of another size are forgotten with the former pools."""
         self.pools = pools
-        lengths = {pool.family: pool.prefix_length for pool in pools}
+        self._forget_stale_releases()
+
+    def _forget_stale_releases(self) -> None:
+        """Forget released subnets of a size that no pool has any more, as each change of the pool does."""
         for cidr in list(self.released):
-            if lengths.get(ip_network(cidr).version, ip_network(cidr).prefixlen) != ip_network(cidr).prefixlen:
+            network = ip_network(cidr)
+            lengths = [pool.prefix_length for pool in (*self.pools, *self._former()) if pool.family == network.version]
+            if lengths and network.prefixlen not in lengths:
                 del self.released[cidr]
 
     def _claim(self, requests: list[Request]) -> None:

@@ -128,10 +128,12 @@ def needed_former(former: Sequence[Pool], pools: Sequence[Pool], claims: Iterabl
 
 
 def stale_releases(wanted: PoolConfig, snapshot: Snapshot) -> list[str]:
-    """Return the released subnets whose size differs from the subnets of the wanted pools. They can be forgotten."""
-    lengths = {pool.family: pool.prefix_length for pool in wanted.pools}
+    """Return the released subnets of a size that no subnet of the pools and the former pools has. They can be forgotten."""
+    lengths: dict[int, set[int]] = {}
+    for pool in (*wanted.pools, *wanted.former):
+        lengths.setdefault(pool.family, set()).add(pool.prefix_length)
     networks = ((cidr, ip_network(cidr)) for cidr in snapshot.released)
-    return [cidr for cidr, network in networks if lengths.get(network.version, network.prefixlen) != network.prefixlen]
+    return [cidr for cidr, net in networks if net.prefixlen not in lengths.get(net.version, {net.prefixlen})]
 
 
 def lost_reason(configured: LocalClaim, claim: Claim | None, revision: int) -> str | None:

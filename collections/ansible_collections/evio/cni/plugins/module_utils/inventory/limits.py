@@ -19,6 +19,7 @@ LIMITS: dict[str, tuple[int, int]] = {
     "evio_api_server_timeout": _SECONDS,
     "evio_certificate_renew_days": (1, MOST_RENEW_DAYS),
     "evio_drain_timeout": _SECONDS,
+    "evio_health_timeout": _SECONDS,
     "evio_etcd_start_timeout": _SECONDS,
     # 0: nothing listens.
     "evio_metrics_port": (0, 65535),
