@@ -113,7 +113,8 @@ def _lose(lab: Lab, node: Node, script: str) -> tuple[str, bool]:
     running = pods.running(lab)
     own = next(pod for pod in running if pod.node == node.name)
     other = next(pod for pod in running if pod.node != node.name)
-    ping = f"nsenter --net=/proc/{own.pid}/ns/net ping -n -D -i 0.1 -w {_SECONDS} {other.address}"
+    # With a deadline of its own, ping ends at the first packet that the node refuses.
+    ping = f"timeout {_SECONDS} nsenter --net=/proc/{own.pid}/ns/net ping -n -D -i 0.1 {other.address}"
     printed = _output(lab, node, f"{ping} & sleep 3; {script}; wait", timeout=_SECONDS + 60)
     replies = [float(at) for at in REPLY.findall(printed)]
     if not replies:
