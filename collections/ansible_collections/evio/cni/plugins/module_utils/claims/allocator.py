@@ -128,7 +128,10 @@ def needed_former(former: Sequence[Pool], pools: Sequence[Pool], claims: Iterabl
 
 
 def stale_releases(wanted: PoolConfig, snapshot: Snapshot) -> list[str]:
-    """Return the released subnets of a size that no subnet of the pools and the former pools has. They can be forgotten."""
+    """Return the released subnets of a size that no subnet of the pools, and of the former ones, has.
+
+    They can be forgotten.
+    """
     lengths: dict[int, set[int]] = {}
     for pool in (*wanted.pools, *wanted.former):
         lengths.setdefault(pool.family, set()).add(pool.prefix_length)
