@@ -22,7 +22,7 @@ from contextlib import ExitStack
 from itertools import permutations
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lab"))
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / name) for name in ("lab", "vm")]
 
 import nodes
 import pods
