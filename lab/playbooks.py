@@ -30,6 +30,8 @@ def attempt(
     """
     environment = {**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), **variables}
     environment["ANSIBLE_COLLECTIONS_PATH"] = str(REPOSITORY / "collections")
+    # Its words are looked for, and molecule asks for colours between them.
+    environment["ANSIBLE_FORCE_COLOR"] = "false"
     program = str(REPOSITORY / ".venv/bin/ansible-playbook")
     command = [program, "-i", str(lab.inventory), f"playbooks/{playbook}", *arguments]
     try:
