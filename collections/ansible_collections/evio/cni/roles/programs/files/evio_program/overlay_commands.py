@@ -79,7 +79,8 @@ def _run(files: AgentFiles, _arguments: argparse.Namespace) -> int:
 
 def _watch(files: AgentFiles, arguments: argparse.Namespace) -> int:
     log_to_stderr()
-    EdgeVpnAgent(EdgeVpnFiles(state=files.state, ovsdb=arguments.ovsdb)).run()
+    with version_in_use():
+        EdgeVpnAgent(EdgeVpnFiles(state=files.state, ovsdb=arguments.ovsdb)).run()
     return 0
 
 
