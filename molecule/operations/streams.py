@@ -17,7 +17,6 @@ from contextlib import ExitStack
 from itertools import permutations
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "vm"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lab"))
 
 import nodes
