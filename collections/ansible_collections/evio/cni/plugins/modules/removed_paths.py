@@ -11,6 +11,7 @@ version_added: 0.1.0
 description:
   - Removes all O(paths) in one step, and then those of O(empty_directories) that have nothing in them, in their order.
   - A symbolic link is removed, and what it leads to stays.
+  - A mount point, such as a disk of its own for the container runtime, stays. What is in it is removed.
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -73,10 +74,11 @@ class RemovedPaths:
         self.empty_directories = [_checked(path) for path in module.params["empty_directories"]]
 
     def run(self) -> dict[str, Any]:
-        found = [path for path in self.paths if os.path.lexists(path)]
+        found = [path for path in self.paths if os.path.lexists(path) and not _is_bare_mount_point(path)]
         removed = set(found)
         for directory in self.empty_directories:
-            if os.path.isdir(directory) and not os.path.islink(directory) and self._is_left_empty(directory, removed):
+            is_directory = os.path.isdir(directory) and not os.path.islink(directory) and not os.path.ismount(directory)
+            if is_directory and self._is_left_empty(directory, removed):
                 found.append(directory)
                 removed.add(directory)
         differences = Differences()
@@ -98,9 +100,16 @@ def _checked(path: str) -> str:
     return normal
 
 
+def _is_bare_mount_point(path: str) -> bool:
+    return os.path.ismount(path) and os.path.isdir(path) and not os.listdir(path)
+
+
 def _remove(path: str) -> None:
     try:
-        if os.path.isdir(path) and not os.path.islink(path):
+        if os.path.ismount(path) and os.path.isdir(path):
+            for name in os.listdir(path):
+                _remove(os.path.join(path, name))
+        elif os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)
         else:
             os.unlink(path)

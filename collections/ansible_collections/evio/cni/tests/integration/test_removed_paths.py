@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
+
+import pytest
 
 from .ansible_module import check_do_again, run_module
 
@@ -24,6 +27,23 @@ def test_paths_go_and_directories_that_are_empty_then(tmp_path: Path) -> None:
     )
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
     assert (tmp_path / "kept/other").exists()
+
+
+@pytest.mark.root
+def test_mount_point_stays_and_what_is_in_it_goes(tmp_path: Path) -> None:
+    directory = tmp_path / "containerd"
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(directory)], check=True)
+    try:
+        (directory / "layers/1").mkdir(parents=True)
+        (directory / "state").touch()
+        arguments = {"paths": [str(directory)], "empty_directories": [str(directory)]}
+        _predicted, done, _again = check_do_again("removed_paths", **arguments)
+        assert done["removed"] == [str(directory)]
+        assert directory.is_mount()
+        assert list(directory.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(directory)], check=True)
 
 
 def test_paths_of_the_system_itself_are_refused() -> None:
