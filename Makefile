@@ -119,7 +119,7 @@ molecule: preflight setup plugin  ## Run the playbooks on the lab under molecule
 	molecule test --all --exclude operations $$(setup/kubernetes --cached >/dev/null 2>&1 || echo --exclude kubernetes)
 
 .PHONY: test-operations
-test-operations: preflight setup plugin  ## Run what an operator does in a year on the lab under molecule, from a backup to the end (15 min)
+test-operations: preflight setup plugin  ## Run what an operator does in a year on the lab under molecule, from a backup to the end
 	molecule test --scenario-name operations
 
 .PHONY: test-releases
