@@ -109,6 +109,24 @@ def test_each_entry_point_that_is_called_is_in_the_argument_specs() -> None:
     assert called - described == set()
 
 
+def variables_set_by_playbooks() -> set[str]:
+    """What the plays' own vars and tasks set."""
+    plays = [play for path in PLAYBOOKS.glob("*.yml") for play in load(path)]
+    entries = [entry for play in plays for part in ("tasks", "pre_tasks") for entry in _flat(play.get(part, []))]
+    names = {name for entry in [*plays, *entries] for name in entry.get("vars", {})}
+    names |= {name for entry in entries for name in entry.get("ansible.builtin.set_fact", {})}
+    return names | {entry["register"] for entry in entries if "register" in entry}
+
+
+def test_every_variable_with_two_underscores_that_is_read_is_set_somewhere() -> None:
+    # A misspelt or former name beside `default({})` fails in no run: its condition is just never true.
+    playbooks = [re.sub(r"(?m)^\s*#.*$", "", path.read_text()) for path in PLAYBOOKS.glob("*.yml")]
+    read = set(re.findall(r"(?<!\w)__evio_\w+", "\n".join([*playbooks, *(text(role) for role in ROLE_NAMES)])))
+    known = variables_set_by_playbooks().union(*(variables_set_by(role) for role in ROLE_NAMES))
+    assert "__evio_host" in read & known
+    assert read - known == set()
+
+
 def inputs_of_type(kind: str) -> set[str]:
     specs = [load(ROLES / role / "meta/argument_specs.yml")["argument_specs"].values() for role in ROLE_NAMES]
     options = [option for entries in specs for entry in entries for option in entry["options"].items()]
