@@ -33,7 +33,11 @@ sys.path.insert(0, str(REPOSITORY / "collections"))
 
 from ansible_collections.evio.cni.plugins.module_utils.node.counters import update  # noqa: E402
 from ansible_collections.evio.cni.plugins.module_utils.paths import DISTRIBUTION_CNI_DIR  # noqa: E402
-from ansible_collections.evio.cni.tests.integration.ovs_daemons import OpenVSwitch, network_namespace  # noqa: E402
+from ansible_collections.evio.cni.tests.integration.ovs_daemons import (  # noqa: E402
+    OpenVSwitch,
+    inside_namespace,
+    network_namespace,
+)
 
 PROGRAM = REPOSITORY / "build/bin/evio"
 OURS = "evio"
@@ -74,14 +78,16 @@ class Plugin:
             "CNI_IFNAME": "eth0",
             "CNI_PATH": DISTRIBUTION_CNI_DIR,
         }
-        done = subprocess.run(
-            ["nsenter", f"--net=/run/netns/{self.netns}", str(self.program)],
-            input=json.dumps(self.conf).encode(),
-            env=environment,
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
+        # As a runtime does, and not by way of nsenter, which would be a program more to start.
+        with inside_namespace(self.netns):
+            done = subprocess.run(
+                [self.program],
+                input=json.dumps(self.conf).encode(),
+                env=environment,
+                capture_output=True,
+                timeout=60,
+                check=False,
+            )
         if done.returncode != 0:
             raise SystemExit(f"{self.name} {command} failed: {(done.stdout + done.stderr).decode()}")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ...plugins.module_utils.kernel.netns import setns
 from . import paused_process
 
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
@@ -51,6 +52,20 @@ def in_namespace(name: str, *command: str, check: bool = True, timeout: float = 
         text=True,
         timeout=timeout * PATIENCE,
     )
+
+
+@contextlib.contextmanager
+def inside_namespace(name: str) -> Iterator[None]:
+    """Move the calling thread into a network namespace; its sockets and the programs that it starts are there."""
+    with (
+        open("/proc/thread-self/ns/net", "rb", 0) as own,
+        Path("/run/netns", name).open("rb", 0) as other,
+    ):
+        setns(other.fileno())
+        try:
+            yield
+        finally:
+            setns(own.fileno())
 
 
 class OpenVSwitch:

@@ -24,7 +24,7 @@ from ansible_collections.evio.cni.plugins.module_utils.ovs.bridge_spec import Br
 from ansible_collections.evio.cni.plugins.module_utils.ovs.datapath import probe_datapath
 from ansible_collections.evio.cni.plugins.module_utils.ovs.external_ids import OWNER, OWNER_ID
 
-from .ovs_daemons import DATAPATH, OTHER_DATAPATH, OpenVSwitch, in_namespace
+from .ovs_daemons import DATAPATH, OTHER_DATAPATH, OpenVSwitch, in_namespace, inside_namespace
 
 pytestmark = pytest.mark.root
 
@@ -42,22 +42,8 @@ SPEC = BridgeSpec(
 @pytest.fixture
 def inside(ovs: OpenVSwitch) -> Iterator[None]:
     """Move the test's thread into the switch's network namespace, where the module would run."""
-    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    other = os.open(f"/run/netns/{ovs.netns}", os.O_RDONLY)
-    _setns(other)
-    try:
+    with inside_namespace(ovs.netns):
         yield
-    finally:
-        _setns(own)
-        os.close(own)
-        os.close(other)
-
-
-def _setns(descriptor: int) -> None:
-    import ctypes
-
-    if ctypes.CDLL(None, use_errno=True).setns(descriptor, 0x40000000) != 0:
-        raise OSError(ctypes.get_errno(), "setns")
 
 
 def device(ovs: OpenVSwitch, name: str = "br-evio") -> dict[str, Any]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import ctypes
 import json
-import os
 import socket
 import struct
 import threading
@@ -20,7 +18,7 @@ from typing import Any
 import pytest
 
 from .cni_runtime import CNI_PLUGINS, PLUGIN, NewPod, Node, PluginFailedError, Pod
-from .ovs_daemons import in_namespace
+from .ovs_daemons import in_namespace, inside_namespace
 
 pytestmark = pytest.mark.root
 
@@ -87,19 +85,9 @@ def arrives(sender: Pod, receiver: Pod, frame: bytes) -> bool:
 
 @contextlib.contextmanager
 def raw_socket(pod: Pod, ifname: str = "eth0") -> Iterator[socket.socket]:
-    here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    there = os.open(pod.path, os.O_RDONLY)
-    libc = ctypes.CDLL(None, use_errno=True)
-    try:
-        assert libc.setns(there, 0x40000000) == 0
-        try:
-            packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
-            packets.bind((ifname, 0x0003))
-        finally:
-            assert libc.setns(here, 0x40000000) == 0
-    finally:
-        os.close(here)
-        os.close(there)
+    with inside_namespace(pod.netns):
+        packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
+        packets.bind((ifname, 0x0003))
     with packets:
         yield packets
 

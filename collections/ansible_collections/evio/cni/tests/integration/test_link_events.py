@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import selectors
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.link_events import LinkEvents
 
-from .ovs_daemons import in_namespace
+from .ovs_daemons import in_namespace, inside_namespace
 
 pytestmark = pytest.mark.root
 
@@ -37,19 +35,10 @@ def events(netns: str, ip: Ip) -> Iterator[LinkEvents]:
         ip(f"address add 10.{number}.0.1/16 dev {name}")
         ip(f"link set {name} up")
         ip(f"route add 172.16.{number}.0/24 dev {name}")
-    libc = ctypes.CDLL(None, use_errno=True)
-    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    other = os.open(f"/run/netns/{netns}", os.O_RDONLY)
-    try:
-        assert libc.setns(other, 0x40000000) == 0
-        with selectors.DefaultSelector() as selector:
-            link_events = LinkEvents(selector, "link")
-            link_events.read("evio0")
-            yield link_events
-    finally:
-        assert libc.setns(own, 0x40000000) == 0
-        os.close(own)
-        os.close(other)
+    with inside_namespace(netns), selectors.DefaultSelector() as selector:
+        link_events = LinkEvents(selector, "link")
+        link_events.read("evio0")
+        yield link_events
 
 
 DAMAGES = [
