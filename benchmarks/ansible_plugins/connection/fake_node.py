@@ -30,6 +30,11 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.connection import ConnectionBase
+from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config import (
+    PodRoutes,
+    digest_of_pod_routes,
+    render_pod_routes,
+)
 
 _MODULE = re.compile(rb"ansible_module='([\w.]+)'")
 _PARAMETERS = re.compile(rb"^params=(.*),$", re.MULTILINE)
@@ -91,6 +96,16 @@ def _claims(_name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _members(_name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell that the pod routes are as the claims of ``_claims`` want them; members are named node1, node2, ..."""
+    if parameters["members_json"] is None:
+        return {}
+    names = [member["name"] for member in json.loads(parameters["members_json"])]
+    subnets = {name: tuple(_claim(int(name.removeprefix("node")) - 1)["claimed_cidrs"]) for name in names}
+    routes = PodRoutes(("10.244.0.0/16",), subnets, ("10.96.0.0/12",))
+    return {"pod_routes_digest": digest_of_pod_routes(render_pod_routes(routes))}
+
+
 def _claim(number: int) -> dict[str, Any]:
     network = f"10.244.{number // 4}.{number % 4 * 64}"
     gateway = f"10.244.{number // 4}.{number % 4 * 64 + 1}"
@@ -125,6 +140,7 @@ def _public_key(name: str) -> str:
 _ANSWERS: dict[str, Callable[[str, Mapping[str, Any]], dict[str, Any]]] = {
     "host_info": _host,
     "wireguard_member": lambda name, _: {"public_key": _public_key(name), "mtu": 1420, "underlay": {}},
+    "wireguard_overlay": _members,
     "overlay_ready_info": _reachability,
     "ovs_userspace_tso": lambda _name, _: {"datapath_type": "system", "restart_needed": False},
     "ovs_bridge": lambda _name, _: {"blocked": [], "mtu": 1420},

@@ -18,6 +18,8 @@ _ARGUMENT_SPEC: dict[str, Any] = {
     "nodes": {"type": "list", "elements": "str", "required": True},
     "run": {"type": "list", "elements": "str", "required": True},
     "other_subnets": {"type": "dict", "default": {}},
+    "pod_cidrs": {"type": "list", "elements": "str", "default": []},
+    "service_cidrs": {"type": "list", "elements": "str", "default": []},
 }
 
 
@@ -31,7 +33,14 @@ class ActionModule(ActionBase):
         _validation, arguments = self.validate_argument_spec(argument_spec=_ARGUMENT_SPEC)
         hostvars = (task_vars or {})["hostvars"]
         nodes = [_node(name, hostvars[name]) for name in arguments["nodes"]]
-        return {**result, "changed": False, **describe_nodes(nodes, arguments["run"], arguments["other_subnets"])}
+        found = describe_nodes(
+            nodes,
+            arguments["run"],
+            arguments["other_subnets"],
+            pod_cidrs=arguments["pod_cidrs"],
+            service_cidrs=arguments["service_cidrs"],
+        )
+        return {**result, "changed": False, **found}
 
 
 def _node(name: str, variables: Mapping[str, Any]) -> OverlayNode:

@@ -40,6 +40,16 @@ options:
     description: The pod subnets of nodes that are not asked in this run, by the nodes' names.
     type: dict
     default: {}
+  pod_cidrs:
+    description: The pod overlay in CIDR notation, for RV(pod_routes_digest).
+    type: list
+    elements: str
+    default: []
+  service_cidrs:
+    description: The networks of the Services' addresses, for RV(pod_routes_digest).
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -83,6 +93,12 @@ mtu:
 pod_subnets:
   description: >-
     O(other_subnets), and the pod subnets of the nodes whose claim this run knows, by the nodes' names, as JSON.
+  returned: success
+  type: str
+pod_routes_digest:
+  description: >-
+    SHA-256 of the file C(pod-routes.json) that all nodes must have, in hexadecimal digits, as
+    M(evio.cni.wireguard_overlay) returns it. Null while this run does not know the claims of all nodes.
   returned: success
   type: str
 without_claim:

@@ -161,6 +161,12 @@ peers:
   returned: when O(members) or O(members_json) is given
   type: list
   elements: str
+pod_routes_digest:
+  description: >-
+    SHA-256 of C(pod-routes.json) as it is now or, in check mode, would be, in hexadecimal digits. Empty if there is
+    none.
+  returned: O(state=present)
+  type: str
 files:
   description: The files that were changed or, in check mode, would be changed.
   returned: success
@@ -194,6 +200,7 @@ from ..module_utils.overlay.wireguard.config import (
     PodRoutes,
     check_overlay,
     check_pod_routes,
+    digest_of_pod_routes,
     keep_peers,
     keep_subnets,
     new_names,
@@ -234,17 +241,22 @@ class WireguardOverlay:
             config = self._host_overlay()
             result["peers"] = [peer.name for peer in config.peers]
         elif self.existing is None and self.params["added_members"] is not None:
-            return self._apply([])
+            return {**self._apply([]), **self._digest(self.pod_routes.text)}
         elif self.existing is not None and (self.params["removed_nodes"] or self.params["added_members"]):
             config = self._with_changed_members(self.existing)
         if config is not None:
             is_same = self.members is None and config == self.existing
             changes.append(self.config.change_to(self.config.text if is_same else render_overlay(config)))
+        routes = self.pod_routes.text
         if self.params["pod_subnets"] is not None:
-            changes.append(self.pod_routes.change_to(render_pod_routes(self._wanted_pod_routes())))
+            routes = render_pod_routes(self._wanted_pod_routes())
         elif config is not None:
-            changes.append(self.pod_routes.change_to(self._pod_routes_with_new_names(config)))
-        return {**result, **self._apply(changes)}
+            routes = self._pod_routes_with_new_names(config)
+        changes.append(self.pod_routes.change_to(routes))
+        return {**result, **self._apply(changes), **self._digest(routes)}
+
+    def _digest(self, routes: str | None) -> dict[str, str]:
+        return {"pod_routes_digest": "" if routes is None else digest_of_pod_routes(routes)}
 
     def _absent(self) -> dict[str, Any]:
         name = self.existing.interface if self.existing else self.params["interface"]

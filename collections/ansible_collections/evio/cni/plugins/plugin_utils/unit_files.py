@@ -22,19 +22,20 @@ class UnitFilesAction(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
-        variables = {"ansible_managed": "Ansible managed", **(task_vars or {})}
         arguments = dict(self._task.args)
         if isinstance(arguments.get("files"), list):
-            arguments["files"] = [self._with_content(file, variables) for file in arguments["files"]]
+            variables = {"ansible_managed": "Ansible managed", **(task_vars or {})}
+            # One for all files: making it takes longer than what it does.
+            templar = self._templar.copy_with_new_env(available_variables=variables)
+            arguments["files"] = [self._with_content(file, templar) for file in arguments["files"]]
         result: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=task_vars)
         return result
 
-    def _with_content(self, file: Any, variables: dict[str, Any]) -> Any:
+    def _with_content(self, file: Any, templar: Any) -> Any:
         if not isinstance(file, dict) or "template" not in file:
             return file
         if file.get("state") == "absent":
             return {key: value for key, value in file.items() if key != "template"}
         text = Path(self._find_needle("templates", file["template"])).read_text(encoding="utf-8")
-        templar = self._templar.copy_with_new_env(available_variables=variables)
         content = templar.template(_trust(text), escape_backslashes=False)
         return {**{key: value for key, value in file.items() if key != "template"}, "content": content}

@@ -2,7 +2,8 @@
 """Run the built plugin with a fault in one of its steps.
 
 A step is anything that has an effect outside the process: a file is changed, a process is started or waited for, a
-message is sent to the kernel, the OVSDB or the bridge. Usage: python3 -ISE fault_launcher.py LIBRARY KIND STEP LOG.
+message is sent to the kernel, the OVSDB or the bridge. Usage: python3 -ISE fault_launcher.py LIBRARY KIND STEP LOG
+FEW_PODS, the number of pods up to which an ADD has the order of its steps that is for few pods.
 """
 
 from __future__ import annotations
@@ -61,12 +62,13 @@ class Faults:
 
 def main() -> None:
     """Run the plugin. Never returns."""
-    library, kind, step, log = sys.argv[1:]
+    library, kind, step, log, few_pods = sys.argv[1:]
     sys.path.insert(0, library)
     faults = Faults(kind, int(step), log)
     # Without threads, the steps have the same order in every run.
     _thread.start_new_thread = lambda function, arguments: function(*arguments)
     spec, delegate, netlink, jsonrpc, openflow = (importlib.import_module(f"evio_cni.{name}") for name in _MODULES)
+    importlib.import_module("evio_cni.plugin.add").FEW_PODS = int(few_pods)
     for name in ("mkdir", "write", "unlink"):
         faults.wrap(posix, name, lambda: OSError(28, "No space left on device"))
     faults.wrap(posix, "posix_spawn", lambda: OSError(11, "Resource temporarily unavailable"), returns_handle=True)

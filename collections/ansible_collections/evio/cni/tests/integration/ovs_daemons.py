@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ansible_collections.evio.cni.plugins.module_utils.kernel.netns import setns
 
-from ...plugins.module_utils.kernel.netns import setns
 from . import paused_process
 
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"

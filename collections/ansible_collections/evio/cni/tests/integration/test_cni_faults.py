@@ -25,13 +25,16 @@ Remedy = Callable[[Node, Pod], None]
 
 
 class FaultyNode(Node):
-    """A node whose plugin fails at a given step."""
+    """A node whose plugin fails at a given step, and takes ``few_pods`` for few."""
+
+    few_pods = 1000
 
     def fail(self, command: str, pod: Pod, kind: str = "none", step: int = 0) -> tuple[int, list[str]]:
         """Call the plugin with a fault; return its exit status and the names of the steps that it began."""
         log = self.directory / "steps"
         log.unlink(missing_ok=True)
-        self.program = ["/usr/bin/python3", "-ISE", fault_launcher.__file__, library(), kind, str(step), str(log)]
+        arguments = [library(), kind, str(step), str(log), str(self.few_pods)]
+        self.program = ["/usr/bin/python3", "-ISE", fault_launcher.__file__, *arguments]
         status = 0
         try:
             self.call(command, pod)
@@ -113,6 +116,25 @@ def test_add_that_fails_at_any_step_leaves_nothing(node: FaultyNode, kind: str, 
                 node.await_loss(pod)
                 remedy(node, pod)
                 assert leftovers(node) == before, f"step {number}, {name}"
+
+
+@pytest.mark.parametrize("kind", ["refusal", "kill"])
+def test_add_among_many_pods_that_fails_at_any_step_leaves_nothing(node: FaultyNode, kind: str) -> None:
+    # The port is requested before the device exists and before IPAM is started. vswitchd may look for the device too
+    # early, which is a step more in some of the calls.
+    node.few_pods = -1
+    with undisturbed(node):
+        before = leftovers(node)
+        _steps(node, "DEL")
+        for number in range(1, len(_steps(node, "ADD")) + 1):
+            with network_namespace("evf-") as netns:
+                pod = Pod(netns)
+                status, begun = node.fail("ADD", pod, kind, number)
+                assert status == (-signal.SIGKILL if kind == "kill" else 1), begun
+                if kind != "kill":
+                    assert leftovers(node) == before, f"after the failed ADD itself, {begun}"
+                delete(node, pod)
+                assert leftovers(node) == before, begun
 
 
 @pytest.mark.parametrize("remedy", [delete, collect])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -202,6 +203,20 @@ def test_pod_routes_follow_the_claims(tmp_path: Path) -> None:
     check_do_again("wireguard_overlay", **arguments, pod_subnets={"n1": ["10.244.0.0/24"]})
     run_module("wireguard_overlay", **arguments, pod_subnets={"n3": ["10.244.0.0/24"]}, keep_nodes=["n1"])
     assert json.loads((tmp_path / "pod-routes.json").read_text())["subnets"] == {"n3": ["10.244.0.0/24"]}
+
+
+def test_digest_of_the_pod_routes_is_that_of_the_file(tmp_path: Path, members: list[dict[str, str]]) -> None:
+    overlay = host_overlay(tmp_path, members)
+    assert run_module("wireguard_overlay", **overlay)["pod_routes_digest"] == ""
+    pods = {**overlay, "pod_cidrs": ["10.244.0.0/16"], "pod_subnets": {"n1": ["10.244.0.0/24"]}}
+    predicted = run_module("wireguard_overlay", **pods, check_mode=True)["pod_routes_digest"]
+    written = run_module("wireguard_overlay", **pods)["pod_routes_digest"]
+    file = Path(overlay["pod_routes"])
+    assert predicted == written == hashlib.sha256(file.read_bytes()).hexdigest()
+    # The task that writes members tells it, too, as the file is: also if a person has changed it.
+    file.write_text("changed")
+    changed = run_module("wireguard_overlay", **overlay)["pod_routes_digest"]
+    assert changed == hashlib.sha256(b"changed").hexdigest() != written
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,11 @@ import json
 from dataclasses import replace
 
 from ansible_collections.evio.cni.plugins.module_utils.inventory.overlay import OverlayNode, describe_nodes
+from ansible_collections.evio.cni.plugins.module_utils.overlay.wireguard.config import (
+    PodRoutes,
+    digest_of_pod_routes,
+    render_pod_routes,
+)
 
 RELAY = OverlayNode("node1", "10.10.0.1", "198.51.100.11", has_told_key=True, public_key="key1", measured_mtu=1420)
 CLAIMED = OverlayNode("node2", "10.10.0.2", has_told_key=True, public_key="key2", measured_mtu=1392, cidrs=("a", "b"))
@@ -53,3 +58,15 @@ def test_claim_is_new_until_the_node_is_configured_with_it() -> None:
     assert describe_nodes(NODES, [], {})["has_new_claims"]
     configured = OverlayNode("node2", "10.10.0.2", cidrs=("a", "b"), configured_cidrs=("a", "b"))
     assert not describe_nodes([RELAY, configured], [], {})["has_new_claims"]
+
+
+def test_digest_of_pod_routes_is_known_once_all_claims_are() -> None:
+    networks = {"pod_cidrs": ["10.244.0.0/16"], "service_cidrs": ["10.96.0.0/12"]}
+    claimed = [replace(node, cidrs=(f"10.244.{number}.0/24",)) for number, node in enumerate(NODES)]
+    text = render_pod_routes(
+        PodRoutes(("10.244.0.0/16",), {node.name: node.cidrs or () for node in claimed}, ("10.96.0.0/12",))
+    )
+    assert describe_nodes(claimed, [], {}, **networks)["pod_routes_digest"] == digest_of_pod_routes(text)
+    # A node outside of the run is in the claims of the others, and its own is not asked.
+    assert describe_nodes([*claimed[:2], OUTSIDE], [], {}, **networks)["pod_routes_digest"] is None
+    assert describe_nodes(claimed, [], {})["pod_routes_digest"] is None

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..overlay.wireguard.config import PodRoutes, digest_of_pod_routes, render_pod_routes
+
 
 @dataclass(frozen=True)
 class OverlayNode:
@@ -33,12 +35,23 @@ class OverlayNode:
 
 
 def describe_nodes(
-    nodes: Sequence[OverlayNode], run: Iterable[str], other_subnets: Mapping[str, Any]
+    nodes: Sequence[OverlayNode],
+    run: Iterable[str],
+    other_subnets: Mapping[str, Any],
+    *,
+    pod_cidrs: Sequence[str] = (),
+    service_cidrs: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return what overlay_nodes_info returns. ``other_subnets``: claims of nodes that this run has not asked."""
     in_run = frozenset(run)
     asked = [node for node in nodes if node.has_told_key]
     claimants = [node for node in nodes if node.cidrs is not None]
+    pod_subnets = {**other_subnets, **{node.name: list(node.cidrs or ()) for node in claimants}}
+    digest = None
+    # A node whose claim is not known keeps what each node knows of it.
+    if pod_cidrs and len(claimants) == len(nodes):
+        routes = PodRoutes(tuple(pod_cidrs), pod_subnets, tuple(service_cidrs))
+        digest = digest_of_pod_routes(render_pod_routes(routes))
     return {
         "addresses": json.dumps({node.name: node.address for node in nodes}),
         "edgevpn_ids": json.dumps({node.name: node.edgevpn_id for node in nodes}),
@@ -47,7 +60,8 @@ def describe_nodes(
         "members": json.dumps([_member(node) for node in asked]),
         "unasked": ",".join(node.name for node in nodes if not node.has_told_key),
         "mtu": min((node.measured_mtu for node in nodes if node.measured_mtu is not None), default=None),
-        "pod_subnets": json.dumps({**other_subnets, **{node.name: list(node.cidrs or ()) for node in claimants}}),
+        "pod_subnets": json.dumps(pod_subnets),
+        "pod_routes_digest": digest,
         "without_claim": ",".join(node.name for node in nodes if node.cidrs is None),
         "has_new_claims": any(node.cidrs != node.configured_cidrs for node in claimants),
     }

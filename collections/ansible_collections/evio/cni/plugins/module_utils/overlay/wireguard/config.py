@@ -211,6 +211,11 @@ def render_pod_routes(routes: PodRoutes) -> str:
     )
 
 
+def digest_of_pod_routes(text: str) -> str:
+    """Return a hash of the file's text, in hexadecimal digits, by which a run tells whether it is as it must be."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def keep_peers(
     wanted: Iterable[OverlayPeer], existing: Iterable[OverlayPeer], keep: Iterable[str]
 ) -> tuple[OverlayPeer, ...]:
