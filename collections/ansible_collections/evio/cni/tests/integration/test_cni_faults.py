@@ -10,10 +10,14 @@ import contextlib
 import re
 import signal
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from ansible_collections.evio.cni.plugins.module_utils.cni.netconf import NetConf
+from ansible_collections.evio.cni.plugins.module_utils.ovs.port_flows import PortFlows
 
 from . import fault_launcher
 from .cni_runtime import PLUGIN, Node, PluginFailedError, Pod, library
@@ -168,6 +172,22 @@ def test_del_releases_port_and_address_when_the_kernel_refuses(node: FaultyNode,
         assert len(node.veths()) == 1
         node.delete(pod)
     assert node.leftovers() == {}
+
+
+def test_failed_add_goes_on_when_a_busy_bridge_has_carried_out_its_flows(node: FaultyNode) -> None:
+    # The next ADD deletes what is left of them. Vswitchd could read that connection first, and the flows would stay.
+    with network_namespace("evf-") as netns:
+        node.delete(node.add(Pod(netns)))
+    number, begun = 0xC123, time.monotonic()
+    with node.switch.paused_vswitchd():
+        resume = threading.Timer(0.5, node.switch.resume_vswitchd)
+        resume.start()
+        with contextlib.suppress(RuntimeError), PortFlows(NetConf(node.conf), "evunforeseen") as flows:
+            flows.begin("0a:00:00:00:00:01", number)
+            raise RuntimeError
+        assert time.monotonic() - begun > 0.4
+        resume.join()
+    assert any(f"in_port={number}" in flow for flow in node.flows())
 
 
 def _steps(node: FaultyNode, command: str) -> list[str]:

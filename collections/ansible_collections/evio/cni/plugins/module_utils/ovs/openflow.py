@@ -145,6 +145,7 @@ class OpenFlow:
         self._unread = b""
         self._first = self._transaction = 0
         """Numbers of the first and of the last message of the last write."""
+        self._is_answered = True
         path = management_socket(ovsdb, bridge)
         try:
             self._socket = connect_unix(path, seconds_left(_TIMEOUT_SECONDS))
@@ -168,6 +169,14 @@ class OpenFlow:
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()
+
+    def settle(self) -> None:
+        """Wait until the bridge has carried out what was sent without waiting for the answer, or does not answer."""
+        try:
+            if not self._is_answered:
+                self._answer()
+        except OpenFlowError:
+            return
 
     def change(self, deletions: list[Selection], cookie: int, flows: list[Flow]) -> None:
         """Delete flows, then add flows with this cookie, and wait until the bridge uses them. Raises OpenFlowError."""
@@ -257,6 +266,7 @@ class OpenFlow:
         for kind, body in messages:
             self._transaction += 1
             data += pack("!BBHI", _VERSION, kind, 8 + len(body), self._transaction) + body
+        self._is_answered = False
         try:
             self._socket.sendall(data)
         except BlockingIOError:
@@ -269,6 +279,7 @@ class OpenFlow:
 
         The bridge answers messages in their order.
         """
+        self._is_answered = True
         parts: list[bytes] = []
         limit = seconds_left(_TIMEOUT_SECONDS)
         deadline = monotonic() + limit

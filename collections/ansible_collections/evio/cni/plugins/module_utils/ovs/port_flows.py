@@ -41,9 +41,14 @@ class PortFlows:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_exception: object) -> None:
-        if self._bridge is not None:
-            self._bridge.close()
+    def __exit__(self, exception: object, *_details: object) -> None:
+        if self._bridge is None:
+            return
+        if exception is not None:
+            # The next ADD deletes the flows of a removed port: they must not come after that, from a connection that
+            # vswitchd had not read yet.
+            self._bridge.settle()
+        self._bridge.close()
 
     def begin(self, bridge_mac: str, ofport: int | None) -> None:
         """Connect, and send what ``wait_closed`` waits for, and raises the errors of.
