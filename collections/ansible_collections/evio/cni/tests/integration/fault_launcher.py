@@ -68,7 +68,7 @@ def main() -> None:
     # Without threads, the steps have the same order in every run.
     _thread.start_new_thread = lambda function, arguments: function(*arguments)
     spec, delegate, netlink, jsonrpc, openflow = (importlib.import_module(f"evio_cni.{name}") for name in _MODULES)
-    importlib.import_module("evio_cni.plugin.add").FEW_PODS = int(few_pods)
+    importlib.import_module("evio_cni.plugin.add_host_side").FEW_PODS = int(few_pods)
     for name in ("mkdir", "write", "unlink"):
         faults.wrap(posix, name, lambda: OSError(28, "No space left on device"))
     faults.wrap(posix, "posix_spawn", lambda: OSError(11, "Resource temporarily unavailable"), returns_handle=True)

@@ -124,8 +124,8 @@ def test_add_that_fails_at_any_step_leaves_nothing(node: FaultyNode, kind: str, 
 
 @pytest.mark.parametrize("kind", ["refusal", "kill"])
 def test_add_among_many_pods_that_fails_at_any_step_leaves_nothing(node: FaultyNode, kind: str) -> None:
-    # The port is requested before the device exists and before IPAM is started. vswitchd may look for the device too
-    # early, which is a step more in some of the calls.
+    # The port is requested before the device exists. vswitchd may look for it too early, which is a step more in some
+    # of the calls.
     node.few_pods = -1
     with undisturbed(node):
         before = leftovers(node)

@@ -70,7 +70,7 @@ def start_ipam(command: str, attachment: Attachment, conf: NetConf, cni_path: st
 
 
 def prepare_ipam(command: str, attachment: Attachment, conf: NetConf, cni_path: str, netns: str = "") -> IpamCall:
-    """Find the network's IPAM plugin for an attachment, for ``start`` or ``send_config``. Raises CniError."""
+    """Start the network's IPAM plugin for an attachment, without sending it its configuration. Raises CniError."""
     variables = {"CNI_CONTAINERID": attachment.container_id, "CNI_IFNAME": attachment.ifname, "CNI_NETNS": netns}
     arguments = posix.environ.get(b"CNI_ARGS", b"").decode("utf-8", "surrogateescape")
     config, variables["CNI_ARGS"] = _with_one_request(conf.raw, arguments)
@@ -98,34 +98,24 @@ def _with_one_request(raw: dict[str, Any], arguments: str) -> tuple[dict[str, An
 
 
 class IpamCall:
-    """One process of an IPAM plugin: ``send_config``, then ``result``; ``close`` must be called at last.
-
-    ``start`` starts the process before its configuration is there.
-    """
+    """One process of an IPAM plugin: ``send_config``, then ``result``; ``close`` must be called at last."""
 
     def __init__(self, command: str, name: str, path: str, config: dict[str, Any], variables: dict[str, str]) -> None:
-        """Find the program. The process inherits our environment, and ``variables`` on top of it. Raises CniError."""
+        """Start the process; it inherits our environment, and ``variables`` on top of it. Raises CniError."""
         self._what = f"{name} {command}"
         self._is_over = False
-        self._process = 0
-        self._input = self._output = -1
-        self._deadline = self._limit = 0.0
         if command in _OLD_VERBS and config.get("cniVersion", "") > _LATEST_VERSION:
             config = {**config, "cniVersion": _LATEST_VERSION}
         self._config = config
-        self._name = name
-        self._program = find_plugin(name, path)
-        self._variables = {"CNI_COMMAND": command, "CNI_PATH": path, **variables}
-
-    def start(self) -> None:
-        """Start the process, which waits for its configuration. Raises CniError."""
-        environment = {**posix.environ, **{key.encode(): _encode(value) for key, value in self._variables.items()}}
+        program = find_plugin(name, path)
+        environment = {**posix.environ, b"CNI_COMMAND": command.encode(), b"CNI_PATH": _encode(path)}
+        environment.update((key.encode(), _encode(value)) for key, value in variables.items())
         child_input, self._input = posix.pipe()
         self._output, child_output = posix.pipe()
         try:
             self._process = posix.posix_spawn(
-                self._program,
-                [self._name],
+                program,
+                [name],
                 environment,
                 file_actions=[(posix.POSIX_SPAWN_DUP2, child_input, 0), (posix.POSIX_SPAWN_DUP2, child_output, 1)],
                 # A process group of its own, so that the processes that it starts can be killed with it.
@@ -134,20 +124,15 @@ class IpamCall:
         except OSError as error:
             posix.close(self._input)
             posix.close(self._output)
-            self._input = self._output = -1
-            raise CniError(IO_FAILURE, f"cannot run the IPAM plugin {self._program}: {error.strerror}") from None
+            raise CniError(IO_FAILURE, f"cannot run the IPAM plugin {program}: {error.strerror}") from None
         finally:
             posix.close(child_input)
             posix.close(child_output)
+        self._deadline = self._limit = 0.0
         self._run_as_batch_job()
 
     def send_config(self) -> None:
-        """Send the configuration: the plugin does its work from now on, and has the rest of the call for it.
-
-        Starts the process if it was not started. Raises CniError.
-        """
-        if not self._process:
-            self.start()
+        """Send the configuration: the plugin does its work from now on, and has the rest of the call for it."""
         self._limit = seconds_left(_TIMEOUT_SECONDS)
         self._deadline = monotonic() + self._limit
         descriptor, self._input = self._input, -1
@@ -158,8 +143,6 @@ class IpamCall:
 
     def close(self) -> None:
         """End the process: wait for it if it has its configuration, kill it otherwise, as it has done nothing yet."""
-        if not self._process:
-            return
         if self._input >= 0:
             self._is_over = True
             posix.killpg(self._process, _SIGKILL)

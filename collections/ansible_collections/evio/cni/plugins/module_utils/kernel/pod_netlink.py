@@ -79,20 +79,16 @@ class PodNetlink(Netlink):
         batch.append((RTM_NEWLINK, 0, ifinfo(index, IFF_UP)))
         self.change("addresses of the pod", batch)
 
-    def add_routes(self, index: int, routes: list[Route]) -> None:
-        """Add routes of a device that is up, in one write. Raises NetlinkError."""
-        # Appended: a route of another interface to the same destination, which the pod had before, keeps precedence.
-        batch = [(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, _route(index, route)) for route in routes]
-        if batch:
-            self.change("routes of the pod", batch)
-
-    def announce(self, index: int, mac: bytes) -> None:
-        """Let the kernel announce the device's addresses. Raises NetlinkError.
+    def announce_with_routes(self, index: int, mac: bytes, routes: list[Route]) -> None:
+        """Let the kernel announce the device's addresses, and add its routes, in one write. Raises NetlinkError.
 
         The kernel does so when the device, which is up, is given its MAC (ip-sysctl.rst, arp_notify), also if that is
         the one that it has. Sending that frame from here would need a packet socket, which takes 15 ms to close.
         """
-        self.change("addresses of the pod", [(RTM_NEWLINK, 0, ifinfo(index) + attribute(IFLA_ADDRESS, mac))])
+        batch = [(RTM_NEWLINK, 0, ifinfo(index) + attribute(IFLA_ADDRESS, mac))]
+        # Appended: a route of another interface to the same destination, which the pod had before, keeps precedence.
+        batch += [(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, _route(index, route)) for route in routes]
+        self.change("routes of the pod", batch)
 
     def routes(self, address_family: int) -> set[tuple[bytes, int, bytes, int]]:
         """Return the routes of the main table: destination, its prefix length, gateway, index of the device.

@@ -1,8 +1,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """ADD: attach a pod to the network; of an ADD that fails, nothing is left.
 
-IPAM's process is started first, because it takes longest; the code of the later steps is read while it starts. Where
-many pods stand already, vswitchd takes longest, and IPAM's process is started once vswitchd has something to do. The
+IPAM's process is started first, because it takes longest; the code of the later steps is read while it starts. The
 journal's entry is written before the kernel is touched, so that the next DEL finds what a killed ADD has left.
 The veth pair and its port: add_host_side. What is set up inside the pod: add_pod_side.
 """
@@ -17,7 +16,6 @@ from ..cni.unsupported import refuse_unsupported
 from ..deadline import ADD_SECONDS, LOCK_SECONDS, UNDO_SECONDS, begin_call
 from ..errors import NothingBegunError
 from ..ipam.delegate import IpamRefusedError, prepare_ipam
-from ..state.directory import count_attachments
 from ..state.lock import AttachmentLock
 
 TYPE_CHECKING = False
@@ -29,10 +27,6 @@ if TYPE_CHECKING:
     from ..errors import EvioError
     from ..ipam.delegate import IpamCall
     from ..state.journal import Journal
-
-FEW_PODS = 20
-"""With so many pods, vswitchd looks at all ports in less time than the kernel needs for a veth pair: it would look for
-the device too early, note an error, and look again."""
 
 
 def cmd_add(call: Call, conf: NetConf) -> dict[str, Any]:
@@ -49,19 +43,14 @@ def cmd_add(call: Call, conf: NetConf) -> dict[str, Any]:
         lock.open()
         ipam = prepare_ipam("ADD", attachment, conf, call.path, call.netns)
         try:
-            is_crowded = count_attachments(conf.state_dir, conf.name) > FEW_PODS
-            if not is_crowded:
-                ipam.start()
-            return attach(call, conf, attachment, lock, ipam, is_crowded=is_crowded)
+            return attach(call, conf, attachment, lock, ipam)
         finally:
             ipam.close()
     finally:
         lock.close()
 
 
-def attach(
-    call: Call, conf: NetConf, attachment: Attachment, lock: AttachmentLock, ipam: IpamCall, *, is_crowded: bool
-) -> dict[str, Any]:
+def attach(call: Call, conf: NetConf, attachment: Attachment, lock: AttachmentLock, ipam: IpamCall) -> dict[str, Any]:
     """Attach the pod, with an IPAM plugin that has not been sent its configuration yet. As ``cmd_add``."""
     # stage: read while IPAM's process starts.
     from ..kernel.netns import open_netns
@@ -71,14 +60,12 @@ def attach(
     netns = open_netns(call.netns)
     try:
         with lock:
-            return _attach(call, conf, attachment, netns, ipam, is_crowded=is_crowded)
+            return _attach(call, conf, attachment, netns, ipam)
     finally:
         posix.close(netns)
 
 
-def _attach(
-    call: Call, conf: NetConf, attachment: Attachment, netns: int, ipam: IpamCall, *, is_crowded: bool
-) -> dict[str, Any]:
+def _attach(call: Call, conf: NetConf, attachment: Attachment, netns: int, ipam: IpamCall) -> dict[str, Any]:
     # stage: the same.
     from ..kernel.boot import boot_id
     from ..state.journal import Journal
@@ -95,14 +82,13 @@ def _attach(
         "boot": boot_id(),
     }
     try:
-        if not is_crowded:
-            ipam.send_config()
+        ipam.send_config()
         try:
             journal.begin(attachment, entry)
             # stage: read while IPAM works.
             from .add_host_side import setup_host_side
 
-            result, noted = setup_host_side(call, conf, attachment, host_end, netns, ipam, is_crowded=is_crowded)
+            result, noted = setup_host_side(call, conf, attachment, host_end, netns, ipam)
         finally:
             ipam.close()
         journal.add(attachment, noted)

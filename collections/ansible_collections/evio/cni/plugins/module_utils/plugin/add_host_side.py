@@ -3,8 +3,8 @@
 
 vswitchd looks at all ports of its bridges when a port is added and when a device changes. On a node with many pods, the
 request for the port is therefore sent first, and the veth pair is made while it is under way: vswitchd finds the device
-then, and sees the changes of both ends together, while the ADD goes on and starts IPAM. Until the port has its flows, a
-flow that was there before the port drops what the pod sends.
+then, and sees the changes of both ends together, while the ADD goes on. Until the port has its flows, a flow that was
+there before the port drops what the pod sends.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ..ovs.external_ids import external_ids
 from ..ovs.jsonrpc import OvsdbClient, OvsdbError
 from ..ovs.port_flows import PortFlows
 from ..ovs.ports import NewPort, random_ofport, segment_of
+from ..state.journal import Journal
 from .setup_bridge import setup_bridge
 
 TYPE_CHECKING = False
@@ -32,13 +33,16 @@ if TYPE_CHECKING:
     from ..ipam.delegate import IpamCall
     from ..kernel.links import Link
 
+FEW_PODS = 20
+"""With so many pods, vswitchd looks at all ports in less time than the kernel needs for a veth pair: it would look for
+the device too early, note an error, and look again."""
+
 
 def setup_host_side(
-    call: Call, conf: NetConf, attachment: Attachment, host_end: str, netns: int, ipam: IpamCall, *, is_crowded: bool
+    call: Call, conf: NetConf, attachment: Attachment, host_end: str, netns: int, ipam: IpamCall
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Make the veth pair, ``host_end`` and the pod's interface, plug it in, and set up the pod's side.
 
-    ``is_crowded`` tells that many pods stand already: IPAM has not been sent its configuration yet then.
     Return ADD's result in the newest specification's shape, and the keys to add to the journal's entry. Raises
     EvioError, and leaves the undoing to the caller; NothingBegunError where Open vSwitch has not been asked yet.
     """
@@ -51,12 +55,11 @@ def setup_host_side(
             PortFlows(conf, host_end) as flows,
             NewPort(ovsdb, conf.bridge, host_end, ids, segment_of(conf)) as port,
         ):
+            is_crowded = Journal(conf.state_dir).size(conf.name) > FEW_PODS
             if is_crowded:
                 ofport = _begin_port(conf, bridge, flows, port)
             _create_veth(host, host_end, host_mac, call.ifname, mac, netns, mtu)
-            if is_crowded:
-                ipam.send_config()
-            else:
+            if not is_crowded:
                 ofport = _begin_port(conf, bridge, flows, port)
             # stage: read while vswitchd opens the port.
             from ..cni.interfaces import Interface, Interfaces

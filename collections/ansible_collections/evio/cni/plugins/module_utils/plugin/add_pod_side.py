@@ -21,7 +21,6 @@ from ..kernel.numbers import EACCES
 from ..kernel.pod_netlink import PodNetlink, Route
 from ..ovs.external_ids import address_ids
 from ..paths import HOST_LOCAL_DATA
-from ..state.directory import count_attachments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,14 +66,14 @@ def setup_pod_side(
         ips = addresses_of(conf, answer)
         routes = routes_of(conf, answer, ips)
         addresses = [ip["address"] for ip in ips]
-        _give_addresses(pod, netns, call.ifname, index, addresses, routes)
+        _give_addresses(pod, netns, call.ifname, index, addresses)
         rules_of(conf, addresses).ensure()
         # Before vswitchd has opened the port: it does both in one turn.
         forgotten = [] if ofport is None else flows.install(ofport, mac, addresses, port.switch.removed_ports)
         port.wait_ofport()
         port.add_external_ids(address_ids(addresses), forgotten)
         # After that: the port forwards the first frame, which announces the address to the neighbours.
-        _announce(pod, call.ifname, index, mac)
+        _open_interface(pod, call.ifname, index, mac, routes)
         port.flush()
     noted: dict[str, Any] = {"mac": mac, "ips": addresses}
     if port.switch.is_borrowed:
@@ -113,11 +112,12 @@ def _has_lost_reservations(conf: NetConf, answer: dict[str, Any]) -> bool:
     ips = answer.get("ips")
     each = len(ips) if isinstance(ips, list) and ips else 1
     try:
+        attachments = posix.listdir(f"{conf.state_dir}/{conf.name}")
         files = posix.listdir(f"{conf.raw['ipam'].get('dataDir') or HOST_LOCAL_DATA}/{conf.name}")
     except OSError:
         return False
     reserved = sum("0" <= name[0] <= "9" or ":" in name for name in files)
-    return reserved < count_attachments(conf.state_dir, conf.name) * each
+    return reserved < len(attachments) * each
 
 
 def _gives_up_lost(conf: NetConf, attachment: Attachment, answer: dict[str, Any]) -> bool:
@@ -139,10 +139,7 @@ def _prepare_interface(pod: PodNetlink, ifname: str, *, needs_checksums: bool) -
         raise _failure(ifname, error) from None
 
 
-def _give_addresses(
-    pod: PodNetlink, netns: int, ifname: str, index: int, cidrs: list[str], routes: list[dict[str, Any]]
-) -> None:
-    """Set the interface up with its addresses and routes. What it sends is dropped until the port has its flows."""
+def _give_addresses(pod: PodNetlink, netns: int, ifname: str, index: int, cidrs: list[str]) -> None:
     addresses = [split_cidr(cidr) for cidr in cidrs]
     try:
         try:
@@ -155,14 +152,14 @@ def _give_addresses(
 
             in_netns(netns, lambda: write_sysctls({f"net/ipv6/conf/{ifname}/disable_ipv6": "0"}))
             pod.set_up_with_addresses(index, [address for address in addresses if len(address[0]) == 16])
-        pod.add_routes(index, [_route(route) for route in routes])
     except (NetlinkError, OSError) as error:
         raise _failure(ifname, error) from None
 
 
-def _announce(pod: PodNetlink, ifname: str, index: int, mac: str) -> None:
+def _open_interface(pod: PodNetlink, ifname: str, index: int, mac: str, routes: list[dict[str, Any]]) -> None:
+    """Announce the interface's addresses to the neighbours, and add its routes."""
     try:
-        pod.announce(index, bytes.fromhex(mac.replace(":", "")))
+        pod.announce_with_routes(index, bytes.fromhex(mac.replace(":", "")), [_route(route) for route in routes])
     except (NetlinkError, OSError) as error:
         raise _failure(ifname, error) from None
 

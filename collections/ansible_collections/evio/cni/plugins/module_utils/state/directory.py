@@ -31,14 +31,6 @@ def has_space(directory: str) -> bool:
     return found.f_bfree * found.f_frsize >= _ROOM and (found.f_ffree > 0 or found.f_files == 0)
 
 
-def count_attachments(state_dir: str, network: str) -> int:
-    """Return how many attachments of a network have an entry in the journal; 0 where the directory cannot be read."""
-    try:
-        return len(posix.listdir(f"{state_dir}/{network}"))
-    except OSError:
-        return 0
-
-
 def make_directories(path: str) -> None:
     """Make a directory and its missing parents, each with mode 0700. Raises OSError."""
     directory = ""

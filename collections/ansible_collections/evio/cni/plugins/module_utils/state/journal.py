@@ -102,6 +102,13 @@ class Journal:
         except OSError as error:
             raise StateError(f"cannot remove the journal {path}: {error.strerror}") from None
 
+    def size(self, network: str) -> int:
+        """Return how many attachments have an entry; 0 where the directory cannot be read."""
+        try:
+            return len(posix.listdir(self._directory(network)))
+        except OSError:
+            return 0
+
     def attachments(self, network: str) -> list[Attachment]:
         """Return the attachments that have an entry, in no order; their names may be invalid. Raises StateError."""
         try:
