@@ -4,7 +4,8 @@
 
 vswitchd looks at all ports of its bridges whenever a port is added or a device changes, so ADD takes longer as pods
 pile up. In turns, each on a calm switch: an ADD of this checkout's plugin, `ovs-vsctl add-port` of a veth pair that was
-made beforehand, and an ADD of the plugin `bridge`, with and without ipMasq, on Linux bridges with as many pods.
+made beforehand, and an ADD of the plugin `bridge`, with and without ipMasq, on Linux bridges with as many pods. Python
+that starts and does nothing takes its turn too: an ADD cannot ask for its port before.
 With --against PROGRAM, another build of our plugin takes its turn on the same node.
 """
 
@@ -35,6 +36,7 @@ CALM_SECONDS = 0.03
 """A switch that uses no CPU for so long is calm."""
 LONGEST_WAIT_SECONDS = 5.0
 ADD_PORT = "add-port"
+PYTHON_STARTS = "Python's start"
 
 
 class Switch:
@@ -112,7 +114,7 @@ def measure_and_print(pods: int, options: argparse.Namespace) -> float:
     for name, measured in found.items():
         times, cpu = zip(*measured, strict=True)
         ratio = _ratio(found[OURS], measured)
-        vswitchd = "" if name.startswith("bridge") else f"{statistics.median(cpu):.1f}"
+        vswitchd = "" if name.startswith(("bridge", PYTHON_STARTS)) else f"{statistics.median(cpu):.1f}"
         print(f"{name:<19}{statistics.median(times):>8.1f}{ratio:>12.2f}{vswitchd:>22}")
     return _ratio(found[OURS], found[ADD_PORT])
 
@@ -136,6 +138,7 @@ def measure(pods: int, options: argparse.Namespace) -> dict[str, list[tuple[floa
         switch = Switch(daemons)
         ways = {plugin.name: partial(switch.add_pod, plugin, pod) for plugin in plugins}
         ways[ADD_PORT] = partial(switch.add_port, pod)
+        ways[PYTHON_STARTS] = partial(switch.time, start_python)
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
         # One round more comes first, which warms up.
         for number in range(options.rounds + 1):
@@ -145,6 +148,11 @@ def measure(pods: int, options: argparse.Namespace) -> dict[str, list[tuple[floa
                 if number:
                     found[name].append(result)
         return found
+
+
+def start_python() -> None:
+    """Start Python as the plugin's launcher does, and end it at once."""
+    subprocess.run(["/usr/bin/python3", "-ISE", "-c", "import posix; posix._exit(0)"], check=True, capture_output=True)
 
 
 def _ratio(mine: list[tuple[float, float]], others: list[tuple[float, float]]) -> float:
