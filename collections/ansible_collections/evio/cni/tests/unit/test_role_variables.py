@@ -16,7 +16,15 @@ ROLES = Path(__file__).resolve().parents[2] / "roles"
 PLAYBOOKS = ROLES.parent / "playbooks"
 ROLE_NAMES = sorted(role.name for role in ROLES.iterdir())
 GROUPS = {"evio_nodes", "evio_control_plane", "evio_pod_nodes", "evio_signalling"}
-TASK_FILES = {"evio_ca", "evio_config", "evio_package", "evio_service", "evio_controller", "evio_rosters"}
+TASK_FILES = {
+    "evio_ca",
+    "evio_config",
+    "evio_package",
+    "evio_restart",
+    "evio_service",
+    "evio_controller",
+    "evio_rosters",
+}
 """Names of task files, of EdgeVPN.io's program and of a module of prosody, that look like variables."""
 
 
