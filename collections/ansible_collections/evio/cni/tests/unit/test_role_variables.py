@@ -195,3 +195,22 @@ def test_facts_that_other_roles_read_are_listed_in_one_place(role: str) -> None:
     foreign = {name for other in ROLE_NAMES if other not in (role, "cluster") for name in variables_set_by(other)}
     read = set(re.findall(r"__evio_\w+", text(role))) & foreign - variables_set_by(role)
     assert {name for name in read if name not in listed} == set()
+
+
+def test_templates_double_no_backslash() -> None:
+    """Ansible keeps both. In double quotes YAML has taken one away before."""
+    paths = [*ROLES.rglob("*.yml"), *PLAYBOOKS.glob("*.yml")]
+    doubled = [f"{path.name}: {value}" for path in paths for value in _strings(load(path)) if _DOUBLED.search(value)]
+    assert doubled == []
+
+
+_DOUBLED = re.compile(r"\{\{.*\\\\", re.DOTALL)
+"""A template with two backslashes."""
+
+
+def _strings(node: Any) -> Iterator[str]:
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, dict | list):
+        for item in node.values() if isinstance(node, dict) else node:
+            yield from _strings(item)
