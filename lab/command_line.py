@@ -93,7 +93,10 @@ def _parser() -> argparse.ArgumentParser:
         help="make a cluster with kubeadm in a lab with --kubernetes, and prove that all of it works",
     )
     kubernetes.add_argument(
-        "parts", nargs="*", metavar="PART", help="network, scaling, faults or daemonset (default: all of them)"
+        "parts",
+        nargs="*",
+        metavar="PART",
+        help="network, scaling, faults, daemonset (default: all of these), or changes",
     )
     kubernetes.set_defaults(verb=_prove_kubernetes)
 
@@ -224,7 +227,7 @@ def _prove_kubernetes(lab: Lab, arguments: argparse.Namespace) -> None:
             f"no part of the proof: {', '.join(sorted(unknown))}; there are {', '.join(kubernetes_proof.PARTS)}"
         )
     with lab.lock():
-        rows = kubernetes_proof.prove(lab, arguments.parts or kubernetes_proof.PARTS)
+        rows = kubernetes_proof.prove(lab, arguments.parts or kubernetes_proof.DEFAULT_PARTS)
     failed = [row.subject for row in rows if row.holds is False]
     if failed:
         raise LabError(f"{len(failed)} of {len(rows)} rows failed: {'; '.join(failed)}")

@@ -69,7 +69,7 @@ def _killed(cluster: Cluster, node: Node, unit: str, longest_silence: float) -> 
         seconds = _await_start(cluster, node, unit, before)
         await_that(lambda: cluster.kubectl.nodes_ready()[node.name], f"{node.name} is Ready", timeout=60)
         time.sleep(_SETTLE)
-    text = f"{_as_text(measured)}, longest silence {measured.silence():.1f} s; it ran again after {seconds:.1f} s"
+    text = f"{as_text(measured)}, longest silence {measured.silence():.1f} s; it ran again after {seconds:.1f} s"
     return text, measured.silence() <= longest_silence
 
 
@@ -94,7 +94,7 @@ def _kubelet_killed(cluster: Cluster, node: Node) -> tuple[str, bool]:
         time.sleep(_SETTLE + 2 * workload.PROBE_SECONDS)
         await_that(lambda: cluster.kubectl.nodes_ready()[node.name], f"{node.name} is Ready", timeout=60)
     refused = withdrawals.refused(measured, cluster.services)
-    text = f"{_as_text(measured)}, {refused} of these while Kubernetes had withdrawn the Service's backends"
+    text = f"{as_text(measured)}, {refused} of these while Kubernetes had withdrawn the Service's backends"
     return f"{text}; it ran again after {seconds:.1f} s", measured.lost() == refused
 
 
@@ -119,7 +119,7 @@ def _conflist_lost(cluster: Cluster, node: Node) -> tuple[str, bool]:
         playbooks.run(cluster.lab, "bootstrap.yml", f"--limit={node.name}")
         await_that(lambda: cluster.kubectl.nodes_ready()[node.name], f"{node.name} is Ready", timeout=_READY_SECONDS)
         seconds = time.monotonic() - began
-    text = f"not Ready after {noticed:.0f} s, Ready {seconds:.0f} s after the playbook's start; {_as_text(measured)}"
+    text = f"not Ready after {noticed:.0f} s, Ready {seconds:.0f} s after the playbook's start; {as_text(measured)}"
     return text, measured.lost() == 0
 
 
@@ -155,7 +155,7 @@ def _rebooted(cluster: Cluster, node: Node) -> tuple[str, bool]:
         seconds = time.monotonic() - began
         time.sleep(_SETTLE)
     text = f"up after {booted:.0f} s, API after {answers:.0f} s, its pods Ready after {seconds:.0f} s"
-    text += f"; other nodes: {_as_text(measured)}"
+    text += f"; other nodes: {as_text(measured)}"
     return text, measured.lost() == 0
 
 
@@ -183,7 +183,7 @@ def _removed(cluster: Cluster, node: Node) -> tuple[str, bool]:
         time.sleep(_SETTLE)
     is_gone = node.name not in cluster.kubectl.nodes_ready()
     left = _left_on(cluster.lab, node)
-    text = f"{seconds:.0f} s, left on it: {left or 'nothing'}; other nodes: {_as_text(measured)}"
+    text = f"{seconds:.0f} s, left on it: {left or 'nothing'}; other nodes: {as_text(measured)}"
     return text, is_gone and not left and measured.lost() == 0
 
 
@@ -203,7 +203,7 @@ def _added(cluster: Cluster, node: Node) -> tuple[str, bool]:
         kubernetes_cluster.whole_again(cluster)
         seconds = time.monotonic() - began
         time.sleep(_SETTLE)
-    text = f"Ready after {ready:.0f} s, its pods after {seconds:.0f} s; other nodes: {_as_text(measured)}"
+    text = f"Ready after {ready:.0f} s, its pods after {seconds:.0f} s; other nodes: {as_text(measured)}"
     return text, measured.lost() == 0
 
 
@@ -214,7 +214,7 @@ def _upgraded(cluster: Cluster) -> tuple[str, bool]:
         await_that(lambda: churn.pods > 0 or bool(churn.failure), "pods come", timeout=60)
         playbooks.run(cluster.lab, "bootstrap.yml", f"--extra-vars=evio_programs_archive={archive}")
     failed = kubernetes_cluster.failed_adds(cluster, began)
-    text = f"{churn.pods} pods came, {failed} failed ADDs; {_as_text(measured)}"
+    text = f"{churn.pods} pods came, {failed} failed ADDs; {as_text(measured)}"
     return f"{text}{churn.failure and f'; {churn.failure}'}", not failed and not churn.failure and not measured.lost()
 
 
@@ -236,7 +236,7 @@ def _without(cluster: Cluster, node: Node) -> list[Node]:
     return [each for each in cluster.nodes if each != node]
 
 
-def _as_text(measured: Streams) -> str:
+def as_text(measured: Streams) -> str:
     worst = max(measured, key=lambda stream: stream.lost)
     where = f" (most, {worst.lost}, from {worst.source} to {worst.url}: {worst.losses[0].text})" if worst.lost else ""
     return f"{measured.lost()} of {measured.requests()} requests lost{where}"

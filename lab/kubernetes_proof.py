@@ -6,12 +6,12 @@ nodes and pods; kubernetes_faults.py adds the rows in which something breaks mea
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import kubernetes_changes
 import kubernetes_cluster
 import kubernetes_cpu
 import kubernetes_daemonset
@@ -30,11 +30,13 @@ import playbooks
 
 CROWD = 60
 """Pods of the crowd at its largest."""
-NETWORK, SCALING, FAULTS, DAEMONSET = PARTS = ("network", "scaling", "faults", "daemonset")
-"""Parts of the proof, in their order."""
+NETWORK, SCALING, FAULTS, DAEMONSET = DEFAULT_PARTS = ("network", "scaling", "faults", "daemonset")
+CHANGES = "changes"
+PARTS = (*DEFAULT_PARTS, CHANGES)
+"""Parts of the proof, in their order. The last one only runs if it is named."""
 
 
-def prove(lab: Lab, parts: Collection[str] = PARTS) -> list[Row]:
+def prove(lab: Lab, parts: Collection[str] = DEFAULT_PARTS) -> list[Row]:
     """Make the cluster with bootstrap.yml, and print and return its row and those of these parts.
 
     Raises LabError if the lab has no Kubernetes.
@@ -47,6 +49,7 @@ def prove(lab: Lab, parts: Collection[str] = PARTS) -> list[Row]:
         rows = [measure("bootstrap.yml, until all nodes are Ready", lambda: _bootstrap(lab))]
         if not rows[0].holds:
             return rows
+        rows += [measure("bootstrap.yml again, which changes nothing", lambda: _bootstrap_again(lab))]
         try:
             cluster = kubernetes_cluster.start(lab)
             if NETWORK in parts:
@@ -57,6 +60,8 @@ def prove(lab: Lab, parts: Collection[str] = PARTS) -> list[Row]:
                 rows += kubernetes_faults.prove(cluster)
             if images:
                 rows += kubernetes_daemonset.prove(kubernetes_cluster.whole_again(cluster), images)
+            if CHANGES in parts:
+                rows += kubernetes_changes.prove(kubernetes_cluster.whole_again(cluster))
         except LabError as error:
             rows.append(Row("the proof's pods are Ready, also after each fault", str(error)[:300], False))
             print(rows[-1].text, flush=True)
@@ -97,9 +102,13 @@ def nothing_left(cluster: Cluster, before: dict[str, OnNode]) -> tuple[str, bool
 
 def _bootstrap(lab: Lab) -> tuple[str, bool]:
     began = time.monotonic()
-    printed = playbooks.run(lab, "bootstrap.yml", timeout=1200)
-    changed = sum(int(count) for count in re.findall(r"changed=(\d+)", printed))
+    changed = playbooks.changes(playbooks.run(lab, "bootstrap.yml", timeout=1200))
     return f"{len(lab.topology().nodes)} nodes after {time.monotonic() - began:.0f} s, {changed} changes", True
+
+
+def _bootstrap_again(lab: Lab) -> tuple[str, bool]:
+    changed = playbooks.changes(playbooks.run(lab, "bootstrap.yml"))
+    return f"{changed} changes", not changed
 
 
 def _scale_up(cluster: Cluster) -> tuple[str, bool]:

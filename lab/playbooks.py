@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 
 from commands import LabError
@@ -19,6 +20,11 @@ def run(lab: Lab, playbook: str, *arguments: str, timeout: float = 600) -> str:
         errors = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("[ERROR]")]
         raise LabError(f"{playbook} failed (exit {done.returncode}): {'; '.join(errors) or done.stdout[-2000:]}")
     return done.stdout
+
+
+def changes(printed: str) -> int:
+    """Return how many tasks have changed something, as the end of a run's output tells."""
+    return sum(map(int, re.findall(r"changed=(\d+)", printed)))
 
 
 def attempt(

@@ -15,7 +15,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ..module_utils.errors import EvioError
-from ..module_utils.inventory.spelling import GROUPS, check_groups, check_variables
+from ..module_utils.inventory.spelling import GROUPS, check_groups, check_run, check_variables
 from ..plugin_utils.role_options import role_options
 
 
@@ -27,7 +27,10 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         _validation, arguments = self.validate_argument_spec(
-            argument_spec={"extra_names": {"type": "list", "elements": "str", "default": []}}
+            argument_spec={
+                "extra_names": {"type": "list", "elements": "str", "default": []},
+                "run_groups": {"type": "list", "elements": "str", "default": list(GROUPS)},
+            }
         )
         variables = task_vars or {}
         groups = variables["groups"]
@@ -39,6 +42,7 @@ class ActionModule(ActionBase):
         sources = [*(variables.get("ansible_inventory_sources") or ()), variables.get("playbook_dir") or "."]
         try:
             check_groups(groups, arguments["extra_names"], _group_files(sources))
+            check_run(groups, variables["ansible_play_hosts_all"], arguments["run_groups"])
             check_variables(_known_variables(), found, arguments["extra_names"])
         except EvioError as error:
             raise AnsibleActionFail(str(error)) from None

@@ -13,6 +13,7 @@ description:
     extra variables.
   - Fails if a group resembles a group that the playbooks read, for example C(evio_nodse), or if C(evio_nodes) or
     C(evio_control_plane) has no host.
+  - Fails if the run has no host of the groups that the playbook is for. Ansible would do nothing, and report success.
   - The names that roles read are the options in the C(argument_specs) of this collection's roles.
   - Runs in Ansible itself and connects to no host, so it needs no rights on the control machine. Run it once, with
     C(run_once).
@@ -33,6 +34,11 @@ options:
     type: list
     elements: str
     default: []
+  run_groups:
+    description: Groups of which at least one host must be in this run, which C(--limit) may have narrowed.
+    type: list
+    elements: str
+    default: [evio_nodes, evio_control_plane, evio_pod_nodes, evio_signalling]
 """
 
 EXAMPLES = r"""

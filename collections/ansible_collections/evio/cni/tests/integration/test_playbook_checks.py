@@ -111,6 +111,52 @@ def test_checks_need_no_rights_on_the_control_machine(tmp_path: Path, arguments:
     assert "sudo" not in output
 
 
+PLAYBOOKS = sorted(path.name for path in (REPOSITORY / "playbooks").glob("*.yml"))
+
+
+def run_without_hosts(directory: Path, playbook: str, *arguments: str) -> str:
+    """Return the output of the playbook with an inventory that does not exist, or that the arguments name. It fails."""
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("ansible-playbook")),
+            *("-i", str(directory / "nowhere"), str(REPOSITORY / "playbooks" / playbook), *arguments),
+        ],
+        env={**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode != 0, done.stdout
+    return " ".join((done.stdout + done.stderr).split())
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS)
+def test_mistyped_inventory_is_an_error_of_each_playbook(tmp_path: Path, playbook: str) -> None:
+    output = run_without_hosts(tmp_path, playbook)
+    assert "group evio_nodes: the inventory has no host in it" in output
+    assert "whether the path after -i is right" in output
+
+
+@pytest.mark.parametrize("playbook", ["bootstrap.yml", "status.yml"])
+def test_mistyped_inventory_is_an_error_with_a_limit_too(tmp_path: Path, playbook: str) -> None:
+    output = run_without_hosts(tmp_path, playbook, "--limit", "node1")
+    assert "the inventory has no host; is the path after -i right?" in output
+
+
+def test_limit_to_hosts_of_no_group_of_the_playbook_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "more.ini").write_text("web1\n")
+    extra = ("-i", str(tmp_path / "more.ini"), "--limit")
+    assert "no host of this run is in the group evio_nodes" in " ".join(run(tmp_path, *extra, "web1").split())
+    output = " ".join(run(tmp_path, *extra, "node2", playbook="backup.yml").split())
+    assert "no host of this run is in the group evio_control_plane" in output
+
+
+def test_repair_of_a_site_without_pod_nodes_is_an_error(tmp_path: Path) -> None:
+    output = run(tmp_path, playbook="repair.yml")
+    assert "group evio_pod_nodes: the inventory has no host in it, so there is nothing to do" in output
+
+
 FROM_ETCD = "--start-at-task=Check that etcd answers, unless this playbook starts it"
 """Past the tasks that need the hosts, which do not exist."""
 

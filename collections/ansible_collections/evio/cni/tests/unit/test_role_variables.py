@@ -16,7 +16,15 @@ ROLES = Path(__file__).resolve().parents[2] / "roles"
 PLAYBOOKS = ROLES.parent / "playbooks"
 ROLE_NAMES = sorted(role.name for role in ROLES.iterdir())
 GROUPS = {"evio_nodes", "evio_control_plane", "evio_pod_nodes", "evio_signalling"}
-TASK_FILES = {"evio_ca", "evio_config", "evio_package", "evio_service", "evio_controller", "evio_rosters"}
+TASK_FILES = {
+    "evio_ca",
+    "evio_config",
+    "evio_package",
+    "evio_restart",
+    "evio_service",
+    "evio_controller",
+    "evio_rosters",
+}
 """Names of task files, of EdgeVPN.io's program and of a module of prosody, that look like variables."""
 
 
@@ -187,3 +195,28 @@ def test_facts_that_other_roles_read_are_listed_in_one_place(role: str) -> None:
     foreign = {name for other in ROLE_NAMES if other not in (role, "cluster") for name in variables_set_by(other)}
     read = set(re.findall(r"__evio_\w+", text(role))) & foreign - variables_set_by(role)
     assert {name for name in read if name not in listed} == set()
+
+
+def test_templates_double_no_backslash() -> None:
+    """Ansible keeps both. In double quotes YAML has taken one away before."""
+    paths = [*ROLES.rglob("*.yml"), *PLAYBOOKS.glob("*.yml")]
+    doubled = [f"{path.name}: {value}" for path in paths for value in _strings(load(path)) if _DOUBLED.search(value)]
+    assert doubled == []
+
+
+def test_no_template_uses_the_filter_that_loses_the_order() -> None:
+    """Ansible's filter `difference` makes sets: the first of several hosts was another one in each run."""
+    paths = [*ROLES.rglob("*.yml"), *PLAYBOOKS.glob("*.yml")]
+    assert [path.name for path in paths for value in _strings(load(path)) if "difference(" in value] == []
+
+
+_DOUBLED = re.compile(r"\{\{.*\\\\", re.DOTALL)
+"""A template with two backslashes."""
+
+
+def _strings(node: Any) -> Iterator[str]:
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, dict | list):
+        for item in node.values() if isinstance(node, dict) else node:
+            yield from _strings(item)

@@ -12,6 +12,7 @@ from ansible_collections.evio.cni.plugins.module_utils.inventory.spelling import
     GROUPS,
     SpellingError,
     check_groups,
+    check_run,
     check_variables,
 )
 
@@ -118,3 +119,19 @@ def test_every_variable_that_playbooks_and_inventories_use_is_known() -> None:
     # Not parts of paths and of other names. The last are a directory in molecule and a file of tasks.
     used = set(re.findall(r"(?<![\w.:/])evio_[a-z_]+(?![\w.])", text)) - {"evio_cni", "evio_package"}
     assert used - KNOWN - set(GROUPS) == set()
+
+
+@pytest.mark.parametrize(
+    ("run", "run_groups", "message"),
+    [
+        (["node1"], ["evio_pod_nodes"], "group evio_pod_nodes: the inventory has no host in it"),
+        (["web1"], ["evio_nodes", "evio_signalling"], "evio_nodes or evio_signalling, .* is --limit right"),
+    ],
+)
+def test_run_that_has_no_host_of_its_groups_is_refused(run: list[str], run_groups: list[str], message: str) -> None:
+    with pytest.raises(SpellingError, match=message):
+        check_run(GOOD_GROUPS, run, run_groups)
+
+
+def test_run_with_one_host_of_its_groups_is_accepted() -> None:
+    check_run(GOOD_GROUPS, ["web1", "node1"], GROUPS)

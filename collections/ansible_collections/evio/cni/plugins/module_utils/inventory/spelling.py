@@ -46,7 +46,25 @@ def check_groups(groups: Mapping[str, Iterable[str]], extra: Iterable[str] = (),
             )
     for group in REQUIRED_GROUPS:
         if not list(groups.get(group, ())):
-            raise SpellingError(f"group {group}: the inventory has no host in it; see inventories/example/hosts.yml")
+            raise SpellingError(
+                f"group {group}: the inventory has no host in it; see inventories/example/hosts.yml, and whether the "
+                "path after -i is right"
+            )
+
+
+def check_run(groups: Mapping[str, Iterable[str]], run: Iterable[str], run_groups: Iterable[str]) -> None:
+    """Raise SpellingError if a run has no host of these groups: Ansible would do nothing, and report success.
+
+    ``groups`` has the names of each group's hosts, ``run`` the hosts that --limit leaves.
+    """
+    names = list(run_groups)
+    hosts = {host for group in names for host in groups.get(group, ())}
+    if not hosts:
+        raise SpellingError(f"group {', '.join(names)}: the inventory has no host in it, so there is nothing to do")
+    if hosts.isdisjoint(run):
+        raise SpellingError(
+            f"no host of this run is in the group {' or '.join(names)}, so there is nothing to do; is --limit right?"
+        )
 
 
 def check_variables(known: Iterable[str], found: Mapping[str, Iterable[str]], extra: Iterable[str] = ()) -> None:
