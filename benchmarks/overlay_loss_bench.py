@@ -4,8 +4,9 @@
 
 The agents' path selection and messages run as they are; WireGuard, NATs, losses and time are simulated. A relay and two
 nodes behind NATs that talk; every packet of every node is lost with the same chance. What is counted: direct paths that
-were left although they carried packets, for each hour; and, over many cuts in both directions or in one, the seconds
-until both ends had left the path and those for which their paths differed.
+were left although they carried packets, for each hour; how often one end heard nothing of the other for so long, which
+shows how seldom a path is left; and, over many cuts in both directions or in one, the seconds until both ends had left
+the path and those for which their paths differed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from ansible_collections.evio.cni.tests.unit.overlay_network import Network
 
 STEP, COARSE_STEP = 0.02, 0.1
 """Simulated seconds between two looks at the paths, while they are left, and while they are to stay."""
+
+SILENCES = (1.5, 1.75, 2.0, 2.5)
+"""Seconds of silence that are counted: an end asks after 1.4 s, and leaves the path after 3.5 s and a round trip."""
 
 DIRECT = ("n3", "n2")
 """The next hops of the nodes n2 and n3 while their path is direct."""
@@ -75,9 +79,20 @@ def hops(network: Network) -> tuple[str | None, str | None]:
     return network.hop(1, 2), network.hop(2, 1)
 
 
-def mistakes(underlay: Underlay, hours: float) -> float:
-    """Return how often in an hour the direct path is left although it carries packets."""
+def mistakes(underlay: Underlay, hours: float) -> tuple[float, list[float]]:
+    """Return how often in an hour the direct path is left although it carries packets.
+
+    And how often an end hears nothing of the other for each of SILENCES, or for longer.
+    """
     network = lossy_pair(underlay, seed=1)
+    heard: dict[tuple[str, str], float] = {}
+    silences: list[float] = []
+
+    def arrives(*way: str) -> None:
+        silences.append(network.now - heard.get(way, network.now))
+        heard[way] = network.now
+
+    network.arrives = lambda *way: arrives(*way) if "10.10.0.1" not in way else None
     count, was_direct, seen = 0, True, None
     for _step in range(round(hours * 3600 / COARSE_STEP)):
         network.run(COARSE_STEP)
@@ -86,7 +101,7 @@ def mistakes(underlay: Underlay, hours: float) -> float:
             seen, is_direct = revisions, hops(network) == DIRECT
             count += was_direct and not is_direct
             was_direct = is_direct
-    return count / hours
+    return count / hours, [sum(silence >= least for silence in silences) / hours for least in SILENCES]
 
 
 def leave(underlay: Underlay, seed: int, cut: set[tuple[str, str]]) -> tuple[float, float] | None:
@@ -113,15 +128,19 @@ def main() -> None:
     parser.add_argument("--cuts", type=int, default=50, help="cuts of each kind (default: %(default)s)")
     arguments = parser.parse_args()
     there, back = ("10.10.0.2", "10.10.0.3"), ("10.10.0.3", "10.10.0.2")
-    print(f"{'':28} left by mistake   cut: left after, longest   ends apart, 95 of 100, longest")
+    heading = ", ".join(f"{seconds:g}" for seconds in SILENCES)
+    print(
+        f"{'':28} left by mistake   silent for {heading} s   cut: left after, longest   ends apart, 95 of 100, longest"
+    )
     for underlay in UNDERLAYS:
-        rate = mistakes(underlay, arguments.hours)
+        rate, silences = mistakes(underlay, arguments.hours)
         results = [leave(underlay, seed, cut) for cut in ({there, back}, {there}) for seed in range(arguments.cuts)]
         found = [result for result in results if result is not None]
         seconds, apart = (sorted(values) for values in zip(*found, strict=True))
         print(
-            f"{underlay.name:28} {rate:7.2f} in 1 h   {statistics.median(seconds):6.1f} s, {seconds[-1]:.1f} s"
-            f"{'':12} {apart[round(0.95 * len(apart)) - 1]:6.2f} s, {apart[-1]:.2f} s",
+            f"{underlay.name:28} {rate:7.2f} in 1 h   {', '.join(f'{often:.1f}' for often in silences):26}"
+            f" {statistics.median(seconds):.1f} s, {seconds[-1]:.1f} s"
+            f"{'':6} {apart[round(0.95 * len(apart)) - 1]:6.2f} s, {apart[-1]:.2f} s",
             flush=True,
         )
 

@@ -29,7 +29,8 @@ def program(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_all_tests_that_are_named_exist(program: ModuleType) -> None:
     parts = [test for part in program.PARTS.values() for test in part]
-    named = [*program.LIFE, *program.LOSS, *parts, *program.UNCONCERNED]
+    unconcerned = [test for tests in program.UNCONCERNED.values() for test in tests]
+    named = [*program.LIFE, *program.LOSS, *program.ROTATION, *parts, *unconcerned]
     assert named
     for test in named:
         file, _colons, function = test.partition("::")
@@ -39,14 +40,21 @@ def test_all_tests_that_are_named_exist(program: ModuleType) -> None:
 
 @pytest.mark.parametrize(
     ("statuses", "expected"),
-    [((0, 0), 0), ((0, 1), 1), ((125, 0), 125), ((125, 1), 1), ((124, 125), 124), ((125, 125), 125)],
+    [
+        ((0, 0, 0), 0),
+        ((0, 1, 0), 1),
+        ((125, 0, 0), 125),
+        ((125, 0, 1), 1),
+        ((124, 125, 0), 124),
+        ((125, 125, 125), 125),
+    ],
 )
 def test_failed_tests_count_more_than_a_missing_machine(
     program: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     tmp_path: Path,
-    statuses: tuple[int, int],
+    statuses: tuple[int, int, int],
     expected: int,
 ) -> None:
     stand_in = tmp_path / "program"

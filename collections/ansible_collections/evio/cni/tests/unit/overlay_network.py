@@ -108,6 +108,8 @@ class Network:
         """When the first node has last sent to the second's endpoint, so that its NAT lets answers in."""
         self.loses: Callable[[str, str], bool] = lambda _source, _target: self.random.random() < self.loss
         """Whether the next message from the first node to the second is lost."""
+        self.arrives: Callable[[str, str], None] = lambda _source, _target: None
+        """Called when a message from the first node has reached the second."""
         self.cut: set[tuple[str, str]] = set()
         """Pairs (from, to): no packet passes from the first node to the second."""
         self.talking: set[tuple[str, str]] = set()
@@ -339,6 +341,7 @@ class Network:
         if key_of_source != session.key:
             # The address belongs to the other key's AllowedIPs.
             return
+        self.arrives(source, target)
         self.devices[target][source] = self.endpoints[source]
         paths = self.nodes[target]
         actions = self._timed(target, lambda: paths.receive(probe_address(source), decode(datagram), self.now))
