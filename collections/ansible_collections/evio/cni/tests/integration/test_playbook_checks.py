@@ -42,10 +42,16 @@ def run(
     inventory = copy.deepcopy(INVENTORY)
     inventory["all"]["vars"].update(variables)
     (directory / "hosts.json").write_text(json.dumps(inventory))
-    result = subprocess.run(
+    result = call(directory / "hosts.json", playbook, *arguments)
+    assert (result.returncode == 0) == (code == 0), result.stdout
+    return result.stdout + result.stderr
+
+
+def call(inventory: Path, playbook: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [
             str(Path(sys.executable).with_name("ansible-playbook")),
-            *("-i", str(directory / "hosts.json"), str(REPOSITORY / "playbooks" / playbook), *arguments),
+            *("-i", str(inventory), str(REPOSITORY / "playbooks" / playbook), *arguments),
         ],
         env={**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"},
         capture_output=True,
@@ -53,8 +59,6 @@ def run(
         timeout=120,
         check=False,
     )
-    assert (result.returncode == 0) == (code == 0), result.stdout
-    return result.stdout + result.stderr
 
 
 @pytest.mark.parametrize(
@@ -116,17 +120,7 @@ PLAYBOOKS = sorted(path.name for path in (REPOSITORY / "playbooks").glob("*.yml"
 
 def run_without_hosts(directory: Path, playbook: str, *arguments: str) -> str:
     """Return the output of the playbook with an inventory that does not exist, or that the arguments name. It fails."""
-    done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            *("-i", str(directory / "nowhere"), str(REPOSITORY / "playbooks" / playbook), *arguments),
-        ],
-        env={**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = call(directory / "nowhere", playbook, *arguments)
     assert done.returncode != 0, done.stdout
     return " ".join((done.stdout + done.stderr).split())
 
