@@ -7,6 +7,9 @@ mount -t devpts -o ptmxmode=666 devpts /dev/pts
 mount -t tmpfs tmpfs "$TMPDIR"
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 ln -s /proc/self/fd /dev/fd
+ln -s fd/0 /dev/stdin
+ln -s fd/1 /dev/stdout
+ln -s fd/2 /dev/stderr
 hostname kernel-vm
 ip link set lo up
 # Other modules are loaded when they are first used. These have no user that asks the kernel for them.
