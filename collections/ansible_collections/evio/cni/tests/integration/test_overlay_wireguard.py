@@ -336,8 +336,7 @@ def test_renamed_interface_is_whole_again(lab: OverlayLab, is_running: bool) -> 
     wait_until(lambda: kernel_state(node) == whole, 5, "the interface is whole again", lab)
     lab.wait_reachable(10)
     assert node.state()["fault"] is None
-    if is_running or DEVICE_KIND == USERSPACE:
-        assert "lost0" not in node.namespace.run("ip", "link").stdout
+    assert "lost0" not in node.namespace.run("ip", "link").stdout
 
 
 def test_new_and_removed_peers_take_effect_without_disturbing_the_others(lab: OverlayLab) -> None:

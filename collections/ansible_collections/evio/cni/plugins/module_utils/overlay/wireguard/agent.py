@@ -377,7 +377,7 @@ class OverlayAgent:
     def _check_device(self, now: float) -> None:
         """Take over the device that exists, or create it; then tell path selection where the device sees the peers."""
         began = _cpu_seconds()
-        is_found = self._device.find()
+        is_found = self._device.find(self._config.public_key)
         if not is_found:
             self._device_created_at = now
             self._device.create(self._config, self._files.key)

@@ -219,6 +219,19 @@ def read_device(interface: str) -> DeviceState | None:
         raise WireGuardError(f"wg show {interface} dump printed something else than a device: {error}") from error
 
 
+def index_with_key(public_key: str) -> int:
+    """Return the number of an interface of a WireGuard device with this public key of its own; 0 if there is none.
+
+    wireguard-go tells the name that its interface had at first. One that was renamed is not found.
+    """
+    for line in _wg(["show", "all", "public-key"]).stdout.splitlines():
+        interface, _tab, key = line.partition("\t")
+        if key == public_key:
+            with contextlib.suppress(OSError):
+                return socket.if_nametoindex(interface)
+    return 0
+
+
 def read_handshakes(interface: str) -> dict[str, int]:
     """Return the latest handshake with each peer by public key, in seconds since 1970; empty if nothing answers.
 

@@ -27,6 +27,7 @@ from .device import (
     change_peers,
     create_device,
     end_userspace,
+    index_with_key,
     port_holder_fault,
     read_device,
     read_handshakes,
@@ -77,18 +78,16 @@ class ManagedDevice:
         """Whether the file of the wireguard-go that runs was replaced."""
         return self._pidfd is not None and runs_replaced_file(self._pid)
 
-    def find(self) -> bool:
-        """Return whether the device exists, and read what it has.
+    def find(self, public_key: str) -> bool:
+        """Return whether the device exists, and read what it has; ``public_key`` is the node's own.
 
         A wireguard-go that runs from a replaced file is ended, so that create() starts the new one. An interface that
         was renamed gets its name again. Raises OverlayError and WireGuardError.
         """
         if self._pidfd is not None and end_userspace(self.interface, only_replaced=True):
             _log.info("the program file of %s was replaced: ended the process that ran from it", USERSPACE)
-        if self._index and not link_exists(self.interface):
-            name = restore_name(self._index, self.interface)
-            if name is not None:
-                _log.warning("%s was renamed to %s: it has its name again", self.interface, name)
+        if not link_exists(self.interface):
+            self._restore_name(public_key)
         device = read_device(self.interface)
         if device is None:
             return False
@@ -223,6 +222,16 @@ class ManagedDevice:
             device = read_device(self.interface)
             if device is not None:
                 self._remember(device)
+
+    def _restore_name(self, public_key: str) -> None:
+        """Give the interface its name again if it has another one.
+
+        One that was renamed before the agent started is known by its key.
+        """
+        for index in self._index, index_with_key(public_key):
+            if index and (name := restore_name(index, self.interface)) is not None:
+                _log.warning("%s was renamed to %s: it has its name again", self.interface, name)
+                return
 
     def _watch(self) -> None:
         pid = userspace_pid(self.interface)
