@@ -72,7 +72,7 @@ def advertisement(mac: bytes, source: str, target: str, target_mac: bytes) -> by
 def arrives(sender: Pod, receiver: Pod, frame: bytes) -> bool:
     """Whether a frame that the sender's pod puts on its wire comes out of the receiver's."""
     # What comes behind it, and is always let through, ends the wait. vswitchd keeps the order of frames that the
-    # datapath does not know, but one that it knows would overtake them: so the last frame is for a MAC that nothing has.
+    # datapath does not know, but one that it knows would overtake them: so the last frame is for a MAC that is nowhere.
     unknown_mac = b"\x02" + secrets.token_bytes(5)
     end = unknown_mac + arp(mac_of(sender), mac_of(sender), sender.address, operation=1)[6:] + b"-end"
     with raw_socket(receiver) as listening, raw_socket(sender) as sending:
