@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import network
 import nodes
-from commands import LabError, attempt, in_netns, run
+from commands import LabError, in_netns, run
 from state import Lab
 
 _FETCH = '''\
@@ -72,11 +72,6 @@ print(json.dumps(done))
 """
 )
 
-_COUNT_REFUSED = """\
-names, values = (line.split() for line in open("/proc/net/netstat") if line.startswith("TcpExt:"))
-print(values[names.index("ListenOverflows")])
-"""
-
 _TIMEOUT = 3.0
 """Seconds for one request."""
 _INTERVAL = 0.25
@@ -131,9 +126,6 @@ class Stream:
 class Streams(list[Stream]):
     """The streams of one measurement; it is filled when the measurement ends."""
 
-    refused: int = 0
-    """Connections that the servers' full queues have refused since the servers started, if a request was lost."""
-
     def lost(self) -> int:
         """Return how many requests were lost in all."""
         return sum(stream.lost for stream in self)
@@ -172,11 +164,6 @@ def ask_from_internet(lab: Lab, urls: Sequence[str]) -> list[str | None]:
     asking = in_netns(lab.netns(network.INTERNET), ["/usr/bin/python3", "-c", _ASK, _ANSWER])
     answers: list[str | None] = json.loads(run(*asking, stdin=json.dumps([_TIMEOUT, urls]), timeout=60))
     return answers
-
-
-def refused_connections(lab: Lab, source: Source) -> int:
-    """Return how many connections a pod's full queues have refused since it started; 0 if it is not there any more."""
-    return int(attempt(*command(lab, source, _COUNT_REFUSED), timeout=60).stdout or 0)
 
 
 @contextmanager

@@ -230,10 +230,6 @@ def _streams(cluster: Cluster, between: Sequence[Node], and_urls: Sequence[str] 
     with http_requests.streams(cluster.lab, [(pod, [*urls, *and_urls]) for pod in first.values()]) as measured:
         time.sleep(_SETTLE)
         yield measured
-    if measured.lost():
-        # What the network has carried, a server that gets no CPU time may have refused.
-        servers = [pod for pod in cluster.pods if pod.node in names]
-        measured.refused = sum(http_requests.refused_connections(cluster.lab, pod) for pod in servers)
 
 
 def _without(cluster: Cluster, node: Node) -> list[Node]:
@@ -242,8 +238,7 @@ def _without(cluster: Cluster, node: Node) -> list[Node]:
 
 def as_text(measured: Streams) -> str:
     worst = max(measured, key=lambda stream: stream.lost)
-    where = f" (most, {worst.lost}, from {worst.source} to {worst.url}: {worst.losses[0].text}" if worst.lost else ""
-    where += f"; servers' full queues have refused {measured.refused})" if worst.lost else ""
+    where = f" (most, {worst.lost}, from {worst.source} to {worst.url}: {worst.losses[0].text})" if worst.lost else ""
     return f"{measured.lost()} of {measured.requests()} requests lost{where}"
 
 

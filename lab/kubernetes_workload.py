@@ -19,8 +19,6 @@ UDP_PORT = 8080
 NODE_PORT = 30080
 HOST_PORT = 8081
 PER_NODE = 2
-WEB_CPU = "100m"
-"""CPU time that each web server is promised: a pod without a promise waits for seconds while others are busy."""
 PROBE_SECONDS = 2
 """Between two probes of a pod's readiness."""
 CROWD = "crowd"
@@ -64,7 +62,7 @@ def _namespace() -> dict[str, Any]:
 def _items(nodes: Sequence[Node]) -> Iterator[dict[str, Any]]:
     for node in nodes:
         name = service(node.name)
-        yield _deployment(name, {"app": "web", "web": name}, PER_NODE, _on(node.name), cpu=WEB_CPU)
+        yield _deployment(name, {"app": "web", "web": name}, PER_NODE, _on(node.name))
         yield _service(name, {"web": name})
     yield _service("web", {"app": "web"}, type="NodePort", node_port=NODE_PORT)
     yield _deployment("host-port", {"app": "host-port"}, 1, _on(nodes[-1].name), host_port=HOST_PORT)
@@ -86,12 +84,7 @@ def _on(node: str) -> dict[str, Any]:
 
 
 def _deployment(
-    name: str,
-    labels: dict[str, str],
-    replicas: int,
-    placement: dict[str, Any],
-    host_port: int | None = None,
-    cpu: str | None = None,
+    name: str, labels: dict[str, str], replicas: int, placement: dict[str, Any], host_port: int | None = None
 ) -> dict[str, Any]:
     port = {"containerPort": PORT, **({"hostPort": host_port} if host_port else {})}
     probe = {"httpGet": {"path": STATIC_PATH, "port": PORT}, "timeoutSeconds": 3}
@@ -101,7 +94,6 @@ def _deployment(
         "command": ["/bin/sh", "-c", _SERVE],
         "env": [_field("POD", "metadata.name"), _field("NODE", "spec.nodeName")],
         "ports": [port],
-        **({"resources": {"requests": {"cpu": cpu}}} if cpu else {}),
         "readinessProbe": {**probe, "periodSeconds": PROBE_SECONDS},
         "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 6},
     }

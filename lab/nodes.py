@@ -30,8 +30,6 @@ BOOT_TIMEOUT = 60.0
 _HIGHEST_LIMIT = 20000
 """Limit of open files of a process, and of root's processes on this machine."""
 _RUNC_DIR = "/run/runc"
-_CPU_WEIGHTS = {"cpu.shares": 1024, "cpu.weight": 100}
-"""Files with a control group's weight (cgroups(7), versions 1 and 2), and what a group has that is given none."""
 
 _CONTAINERS_CONF = """\
 [engine]
@@ -58,7 +56,6 @@ def start_all(lab: Lab, topology: Topology, layers: Mapping[str, Sequence[Path]]
         return
     write_file(_containers_conf(lab), _CONTAINERS_CONF)
     _on_all(lambda node: _create(lab, node, layers[node.release]), nodes)
-    _weigh_cgroup(lab, len(nodes))
     ssh.write_configuration(lab, nodes)
     _on_all(lambda node: _await_boot(lab, node), nodes)
 
@@ -155,18 +152,6 @@ def _create(lab: Lab, node: Node, layers: Sequence[Path]) -> None:
         f"--volume={containerd}:/var/lib/containerd",
         f"--pidfile={_pid_file(lab, node)}", "--rootfs", str(root), INIT_PATH,
     )  # fmt: skip
-
-
-def _weigh_cgroup(lab: Lab, count: int) -> None:
-    """Let each node have as much CPU time as a process of this machine beside it, which stands for another machine.
-
-    All nodes are in one group. With the weight of one process, they would wait for Ansible's workers for so long that
-    requests between pods count as lost.
-    """
-    for top in (*Path("/sys/fs/cgroup").glob(f"*/{lab.prefix}"), Path("/sys/fs/cgroup", lab.prefix)):
-        for name, weight in _CPU_WEIGHTS.items():
-            if (top / name).exists():
-                (top / name).write_text(str(weight * count))
 
 
 def _limit(which: int) -> int:
