@@ -1,10 +1,12 @@
-"""When Kubernetes withdraws all backends of a Service: kube-proxy then refuses connections, whatever the network does.
+"""Where nodes lead connections to Services, and when to nowhere.
 
-A kubelet that was restarted says that its pods are not ready until it has probed them itself.
+kube-proxy refuses connections to a Service of which Kubernetes has withdrawn all backends, whatever the network does: a
+kubelet that was restarted says that its pods are not ready until it has probed them itself.
 """
 
 from __future__ import annotations
 
+import re
 import subprocess
 import threading
 import time
@@ -12,10 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import kubernetes_workload as workload
 import nodes
-from commands import LabError, attempt
+from commands import LabError, attempt, run
 from http_requests import Streams
 from kubernetes_cluster import Cluster
+from state import Lab
+from topology import Node
 
 _WATCH = ["get", "endpoints", "--watch", "--output=jsonpath={.metadata.name} {.subsets[*].addresses[*].ip}{'\\n'}"]
 _LONGEST = "5m"
@@ -23,6 +28,9 @@ _LONGEST = "5m"
 _LAG = 2.0
 """Seconds after which every kube-proxy has heard that a Service has backends again."""
 _REFUSED = "ConnectionRefusedError"
+_BACKEND = re.compile(
+    rf'--comment "{workload.NAMESPACE}/.* -m tcp -j DNAT --to-destination ([0-9.]+):{workload.PORT}$', re.MULTILINE
+)
 
 
 @dataclass
@@ -56,6 +64,16 @@ class Withdrawals:
             for name in [names.get(stream.host, "")]
             for loss in stream.losses
         )
+
+
+def backends(lab: Lab, node: Node) -> set[str]:
+    """Return the addresses to which a node's kube-proxy leads TCP connections to the proof's Services."""
+    return backends_in(run(*nodes.command(lab, node, ["iptables-save", "--table=nat"]), timeout=60))
+
+
+def backends_in(rules: str) -> set[str]:
+    """Return these addresses from the rules of the table nat, as iptables-save(8) prints them."""
+    return set(_BACKEND.findall(rules))
 
 
 @contextmanager

@@ -160,19 +160,30 @@ def _rebooted(cluster: Cluster, node: Node) -> tuple[str, bool]:
 
 
 def _services_answer(cluster: Cluster) -> tuple[str, bool]:
-    """Wait until pods of all nodes reach all Services.
+    """Wait until the nodes lead Services to the pods there are, and let pods of all nodes request all Services.
 
     After a reboot of the control plane's node, the other nodes' kube-proxy waits for news on connections that are dead,
-    until TCP's keepalive finds that; meanwhile it sends to addresses that pods had before.
+    until TCP's keepalive finds that; meanwhile it sends to addresses that pods had before. Nothing is requested in that
+    time: the kernel remembers for two minutes where it has sent a connection's first packet, and would send a later
+    connection from the same port there, too.
     """
+    listed = cluster.kubectl.get("pods", "--field-selector=status.phase=Running")
+    present = {pod["status"]["podIP"] for pod in listed if not pod["metadata"].get("deletionTimestamp")}
+    web = {pod.address for pod in cluster.pods}
 
-    def all_answer() -> bool:
-        with _streams(cluster, cluster.nodes) as measured:
-            pass
-        return not measured.lost()
+    def leads_to_present_pods(node: Node) -> bool:
+        return web <= kubernetes_endpoints.backends(cluster.lab, node) <= present
 
-    seconds = await_that(all_answer, "pods of all nodes reach all Services", timeout=_READY_SECONDS)
-    return f"all answer {seconds:.0f} s after the pods are Ready", True
+    seconds = await_that(
+        lambda: all(map(leads_to_present_pods, cluster.nodes)),
+        "all nodes lead Services to the pods there are",
+        timeout=_READY_SECONDS,
+        interval=1,
+    )
+    with _streams(cluster, cluster.nodes) as measured:
+        pass
+    text = f"all nodes lead to the present pods {seconds:.0f} s after these are Ready; {as_text(measured)}"
+    return text, measured.lost() == 0
 
 
 def _removed(cluster: Cluster, node: Node) -> tuple[str, bool]:

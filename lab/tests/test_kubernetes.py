@@ -58,6 +58,18 @@ def test_silence_without_an_end_lasts_until_the_last_request() -> None:
     assert (stream.lost, stream.silence) == (2, 8.0)
 
 
+def test_backends_are_read_from_the_rules_of_kube_proxy() -> None:
+    rules = """\
+-A KUBE-SEP-2FL -p udp -m comment --comment "evio-proof/web-node2:udp" -m udp -j DNAT --to-destination 10.244.1.9:8080
+-A KUBE-SEP-4FU -p tcp -m comment --comment "evio-proof/web:http" -m tcp -j DNAT --to-destination 10.244.1.2:8080
+-A KUBE-SEP-77G -p tcp -m comment --comment "evio-proof/web-node3:http" -m tcp -j DNAT --to-destination 10.244.2.6:8080
+-A KUBE-SEP-DPW -s 10.244.0.7/32 -m comment --comment "evio-proof/web:http" -j KUBE-MARK-MASQ
+-A KUBE-SEP-KUB -p tcp -m comment --comment "default/kubernetes:https" -m tcp -j DNAT --to-destination 10.10.0.1:6443
+-A CNI-DN-a1 -p tcp -m tcp --dport 8081 -j DNAT --to-destination 10.244.2.3:8080
+"""
+    assert kubernetes_endpoints.backends_in(rules) == {"10.244.1.2", "10.244.2.6"}
+
+
 def test_only_what_is_refused_while_a_service_has_no_backend_is_laid_to_kubernetes() -> None:
     withdrawals = kubernetes_endpoints.Withdrawals()
     for at, has_backends in ((5.0, True), (10.0, False), (10.2, False), (11.0, True), (20.0, False)):
