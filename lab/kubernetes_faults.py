@@ -162,9 +162,8 @@ def _rebooted(cluster: Cluster, node: Node) -> tuple[str, bool]:
 def _services_answer(cluster: Cluster) -> tuple[str, bool]:
     """Wait until the nodes lead Services to the pods there are, and let pods of all nodes request all Services.
 
-    After a reboot of the control plane's node, the other nodes' kube-proxy waits for news on connections that are dead,
-    until TCP's keepalive finds that; meanwhile it sends to addresses that pods had before. Nothing is requested in that
-    time: the kernel remembers for two minutes where it has sent a connection's first packet, and would send a later
+    After a reboot of the control plane's node, kube-proxy waits for news on connections that are dead, until TCP's
+    keepalive finds that; meanwhile it sends to addresses that pods had before. Nothing is requested in that time: the kernel remembers for two minutes where it has sent a connection's first packet, and would send a later
     connection from the same port there, too.
     """
     listed = cluster.kubectl.get("pods", "--field-selector=status.phase=Running")

@@ -222,7 +222,8 @@ def read_device(interface: str) -> DeviceState | None:
 def index_with_key(public_key: str) -> int:
     """Return the number of an interface of a WireGuard device with this public key of its own; 0 if there is none.
 
-    wireguard-go tells the name that its interface had at first. One that was renamed is not found.
+    wireguard-go tells the name that its interface had at first. One that was renamed is not found. Raises
+    WireGuardError if wg cannot be run.
     """
     for line in _wg(["show", "all", "public-key"]).stdout.splitlines():
         interface, _tab, key = line.partition("\t")
