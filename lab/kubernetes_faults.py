@@ -163,8 +163,9 @@ def _services_answer(cluster: Cluster) -> tuple[str, bool]:
     """Wait until the nodes lead Services to the pods there are, and let pods of all nodes request all Services.
 
     After a reboot of the control plane's node, kube-proxy waits for news on connections that are dead, until TCP's
-    keepalive finds that; meanwhile it sends to addresses that pods had before. Nothing is requested in that time: the kernel remembers for two minutes where it has sent a connection's first packet, and would send a later
-    connection from the same port there, too.
+    keepalive finds that; meanwhile it sends to addresses that pods had before. Nothing is requested in that time: the
+    kernel remembers for two minutes where it has sent a connection's first packet, and would send a later connection
+    from the same port there, too.
     """
     listed = cluster.kubectl.get("pods", "--field-selector=status.phase=Running")
     present = {pod["status"]["podIP"] for pod in listed if not pod["metadata"].get("deletionTimestamp")}
