@@ -143,3 +143,18 @@ def test_lab_of_another_checkout_is_neither_built_over_nor_removed(lab: Lab, tmp
     with pytest.raises(LabError, match="nobody describes"):
         life_cycle.up(other, plan(1))
     life_cycle.down(other)
+
+
+@pytest.fixture
+def left_by_killed_tests(names: str, tmp_path: Path) -> Lab:
+    left = Lab(prefix=names, state=tmp_path / "former")
+    left.state.mkdir()
+    left.write(plan(1), is_complete=False)
+    run("ip", "netns", "add", left.netns("node1"))
+    return left
+
+
+def test_what_killed_tests_left_is_gone_before_the_next_test(left_by_killed_tests: Lab, lab: Lab) -> None:
+    assert left_by_killed_tests.read() is None
+    assert life_cycle.leftovers(lab) == []
+    assert lab.other_owner() is None

@@ -19,7 +19,7 @@ from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Etcd
 from ansible_collections.evio.cni.plugins.module_utils.subnets import parse_pools
 
 from .etcd_server import EtcdCluster
-from .ovs_daemons import in_namespace, network_namespace
+from .ovs_daemons import in_namespace, inside_namespace, network_namespace
 
 pytestmark = pytest.mark.root
 
@@ -195,7 +195,10 @@ def run_partitions(directory: Path, *, workers: int, nodes: int, seed: int) -> t
         counts = run_chaos(
             directory, cluster, workers=workers, nodes=nodes, seed=seed, netns=segment.netns, disturb=disturb
         )
-        # Each member alone has every recorded claim: a member that was cut off has caught up.
+        # Each member alone has every recorded claim: a member that was cut off has caught up once it answers.
+        with inside_namespace(segment.netns):
+            for member in cluster.members:
+                member.await_answer()
         for url in cluster.access.endpoints:
             command = ["etcdctl", f"--endpoints={url}", "get", "--prefix", "/evio/chaos/nodes/"]
             found = in_namespace(segment.netns, "env", "ETCDCTL_API=3", *command).stdout
