@@ -54,7 +54,7 @@ def inventory(nodes: int) -> dict[str, Any]:
         "evio_etcd_managed": True,
         "evio_containerd_managed": True,
         # 1 024 node subnets.
-        "evio_node_bits": 6,
+        "evio_node_bits": 10,
     }
     groups = {
         "evio_nodes": {"hosts": hosts},

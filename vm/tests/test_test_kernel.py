@@ -62,8 +62,25 @@ def test_failed_tests_count_more_than_a_missing_machine(
     stand_in.write_text(f'#!/bin/sh\necho "runs $2"\ncase $2 in {cases} esac\n')
     stand_in.chmod(0o755)
     monkeypatch.setattr(program, "__file__", str(stand_in))
-    assert program.run_parts() == expected
+    assert program.run_parts(tuple(program.PARTS)) == expected
     assert sorted(capfd.readouterr().out.splitlines()) == sorted(f"{part}: runs {part}" for part in program.PARTS)
+
+
+@pytest.mark.parametrize(("option", "parts"), [([], "PARTS"), (["--loss"], "LOSS_PARTS")])
+def test_parts_are_those_of_the_option(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch, option: list[str], parts: str
+) -> None:
+    run: list[tuple[str, ...]] = []
+    monkeypatch.setattr(program, "run_parts", lambda names: run.append(names) or 0)
+    monkeypatch.setattr(program.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["test_kernel", *option])
+    assert program.main() == 0
+    assert run == [tuple(getattr(program, parts))]
+
+
+def test_machines_share_the_scenarios_with_lossy_paths(program: ModuleType) -> None:
+    shares = [tuple(int(part) for part in share.split("/")) for share in program.LOSS_PARTS.values()]
+    assert shares == [(number, len(shares)) for number in range(1, len(shares) + 1)]
 
 
 def test_unknown_option_is_refused_before_a_machine_is_started() -> None:

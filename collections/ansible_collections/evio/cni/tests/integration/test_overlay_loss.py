@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Pairs of nodes behind NATs whose uplinks lose, delay and reorder packets, with real agents and devices.
 
-All scenarios run at the same time for ten minutes, with one ping a second in each, and no path may change. Then the
-direct paths are cut, in both directions and in one. `vm/test_kernel --loss` runs it on a kernel with netem, in a time
+The scenarios run at the same time for ten minutes, with one ping a second in each, and no path may change. Then the
+direct paths are cut, in both directions and in one. `vm/test_kernel --loss` runs them on a kernel with netem, in a time
 that is free of the host's load. Where there is no netem, the routers' nftables lose packets, and nothing delays them.
 """
 
@@ -55,10 +55,10 @@ NETEM = {
 
 LOSS = re.compile(r"loss (\d+)%")
 
-CHOSEN = os.environ.get("EVIO_TEST_LOSS_SCENARIOS", "; ".join(NETEM)).split("; ")
-"""Names of the scenarios that run; all of them by default, and all at the same time."""
+SHARE = tuple(int(part) for part in os.environ.get("EVIO_TEST_LOSS_SHARE", "1/1").split("/"))
+"""Which share of the scenarios runs, at the same time, and of how many: all of them by default."""
 
-SCENARIOS = [name for name, netem in NETEM.items() if name in CHOSEN and (HAS_NETEM or LOSS.fullmatch(netem))]
+SCENARIOS = [name for name, netem in NETEM.items() if HAS_NETEM or LOSS.fullmatch(netem)][SHARE[0] - 1 :: SHARE[1]]
 
 ROUND_TRIP = {name: 0.4 if "jitter" in name else 0.3 if "RTT" in name else 0.0 for name in NETEM}
 """Seconds of round trip at most, without the time of the machine."""
