@@ -62,3 +62,21 @@ def test_socket_leaves_room_for_a_long_directory(tmp_path: Path) -> None:
     name = control_paths(tmp_path / "one")[0].removeprefix("%(directory)s").replace("%%C", "0" * 40)
     # 108 bytes in all (unix(7)), of which ssh appends 17 while it connects.
     assert 108 - 1 - len(name) - 17 >= 40
+
+
+LOADED_TWICE = """\
+from ansible.plugins.loader import init_plugin_loader, vars_loader
+init_plugin_loader()
+list(vars_loader.all(class_only=True))
+first, second = (vars_loader.get("evio.cni.control_path") for _ in range(2))
+assert first is not None
+assert first is second
+"""
+
+
+def test_ansible_keeps_the_plugin_instead_of_loading_it_for_each_host_and_task() -> None:
+    environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "collections")}
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED_TWICE], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
