@@ -51,7 +51,14 @@ NETEM = {
     "RTT 300 ms, jitter, reordering": "delay 150ms 50ms reorder 25%",
     "bursts of 4 packets, 17 %": "loss gemodel 5% 25%",
 }
-"""What both uplinks do to each packet that leaves the site, as tc-netem(8) has it."""
+"""What both uplinks do to each IP packet that leaves the site, as tc-netem(8) has it."""
+
+IP_APART = (
+    "qdisc add dev wan root handle 1: prio bands 2 priomap 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0",
+    "filter add dev wan parent 1: protocol ip matchall classid 1:2",
+)
+"""Leaves ARP alone. Where an uplink loses packets, the router still knows the next hop. A router that loses a few answers
+to ARP in a row sends nothing for seconds, which is no loss by chance."""
 
 LOSS = re.compile(r"loss (\d+)%")
 
@@ -99,7 +106,8 @@ class Pair:
         """Let both sites lose and delay what they send."""
         for router in self.routers:
             if HAS_NETEM:
-                router.namespace.run("tc", "qdisc", "add", "dev", "wan", "root", "netem", *NETEM[self.name].split())
+                for command in (*IP_APART, f"qdisc add dev wan parent 1:2 netem {NETEM[self.name]}"):
+                    router.namespace.run("tc", *command.split())
             self._lose(router)
 
     def _lose(self, router: Router) -> None:
