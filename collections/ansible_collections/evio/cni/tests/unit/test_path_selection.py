@@ -788,6 +788,21 @@ def test_node_that_begins_anew_after_a_change_finds_the_key_by_trying_both() -> 
     assert network.route(2, 1) == ["n2"]
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_ends_that_both_doubt_the_other_ones_key_find_the_keys_that_fit(seed: int) -> None:
+    network = Network(2, 4, delay=0.02, loss=0.05, seed=seed)
+    network.run(5)
+    network.announce_keys(1)
+    network.change_key(0)
+    network.cut_pair(0, 2)
+    network.run(2)
+    network.restart_device(0)
+    network.cut.clear()
+    network.run(40)
+    assert network.route(2, 0) == ["n1"]
+    assert network.route(0, 2) == ["n3"]
+
+
 def test_notice_alone_moves_nothing_and_lets_the_handshake_be_looked_for_now_and_then() -> None:
     network = talking(1, 2, (1, 2))
     network.announce_keys(1)

@@ -237,11 +237,20 @@ class OverlayPaths:
         """Note the latest handshakes by public key, in seconds since 1970, for the peers that are changing their keys.
 
         It shows that a peer has changed if its notice was lost. A peer that is heard never goes back to its former key.
+        Each handshake counts once: the peer may change afterwards. One with a peer that is not heard has begun a session
+        there, over which it is asked before another key is tried.
         """
         for session in self._sessions.values():
             if session.peer.next_public_key is None:
                 continue
-            former, following = (handshakes.get(key, 0) for key in session.peer.public_keys)
+            latest = {key: handshakes.get(key, 0) for key in session.peer.public_keys}
+            if latest == session.handshakes:
+                continue
+            session.handshakes = latest
+            former, following = latest.values()
+            if session.heard_at is None and (former or following):
+                session.is_greeting = True
+                session.attempts = 0
             if following and following >= former:
                 self._use_key(session, session.peer.next_public_key)
             elif former > following and session.heard_at is None:

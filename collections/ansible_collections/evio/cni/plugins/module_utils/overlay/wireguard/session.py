@@ -124,6 +124,8 @@ class Session:
     """Which of the peer's public keys this node takes it to have."""
     rekeyed_at: float = _NEVER
     """When the peer has said that it changes to its next key; earlier than ever before that."""
+    handshakes: dict[str, int] = field(default_factory=dict)
+    """The latest handshakes by the peer's two keys, in seconds since 1970, as they were noted last."""
     state: str = DOWN
     heard_at: float | None = None
     """When the last probe came; None once the path counts as dead, or before."""
