@@ -57,8 +57,8 @@ IP_APART = (
     "qdisc add dev wan root handle 1: prio bands 2 priomap 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0",
     "filter add dev wan parent 1: protocol ip matchall classid 1:2",
 )
-"""Leaves ARP alone. Where an uplink loses packets, the router still knows the next hop. A router that loses a few answers
-to ARP in a row sends nothing for seconds, which is no loss by chance."""
+"""Leaves ARP alone. Where an uplink loses packets, the router still knows the next hop. A router that loses a few of
+ARP's answers in a row sends nothing for seconds, which is no loss by chance."""
 
 LOSS = re.compile(r"loss (\d+)%")
 

@@ -237,8 +237,8 @@ class OverlayPaths:
         """Note the latest handshakes by public key, in seconds since 1970, for the peers that are changing their keys.
 
         It shows that a peer has changed if its notice was lost. A peer that is heard never goes back to its former key.
-        Each handshake counts once: the peer may change afterwards. One with a peer that is not heard has begun a session
-        there, over which it is asked before another key is tried.
+        Each handshake counts once: the peer may change afterwards. One with a peer that is not heard has begun a
+        session, over which the peer is asked before another key is tried.
         """
         for session in self._sessions.values():
             if session.peer.next_public_key is None:
