@@ -291,6 +291,29 @@ def test_killed_agent_leaves_the_overlay_up_and_the_next_agent_takes_it_over(lab
     wait_until(lambda: first.device() not in (None, before), 5, "the device that was taken over is watched", lab)
 
 
+def test_agents_of_a_pair_that_restart_apart_lose_no_packet(lab: OverlayLab) -> None:
+    _relay, first, second = three_nodes(lab)
+    lab.start()
+    lab.wait_path(first, second, DIRECT)
+    ping = subprocess.Popen(
+        first.namespace.command("ping", "-n", "-q", "-i", "0.02", second.pod_gateway), stdout=subprocess.PIPE, text=True
+    )
+    try:
+        time.sleep(1)
+        first.stop(signal.SIGTERM)
+        second.stop(signal.SIGTERM)
+        first.restart(lab)
+        # As long as an agent takes to start on a busy node.
+        time.sleep(2)
+        second.restart(lab)
+        time.sleep(2)
+    finally:
+        ping.send_signal(signal.SIGINT)
+        output, _errors = ping.communicate(timeout=10)
+    assert " 0% packet loss" in output
+    assert (first.paths()[second.name], second.paths()[first.name]) == (DIRECT, DIRECT)
+
+
 def kernel_state(node: Node) -> tuple[object, ...]:
     """The interface's MTU, state and addresses, and its routes."""
     shown = node.namespace.run("ip", "-j", "address", "show", "dev", "evio0", check=False).stdout

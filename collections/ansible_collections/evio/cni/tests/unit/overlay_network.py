@@ -134,8 +134,10 @@ class Network:
         p = self.peers[index]
         others = [o for k, o in enumerate(self.peers) if k != index and self.knows(index, k)]
         is_new = p.address not in self.nodes
+        allowed = {} if is_new else self.nodes[p.address].allowed_ips()
         paths = self.new_paths(index, self.config(index))
-        paths.resume([o.public_key for o in others if o.address in self.devices[p.address]], self.now)
+        known = [key for o in others if o.address in self.devices[p.address] for key in o.public_keys]
+        paths.resume({key: allowed[key] for key in known if key in allowed}, self.now)
         paths.note_handshakes(self.handshakes[p.address])
         self.nodes[p.address] = paths
         self.stopped.discard(p.address)

@@ -643,6 +643,43 @@ def test_agent_that_is_started_again_asks_more_than_once_before_it_replaces_sess
     assert network.nodes["10.10.0.2"]._sessions["10.10.0.3"].up_since is not None
 
 
+def test_agents_of_a_pair_that_are_started_again_apart_lose_no_packet() -> None:
+    network = talking(1, 3, (1, 2), delay=0.02)
+    network.stop(1)
+    network.stop(2)
+    network.run(0.5)
+    for index, seconds in ((1, 2.5), (2, 5.0)):
+        network.start(index)
+        for _look in range(round(seconds / 0.1)):
+            network.run(0.1)
+            assert network.route(1, 2) == ["n3"]
+            assert network.route(2, 1) == ["n2"]
+
+
+def test_path_that_died_while_the_agent_did_not_run_is_left_in_time() -> None:
+    network = talking(1, 3, (1, 2), delay=0.02)
+    network.stop(1)
+    network.cut_pair(1, 2)
+    network.run(2)
+    network.start(1)
+    assert network.seconds_until(1, 2, ["n1", "n3"], at_most=5) > 0
+
+
+def test_relay_that_carried_packets_is_asked_first_by_the_next_agent() -> None:
+    network = Network(2, 2, delay=0.02)
+    network.run(5)
+    for dead, way in ((0, ["n2", "n4"]), (1, ["n1", "n4"])):
+        network.cut.clear()
+        network.run(30)
+        network.cut_pair(dead, 2)
+        network.cut_pair(dead, 3)
+        network.run(30)
+        network.start(2)
+        for _look in range(20):
+            assert network.route(2, 3) == way
+            network.run(0.1)
+
+
 def test_everybody_is_direct_where_the_kernel_does_not_say_what_is_used() -> None:
     network = Network(public=1, nated=3)
     for index in range(1, 4):

@@ -386,7 +386,7 @@ class OverlayAgent:
             self._next_link_check = 0.0
             self._device.read()
         elif not self._is_resumed:
-            self._paths.resume(self._device.handshakes, now)
+            self._paths.resume(self._device.allowed_ips_in_session(), now)
         self._is_resumed = True
         self._applied_revision = -1
         self._paths.note_handshakes(self._device.handshakes)

@@ -147,6 +147,10 @@ class ManagedDevice:
             raise OverlayError(f"{self.interface} is gone again right after it was created")
         self._remember(device)
 
+    def allowed_ips_in_session(self) -> dict[str, frozenset[str]]:
+        """Return the AllowedIPs by public key, as they were read, of the peers with which there is a session."""
+        return {key: self._allowed_ips[key] for key in self.handshakes if key in self._allowed_ips}
+
     def look_for_handshakes(self) -> Mapping[str, int]:
         """Read the latest handshakes alone, by public key. Raises WireGuardError."""
         return read_handshakes(self.interface)

@@ -253,7 +253,7 @@ class OverlayPaths:
                 session.attempts = 0
             if following and following >= former:
                 self._use_key(session, session.peer.next_public_key)
-            elif former > following and session.heard_at is None:
+            elif former > following and not session.is_heard:
                 self._use_key(session, session.peer.public_key)
 
     def announce_key(self) -> Actions:
@@ -282,18 +282,26 @@ class OverlayPaths:
         """Whether a peer that WireGuard knows is going to change to its next key."""
         return any(session.awaits_key and session.is_configured for session in self._sessions.values())
 
-    def resume(self, keys: Iterable[str], now: float) -> None:
-        """Begin with a device that an agent before has left: it has WireGuard sessions with the peers of these keys.
+    def resume(self, allowed_ips: Mapping[str, Iterable[str]], now: float) -> None:
+        """Begin with a device that an agent before has left.
 
-        They are asked before their sessions are replaced, and peers in use keep their direct paths.
+        ``allowed_ips`` are the AllowedIPs of the peers, by their keys, with which it has WireGuard sessions. A path
+        that packets take counts as up: the other end still uses it, and its agent may be restarting, too. If nothing is
+        heard, it ends as any other. All these peers are asked before their sessions are replaced.
         """
-        for key in keys:
+        for key, prefixes in allowed_ips.items():
             address = self._by_key.get(key)
             session = None if address is None else self._session(address)
-            if session is not None:
-                session.called_at = now if not session.is_lasting else session.called_at
-                session.is_configured = session.is_greeting = True
-                session.next_attempt = now + ATTEMPT_SECONDS[0]
+            if address is None or session is None:
+                continue
+            own = {host_prefix(probe_address(address)), host_prefix(former_probe_address(address))}
+            session.called_at = now if not session.is_lasting else session.called_at
+            is_up = not own.issuperset(prefixes)
+            if is_up:
+                session.key = key
+            session.resume(now, is_up=is_up)
+            session.next_attempt = now + ATTEMPT_SECONDS[0]
+        self._look_at_relays(now)
         self.revision += 1
 
     def restarted(self, now: float) -> None:

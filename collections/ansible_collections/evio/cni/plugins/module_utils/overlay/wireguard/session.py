@@ -152,7 +152,8 @@ class Session:
     rests: float = _NEVER
     """The session needs no look before this time."""
     is_greeting: bool = False
-    """Whether probes are sent although nothing was heard: WireGuard has a session with the peer already."""
+    """Whether WireGuard has a session with the peer, and this agent has not heard of it yet: it sends probes all the
+    same."""
     _was_fast: bool = False
     _fast_since: float = _NEVER
 
@@ -219,8 +220,13 @@ class Session:
             or self.is_wanted(now)
         )
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether this agent hears the peer. The peer of a resumed session may be heard by the agent before alone."""
+        return self.heard_at is not None and not self.is_greeting
+
     def is_up(self) -> bool:
-        """Return whether both ends hear each other."""
+        """Return whether both ends hear each other, or did when an agent before was stopped."""
         return self.state == UP
 
     def hear(self, message: Probe | FormerProbe, now: float) -> None:
@@ -285,6 +291,14 @@ class Session:
         self.attempts = 0
         self.next_attempt = now
 
+    def resume(self, now: float, *, is_up: bool) -> None:
+        """Begin with the session that WireGuard has already; ``is_up`` says that packets take the path."""
+        self.is_configured = self.is_greeting = True
+        if is_up:
+            self.heard_at = now
+            self.state = self.remote_state = UP
+            self.up_since = _NEVER
+
     def close(self, now: float) -> None:
         """End the session by agreement: neither end wants the path."""
         self.restart(now)
@@ -342,8 +356,9 @@ class Session:
         """Return the messages that say this end's state now; for a peer of unknown version there are two."""
         self.sent_at = now
         self.told_wanted = self.is_wanted(now)
-        echo = self.remote_sent if self.heard_at is not None else None
-        held = milliseconds(now - self.heard_at) if self.heard_at is not None else 0
+        heard_at = self.heard_at if self.is_heard else None
+        echo = self.remote_sent if heard_at is not None else None
+        held = milliseconds(now - heard_at) if heard_at is not None else 0
         sent = milliseconds(now)
         messages: list[Message] = []
         if self.speaks != FORMER or now - self.offered_at >= OFFER_SECONDS:
@@ -358,7 +373,8 @@ class Session:
         self.hold_until = min(self.hold_until, now + SETTLE)
 
     def _is_fast(self, now: float) -> bool:
-        return self.remote_wanted or self.speaks == FORMER or not self.is_up() or self.is_wanted(now)
+        is_quiet = self.is_up() and self.is_heard and self.speaks != FORMER
+        return not is_quiet or self.remote_wanted or self.is_wanted(now)
 
     def _set_pace(self, now: float) -> None:
         is_fast = self._is_fast(now)
