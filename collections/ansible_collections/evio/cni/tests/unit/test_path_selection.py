@@ -680,6 +680,39 @@ def test_relay_that_carried_packets_is_asked_first_by_the_next_agent() -> None:
             network.run(0.1)
 
 
+def test_relay_without_an_agent_carries_nothing_after_the_restart_of_a_nodes_agent() -> None:
+    network = talking(2, 2, (2, 3), delay=0.02)
+    network.cut_pair(2, 3)
+    network.stop(0)
+    network.run(40)
+    assert network.route(2, 3) == ["n2", "n4"]
+    network.start(2)
+    for _look in range(50):
+        assert network.route(2, 3) == ["n2", "n4"]
+        network.run(0.1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_agents_that_all_restart_at_once_on_lossy_uplinks_keep_the_sessions_with_their_relays(seed: int) -> None:
+    network = Network(2, 12, delay=0.02, loss=0.2, seed=seed)
+    network.run(30)
+    for index in range(14):
+        network.start(index)
+    relays = {peer.address for peer in network.peers[:2]}
+    up: set[tuple[str, str]] = set()
+    for _look in range(300):
+        network.run(0.1)
+        now_up = {
+            (name, address)
+            for name, node in network.nodes.items()
+            for address, session in node._sessions.items()
+            if address in relays and session.is_up()
+        }
+        assert up - now_up == set()
+        up = now_up
+    assert len(up) == 12 * 2 + 2
+
+
 def test_everybody_is_direct_where_the_kernel_does_not_say_what_is_used() -> None:
     network = Network(public=1, nated=3)
     for index in range(1, 4):
@@ -838,6 +871,43 @@ def test_ends_that_both_doubt_the_other_ones_key_find_the_keys_that_fit(seed: in
     network.run(40)
     assert network.route(2, 0) == ["n1"]
     assert network.route(0, 2) == ["n3"]
+
+
+@pytest.mark.parametrize("peer_index", [1, 3])
+def test_handshakes_of_a_peer_without_an_agent_do_not_hasten_attempts(peer_index: int) -> None:
+    network = talking(2, 2, (2, peer_index), delay=0.02)
+    network.announce_keys(1)
+    network.stop(peer_index)
+    network.run(10)
+    node, silent = network.peers[2].address, network.peers[peer_index]
+    attempts = []
+    carry = network._carry
+
+    def carry_and_answer(source: str, actions: Actions) -> None:
+        for attempt in actions.attempts:
+            if (source, attempt.peer.address) == (node, silent.address):
+                attempts.append(network.now)
+                # The peer's WireGuard answers, and WireGuard forgets the handshake of the session before.
+                network.handshakes[node] = {silent.public_key: int(network.now)}
+        carry(source, actions)
+
+    network._carry = carry_and_answer  # type: ignore[method-assign]
+    sent = network.messages[node]
+    network.run(300)
+    assert 10 < len(attempts) < 30
+    assert network.messages[node] - sent < 1500
+
+
+def test_session_that_an_attempt_replaces_is_no_handshake() -> None:
+    network = Network(1, 2, delay=0.02)
+    network.run(5)
+    network.announce_keys(1)
+    node = network.nodes["10.10.0.2"]
+    node.restarted(network.now)
+    node.note_handshakes({key(1): 1000, key(1, 1): 1001})
+    assert node._sessions["10.10.0.1"].key == key(1, 1)
+    node.note_handshakes({key(1): 1000})
+    assert node._sessions["10.10.0.1"].key == key(1, 1)
 
 
 def test_notice_alone_moves_nothing_and_lets_the_handshake_be_looked_for_now_and_then() -> None:

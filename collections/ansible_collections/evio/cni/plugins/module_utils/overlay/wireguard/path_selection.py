@@ -238,19 +238,21 @@ class OverlayPaths:
 
         It shows that a peer has changed if its notice was lost. A peer that is heard never goes back to its former key.
         Each handshake counts once: the peer may change afterwards. One with a peer that is not heard has begun a
-        session, over which the peer is asked before another key is tried.
+        session, over which the peer is asked, and the next attempt keeps to the key.
         """
         for session in self._sessions.values():
             if session.peer.next_public_key is None:
                 continue
             latest = {key: handshakes.get(key, 0) for key in session.peer.public_keys}
-            if latest == session.handshakes:
+            # WireGuard forgets the time with the session that an attempt replaces: that is no handshake.
+            new = {key: at for key, at in latest.items() if at and at != session.handshakes.get(key)}
+            if not new:
                 continue
-            session.handshakes = latest
+            session.handshakes = {key: new.get(key) or session.handshakes.get(key, 0) for key in latest}
+            session.has_answered = True
+            if session.heard_at is None:
+                session.greet()
             former, following = latest.values()
-            if session.heard_at is None and (former or following):
-                session.is_greeting = True
-                session.attempts = 0
             if following and following >= former:
                 self._use_key(session, session.peer.next_public_key)
             elif former > following and not session.is_heard:
@@ -295,6 +297,9 @@ class OverlayPaths:
             if address is None or session is None:
                 continue
             own = {host_prefix(probe_address(address)), host_prefix(former_probe_address(address))}
+            if session.peer.is_relay and not self._config.is_relay:
+                # A relay has its own prefixes, up or not.
+                own |= {host_prefix(address), *self._routes.subnets.get(session.peer.name, ())}
             session.called_at = now if not session.is_lasting else session.called_at
             is_up = not own.issuperset(prefixes)
             if is_up:
@@ -588,8 +593,10 @@ class OverlayPaths:
         if not candidates:
             return None
         endpoint = candidates[session.attempts % len(candidates)]
-        if session.other_key is not None and session.attempts and session.attempts % len(candidates) == 0:
+        is_next_round = session.attempts > 0 and session.attempts % len(candidates) == 0
+        if session.other_key is not None and is_next_round and not session.has_answered:
             self._use_key(session, session.other_key)
+        session.has_answered = False
         session.next_attempt = now + ATTEMPT_SECONDS[min(session.attempts, len(ATTEMPT_SECONDS) - 1)]
         session.attempts += 1
         session.is_greeting = False
@@ -771,7 +778,7 @@ class OverlayPaths:
         endpoint = sender.endpoint if call.caller == sender.peer.address else call.endpoint
         passed = replace(call, targets=(target,), endpoint=endpoint)
         if callee.is_up():
-            return [Outgoing(callee.peer, passed)] if callee.speaks == PRESENT and callee is not sender else []
+            return [Outgoing(callee.peer, passed)] if callee.speaks != FORMER and callee is not sender else []
         if sender.peer.is_relay and call.caller != sender.peer.address:
             return []
         # The caller asks the relays that it reaches by itself.

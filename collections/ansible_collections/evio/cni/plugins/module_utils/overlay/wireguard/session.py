@@ -24,7 +24,10 @@ SLOW_INTERVAL = 10.0
 """Seconds between two probes of a node to a relay that neither end needs now: the NAT's mapping stays open."""
 
 GREETING_INTERVAL = 0.5
-"""Seconds between two probes to a peer that an agent before has known, until it answers or is tried anew."""
+"""Seconds between two probes to a peer with which WireGuard has a session, until it answers or is tried anew."""
+
+GREETINGS = 10
+"""Such probes at most: the peer may have WireGuard and no agent."""
 
 EARLINESS = 0.1
 """Seconds by which a probe may be sent too early: the next look at the session would be too late."""
@@ -154,6 +157,10 @@ class Session:
     is_greeting: bool = False
     """Whether WireGuard has a session with the peer, and this agent has not heard of it yet: it sends probes all the
     same."""
+    greetings: int = 0
+    """How many of these probes may still be sent."""
+    has_answered: bool = False
+    """Whether the peer's WireGuard has answered a handshake since the last attempt: its key is the right one."""
     _was_fast: bool = False
     _fast_since: float = _NEVER
 
@@ -293,11 +300,17 @@ class Session:
 
     def resume(self, now: float, *, is_up: bool) -> None:
         """Begin with the session that WireGuard has already; ``is_up`` says that packets take the path."""
-        self.is_configured = self.is_greeting = True
+        self.is_configured = True
+        self.greet()
         if is_up:
             self.heard_at = now
             self.state = self.remote_state = UP
             self.up_since = _NEVER
+
+    def greet(self) -> None:
+        """Ask the peer over the session that WireGuard has with it."""
+        self.is_greeting = True
+        self.greetings = GREETINGS
 
     def close(self, now: float) -> None:
         """End the session by agreement: neither end wants the path."""
@@ -338,7 +351,8 @@ class Session:
     def is_due(self, now: float) -> bool:
         """Return whether a probe is due. Nothing is sent by itself to a peer that is not heard, but with an attempt."""
         if self.heard_at is None:
-            return self.is_greeting and now - self.sent_at >= GREETING_INTERVAL - EARLINESS
+            has_greeting = self.is_greeting and self.greetings > 0
+            return has_greeting and now - self.sent_at >= GREETING_INTERVAL - EARLINESS
         if self.is_wanted(now) != self.told_wanted and self.is_lasting:
             return True
         interval = self._interval(now)
@@ -355,13 +369,15 @@ class Session:
     def probes(self, now: float, *, is_poll: bool, seen: str | None, lan: tuple[str, ...]) -> list[Message]:
         """Return the messages that say this end's state now; for a peer of unknown version there are two."""
         self.sent_at = now
+        self.greetings -= 1
         self.told_wanted = self.is_wanted(now)
         heard_at = self.heard_at if self.is_heard else None
         echo = self.remote_sent if heard_at is not None else None
         held = milliseconds(now - heard_at) if heard_at is not None else 0
         sent = milliseconds(now)
         messages: list[Message] = []
-        if self.speaks != FORMER or now - self.offered_at >= OFFER_SECONDS:
+        # A peer of this version may be taken for a former one, if the message that tells was lost.
+        if self.speaks != FORMER or self.is_late(now) or now - self.offered_at >= OFFER_SECONDS:
             self.offered_at = now
             messages.append(Probe(self.state, sent, echo, held, is_poll, self.told_wanted, seen))
         if self.speaks != PRESENT:
