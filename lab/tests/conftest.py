@@ -14,7 +14,7 @@ from state import PREFIX, Lab
 
 
 @pytest.fixture
-def names() -> str:
+def prefix() -> str:
     """The prefix of the names that the lab of this test has in the kernel."""
     # Tests run in several processes at the same time.
     worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
@@ -22,9 +22,9 @@ def names() -> str:
 
 
 @pytest.fixture
-def lab(tmp_path: Path, names: str) -> Iterator[Lab]:
+def lab(tmp_path: Path, prefix: str) -> Iterator[Lab]:
     """A lab that is not up yet. What a test builds of it is removed; the cached root file system is the common one."""
-    own = Lab(prefix=names, state=tmp_path / "state")
+    own = Lab(prefix=prefix, state=tmp_path / "state")
     own.state.mkdir()
     Lab().cache.mkdir(parents=True, exist_ok=True)
     own.cache.symlink_to(Lab().cache)

@@ -146,8 +146,8 @@ def test_lab_of_another_checkout_is_neither_built_over_nor_removed(lab: Lab, tmp
 
 
 @pytest.fixture
-def left_by_killed_tests(names: str, tmp_path: Path) -> Lab:
-    left = Lab(prefix=names, state=tmp_path / "former")
+def left_by_killed_tests(prefix: str, tmp_path: Path) -> Lab:
+    left = Lab(prefix=prefix, state=tmp_path / "former")
     left.state.mkdir()
     left.write(plan(1), is_complete=False)
     run("ip", "netns", "add", left.netns("node1"))
