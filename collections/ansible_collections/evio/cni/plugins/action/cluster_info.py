@@ -22,6 +22,7 @@ from ..module_utils.inventory.cluster import (
     check_cluster,
     check_leaving,
 )
+from ..module_utils.inventory.identities import check_renames
 from ..module_utils.overlay.edgevpn.config import EdgeVpnTuning
 
 _ARGUMENT_SPEC: dict[str, Any] = {
@@ -39,6 +40,7 @@ _ARGUMENT_SPEC: dict[str, Any] = {
     "kubernetes": {"type": "str", "default": "none"},
     "kubernetes_endpoint": {"type": "str"},
     "leaving": {"type": "list", "elements": "str"},
+    "rename": {"type": "dict", "default": {}},
     "node_descriptions": {
         "type": "list",
         "elements": "dict",
@@ -75,7 +77,7 @@ _ARGUMENT_SPEC: dict[str, Any] = {
 
 
 class ActionModule(ActionBase):
-    """Check the cluster, and which of its nodes may leave."""
+    """Check the cluster, which of its nodes may leave, and which names nodes can get."""
 
     _requires_connection = False
 
@@ -87,6 +89,8 @@ class ActionModule(ActionBase):
             check_cluster(cluster)
             if arguments["leaving"] is not None:
                 check_leaving(cluster, arguments["leaving"])
+            renames = {str(former): str(name) for former, name in arguments["rename"].items()}
+            check_renames(renames, [node.name for node in cluster.nodes])
         except EvioError as error:
             raise AnsibleActionFail(str(error)) from None
         relays = [node.name for node in cluster.nodes if node.public_endpoint]

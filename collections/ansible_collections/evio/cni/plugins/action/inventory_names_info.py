@@ -13,9 +13,16 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible.utils.vars import load_extra_vars
 
 from ..module_utils.errors import EvioError
-from ..module_utils.inventory.spelling import GROUPS, check_groups, check_run, check_variables
+from ..module_utils.inventory.spelling import (
+    GROUPS,
+    check_extra_variables,
+    check_groups,
+    check_run,
+    check_variables,
+)
 from ..plugin_utils.role_options import role_options
 
 
@@ -43,7 +50,9 @@ class ActionModule(ActionBase):
         try:
             check_groups(groups, arguments["extra_names"], _group_files(sources))
             check_run(groups, variables["ansible_play_hosts_all"], arguments["run_groups"])
-            check_variables(_known_variables(), found, arguments["extra_names"])
+            known = set(role_options())
+            check_variables(known, found, arguments["extra_names"])
+            check_extra_variables(known, load_extra_vars(self._loader), arguments["extra_names"])
         except EvioError as error:
             raise AnsibleActionFail(str(error)) from None
         return {**result, "changed": False, "hosts": len(hosts)}
@@ -58,8 +67,3 @@ def _group_files(sources: Iterable[str]) -> list[str]:
 def _own_names(variables: Any) -> list[str]:
     """Return names that may be this collection's. Facts of roles begin with two underscores and are not meant."""
     return [name for name in variables if isinstance(name, str) and name[:1] in "eEvV"]
-
-
-def _known_variables() -> set[str]:
-    """Return the options that the roles of this collection describe."""
-    return set(role_options())

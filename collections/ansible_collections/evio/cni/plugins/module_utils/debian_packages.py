@@ -72,6 +72,11 @@ class Removal:
     """Packages of the note that stay, each with the packages of others that need it."""
 
 
+def package_name(package: str) -> str:
+    """Return the name of a package without architecture, version and release, which apt takes with it."""
+    return re.split("[:=/]", package)[0]
+
+
 def read_note(path: str) -> Note:
     """Return the note; an empty one if there is none. Raises PackagesError."""
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,18 @@ XMPP = Layout("ca", "evio-xmpp-ca", (Leaf("server", "", None, True),))
 def client_layout(user: str) -> Layout:
     """Return the layout with the client certificate of one etcd user, whose name is the common name."""
     return Layout(ETCD.ca, ETCD.ca_name, (Leaf(f"{user}-etcd-client", user, None, False),))
+
+
+def removable_files(directory: str, users: Sequence[str]) -> list[str]:
+    """Return the paths of the files that ETCD and the client layouts of ``users`` have in a directory.
+
+    None in kubeadm's directory, however it is written: there the files of these names are kubeadm's.
+    """
+    if os.path.realpath(directory) == os.path.realpath(KUBEADM_PKI_DIR):
+        return []
+    layouts = [ETCD, *map(client_layout, users)]
+    stems = dict.fromkeys(stem for layout in layouts for stem in (*(leaf.path for leaf in layout.leaves), layout.ca))
+    return [f"{directory}/{stem}.{suffix}" for stem in stems for suffix in ("crt", "key")]
 
 
 def common_name(path: str) -> str:

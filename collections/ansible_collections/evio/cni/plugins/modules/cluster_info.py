@@ -82,6 +82,12 @@ options:
     description: Names of nodes that will be removed. Fails if the cluster cannot work without them.
     type: list
     elements: str
+  rename:
+    description:
+      - The new names of nodes by their former names. Fails if the inventory contradicts them. What the machines say is
+        left to M(evio.cni.inventory_identities_info).
+    type: dict
+    default: {}
   node_descriptions:
     description: The hosts of the group C(evio_nodes), as the filter P(evio.cni.node_description#filter) returns them.
     type: list

@@ -44,7 +44,8 @@ options:
     type: str
     default: evio
   state_dir:
-    description: Directory of the journal.
+    description:
+      - Directory of the journal. It is removed if nothing is in it that the plugin has not written.
     type: path
     default: /var/lib/evio-cni
   run_dir:
@@ -105,6 +106,8 @@ class CniState:
         differences = Differences()
         for directory in self.found.directories:
             differences.compare(directory, None, "directory")
+        for path in self.found.written.found:
+            differences.compare(path, None, "present")
         differences.compare("nftables", None, "table inet evio_cni" if self.found.has_rules else None)
         if not self.module.check_mode:
             remove_state(self.found, self.params["bridge"])

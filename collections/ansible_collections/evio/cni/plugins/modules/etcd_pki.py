@@ -12,6 +12,7 @@ description:
   - Creates a CA and issues the certificates of etcd and of etcd's clients, under the names and paths that kubeadm uses.
   - A certificate is issued again only if its CA, its names or its key do not fit, or if it expires within
     O(renew_days) days.
+  - With O(state=absent), removes the files of these names, and no other file of O(directory).
 author:
   - The evio.cni authors (@evio-cni)
 extends_documentation_fragment:
@@ -27,6 +28,13 @@ attributes:
 requirements:
   - python3-cryptography
 options:
+  state:
+    description:
+      - V(absent) removes CA, certificates and keys, and O(directory) if nothing else is in it. Those in
+        C(/etc/kubernetes/pki) are kubeadm's, and stay.
+    type: str
+    choices: [present, absent]
+    default: present
   directory:
     description: Directory of the certificates.
     type: path
@@ -37,11 +45,15 @@ options:
         keys are copied. They also stay where they are, and are kept valid there as long as the CA is the same.
     type: path
   name:
-    description: Name of the etcd member.
+    description: Name of the etcd member. Required with O(state=present).
     type: str
-    required: true
   addresses:
     description: Addresses under which the member is reached, besides the loopback addresses.
+    type: list
+    elements: str
+    default: []
+  users:
+    description: Users of etcd whose client certificates O(state=absent) removes, too.
     type: list
     elements: str
     default: []
@@ -61,21 +73,36 @@ EXAMPLES = r"""
     name: node1
     addresses: [10.10.0.1]
     group: etcd
+
+- name: Remove etcd's certificates
+  evio.cni.etcd_pki:
+    state: absent
+    directory: /etc/evio-etcd
+    users: [evio-cni]
 """
 
 RETURN = r"""
 issued:
   description: The certificates that were issued in this run, by their paths in O(directory) without suffix.
-  returned: success
+  returned: when O(state=present)
   type: list
   elements: str
   sample: [etcd/server, etcd/peer]
+removed:
+  description: The paths that were removed or, in check mode, would be removed.
+  returned: when O(state=absent)
+  type: list
+  elements: str
 """
+
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.differences import Differences
 from ..module_utils.module_runner import Module, run_module
-from ..module_utils.pki import ETCD, PKI_DIR, RENEW_DAYS
+from ..module_utils.path_removal import PathRemoval
+from ..module_utils.pki import ETCD, PKI_DIR, RENEW_DAYS, removable_files
 from ..module_utils.pki_task import PkiTask
 
 
@@ -85,17 +112,34 @@ class EtcdPki(PkiTask):
     def __init__(self, module: Module) -> None:
         super().__init__(module, ETCD, module.params["name"], module.params["addresses"])
 
+    def run(self) -> dict[str, Any]:
+        return self._remove() if self.module.params["state"] == "absent" else super().run()
+
+    def _remove(self) -> dict[str, Any]:
+        directory = self.directory.rstrip("/")
+        files = removable_files(directory, self.module.params["users"])
+        removal = PathRemoval(files=files, empty_directories=[f"{directory}/etcd", directory] if files else [])
+        differences = Differences()
+        for path in removal.found:
+            differences.compare(path, None, "present")
+        if not self.module.check_mode:
+            removal.apply()
+        return {**differences.result(), "removed": removal.found}
+
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "directory": {"type": "path", "default": PKI_DIR},
             "adopted_directory": {"type": "path"},
-            "name": {"type": "str", "required": True},
+            "name": {"type": "str"},
             "addresses": {"type": "list", "elements": "str", "default": []},
+            "users": {"type": "list", "elements": "str", "default": []},
             "group": {"type": "str"},
             "renew_days": {"type": "int", "default": RENEW_DAYS},
         },
+        required_if=[("state", "present", ["name"])],
         supports_check_mode=True,
     )
     run_module(module, EtcdPki)

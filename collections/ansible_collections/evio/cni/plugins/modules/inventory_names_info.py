@@ -11,6 +11,8 @@ description:
   - Fails if a host of the playbooks' groups has a variable that begins with C(evio_) and that no role of this
     collection reads, and proposes the nearest name. Looks at group variables, host variables, variables of the play and
     extra variables.
+  - Fails if a variable of C(--extra-vars) has the name of one that a role reads, without C(evio_). An inventory may
+    have such variables for itself.
   - Fails if a group resembles a group that the playbooks read, for example C(evio_nodse), or if C(evio_nodes) or
     C(evio_control_plane) has no host.
   - Fails if the run has no host of the groups that the playbook is for. Ansible would do nothing, and report success.
@@ -30,7 +32,9 @@ attributes:
     support: full
 options:
   extra_names:
-    description: Names of the site's own variables and groups that begin with C(evio_).
+    description:
+      - Names of the site's own variables and groups that begin with C(evio_), and of its variables of C(--extra-vars)
+        that have the name of one of this collection's without C(evio_).
     type: list
     elements: str
     default: []

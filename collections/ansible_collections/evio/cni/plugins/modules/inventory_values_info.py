@@ -11,6 +11,7 @@ description:
   - Fails if a variable of a host of the playbooks' groups has a value of another type than the C(argument_specs) of
     this collection's roles say, a value that is not one of their choices, or a number outside of its limits, such as a
     port above 65535.
+  - Fails if C(evio_teardown_keep) names something else than what can stay and packages that the roles install.
   - Checks all roles before anything is changed, and a value that all hosts share once. A role that is used alone is
     checked by Ansible, for each host.
   - Runs in Ansible itself and connects to no host, so it needs no rights on the control machine. Run it once, with

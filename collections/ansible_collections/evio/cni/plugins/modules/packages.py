@@ -98,6 +98,7 @@ from ..module_utils.debian_packages import (
     after_removal,
     begin_installation,
     end_installation,
+    package_name,
     plan_removal,
     read_note,
     remove,
@@ -130,7 +131,7 @@ class Packages:
         installed = self._installed()
         missing = [name for name in self.names if name not in installed]
         if not self.module.check_mode:
-            note = end_installation(self.note, [*map(_plain, self.names), _NEEDED_BY_APT])
+            note = end_installation(self.note, [*map(package_name, self.names), _NEEDED_BY_APT])
             if missing and not self.module.params["installed"]:
                 note = begin_installation(note)
             self._keep(note)
@@ -167,11 +168,6 @@ class Packages:
         return {name for name, architecture in installed if architecture} | {
             f"{name}:{architecture}" for name, architecture in installed
         }
-
-
-def _plain(name: str) -> str:
-    """Return the name without architecture, version and release."""
-    return re.split("[:=/]", name)[0]
 
 
 def main() -> None:

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The options that the roles of this collection describe in their argument_specs, for checks of an inventory."""
+"""What the roles of this collection read and install, from their files, for checks of an inventory."""
 
 from __future__ import annotations
 
@@ -22,3 +22,11 @@ def role_options() -> dict[str, dict[str, Any]]:
         for entry in yaml.load(path.read_bytes(), Loader=_LOADER)["argument_specs"].values()
         for name, option in (entry.get("options") or {}).items()
     }
+
+
+def installed_packages() -> list[str]:
+    """Return the Debian packages that the roles install on hosts, unless the inventory lists others."""
+    prerequisites = yaml.load((_ROLES / "prerequisites/defaults/main.yml").read_bytes(), Loader=_LOADER)
+    lists = [value for value in prerequisites.values() if isinstance(value, list)]
+    lists.append(yaml.load((_ROLES / "xmpp/vars/main.yml").read_bytes(), Loader=_LOADER)["__evio_signalling_packages"])
+    return [name for packages in lists for name in packages]

@@ -214,3 +214,35 @@ def test_host_without_the_library_is_told_in_check_mode_what_would_be_issued(
     with pytest.raises(pki.PkiError, match="install the package python3-cryptography"):
         pki.issue(str(tmp_path), "node1", [])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_removal_takes_the_files_of_the_layout_and_no_other(tmp_path: Path) -> None:
+    directory = tmp_path / "ssl"
+    run_module("etcd_pki", directory=str(directory), **MEMBER)
+    run_module("etcd_client_certificate", directory=str(directory), name="evio-cni")
+    theirs = ("etcd/site.crt", "site-etcd-client.key", "certs/root.pem")
+    for path in theirs:
+        (directory / path).parent.mkdir(exist_ok=True)
+        (directory / path).touch()
+    arguments = {"state": "absent", "directory": f"{directory}/", "users": ["evio-cni"]}
+    _predicted, done, _again = check_do_again("etcd_pki", **arguments)
+    assert len(done["removed"]) == 2 * len(["etcd/ca", *LEAVES, "evio-cni-etcd-client"])
+    assert {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()} == set(theirs)
+
+
+def test_removal_takes_a_directory_that_has_nothing_else(tmp_path: Path) -> None:
+    run_module("etcd_pki", directory=str(tmp_path / "pki"), **MEMBER)
+    _predicted, done, again = check_do_again("etcd_pki", state="absent", directory=str(tmp_path / "pki"))
+    assert done["removed"][-2:] == [f"{tmp_path}/pki/etcd", f"{tmp_path}/pki"]
+    assert again["removed"] == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("written", ["pki", "pki/", "./pki", "link", "link/"])
+def test_certificates_in_the_directory_of_kubeadm_stay_however_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "pki")
+    monkeypatch.setattr(pki, "KUBEADM_PKI_DIR", str(tmp_path / "pki"))
+    assert pki.removable_files(f"{tmp_path}/{written}", []) == []
+    assert f"{tmp_path}/other/etcd/ca.key" in pki.removable_files(f"{tmp_path}/other", [])

@@ -89,7 +89,7 @@ def test_state_of_the_plugin_is_removed_and_that_of_others_stays(tmp_path: Path,
         command = ["ip", "netns", "exec", netns, "nft", *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
 
-    for path in ("state/evio/0123-eth0", "run/overlay.json", "networks/evio/10.244.1.2", "networks/other/10.9.0.2"):
+    for path in ("state/evio/0123:eth0", "run/overlay.json", "networks/evio/10.244.1.2", "networks/other/10.9.0.2"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("")
     nft("add", "table", "inet", "evio_cni")
@@ -99,6 +99,18 @@ def test_state_of_the_plugin_is_removed_and_that_of_others_stays(tmp_path: Path,
     assert [path.name for path in tmp_path.iterdir()] == ["networks"]
     assert [path.name for path in (tmp_path / "networks").iterdir()] == ["other"]
     assert nft("list", "tables") == "table inet site\n"
+
+
+def test_state_directory_that_others_use_too_keeps_what_is_theirs(tmp_path: Path, netns: str) -> None:
+    ours = ("evio/0123:eth0", "second/0456:net1", ".lock", ".fence", ".metrics/events")
+    theirs = ("evio/notes", "dpkg/status", "info/libc6:amd64.list", "info/list", "openssl.cnf")
+    for path in (*ours, *theirs):
+        (tmp_path / "state" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "state" / path).touch()
+    (tmp_path / "state/empty").mkdir()
+    check_do_again("cni_state", **removal(tmp_path, netns))
+    left = {str(path.relative_to(tmp_path / "state")) for path in (tmp_path / "state").rglob("*")}
+    assert left == {*theirs, "evio", "dpkg", "info", "empty"}
 
 
 def test_nothing_is_removed_while_a_pod_runs(node: Node, new_pod: NewPod, netns: str) -> None:

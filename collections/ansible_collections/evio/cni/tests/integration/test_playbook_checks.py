@@ -243,3 +243,67 @@ def test_wrong_value_of_one_host_is_told_with_its_name(tmp_path: Path) -> None:
 def test_value_that_needs_a_default_of_a_role_is_no_error(tmp_path: Path) -> None:
     # Only the roles know evio_etcd_pki_dir; the run goes on to the hosts.
     assert "UNREACHABLE" in run(tmp_path, evio_etcd_ca_cert="{{ evio_etcd_pki_dir }}/site.crt")
+
+
+@pytest.mark.parametrize(
+    ("playbook", "arguments", "message"),
+    [
+        ("change_mtu.yml", (), "evio_mtu: not given; say how many bytes, as in -e evio_mtu=1380"),
+        ("change_mtu.yml", ("evio_mtu=1380", "evio_drain=true"), "evio_kubernetes is none, so no node can be drained"),
+        ("change_pool.yml", ("evio_drain=true",), "evio_kubernetes is none, so no node can be drained"),
+        ("change_pool.yml", ("evio_moving_nodes=node9",), "evio_moving_nodes: node9 is not in the group evio_nodes"),
+        ("change_pool.yml", ("evio_overlay=evio", "evio_pod_mode=none"), "evio_pod_mode: pods have a network that is"),
+        ("rename_node.yml", (), "evio_rename: not given; say which nodes get which name"),
+        ("rename_node.yml", ("evio_rename=node3",), "evio_rename: the text is no dictionary; give former=new"),
+        ("rename_node.yml", ("evio_rename=node2=node1",), "node2 is still in the inventory"),
+        ("rename_node.yml", ("evio_rename=old=node9",), "node9 is not in the group evio_nodes"),
+        (
+            "restore.yml",
+            (),
+            "evio_backup_file: not given; say which backup is restored, as in -e evio_backup_file=FILE",
+        ),
+        ("restore.yml", ("evio_backup_file=/nowhere/claims.json",), "there is no backup /nowhere/claims.json"),
+        ("rotate.yml", ("evio_rotate=xmpp",), "evio_rotate is xmpp, and the overlay of this cluster is wireguard"),
+        ("rotate.yml", ("evio_rotate=turn", "evio_overlay=evio"), "evio_xmpp_host is no host of the group"),
+        (
+            "teardown.yml",
+            ("evio_teardown_keep=claim",),
+            "evio_teardown_keep: 'claim' names nothing that could stay; is",
+        ),
+        ("teardown.yml", ("evio_teardown_keep=containerd,etcd",), "evio_teardown_keep: 'etcd' names nothing"),
+        ("teardown.yml", ("teardown_keep=claims",), "teardown_keep (--extra-vars): no role of this collection reads"),
+        ("upgrade.yml", ("evio_upgrade_serial=0",), "evio_upgrade_serial: '0' is neither a number of nodes, from 1 on"),
+        ("upgrade.yml", ("evio_upgrade_serial=50x",), "evio_upgrade_serial: '50x' is neither a number of nodes"),
+        ("change_mtu.yml", ("mtu=1380",), "mtu (--extra-vars): no role of this collection reads this variable; is it"),
+    ],
+)
+def test_mistyped_order_is_refused_before_a_host_is_asked(
+    tmp_path: Path, playbook: str, arguments: tuple[str, ...], message: str
+) -> None:
+    output = run(tmp_path, *(word for argument in arguments for word in ("-e", argument)), playbook=playbook)
+    assert message in " ".join(output.split()), output
+    assert "UNREACHABLE" not in output
+
+
+@pytest.mark.parametrize(
+    ("playbook", "arguments"),
+    [
+        ("change_mtu.yml", ("evio_mtu=1380",)),
+        ("change_pool.yml", ("evio_moving_nodes=node1, node2",)),
+        ("rename_node.yml", ("evio_rename=old=node2",)),
+        ("restore.yml", (f"evio_backup_file={__file__}",)),
+        ("rotate.yml", ("evio_rotate=certificates,wireguard",)),
+        ("teardown.yml", ("evio_teardown_keep=claims, containerd,openvswitch-switch,libsite1",)),
+        ("upgrade.yml", ("evio_upgrade_serial=50%",)),
+        # The site's own, as it has said.
+        ("bootstrap.yml", ("mtu=1380", "evio_extra_names=mtu")),
+    ],
+)
+def test_order_that_is_right_goes_on_to_the_hosts(tmp_path: Path, playbook: str, arguments: tuple[str, ...]) -> None:
+    given = [word for argument in arguments for word in ("-e", argument)]
+    output = run(tmp_path, *given, playbook=playbook, evio_packages_node=["openvswitch-switch", "libsite1:amd64"])
+    assert "UNREACHABLE" in output
+
+
+def test_variable_of_the_inventory_may_have_the_name_of_one_of_ours_without_its_prefix(tmp_path: Path) -> None:
+    assert "UNREACHABLE" in run(tmp_path, mtu=9000, cluster="berlin", packages=["vim"])

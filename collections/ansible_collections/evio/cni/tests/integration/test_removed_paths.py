@@ -29,6 +29,18 @@ def test_paths_go_and_directories_that_are_empty_then(tmp_path: Path) -> None:
     assert (tmp_path / "kept/other").exists()
 
 
+def test_file_goes_and_a_directory_that_was_given_for_it_stays(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "ssl/private").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "ssl")
+    files = [str(tmp_path / name) for name in ("file", "ssl", "link", "missing")]
+    _predicted, done, _again = check_do_again("removed_paths", files=files)
+    assert done["removed"] == [files[0], files[2]]
+    assert f"{files[1]} is a directory and stays" in str(done["warnings"])
+    assert [path.name for path in tmp_path.iterdir()] == ["ssl"]
+    assert (tmp_path / "ssl/private").is_dir()
+
+
 @pytest.mark.root
 def test_mount_point_stays_and_what_is_in_it_goes(tmp_path: Path) -> None:
     directory = tmp_path / "containerd"
@@ -48,7 +60,7 @@ def test_mount_point_stays_and_what_is_in_it_goes(tmp_path: Path) -> None:
 
 def test_paths_of_the_system_itself_are_refused() -> None:
     for path in ("/", "/etc", "/etc/", "relative/path", "/etc/../usr", "/usr/..", "//usr"):
-        for option in ("paths", "empty_directories"):
+        for option in ("paths", "files", "empty_directories"):
             result = run_module("removed_paths", check_mode=True, **{option: [path]})
             assert result.get("failed"), path
             assert "only absolute paths" in result["msg"]

@@ -20,6 +20,7 @@ from ansible_collections.evio.cni.plugins.module_utils.programs.installation imp
     install,
     previous_version,
     switch,
+    uninstall,
     version_of,
 )
 
@@ -288,3 +289,11 @@ def test_version_that_was_switched_from_is_kept_by_the_next_installation(tmp_pat
     switch(version("one"), **places(tmp_path))
     put(tmp_path, archive("three"))
     assert versions(tmp_path) == {version(word) for word in ("one", "two", "three")}
+
+
+def test_removal_leaves_a_directory_of_a_programs_name(tmp_path: Path) -> None:
+    put(tmp_path, archive("one"))
+    (tmp_path / "etc/evio").mkdir(parents=True)
+    uninstall(bin_dir=str(tmp_path / "etc"), lib_dir=str(tmp_path / "lib"))
+    assert (tmp_path / "etc/evio").is_dir()
+    assert list((tmp_path / "lib").iterdir()) == []

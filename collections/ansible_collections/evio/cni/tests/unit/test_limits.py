@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.evio.cni.plugins.module_utils.inventory.limits import COMMAND_LINE_PATHS, LIMITS, value_fault
+from ansible_collections.evio.cni.plugins.module_utils.inventory.limits import (
+    COMMAND_LINE_PATHS,
+    LIMITS,
+    dictionary_fault,
+    keep_fault,
+    value_fault,
+)
+from ansible_collections.evio.cni.plugins.plugin_utils.role_options import installed_packages
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 
@@ -50,6 +57,25 @@ def test_each_number_that_people_set_has_limits() -> None:
         ("evio_metrics_textfile_directory", "/srv/my metrics", "is not an absolute path without blanks"),
         ("evio_cni_conf_dir", "/etc/cni/%h", "is not an absolute path"),
         ("evio_cni_conf_dir", "/etc/cni\nExecStart=/bin/sh", "is not an absolute path"),
+        *(("evio_upgrade_serial", serial, None) for serial in ("1", "12", "1%", "50%", "100%")),
+        *(
+            ("evio_upgrade_serial", serial, "is neither a number of nodes, from 1 on, nor a percentage")
+            for serial in (
+                "0",
+                "-1",
+                "0%",
+                "101%",
+                "-5%",
+                "50x",
+                "foo",
+                "",
+                "1.5",
+                "1,2",
+                "['1', '2']",
+                "1\n",
+                "\u0663",
+            )
+        ),
         ("evio_metrics_allowed_cidrs", ["10.10.0.0/16", "fd00::/64"], None),
         ("evio_metrics_allowed_cidrs", ["10.10.0.0/16", "10.10.0.1"], "'10.10.0.1' is not a network in CIDR notation"),
     ],
@@ -58,3 +84,41 @@ def test_value_outside_of_its_limits_is_named(name: str, value: Any, fault: str 
     found = value_fault(name, value)
     assert (found is None) == (fault is None)
     assert fault is None or fault in str(found)
+
+
+@pytest.mark.parametrize(
+    "kept", [(), ("claims", "containerd"), ("packages",), ("openvswitch-switch", "coturn"), ("libsite1", "claims")]
+)
+def test_things_that_stay_are_accepted(kept: tuple[str, ...]) -> None:
+    assert keep_fault(kept, [*installed_packages(), "libsite1:amd64", "libsite2=1.0-2"]) is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "nearest"),
+    [
+        ("claim", "is it claims?"),
+        ("Claims", "is it claims?"),
+        ("packges", "is it packages?"),
+        ("conteinerd", "is it containerd?"),
+        ("openvswitch-swich", "is it openvswitch-switch?"),
+        ("etcd", "claims (etcd with its data and certificates)"),
+        ("none", "packages (all of them)"),
+        ("libsite1:amd64", "is it libsite1?"),
+    ],
+)
+def test_entry_that_keeps_nothing_is_refused_with_the_nearest_that_does(entry: str, nearest: str) -> None:
+    fault = keep_fault(("containerd", entry), [*installed_packages(), "libsite1:amd64"])
+    assert fault is not None
+    assert f"{entry!r} names nothing that could stay" in fault
+    assert nearest in fault
+
+
+@pytest.mark.parametrize(
+    ("value", "is_dictionary"), [("a=b", True), ('{"a": "b"}', True), ({"a": "b"}, True), ("node3", False), ("", False)]
+)
+def test_text_that_is_no_dictionary_is_told_with_the_form_and_without_the_text(value: Any, is_dictionary: bool) -> None:
+    assert (dictionary_fault("evio_rename", value) is None) == is_dictionary
+    assert (dictionary_fault("evio_xmpp_host_account", value) is None) == is_dictionary
+    if not is_dictionary:
+        assert "former=new" in str(dictionary_fault("evio_rename", value))
+        assert "node3" not in str(dictionary_fault("evio_xmpp_host_account", value))

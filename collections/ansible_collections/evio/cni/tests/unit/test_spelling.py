@@ -7,17 +7,18 @@ import re
 from pathlib import Path
 
 import pytest
-from ansible_collections.evio.cni.plugins.action.inventory_names_info import _known_variables
 from ansible_collections.evio.cni.plugins.module_utils.inventory.spelling import (
     GROUPS,
     SpellingError,
+    check_extra_variables,
     check_groups,
     check_run,
     check_variables,
 )
+from ansible_collections.evio.cni.plugins.plugin_utils.role_options import role_options
 
 REPOSITORY = Path(__file__).resolve().parents[6]
-KNOWN = _known_variables()
+KNOWN = set(role_options())
 GOOD_GROUPS = {"all": ["node1"], "evio_nodes": ["node1"], "evio_control_plane": ["node1"]}
 
 
@@ -135,3 +136,13 @@ def test_run_that_has_no_host_of_its_groups_is_refused(run: list[str], run_group
 
 def test_run_with_one_host_of_its_groups_is_accepted() -> None:
     check_run(GOOD_GROUPS, ["web1", "node1"], GROUPS)
+
+
+def test_extra_variable_without_its_prefix_is_refused() -> None:
+    with pytest.raises(SpellingError, match=r"^teardown_keep \(--extra-vars\): .* is it evio_teardown_keep\?"):
+        check_extra_variables(KNOWN, ["evio_mtu", "site_name", "teardown_keep"])
+
+
+def test_extra_variables_of_the_site_are_accepted() -> None:
+    # Only exact names are ours, and the site can say that one is its own.
+    check_extra_variables(KNOWN, ["evio_mtu", "mtu_", "MTU", "mtus", "ansible_host", "cluster"], ["cluster"])

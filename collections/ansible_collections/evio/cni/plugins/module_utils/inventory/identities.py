@@ -54,16 +54,24 @@ def former_names(renames: Mapping[str, str], nodes: Iterable[str], seen: Mapping
     ``nodes`` are the names of all nodes in the inventory, ``seen`` has the identity of those that answered. Raises
     RenameError for each rename that the inventory or the machine contradicts.
     """
-    names = frozenset(nodes)
-    news = Counter(renames.values())
-    faults = [fault for former, name in sorted(renames.items()) for fault in _rename_faults(former, name, names, seen)]
-    faults += [f"{name}: {count} nodes are to get this name" for name, count in sorted(news.items()) if count > 1]
+    check_renames(renames, nodes)
+    faults = [fault for former, name in sorted(renames.items()) for fault in _machine_faults(former, name, seen)]
     if faults:
         raise RenameError(f"evio_rename: {'; '.join(faults)}")
     return {name: former for former, name in renames.items()}
 
 
-def _rename_faults(former: str, name: str, nodes: frozenset[str], seen: Mapping[str, SeenIdentity]) -> list[str]:
+def check_renames(renames: Mapping[str, str], nodes: Iterable[str]) -> None:
+    """Raise RenameError for each rename that the inventory contradicts, whose nodes are ``nodes``."""
+    names = frozenset(nodes)
+    news = Counter(renames.values())
+    faults = [fault for former, name in sorted(renames.items()) for fault in _name_faults(former, name, names)]
+    faults += [f"{name}: {count} nodes are to get this name" for name, count in sorted(news.items()) if count > 1]
+    if faults:
+        raise RenameError(f"evio_rename: {'; '.join(faults)}")
+
+
+def _name_faults(former: str, name: str, nodes: frozenset[str]) -> list[str]:
     if not is_node_name(former) or not is_node_name(name):
         return [
             f"{former!r:.80} and {name!r:.80} must both be names of nodes; give it as former=new, with a comma between "
@@ -76,6 +84,10 @@ def _rename_faults(former: str, name: str, nodes: frozenset[str], seen: Mapping[
         ]
     if name not in nodes:
         return [f"{name} is not in the group evio_nodes; put it there in place of {former}"]
+    return []
+
+
+def _machine_faults(former: str, name: str, seen: Mapping[str, SeenIdentity]) -> list[str]:
     if name not in seen:
         return [f"{name} does not answer, so nobody can tell whether it is {former}; a lost node is not renamed"]
     if not seen[name].node:

@@ -95,6 +95,21 @@ def check_variables(known: Iterable[str], found: Mapping[str, Iterable[str]], ex
         )
 
 
+def check_extra_variables(known: Iterable[str], given: Iterable[str], extra: Iterable[str] = ()) -> None:
+    """Raise SpellingError if a variable of --extra-vars is one of ours without its evio_.
+
+    ``known`` are the names that the roles read, ``given`` those of --extra-vars alone: an inventory may have variables
+    of such names for itself. Variables that ``extra`` names are accepted.
+    """
+    names = {*known}
+    for name in sorted({*given} - {*extra}):
+        if f"{_PREFIX}_{name}" in names:
+            raise SpellingError(
+                f"{name} (--extra-vars): no role of this collection reads this variable; is it {_PREFIX}_{name}? "
+                "Rename it, or add its name to evio_extra_names if it is the site's own"
+            )
+
+
 def _nearest_group(group: str) -> str | None:
     """Return the group of the playbooks that this name resembles."""
     prefix, name = _split(group)

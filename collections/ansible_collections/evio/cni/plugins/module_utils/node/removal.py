@@ -15,8 +15,12 @@ from ..errors import EvioError
 from ..firewall import forwarding
 from ..firewall.network_rules import FAMILY, TABLE
 from ..kernel import nft
+from ..path_removal import PathRemoval
 from ..state import journal
 from ..state.attachments import journal_entries
+from ..state.event_log import metrics_directory
+from ..state.fence import fence_file
+from ..state.lock import lock_file
 
 
 class RemovalError(EvioError):
@@ -30,6 +34,9 @@ class PluginState:
     running: tuple[Attachment, ...]
     """Attachments of pods that still run. Their DEL needs the journal and the programs."""
     directories: tuple[str, ...]
+    """Directories of the plugin alone."""
+    written: PathRemoval
+    """What the plugin has written in the state directory, which people choose, and where others may have files, too."""
     has_rules: bool
     """Whether our table of nftables is there."""
 
@@ -38,15 +45,36 @@ def find_state(network: str, state_dir: str, *, run_dir: str, reservations_dir: 
     """Return what is left on the node. Raises an EvioError if it cannot be read."""
     kept = journal.Journal(state_dir)
     running = [
-        entry.attachment
-        for name in journal.networks(state_dir)
-        for entry in journal_entries(kept, name)
-        if entry.is_alive
+        entry.attachment for name in _networks(state_dir) for entry in journal_entries(kept, name) if entry.is_alive
     ]
-    directories = [
-        path for path in (state_dir, run_dir, os.path.join(reservations_dir, network)) if os.path.isdir(path)
-    ]
-    return PluginState(tuple(running), tuple(directories), has_rules=bool(nft.chains(TABLE, FAMILY)))
+    directories = [path for path in (run_dir, os.path.join(reservations_dir, network)) if os.path.isdir(path)]
+    return PluginState(
+        tuple(running),
+        tuple(directories),
+        _written_in(state_dir, network),
+        has_rules=bool(nft.chains(TABLE, FAMILY)),
+    )
+
+
+def _networks(state_dir: str) -> list[str]:
+    return [name for name in journal.networks(state_dir) if os.path.isdir(f"{state_dir}/{name}")]
+
+
+def _written_in(state_dir: str, network: str) -> PathRemoval:
+    kept = journal.Journal(state_dir)
+    entries: list[str] = []
+    directories: list[str] = []
+    for name in _networks(state_dir):
+        attachments = kept.attachments(name)
+        has_others = len(attachments) < kept.size(name) or not all(each.is_valid for each in attachments)
+        if name == network or (attachments and not has_others):
+            entries += [f"{state_dir}/{each.path}" for each in attachments if each.is_valid]
+            directories.append(f"{state_dir}/{name}")
+    return PathRemoval(
+        paths=[metrics_directory(state_dir)],
+        files=[*entries, fence_file(state_dir), lock_file(state_dir)],
+        empty_directories=[*directories, state_dir],
+    )
 
 
 def remove_state(state: PluginState, bridge: str) -> None:
@@ -61,3 +89,4 @@ def remove_state(state: PluginState, bridge: str) -> None:
             continue
         except OSError as error:
             raise RemovalError(f"cannot remove {directory}: {error}") from error
+    state.written.apply()

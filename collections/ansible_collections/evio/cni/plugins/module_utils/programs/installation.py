@@ -195,7 +195,8 @@ def install(
 
 def installed_files(*, bin_dir: str, lib_dir: str) -> list[Path]:
     """Return the launchers and the directories of all versions, also of what killed installations have left."""
-    launchers = [Path(bin_dir) / name for name in PROGRAMS]
+    # A directory of a program's name is not of ours, as /etc/evio where people give /etc for bin_dir.
+    launchers = [path for name in PROGRAMS if not (path := Path(bin_dir) / name).is_dir() or path.is_symlink()]
     versions = [*Path(lib_dir).glob(f"{_VERSION_PREFIX}*"), *Path(lib_dir).glob(f".{_VERSION_PREFIX}*")]
     return [path for path in (*launchers, *sorted(versions)) if os.path.lexists(path)]
 

@@ -25,6 +25,11 @@ _FILE = ".lock"
 _POLL_SECONDS = 0.005
 
 
+def lock_file(state_dir: str) -> str:
+    """Return the path of the file that all attachments share."""
+    return f"{state_dir}/{_FILE}"
+
+
 class AttachmentBusyError(StateError):
     """Another call has been at work on the attachment for too long."""
 
@@ -81,7 +86,7 @@ class AttachmentLock:
         self.close()
 
     def _open(self) -> int:
-        path, flags = f"{self._directory}/{_FILE}", posix.O_RDWR | posix.O_CREAT | posix.O_NOFOLLOW
+        path, flags = lock_file(self._directory), posix.O_RDWR | posix.O_CREAT | posix.O_NOFOLLOW
         try:
             return posix.open(path, flags, 0o600)
         except FileNotFoundError:
@@ -109,4 +114,4 @@ class AttachmentLock:
     def _fail(self, error: OSError) -> None:
         self.close()
         if self._is_required:
-            raise StateError(f"cannot lock {self._directory}/{_FILE}: {error.strerror}") from None
+            raise StateError(f"cannot lock {lock_file(self._directory)}: {error.strerror}") from None
