@@ -114,6 +114,7 @@ def _playbook(name: str, *arguments: str, inventory: str = "", is_alone: bool = 
 
 _NODE, _OTHER, _FIRST = "node3", "node2", "node1"
 _POD = "evio-lab/node3-a"
+_SWITCH = "openvswitch-switch ovs-vswitchd ovsdb-server"
 _STATE = "/var/lib/evio-cni"
 _CONFLIST = "/etc/cni/net.d/10-evio.conflist"
 _STRANGER = "-o ControlPath=none -o UserKnownHostsFile=/dev/null"
@@ -134,12 +135,13 @@ FAULTS = (
             Look(_new_pod(_NODE), "is ovs-vswitchd running?", "systemctl restart ovs-vswitchd"),
             Look(_evio(_NODE, "status"), "because Open vSwitch does not run", "systemctl restart openvswitch-"),
         ),
-        (_shell(_NODE, "systemctl stop ovs-vswitchd"),),
+        # vswitchd takes ovsdb-server with it when systemd stops it.
+        (_shell(_NODE, f"systemctl stop {_SWITCH} && systemctl start ovsdb-server"),),
         (_shell(_NODE, "systemctl restart openvswitch-switch"),),
     ),
     Fault(
         (Look(_new_pod(_NODE), "is ovsdb-server running?", "start openvswitch-switch"),),
-        (_shell(_NODE, "systemctl stop openvswitch-switch ovs-vswitchd ovsdb-server"),),
+        (_shell(_NODE, f"systemctl stop {_SWITCH}"),),
         (_shell(_NODE, "systemctl start openvswitch-switch"),),
     ),
     Fault(
@@ -301,7 +303,7 @@ FAULTS = (
         )
     ),
     Fault(
-        (Look(_playbook("bootstrap.yml", "--limit", _OTHER), "inside the host overlay", "evio_host_overlay_cidr"),),
+        (Look(_playbook("bootstrap.yml", "--limit", _OTHER), "inside the host overlay", "networks that no host uses"),),
         (_shell(_OTHER, "ip link add lan type bridge && ip address add 10.10.7.1/24 dev lan"),),
         (_shell(_OTHER, "ip link delete lan"),),
     ),
