@@ -123,6 +123,11 @@ def _parser() -> argparse.ArgumentParser:
         help="in a bare lab of six nodes, two public: provoke faults, and prove that preflight.yml tells them",
     ).set_defaults(verb=_prove_preflight)
 
+    verbs.add_parser(
+        "prove-errors",
+        help="with pods on three nodes: provoke likely errors, and prove that docs/troubleshooting.md has them",
+    ).set_defaults(verb=_prove_errors)
+
     for name, run, help_text in (
         ("ssh", _ssh, "log into a node by ssh, or run a command there"),
         ("exec", _exec, "enter a node without ssh, or run a command there"),
@@ -262,6 +267,14 @@ def _prove_preflight(lab: Lab, arguments: argparse.Namespace) -> None:
 
     with lab.lock():
         preflight_proof.prove(lab)
+
+
+def _prove_errors(lab: Lab, arguments: argparse.Namespace) -> None:
+    _need_cri()
+    import error_proof
+
+    with lab.lock():
+        error_proof.prove(lab)
 
 
 def _ssh(lab: Lab, arguments: argparse.Namespace) -> None:

@@ -190,8 +190,9 @@ def _refuse_lost(requests: Sequence[Request], snapshot: Snapshot) -> None:
             for node, reason in lost.items()
         )
         raise LostClaimError(
-            f"{causes}. Pods keep their addresses. To claim the same subnets again, set restore: true; to give a node "
-            f"another subnet, drain it and remove its {CONFLIST_NAME}",
+            f"{causes}. Pods keep their addresses. To claim the same subnets again, set restore: true (-e "
+            "evio_node_subnet_restore=true for a playbook); to give a node another subnet, drain it and remove its "
+            f"{CONFLIST_NAME}",
             lost,
         )
 

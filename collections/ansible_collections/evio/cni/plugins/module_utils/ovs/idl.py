@@ -89,7 +89,9 @@ class Database:
         """The only row of the table Open_vSwitch. Raises OvsdbError where there is none."""
         for row in self._idl.tables["Open_vSwitch"].rows.values():
             return row
-        raise OvsdbError(f"the database at {self.ovsdb} is empty: is ovs-vswitchd running?")
+        raise OvsdbError(
+            f"the database at {self.ovsdb} is empty: is ovs-vswitchd running? systemctl restart ovs-vswitchd starts it"
+        )
 
     def commit(self, fill: Callable[[Any], None]) -> None:
         """Let ``fill`` change rows in a transaction, and commit it. Raises OvsdbError.

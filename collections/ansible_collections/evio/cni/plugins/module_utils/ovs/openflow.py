@@ -157,7 +157,8 @@ class OpenFlow:
                 raise
         except OSError as error:
             raise NotServedError(
-                f"the bridge {bridge} takes no flows at {path} ({error.strerror}): is ovs-vswitchd running?"
+                f"the bridge {bridge} takes no flows at {path} ({error.strerror}): is ovs-vswitchd running? "
+                "systemctl restart ovs-vswitchd starts it"
             ) from None
 
     def __enter__(self) -> OpenFlow:

@@ -287,7 +287,7 @@ class NewPort:
             if seconds_left(0) < _OFPORT_TIMEOUT_MS / 1000 or not has_daemon(self._ovsdb):
                 raise OvsdbError(
                     f"Open vSwitch has not taken up the port {self.name} within {monotonic() - begun:.0f} s: "
-                    "is ovs-vswitchd running?"
+                    "is ovs-vswitchd running? systemctl restart ovs-vswitchd starts it"
                 )
             answer = self._ovsdb.wait(self._begin_wait(), check=False)
         if not answer[1]["rows"]:
