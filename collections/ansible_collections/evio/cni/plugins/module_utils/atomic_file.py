@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import stat
 from collections.abc import Iterator
@@ -52,6 +53,12 @@ def write_atomic(
                 os.unlink(temporary, dir_fd=directory)
             raise
         os.fsync(directory)
+
+
+def unfinished_writes(path: str | Path) -> list[str]:
+    """Return the temporary files that killed writes of this file have left beside it."""
+    file = Path(path)
+    return sorted(map(str, file.parent.glob(f".{glob.escape(file.name)}.{'[0-9a-f]' * 16}.tmp")))
 
 
 def read_text(path: str | Path) -> str | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .atomic_file import make_directories, read_file, write_atomic
+from .atomic_file import make_directories, read_file, unfinished_writes, write_atomic
 from .errors import EvioError
 from .paths import KUBEADM_PKI_DIR
 
@@ -95,7 +95,7 @@ def client_layout(user: str) -> Layout:
 
 
 def removable_files(directory: str, users: Sequence[str]) -> list[str]:
-    """Return the paths of the files that ETCD and the client layouts of ``users`` have in a directory.
+    """Return the paths of the files that ETCD and the client layouts of ``users`` may have in a directory.
 
     None in kubeadm's directory, however it is written: there the files of these names are kubeadm's.
     """
@@ -103,7 +103,8 @@ def removable_files(directory: str, users: Sequence[str]) -> list[str]:
         return []
     layouts = [ETCD, *map(client_layout, users)]
     stems = dict.fromkeys(stem for layout in layouts for stem in (*(leaf.path for leaf in layout.leaves), layout.ca))
-    return [f"{directory}/{stem}.{suffix}" for stem in stems for suffix in ("crt", "key")]
+    files = [f"{directory}/{stem}.{suffix}" for stem in stems for suffix in ("crt", "key")]
+    return [path for file in files for path in (file, *unfinished_writes(file))]
 
 
 def common_name(path: str) -> str:

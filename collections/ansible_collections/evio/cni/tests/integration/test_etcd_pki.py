@@ -232,6 +232,8 @@ def test_removal_takes_the_files_of_the_layout_and_no_other(tmp_path: Path) -> N
 
 def test_removal_takes_a_directory_that_has_nothing_else(tmp_path: Path) -> None:
     run_module("etcd_pki", directory=str(tmp_path / "pki"), **MEMBER)
+    # As a killed run leaves it.
+    (tmp_path / "pki/etcd" / f".ca.key.{'5e' * 8}.tmp").touch()
     _predicted, done, again = check_do_again("etcd_pki", state="absent", directory=str(tmp_path / "pki"))
     assert done["removed"][-2:] == [f"{tmp_path}/pki/etcd", f"{tmp_path}/pki"]
     assert again["removed"] == []

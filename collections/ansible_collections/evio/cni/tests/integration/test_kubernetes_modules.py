@@ -102,8 +102,8 @@ def test_state_of_the_plugin_is_removed_and_that_of_others_stays(tmp_path: Path,
 
 
 def test_state_directory_that_others_use_too_keeps_what_is_theirs(tmp_path: Path, netns: str) -> None:
-    ours = ("evio/0123:eth0", "second/0456:net1", ".lock", ".fence", ".metrics/events")
-    theirs = ("evio/notes", "dpkg/status", "info/libc6:amd64.list", "info/list", "openssl.cnf")
+    ours = ("evio/0123:eth0", "second/0456:net1", ".lock", ".fence", f"..fence.{'0a' * 8}.tmp", ".metrics/events")
+    theirs = (".fence.old.tmp", "evio/notes", "dpkg/status", "info/libc6:amd64.list", "info/list", "openssl.cnf")
     for path in (*ours, *theirs):
         (tmp_path / "state" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "state" / path).touch()

@@ -44,6 +44,8 @@ ROLE_ALONE = """
   gather_facts: false
   roles: [evio.cni.teardown]
 """
+# A role that refused nothing would remove packages and programs of this machine.
+CHECK = "--check"
 ETCD = """
 - hosts: node1
   gather_facts: false
@@ -82,7 +84,7 @@ class Host:
         # A removed file of the lower layer is a character device in the upper one.
         return self.at(path).is_file()
 
-    def play(self, playbook: str, **variables: object) -> str:
+    def play(self, playbook: str, *arguments: str, **variables: object) -> str:
         """Return the output of a run, which may fail."""
         hosts = {f"node{number}": {"evio_host_overlay_address": f"10.10.0.{number}"} for number in (1, 2)}
         inventory = {"evio_nodes": {"hosts": hosts}, "evio_control_plane": {"hosts": {"node1": {}}}}
@@ -97,7 +99,7 @@ class Host:
         done = subprocess.run(
             [
                 *("unshare", "--mount", "sh", "-c", " && ".join([*mounts, 'exec "$@"']), "sh"),
-                *(str(Path(sys.executable).with_name("ansible-playbook")), "-i", "hosts.json", "play.yml"),
+                *(str(Path(sys.executable).with_name("ansible-playbook")), "-i", "hosts.json", "play.yml", *arguments),
                 *("-e", json.dumps({**local, "evio_etcd_managed": True, **variables})),
             ],
             env={
@@ -127,7 +129,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 def test_role_alone_refuses_a_host_that_still_has_its_network(host: Host) -> None:
     host.write(paths.NODE_IDENTITY, json.dumps({"node": "node1", "cluster": "kubernetes"}))
-    output = host.play(ROLE_ALONE)
+    output = host.play(ROLE_ALONE, CHECK)
     assert "node1 is still node node1 of cluster kubernetes, and this role removes what is left" in output, output
     assert "Run teardown.yml, which removes the network first" in output
     assert "changed=0" in output
@@ -138,13 +140,13 @@ def test_role_alone_refuses_a_member_even_by_force_while_pods_run(host: Host, tm
     program = tmp_path / "bin/evio"
     program.write_text(f"#!/bin/sh\necho '{json.dumps({'networks': [{'mtu': 1420, 'pods': pods}]})}'\n")
     program.chmod(0o755)
-    output = host.play(ROLE_ALONE, evio_teardown_force=True, evio_cni_bin_dir=str(program.parent))
+    output = host.play(ROLE_ALONE, CHECK, evio_teardown_force=True, evio_cni_bin_dir=str(program.parent))
     assert "node1: pods run there" in output, output
     assert "changed=0" in output
 
 
 def test_role_alone_refuses_a_word_that_keeps_nothing(host: Host) -> None:
-    output = host.play(ROLE_ALONE, evio_teardown_keep="etcd")
+    output = host.play(ROLE_ALONE, CHECK, evio_teardown_keep="etcd")
     assert "evio_teardown_keep: 'etcd' names nothing that could stay" in output, output
     assert "changed=0" in output
 

@@ -76,6 +76,16 @@ def test_each_number_that_people_set_has_limits() -> None:
                 "\u0663",
             )
         ),
+        *(("evio_kubeadm_token_ttl", time, None) for time in ("15m", "1h30m", "0.5h", "90s")),
+        *(
+            ("evio_kubeadm_token_ttl", time, "Go's notation")
+            for time in ("15", "0", "0s", "15 m", "1d", "-5m", "", "m")
+        ),
+        *(("evio_turn_relay_ports", ports, None) for ports in ("49152-65535", "3000-3000")),
+        *(
+            ("evio_turn_relay_ports", ports, "is not the first and the last port")
+            for ports in ("49152", "60000-50000", "0-100", "1-65536", "a-b", "1 - 2", "")
+        ),
         ("evio_metrics_allowed_cidrs", ["10.10.0.0/16", "fd00::/64"], None),
         ("evio_metrics_allowed_cidrs", ["10.10.0.0/16", "10.10.0.1"], "'10.10.0.1' is not a network in CIDR notation"),
     ],

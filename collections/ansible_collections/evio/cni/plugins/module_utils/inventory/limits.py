@@ -49,8 +49,21 @@ _COMMAND_LINE_PATH = re.compile(r"/[^\s%$\"'\\;]*")
 KEEP_WORDS = ("claims", "containerd", "packages")
 """What ``evio_teardown_keep`` names besides packages; the role teardown reads them."""
 
-_BATCH = re.compile(r"[1-9][0-9]{0,5}|(100|[1-9][0-9]?)%")
-"""Nodes that have their turn at the same time. Ansible takes all of them at once for 0 and less."""
+_NOTATIONS = {
+    # Ansible takes all nodes at once for 0 and less.
+    "evio_upgrade_serial": (
+        re.compile(r"[1-9][0-9]{0,5}|(100|[1-9][0-9]?)%"),
+        "is neither a number of nodes, from 1 on, nor a percentage of them, from 1% to 100%",
+    ),
+    # A token of 0 never expires.
+    "evio_kubeadm_token_ttl": (
+        re.compile(r"(?=.*[1-9])([0-9]+(\.[0-9]+)?[hms])+"),
+        "is no time above 0 in Go's notation, such as 15m or 1h30m",
+    ),
+}
+"""What texts with numbers in them must match, and what is said of others."""
+
+_PORT_RANGE = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
 
 _DICTIONARY_FORMS = {
     "evio_rename": "give former=new, with a comma between several, as in -e evio_rename=node3=shop3",
@@ -62,8 +75,13 @@ def value_fault(name: str, value: Any) -> str | None:
     if isinstance(value, (int, float)) and name in LIMITS:
         least, most = LIMITS[name]
         return None if least <= value <= most else f"{name}: {value:g} is not between {least} and {most}"
-    if name == "evio_upgrade_serial" and not _BATCH.fullmatch(str(value)):
-        return f"{name}: {value!r} is neither a number of nodes, from 1 on, nor a percentage of them, from 1% to 100%"
+    if name in _NOTATIONS:
+        pattern, fault = _NOTATIONS[name]
+        return None if pattern.fullmatch(str(value)) else f"{name}: {value!r} {fault}"
+    if name == "evio_turn_relay_ports":
+        ports = _PORT_RANGE.fullmatch(str(value))
+        fits = ports and 1 <= int(ports[1]) <= int(ports[2]) <= 65535
+        return None if fits else f"{name}: {value!r} is not the first and the last port, such as 49152-65535"
     if name in COMMAND_LINE_PATHS and value and not _COMMAND_LINE_PATH.fullmatch(str(value)):
         return f"{name}: {value!r} is not an absolute path without blanks, quotes, '%', '$', ';' and backslashes"
     if name == "evio_metrics_allowed_cidrs":

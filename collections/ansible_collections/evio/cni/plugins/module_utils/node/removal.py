@@ -10,6 +10,7 @@ import os
 import shutil
 from dataclasses import dataclass
 
+from ..atomic_file import unfinished_writes
 from ..cni.attachment import Attachment
 from ..errors import EvioError
 from ..firewall import forwarding
@@ -70,9 +71,10 @@ def _written_in(state_dir: str, network: str) -> PathRemoval:
         if name == network or (attachments and not has_others):
             entries += [f"{state_dir}/{each.path}" for each in attachments if each.is_valid]
             directories.append(f"{state_dir}/{name}")
+    fence = fence_file(state_dir)
     return PathRemoval(
         paths=[metrics_directory(state_dir)],
-        files=[*entries, fence_file(state_dir), lock_file(state_dir)],
+        files=[*entries, fence, *unfinished_writes(fence), lock_file(state_dir)],
         empty_directories=[*directories, state_dir],
     )
 
