@@ -137,6 +137,14 @@ test-operator: preflight setup  ## Follow docs/quick-start.md on the lab's nodes
 	@lab/lab prove-operator
 	@lab/lab down
 
+.PHONY: test-errors
+test-errors: preflight setup plugin  ## Provoke likely errors on the lab, and look for their words in docs/troubleshooting.md
+	@lab/lab up 3
+	@ansible-playbook -i inventories/lab playbooks/bootstrap.yml
+	@lab/lab pods up
+	@lab/lab prove-errors
+	@lab/lab down
+
 .PHONY: test-kubernetes
 test-kubernetes: PREFLIGHT := --kubernetes
 test-kubernetes: preflight setup plugin  ## Make a cluster with kubeadm on the lab, and print a table of what works while it breaks (15 min)

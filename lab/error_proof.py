@@ -380,7 +380,8 @@ def prove(lab: Lab) -> None:
     page = PAGE.read_text()
     rows = [row for fault in FAULTS for row in _prove(lab, fault, page)]
     failed = [row.subject for row in rows if not row.holds]
-    print(f"{len(rows) - len(failed)} of {len(rows)} looks at {len(FAULTS)} faults show what docs/{PAGE.name} has")
+    looks = sum(len(fault.looks) for fault in FAULTS)
+    print(f"{len(rows) - len(failed)} of {len(rows)} rows hold: {len(FAULTS)} faults, {looks} looks at a screen")
     if failed:
         raise LabError(f"{len(failed)} rows failed: {'; '.join(failed)}")
 

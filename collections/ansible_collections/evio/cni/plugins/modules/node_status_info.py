@@ -59,8 +59,8 @@ EXAMPLES = r"""
 RETURN = r"""
 status:
   description:
-    - The state of the node, in the shape of C(evio status --json). The file C(docs/node-status.schema.json) of the
-      repository describes it; its key C(schema) counts the versions of the shape.
+    - The state of the node, in the shape of C(evio status --json). C(docs/node-status.schema.json) in the repository,
+      U(https://github.com/evio-cni/evio.cni), describes it; its key C(schema) counts the versions of the shape.
     - Names of pods, endpoints and messages come from other programs and from other nodes. Treat them as text.
   returned: success
   type: dict

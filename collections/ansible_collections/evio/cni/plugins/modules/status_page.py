@@ -62,7 +62,9 @@ page:
   returned: success
   type: str
 json:
-  description: Path of the same as JSON, which C(docs/cluster-status.schema.json) of the repository describes.
+  description:
+    - Path of the same as JSON. C(docs/cluster-status.schema.json) in the repository, U(https://github.com/evio-cni/evio.cni),
+      describes it.
   returned: success
   type: str
 summary:
