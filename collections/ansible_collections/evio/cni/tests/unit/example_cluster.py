@@ -164,6 +164,8 @@ def node_status(
                     }
                     for number in range(pods)
                 ],
+                "rules": "installed",
+                "faults": [],
             }
         ],
         "networks_fault": None,

@@ -16,7 +16,7 @@ from ansible_collections.evio.cni.plugins.module_utils.node import services
 from ansible_collections.evio.cni.plugins.module_utils.node.certificates import Certificate, read_certificates
 from ansible_collections.evio.cni.plugins.module_utils.node.model import Claim, NodeStatus, Overlay, Peer, Versions
 from ansible_collections.evio.cni.plugins.module_utils.node.problems import problems_of
-from ansible_collections.evio.cni.plugins.module_utils.node.report import NetworkStatus, PodStatus, Room
+from ansible_collections.evio.cni.plugins.module_utils.node.report import NetworkFault, NetworkStatus, PodStatus, Room
 from ansible_collections.evio.cni.plugins.module_utils.node.services import Service
 from ansible_collections.evio.cni.plugins.module_utils.pki import issue
 
@@ -25,7 +25,7 @@ PEER = Peer("node2", "10.10.0.2", "direct", "direct", 3.0, "198.51.100.2:51820")
 OVERLAY = Overlay("evio0", "kernel", "10.10.0.1", 1420, False, None, 51820, 1.0, None, (), "", (PEER,))
 POD = PodStatus("a" * 64, "eth0", ("10.244.0.2/24",), "plugged in", 1420, "shop", "web-0")
 NETWORK = NetworkStatus(
-    "evio", "br-evio", ("10.244.0.1/24",), 7, None, 1, (POD,), 1420, "", (Room("10.244.0.0/24", 253, 1),)
+    "evio", "br-evio", ("10.244.0.1/24",), 7, None, 1, (POD,), 1420, "", (Room("10.244.0.0/24", 253, 1),), "installed"
 )
 GOOD = NodeStatus(
     time=1e9,
@@ -76,6 +76,12 @@ def test_node_in_order_has_no_problem() -> None:
             "error",
             "a firewall drops",
             "nft add rule x",
+        ),
+        (
+            {"networks": (replace(NETWORK, rules="missing", faults=(NetworkFault("no rules", "evio repair"),)),)},
+            "error",
+            "network evio: no rules",
+            "evio repair",
         ),
         (with_pod("not plugged in"), "error", "1 pod is not plugged into the bridge: shop/web-0", "evio repair"),
         (with_pod("not served"), "error", "cut off", "systemctl restart openvswitch-switch"),

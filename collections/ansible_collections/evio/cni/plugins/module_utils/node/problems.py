@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..overlay.state import STATE_LIFETIME
 from .model import NodeStatus
-from .report import NOT_RESERVED, NetworkStatus, PodStatus
+from .report import NOT_RESERVED, NetworkStatus, PodStatus, count, some
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 """Severities: pods are cut off or cannot start; they soon will be; it is good to know."""
@@ -23,8 +23,6 @@ _DAY = 86400.0
 
 _FULL = 0.9
 """The part of a node's addresses from which its room is named."""
-
-_MOST_NAMES = 5
 
 _NEEDED_SERVICES = ("evio-overlay.service", "evio.service", "ovs-vswitchd.service", "ovsdb-server.service")
 """Services that must run where they are enabled."""
@@ -75,6 +73,8 @@ def _network_problems(status: NodeStatus) -> Iterator[Problem]:
         )
     for network in status.networks:
         yield from _verdict_problems(network, is_fenced=status.claim is not None and bool(status.claim.fence))
+        for fault in network.faults:
+            yield Problem(ERROR, f"network {network.network}: {fault.what}", fault.remedy)
         yield from _pod_problems(network)
         yield from _room_problems(network)
         if network.mtu_warning is not None:
@@ -115,7 +115,7 @@ def _pod_problems(network: NetworkStatus) -> Iterator[Problem]:
         pods = by_state.get(state, [])
         if pods:
             verb = "is" if len(pods) == 1 else "are"
-            yield Problem(severity, f"{_count(len(pods), 'pod')} {verb} {words}: {_names(pods)}", command)
+            yield Problem(severity, f"{count(len(pods), 'pod')} {verb} {words}: {_names(pods)}", command)
 
 
 def _room_problems(network: NetworkStatus) -> Iterator[Problem]:
@@ -163,7 +163,7 @@ def _overlay_problems(status: NodeStatus) -> Iterator[Problem]:
         )
     elif lost:
         yield Problem(
-            ERROR, f"there is no way to {_some(sorted(lost))}", "evio overlay status; journalctl -u evio-overlay -n 50"
+            ERROR, f"there is no way to {some(sorted(lost))}", "evio overlay status; journalctl -u evio-overlay -n 50"
         )
 
 
@@ -193,7 +193,7 @@ def _certificate_problems(status: NodeStatus) -> Iterator[Problem]:
         elif certificate.expires is not None:
             days = (certificate.expires - status.time) / _DAY
             if days < CERTIFICATE_DAYS:
-                words = "has expired" if days < 0 else f"expires in {_count(int(days), 'day')}"
+                words = "has expired" if days < 0 else f"expires in {count(int(days), 'day')}"
                 command, where = _renewal(certificate.path)
                 yield Problem(ERROR if days < 0 else WARNING, f"{certificate.path} {words}", command, where)
 
@@ -208,13 +208,4 @@ def _renewal(path: str) -> tuple[str, str]:
 
 
 def _names(pods: Sequence[PodStatus]) -> str:
-    return _some([pod.label for pod in pods])
-
-
-def _some(names: Sequence[str]) -> str:
-    rest = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+    return some([pod.label for pod in pods])
