@@ -177,6 +177,8 @@ def node_status(
                 "valid_from": NOW - 65 * _DAY,
                 "expires": NOW + 300 * _DAY,
                 "error": None,
+                "renewed_by": "kubeadm",
+                "is_ca": False,
             }
         ]
         if is_relay

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..overlay.state import STATE_LIFETIME
+from .certificates import COLLECTION, DAEMONSET, KUBEADM, KUBELET, SITE, Certificate
 from .model import NodeStatus
 from .report import NOT_RESERVED, NetworkStatus, PodStatus, count, some
 
@@ -28,6 +29,17 @@ _NEEDED_SERVICES = ("evio-overlay.service", "evio.service", "ovs-vswitchd.servic
 """Services that must run where they are enabled."""
 
 _SWITCH_SERVICES = ("ovs-vswitchd.service", "ovsdb-server.service")
+
+
+_ROTATE = "ansible-playbook -i INVENTORY evio.cni.rotate"
+
+_RENEWALS = {
+    COLLECTION: (_ROTATE, ON_CONTROL),
+    DAEMONSET: (f"{_ROTATE}; then the kubectl apply that it names, for the Secret", ON_CONTROL),
+    KUBEADM: ("kubeadm certs renew all", ON_NODE),
+    KUBELET: ("systemctl restart kubelet", ON_NODE),
+}
+"""What renews a certificate, and where that is run, by who renews it."""
 
 
 @dataclass(frozen=True)
@@ -194,17 +206,16 @@ def _certificate_problems(status: NodeStatus) -> Iterator[Problem]:
             days = (certificate.expires - status.time) / _DAY
             if days < CERTIFICATE_DAYS:
                 words = "has expired" if days < 0 else f"expires in {count(int(days), 'day')}"
-                command, where = _renewal(certificate.path)
-                yield Problem(ERROR if days < 0 else WARNING, f"{certificate.path} {words}", command, where)
+                what = f"{certificate.path}{', the certificate of a CA,' if certificate.is_ca else ''} {words}"
+                yield Problem(ERROR if days < 0 else WARNING, what, *_renewal(certificate))
 
 
-def _renewal(path: str) -> tuple[str, str]:
-    """Return what renews the certificate, and where that is run: the program that has issued it."""
-    if path.startswith("/etc/kubernetes/"):
-        return "kubeadm certs renew all", ON_NODE
-    if path.startswith("/var/lib/kubelet/"):
-        return "systemctl restart kubelet", ON_NODE
-    return "ansible-playbook -i INVENTORY evio.cni.bootstrap", ON_CONTROL
+def _renewal(certificate: Certificate) -> tuple[str, str]:
+    """Return what renews the certificate, and where that is run."""
+    if certificate.is_ca or certificate.renewed_by == SITE:
+        # Neither kubeadm nor this collection renews a CA.
+        return f"openssl x509 -noout -issuer -enddate -in {certificate.path}; replace it by hand", ON_NODE
+    return _RENEWALS[certificate.renewed_by]
 
 
 def _names(pods: Sequence[PodStatus]) -> str:
