@@ -76,7 +76,10 @@ KUBEADM_PKI_DIR = "/etc/kubernetes/pki"
 """kubeadm's certificates."""
 
 ETCD_PKI_DIR = "/etc/evio-etcd"
-"""The certificates of an etcd that the role etcd runs."""
+"""The certificates of an etcd that the role etcd runs, if the inventory names no other directory."""
+
+ETCD_DROP_IN = "/etc/systemd/system/etcd.service.d/evio.conf"
+"""The drop-in with which the role etcd configures etcd.service; it names the certificates."""
 
 XMPP_PKI_DIR = "/etc/prosody/evio-pki"
 """The signalling server's certificate, where the site has none of its own."""

@@ -10,13 +10,13 @@ import datetime
 import ipaddress
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .atomic_file import make_directories, read_file, unfinished_writes, write_atomic
 from .errors import EvioError
 from .paths import KUBEADM_PKI_DIR
+from .pki_layout import ETCD, Layout, Leaf, client_layout
 
 try:
     from cryptography import x509
@@ -50,50 +50,6 @@ class PkiError(EvioError):
     """A certificate cannot be read or issued, or the existing one must not be replaced."""
 
 
-@dataclass(frozen=True)
-class Leaf:
-    """A certificate that the CA signs."""
-
-    path: str
-    """Of certificate and key, below the PKI directory and without the suffix."""
-    common_name: str
-    """Empty for the name of the member."""
-    organization: str | None
-    server: bool
-    """Whether it is a server's: it has the member's names and addresses. A client can use every certificate."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A CA and the certificates that it signs."""
-
-    ca: str
-    """Path below the PKI directory, without the suffix."""
-    ca_name: str
-    """Common name."""
-    leaves: tuple[Leaf, ...]
-
-
-ETCD = Layout(
-    "etcd/ca",
-    "etcd-ca",
-    (
-        Leaf("etcd/server", "", None, True),
-        Leaf("etcd/peer", "", None, True),
-        Leaf("etcd/healthcheck-client", "kube-etcd-healthcheck-client", "system:masters", False),
-        Leaf("apiserver-etcd-client", "kube-apiserver-etcd-client", "system:masters", False),
-    ),
-)
-"""kubeadm's own names."""
-
-XMPP = Layout("ca", "evio-xmpp-ca", (Leaf("server", "", None, True),))
-
-
-def client_layout(user: str) -> Layout:
-    """Return the layout with the client certificate of one etcd user, whose name is the common name."""
-    return Layout(ETCD.ca, ETCD.ca_name, (Leaf(f"{user}-etcd-client", user, None, False),))
-
-
 def removable_files(directory: str, users: Sequence[str]) -> list[str]:
     """Return the paths of the files that ETCD and the client layouts of ``users`` may have in a directory.
 
@@ -124,12 +80,13 @@ def outdated(
     layout: Layout = ETCD,
     *,
     renew_days: int = RENEW_DAYS,
+    renew_all: bool = False,
 ) -> list[str]:
     """Return the paths of the certificates that must be issued, the CA first. Writes nothing.
 
     A certificate must be issued if it is missing, expires in fewer than ``renew_days``, is of another CA, does not fit
-    its key, or lacks one of the member's names. Raises PkiError if the CA's key is needed and is not there: the site
-    keeps it elsewhere.
+    its key, or lacks one of the member's names; with ``renew_all`` in any case. A CA that is there stays. Raises
+    PkiError if the CA's key is needed and is not there: the site keeps it elsewhere.
     """
     if not 1 <= renew_days <= MOST_RENEW_DAYS:
         raise PkiError(
@@ -142,7 +99,9 @@ def outdated(
     _need_library()
     ca = _load(base / f"{layout.ca}.crt")
     stale = [
-        leaf.path for leaf in layout.leaves if not _is_good(base, leaf, ca, _names(leaf, name, addresses), renew_days)
+        leaf.path
+        for leaf in layout.leaves
+        if renew_all or not _is_good(base, leaf, ca, _names(leaf, name, addresses), renew_days)
     ]
     if stale and not (base / f"{layout.ca}.key").exists():
         raise PkiError(
@@ -159,12 +118,13 @@ def issue(
     *,
     key_group: int | None = None,
     renew_days: int = RENEW_DAYS,
+    renew_all: bool = False,
 ) -> list[str]:
-    """Issue the outdated certificates and return their paths.
+    """Issue the outdated certificates and return their paths; which they are is said by ``outdated``.
 
     Keys have the mode 0600; a server's key has 0640 and the group ``key_group``, if a group's id is given.
     """
-    stale = outdated(directory, name, addresses, layout, renew_days=renew_days)
+    stale = outdated(directory, name, addresses, layout, renew_days=renew_days, renew_all=renew_all)
     if not stale:
         return []
     _need_library()

@@ -12,7 +12,8 @@ from typing import Any
 
 from .differences import Differences
 from .module_runner import Module
-from .pki import Layout, PkiError, adopt, adoptable, have_same_ca, issue, outdated
+from .pki import PkiError, adopt, adoptable, have_same_ca, issue, outdated
+from .pki_layout import Layout
 
 
 class PkiTask:
@@ -25,7 +26,7 @@ class PkiTask:
         self.name = name
         self.alternative_names = alternative_names
         self.directory: str = module.params["directory"]
-        self.renew_days: int = module.params["renew_days"]
+        self.renewal = {name: module.params[name] for name in ("renew_days", "renew_all")}
         self.adopted: str | None = module.params.get("adopted_directory")
 
     def run(self) -> dict[str, Any]:
@@ -52,12 +53,12 @@ class PkiTask:
 
     def _issue(self, directory: str, differences: Differences) -> list[str]:
         certificate = (directory, self.name, self.alternative_names, self.layout)
-        stale = outdated(*certificate, renew_days=self.renew_days)
+        stale = outdated(*certificate, **self.renewal)
         for path in stale:
             differences.compare(path if directory == self.directory else f"{directory}/{path}", "issued", None)
         if stale and not self.module.check_mode:
             key_group = _group_id(self.module.params.get("group"))
-            issue(*certificate, key_group=key_group, renew_days=self.renew_days)
+            issue(*certificate, key_group=key_group, **self.renewal)
         return stale
 
 

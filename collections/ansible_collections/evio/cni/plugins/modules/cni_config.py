@@ -16,6 +16,7 @@ description:
   - Chains the plugins C(portmap) and C(bandwidth) if their binaries are installed.
   - O(files) and O(units) are written and enabled before the file, and started after it. If the unit
     C(evio-metrics.service) among them goes or gets another directory, the metrics that it has written are removed.
+  - Installs the nftables rules of running pods, if the new configuration has others or the rules are missing.
   - Warns of running pods that have another MTU than O(mtu), because pods keep the MTU with which they were started.
   - Removes the fence of M(evio.cni.node_fence), since the node is now configured for a valid claim.
 author:
@@ -162,12 +163,16 @@ from ..module_utils.cni.netconf import NetConf
 from ..module_utils.defaults import DATAPATH_TYPE
 from ..module_utils.differences import Differences
 from ..module_utils.errors import EvioError
+from ..module_utils.firewall.network_rules import rules_of_pods
 from ..module_utils.managed_file import ManagedFile, result_of
 from ..module_utils.module_runner import Module, ModuleError, run_module
 from ..module_utils.names import DATAPATH_TYPES
 from ..module_utils.node.metrics_file import metrics_file, remove_metrics, stop_counting
 from ..module_utils.node.report import old_mtu_warning
+from ..module_utils.state.attachments import addresses_of_pods, journal_entries
+from ..module_utils.state.directory import StateError
 from ..module_utils.state.fence import read_fence, take_down_fence
+from ..module_utils.state.journal import Journal
 from ..module_utils.subnets import NodeSubnet
 from ..module_utils.systemd_units import OPTIONS, from_options
 
@@ -197,6 +202,7 @@ class CniConfig:
         fence.compare("fence", None, self.fence)
         self.units.write_files()
         self._remove_metrics()
+        rules = self._ensure_rules(conflist)
         if not self.check_mode:
             conf_dir.write_conflist(conflist, self.directory)
             # The caller has the claim from etcd, so it is valid.
@@ -204,7 +210,7 @@ class CniConfig:
         self._warn_about_mtu(conflist)
         self.units.start()
         return {
-            **result_of(*self.units.parts(), self.metrics, change, fence),
+            **result_of(*self.units.parts(), self.metrics, rules, change, fence),
             "path": str(self.file.path),
             "conflist": conflist,
             "loaded": self._await_runtime(conflist),
@@ -254,11 +260,24 @@ class CniConfig:
             chained=tuple(name for name in CHAINED_PLUGINS if self._is_installed(name)),
         )
 
+    def _ensure_rules(self, conflist: dict[str, Any]) -> Differences:
+        """Give running pods the nftables rules of the new configuration: otherwise the next pod would bring them."""
+        conf = _netconf(conflist)
+        try:
+            pods = addresses_of_pods(journal_entries(Journal(conf.state_dir), conf.name))
+        except StateError:
+            pods = []  # A journal that cannot be read is evio status's subject.
+        rules, differences = rules_of_pods(conf, pods), Differences()
+        for chain in rules.missing() if pods else ():
+            differences.compare(f"nftables chain {chain}", "complete", "missing or incomplete")
+        if differences.changed and not self.check_mode:
+            rules.ensure()
+        return differences
+
     def _warn_about_mtu(self, conflist: dict[str, Any]) -> None:
         """Running pods keep their MTU; a journal that cannot be read is evio status's subject."""
-        entry = {**conflist["plugins"][0], "name": conflist["name"], "cniVersion": conflist["cniVersion"]}
         with contextlib.suppress(EvioError):
-            warning = old_mtu_warning(NetConf(entry))
+            warning = old_mtu_warning(_netconf(conflist))
             if warning is not None:
                 self.module.warn(warning)
 
@@ -275,6 +294,10 @@ class CniConfig:
         except cri.NoCriServiceError as error:
             raise ModuleError(str(error), lacks_cri=True) from error
         return True
+
+
+def _netconf(conflist: dict[str, Any]) -> NetConf:
+    return NetConf({**conflist["plugins"][0], "name": conflist["name"], "cniVersion": conflist["cniVersion"]})
 
 
 def main() -> None:

@@ -22,7 +22,8 @@ attributes:
     support: full
     details: Names only. The certificate's content is not shown.
   idempotent:
-    support: full
+    support: partial
+    details: With O(renew_all), each run issues all certificates again.
 requirements:
   - python3-cryptography
 options:
@@ -39,6 +40,11 @@ options:
       A certificate that expires in fewer days is issued again. From 1 to 330; certificates are valid for a year.
     type: int
     default: 90
+  renew_all:
+    description: >-
+      Whether to issue all certificates again, with new keys, whatever their age, in each run. A CA that is there stays.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -74,7 +80,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.names import is_node_name
-from ..module_utils.pki import PKI_DIR, RENEW_DAYS, PkiError, client_layout
+from ..module_utils.pki import PKI_DIR, RENEW_DAYS, PkiError
+from ..module_utils.pki_layout import client_layout
 from ..module_utils.pki_task import PkiTask
 
 
@@ -102,6 +109,7 @@ def main() -> None:
             "directory": {"type": "path", "default": PKI_DIR},
             "name": {"type": "str", "default": "evio-cni"},
             "renew_days": {"type": "int", "default": RENEW_DAYS},
+            "renew_all": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )

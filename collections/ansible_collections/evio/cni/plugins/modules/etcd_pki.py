@@ -24,7 +24,8 @@ attributes:
     support: full
     details: Names only. The certificates' content is not shown.
   idempotent:
-    support: full
+    support: partial
+    details: With O(renew_all), each run issues all certificates again.
 requirements:
   - python3-cryptography
 options:
@@ -65,6 +66,11 @@ options:
       A certificate that expires in fewer days is issued again. From 1 to 330; certificates are valid for a year.
     type: int
     default: 90
+  renew_all:
+    description: >-
+      Whether to issue all certificates again, with new keys, whatever their age, in each run. A CA that is there stays.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -102,7 +108,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.differences import Differences
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.path_removal import PathRemoval
-from ..module_utils.pki import ETCD, PKI_DIR, RENEW_DAYS, removable_files
+from ..module_utils.pki import PKI_DIR, RENEW_DAYS, removable_files
+from ..module_utils.pki_layout import ETCD
 from ..module_utils.pki_task import PkiTask
 
 
@@ -138,6 +145,7 @@ def main() -> None:
             "users": {"type": "list", "elements": "str", "default": []},
             "group": {"type": "str"},
             "renew_days": {"type": "int", "default": RENEW_DAYS},
+            "renew_all": {"type": "bool", "default": False},
         },
         required_if=[("state", "present", ["name"])],
         supports_check_mode=True,

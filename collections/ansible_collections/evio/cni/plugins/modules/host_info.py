@@ -110,6 +110,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+certificates:
+  description: Files and directories of certificates that were written on the machine with its identity.
+  returned: success
+  type: list
+  elements: str
 identity:
   description: What the machine says of itself. C(node) and C(cluster) are empty if it was not set up.
   returned: success
@@ -177,7 +182,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import paths
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.node.candidate import cni_directories, configured_claim, overlay_conflict
-from ..module_utils.node.identity import read_identity
+from ..module_utils.node.identity import read_identity, read_site_certificates
 from ..module_utils.node.quick_checks import quick_rows
 from ..module_utils.overlay.edgevpn.config import CONFIG_PATH
 
@@ -195,6 +200,7 @@ class HostInfo:
         return {
             "changed": False,
             "identity": read_identity(**{name: self.params[name] for name in names}).to_json(),
+            "certificates": read_site_certificates(self.params["identity_file"]),
             "configured": configured,
             "claim_fault": claim_fault,
             "overlay_conflict": self._overlay_conflict(),

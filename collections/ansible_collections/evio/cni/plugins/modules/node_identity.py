@@ -29,6 +29,13 @@ options:
   cluster:
     description: The cluster's name. Required with O(state=present).
     type: str
+  certificates:
+    description: >-
+      Files of certificates on the machine, and directories of them, in other places than the usual ones. C(evio status)
+      watches their age.
+    type: list
+    elements: path
+    default: []
   path:
     description: The identity file.
     type: path
@@ -73,7 +80,7 @@ class NodeIdentityFile:
     def run(self) -> dict[str, Any]:
         text = None
         if self.params["state"] == "present":
-            text = render_identity(self.params["node"], self.params["cluster"])
+            text = render_identity(*(self.params[name] for name in ("node", "cluster", "certificates")))
         change = self.file.change_to(text)
         if not self.check_mode:
             change.apply()
@@ -85,6 +92,7 @@ def main() -> None:
         argument_spec={
             "node": {"type": "str"},
             "cluster": {"type": "str"},
+            "certificates": {"type": "list", "elements": "path", "default": []},
             "path": {"type": "path", "default": paths.NODE_IDENTITY},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },

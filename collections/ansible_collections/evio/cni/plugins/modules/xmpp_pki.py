@@ -24,7 +24,8 @@ attributes:
     support: full
     details: Names only. The certificates' content is not shown.
   idempotent:
-    support: full
+    support: partial
+    details: With O(renew_all), each run issues all certificates again.
 requirements:
   - python3-cryptography
 options:
@@ -50,6 +51,11 @@ options:
       A certificate that expires in fewer days is issued again. From 1 to 330; certificates are valid for a year.
     type: int
     default: 90
+  renew_all:
+    description: >-
+      Whether to issue all certificates again, with new keys, whatever their age, in each run. A CA that is there stays.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -80,7 +86,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.atomic_file import read_text
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.paths import XMPP_PKI_DIR
-from ..module_utils.pki import RENEW_DAYS, XMPP
+from ..module_utils.pki import RENEW_DAYS
+from ..module_utils.pki_layout import XMPP
 from ..module_utils.pki_task import PkiTask
 
 
@@ -103,6 +110,7 @@ def main() -> None:
             "names": {"type": "list", "elements": "str", "default": []},
             "group": {"type": "str", "default": "prosody"},
             "renew_days": {"type": "int", "default": RENEW_DAYS},
+            "renew_all": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )

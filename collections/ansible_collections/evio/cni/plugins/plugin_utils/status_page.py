@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..module_utils.node.model import IDLE, NONE, RELAYED
+from ..module_utils.node.report import RULES
 from ..module_utils.overlay.state import DIRECT
 from ..module_utils.overview import words
 from ..module_utils.overview.cluster import Cluster
@@ -45,7 +46,7 @@ def render_page(cluster: Cluster, templates: Path) -> str:
     environment.filters.update(
         duration=words.duration, amount=words.amount, moment=words.moment, shortened=words.shortened
     )
-    environment.globals.update(count=words.count)
+    environment.globals.update(count=words.count, rule_words=RULES)
     listed = [way for way in cluster.ways if way.kind != IDLE]
     listed.sort(key=lambda way: ((NONE, RELAYED, DIRECT).index(way.kind), way.to_relay))
     return environment.get_template(_TEMPLATE).render(

@@ -92,15 +92,79 @@ DAMAGES = [
 ]
 
 
+def status_errors(node: Node) -> list[tuple[str, str]]:
+    """What ``evio status`` calls an error, each with its remedy."""
+    told = json.loads(evio(node, "status", "--json", "--cri-socket=").stdout)
+    return [(problem["what"], problem["remedy"]) for problem in told["problems"] if problem["severity"] == "error"]
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_repair_restores_pods(node: Node, new_pod: NewPod, damage: Callable[[Node], None]) -> None:
+def test_status_names_the_damage_and_repair_restores_pods(
+    node: Node, new_pod: NewPod, damage: Callable[[Node], None]
+) -> None:
     one, other = node.add(new_pod()), node.add(new_pod())
+    assert status_errors(node) == []
     damage(node)
+    errors = status_errors(node)
+    assert errors
+    assert {remedy for _what, remedy in errors} == {"evio repair"}
     repair(node)
+    assert status_errors(node) == []
     assert one.pings(other.address)
     assert one.pings("10.244.3.1")
     for pod in (one, other):
         assert node.call("CHECK", pod, prevResult=pod.result) == {}
+
+
+def test_status_names_rules_that_are_missing_for_pods_alone(node: Node, new_pod: NewPod) -> None:
+    """The overlay's agent makes the same table with its own chains: a table says nothing about pods."""
+    assert "no rules for pods yet" in evio(node, "status").stdout
+    pod = node.add(new_pod())
+    assert "the rules for pods are installed" in evio(node, "status").stdout
+    damage_rules(node)
+    in_namespace(node.switch.netns, "nft", "add table inet evio_cni; add chain inet evio_cni overlay-in")
+    [(what, remedy), *others] = status_errors(node)
+    assert ("is missing or incomplete" in what, remedy) == (True, "evio repair")
+    assert (len(others), "rules for pods are missing" in evio(node, "status").stdout) == (DATAPATH == "netdev", True)
+    node.delete(pod)
+    assert status_errors(node) == []
+
+
+def test_pods_of_several_subnets_keep_their_rules(node: Node, new_pod: NewPod) -> None:
+    """Without a gateway, the rules name the subnets of the pods: one pod's ADD must leave those of the others."""
+    del node.conf["gateway"]
+    node.conf.update(isGateway=False, isDefaultGateway=False)
+    ranges = [[{"subnet": "10.244.3.0/30"}, {"subnet": "10.244.4.0/24"}]]
+    node.conf["ipam"] = {**node.conf["ipam"], "ranges": ranges}
+    node.write_conflist()
+    pods = [node.add(new_pod()) for _number in range(2)]
+    assert [pod.address for pod in pods] == ["10.244.3.2", "10.244.4.2"]
+    assert status_errors(node) == []
+    damage_rules(node)
+    assert len(status_errors(node)) >= 2
+    repair(node)
+    assert status_errors(node) == []
+    node.conf["clusterCIDRs"] = ["10.20.0.0/16"]
+    node.write_conflist()
+    repair(node)
+    rules = in_namespace(node.switch.netns, "nft", "list", "ruleset").stdout
+    assert ("10.10.0.0/16" in rules, rules.count("chain net-"), status_errors(node)) == (False, 2, [])
+
+
+def test_status_names_pods_without_port_security(node: Node, new_pod: NewPod) -> None:
+    pod, other = node.add(new_pod()), node.add(new_pod())
+    target = f"unix:{node.switch.directory}/br-evio.mgmt"
+    port = node.switch.vsctl("get", "Interface", pod_port(pod), "ofport").strip()
+    in_namespace(node.switch.netns, "ovs-ofctl", "-O", "OpenFlow13", "del-flows", target, f"in_port={port},arp")
+    [(what, remedy)] = status_errors(node)
+    assert "the port-security flows of 1 pod are missing or incomplete" in what
+    assert (pod.container_id[:13] in what, other.container_id[:13] in what, remedy) == (True, False, "evio repair")
+
+
+def pod_port(pod: Pod) -> str:
+    """The name of the pod's host end, as ADD returned it."""
+    [name] = [one["name"] for one in pod.result["interfaces"] if one["name"].startswith("evpod")]
+    return str(name)
 
 
 @needs_system

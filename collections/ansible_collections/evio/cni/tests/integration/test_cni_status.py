@@ -249,7 +249,30 @@ def test_pods_that_keep_the_mtu_from_before_a_change_are_named(node: Node, new_p
     assert "nothing is lost" in json.dumps(warning)
 
 
-def set_up_network(node: Node, conf_dir: Path, mtu: int) -> dict[str, Any]:
+def test_new_configuration_gives_running_pods_its_rules(node: Node, new_pod: NewPod, tmp_path: Path) -> None:
+    conf_dir = tmp_path / "conf"
+    conf_dir.mkdir()
+    set_up_network(node, conf_dir, 1420)
+    assert rules_of_node(node) == ""
+    node.add(new_pod())
+    assert set_up_network(node, conf_dir, 1420)["changed"] is False
+    node.conf["clusterCIDRs"].append("10.99.0.0/16")
+    previewed = set_up_network(node, conf_dir, 1420, check_mode=True)
+    assert "nftables chain net-" in json.dumps(previewed["diff"])
+    assert "10.99.0.0/16" not in rules_of_node(node)
+    set_up_network(node, conf_dir, 1420)
+    assert "ip daddr 10.99.0.0/16 accept" in rules_of_node(node)
+    assert rules_of_node(node).count("chain net-") == 1
+    in_namespace(node.switch.netns, "nft", "flush ruleset")
+    assert set_up_network(node, conf_dir, 1420)["changed"] is True
+    assert set_up_network(node, conf_dir, 1420)["changed"] is False
+
+
+def rules_of_node(node: Node) -> str:
+    return in_namespace(node.switch.netns, "nft", "list ruleset").stdout
+
+
+def set_up_network(node: Node, conf_dir: Path, mtu: int, **more: Any) -> dict[str, Any]:
     """Return the result of the module cni_config, which configures the network of the test's pods."""
     return run_module(
         "cni_config",
@@ -262,6 +285,7 @@ def set_up_network(node: Node, conf_dir: Path, mtu: int) -> dict[str, Any]:
         conf_dir=str(conf_dir),
         state_dir=node.conf["stateDir"],
         ovsdb=node.conf["ovsdb"],
+        **more,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils import pki
+from ansible_collections.evio.cni.plugins.module_utils.pki_layout import client_layout
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -88,7 +89,7 @@ def test_certificate_that_expires_soon_is_renewed(tmp_path: Path, monkeypatch: p
 def test_days_left_decide_when_a_certificate_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pki, "_LEAF_DAYS", 120)
     pki.issue(str(tmp_path), "node1", ["10.10.0.1"])
-    pki.issue(str(tmp_path), "evio-cni", [], pki.client_layout("evio-cni"))
+    pki.issue(str(tmp_path), "evio-cni", [], client_layout("evio-cni"))
     ca = certificate(tmp_path, "etcd/ca").serial_number
     etcd = {"directory": str(tmp_path), **MEMBER}
     assert not run_module("etcd_pki", **etcd)["changed"]
@@ -99,6 +100,23 @@ def test_days_left_decide_when_a_certificate_is_renewed(tmp_path: Path, monkeypa
     _predicted, done, _again = check_do_again("etcd_client_certificate", **client, renew_days=130)
     assert done["issued"] == ["evio-cni-etcd-client"]
     assert certificate(tmp_path, "etcd/ca").serial_number == ca
+
+
+def test_all_certificates_are_renewed_on_demand_but_not_the_ca(tmp_path: Path) -> None:
+    pki.issue(str(tmp_path), "node1", ["10.10.0.1"])
+    etcd = {"directory": str(tmp_path), **MEMBER, "renew_all": True}
+    serials = [[certificate(tmp_path, path).serial_number for path in ("etcd/ca", *LEAVES)]]
+    assert run_module("etcd_pki", check_mode=True, **etcd)["issued"] == LEAVES
+    assert [certificate(tmp_path, path).serial_number for path in ("etcd/ca", *LEAVES)] == serials[0]
+    for _run in range(2):
+        assert run_module("etcd_pki", **etcd)["issued"] == LEAVES
+        serials.append([certificate(tmp_path, path).serial_number for path in ("etcd/ca", *LEAVES)])
+    assert [len(set(found)) for found in zip(*serials, strict=True)] == [1, 3, 3, 3, 3]
+    assert pki.outdated(str(tmp_path), "node1", ["10.10.0.1"]) == []
+    (tmp_path / "etcd/ca.key").unlink()
+    refused = run_module("etcd_pki", **etcd)
+    assert "etcd/ca.key is not there" in refused["msg"]
+    assert [certificate(tmp_path, path).serial_number for path in ("etcd/ca", *LEAVES)] == serials[-1]
 
 
 @pytest.mark.parametrize("days", [0, -1, 331, 400])

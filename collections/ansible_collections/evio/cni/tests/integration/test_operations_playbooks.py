@@ -19,6 +19,7 @@ from ansible_collections.evio.cni.plugins.module_utils import pki
 from ansible_collections.evio.cni.plugins.module_utils.claims.model import Request
 from ansible_collections.evio.cni.plugins.module_utils.claims.registry import Registry
 from ansible_collections.evio.cni.plugins.module_utils.etcd.client import Delete, Etcd, Get
+from ansible_collections.evio.cni.plugins.module_utils.pki_layout import client_layout
 from ansible_collections.evio.cni.plugins.module_utils.subnets import parse_pools
 
 from .cni_runtime import PLUGIN, NewPod, Node
@@ -145,7 +146,7 @@ def test_certificate_of_the_daemonset_is_renewed_before_it_expires(
     assert not (tmp_path / "secret.yaml").exists()
     with monkeypatch.context() as patch:
         patch.setattr(pki, "_LEAF_DAYS", 100)
-        pki.issue(str(directory), "evio-cni", [], pki.client_layout("evio-cni"))
+        pki.issue(str(directory), "evio-cni", [], client_layout("evio-cni"))
     old = (directory / "evio-cni-etcd-client.crt").read_bytes()
     rotate(tmp_path, etcd_server)
     assert (directory / "evio-cni-etcd-client.crt").read_bytes() == old
@@ -163,6 +164,63 @@ def test_certificate_of_the_daemonset_is_renewed_before_it_expires(
     with Etcd(replace(etcd_server.access, **client)) as etcd:
         assert etcd.txn([], [Get("/evio/", prefix=True)]).succeeded
     assert "changed=0" in rotate(tmp_path, etcd_server, *renew)
+
+
+def test_certificates_are_renewed_now_whatever_their_age(tmp_path: Path, etcd_server: EtcdServer) -> None:
+    directory = etcd_server.directory / "pki"
+    pki.issue(str(directory), "evio-cni", [], client_layout("evio-cni"))
+    authority = (directory / "etcd/ca.crt").read_bytes()
+    found = [(directory / "evio-cni-etcd-client.crt").read_bytes()]
+    now = ["-e", "evio_rotate_now=true"]
+    rotate(tmp_path, etcd_server, "--check", *now)
+    assert (directory / "evio-cni-etcd-client.crt").read_bytes() == found[0]
+    for _run in range(2):
+        rotate(tmp_path, etcd_server, *now)
+        found.append((directory / "evio-cni-etcd-client.crt").read_bytes())
+    assert len(set(found)) == 3
+    assert (directory / "etcd/ca.crt").read_bytes() == authority
+    assert base64.b64encode(found[-1]).decode() in (tmp_path / "secret.yaml").read_text()
+    assert "changed=0" in rotate(tmp_path, etcd_server)
+
+
+def test_renewal_of_all_certificates_is_refused_beside_other_rotations(tmp_path: Path, etcd_server: EtcdServer) -> None:
+    arguments = ["-e", "evio_rotate_now=true", "-e", "evio_rotate=wireguard", "-e", "evio_overlay=wireguard"]
+    refused = play(tmp_path, etcd_server, "rotate.yml", "--limit", "node1", *arguments)
+    assert refused.returncode != 0
+    assert "evio_rotate_now=true renews certificates, and evio_rotate is wireguard" in words(refused.stdout)
+
+
+IDENTITY = """
+- hosts: node1:node2
+  gather_facts: false
+  tasks:
+    - ansible.builtin.import_role: {name: evio.cni.cluster, tasks_from: write_identity, rolespec_validate: false}
+    - ansible.builtin.debug: {msg: "{{ inventory_hostname }}: {{ __evio_site_certificates | join(', ') or 'none' }}"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("variables", "noted"),
+    [
+        ({}, []),
+        ({"evio_etcd_managed": True}, []),
+        (
+            {"evio_etcd_pki_dir": "/srv/pki", "evio_etcd_client_cert": "/srv/pki/apiserver-etcd-client.crt"},
+            ["/srv/pki"],
+        ),
+        ({"evio_etcd_client_cert": "/srv/etcd/client.pem"}, ["/srv/etcd/client.pem"]),
+        ({"evio_etcd_ca_cert": "{{ evio_etcd_pki_dir }}/etcd/ca.crt"}, []),
+    ],
+)
+def test_inventory_tells_control_plane_hosts_alone_their_certificates(
+    tmp_path: Path, variables: dict[str, Any], noted: list[str]
+) -> None:
+    (tmp_path / "identity.yml").write_text(IDENTITY)
+    done = play(tmp_path, None, str(tmp_path / "identity.yml"), "--check", "-e", json.dumps(variables))
+    assert done.returncode == 0, done.stdout
+    told = words(done.stdout)
+    assert f"node1: {', '.join(noted) or 'none'}" in told, told
+    assert "node2: none" in told, told
 
 
 def repair(node: Node, *arguments: str) -> tuple[int, str]:

@@ -164,6 +164,8 @@ def node_status(
                     }
                     for number in range(pods)
                 ],
+                "rules": "installed",
+                "faults": [],
             }
         ],
         "networks_fault": None,
@@ -175,6 +177,8 @@ def node_status(
                 "valid_from": NOW - 65 * _DAY,
                 "expires": NOW + 300 * _DAY,
                 "error": None,
+                "renewed_by": "kubeadm",
+                "is_ca": False,
             }
         ]
         if is_relay

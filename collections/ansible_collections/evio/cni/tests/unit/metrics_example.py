@@ -20,7 +20,9 @@ def node_status(**changes: object) -> NodeStatus:
     """Return a node in order with one pod and three peers, and ``changes`` of its fields."""
     pod = PodStatus("0" * 64, "eth0", ("10.244.3.2/24",), "plugged in", 1420, "shop", "web-0")
     room = (Room("10.244.3.0/24", 253, 1),)
-    network = NetworkStatus("evio", "br-evio", ("10.244.3.1/24",), 7, None, 1, (pod,), 1420, room=room)
+    network = NetworkStatus(
+        "evio", "br-evio", ("10.244.3.1/24",), 7, None, 1, (pod,), 1420, room=room, rules="installed"
+    )
     status = NodeStatus(
         time=NOW,
         hostname="node3",

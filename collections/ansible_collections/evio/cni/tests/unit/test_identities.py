@@ -17,6 +17,7 @@ from ansible_collections.evio.cni.plugins.module_utils.inventory.identities impo
 from ansible_collections.evio.cni.plugins.module_utils.node.identity import (
     IdentityError,
     read_identity,
+    read_site_certificates,
     render_identity,
 )
 
@@ -116,6 +117,18 @@ def test_identity_file_names_node_and_cluster(tmp_path: Path) -> None:
     (tmp_path / "node.json").write_text(render_identity("node3", "site"))
     found = read_identity(**files(tmp_path))
     assert (found.node, found.cluster) == ("node3", "site")
+
+
+def test_identity_file_notes_the_certificates_of_the_site(tmp_path: Path) -> None:
+    file = tmp_path / "node.json"
+    assert read_site_certificates(str(file)) == []
+    file.write_text(render_identity("node3", "site", ["/srv/pki", "/srv/etcd.pem"]))
+    assert read_site_certificates(str(file)) == ["/srv/pki", "/srv/etcd.pem"]
+    assert "certificates" not in render_identity("node3", "site", [])
+    for damage in ('{"certificates": "/srv/pki"}', '{"certificates": [3]}', "["):
+        file.write_text(damage)
+        with pytest.raises(IdentityError, match=r"node\.json"):
+            read_site_certificates(str(file))
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"node": 3}', "[" * 100_000])

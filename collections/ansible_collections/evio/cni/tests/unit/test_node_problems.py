@@ -13,20 +13,29 @@ from typing import Any
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.kernel.journald import WARNING, with_priority
 from ansible_collections.evio.cni.plugins.module_utils.node import services
-from ansible_collections.evio.cni.plugins.module_utils.node.certificates import Certificate, read_certificates
+from ansible_collections.evio.cni.plugins.module_utils.node.certificates import (
+    COLLECTION,
+    DAEMONSET,
+    KUBEADM,
+    SITE,
+    Certificate,
+    read_certificates,
+)
 from ansible_collections.evio.cni.plugins.module_utils.node.model import Claim, NodeStatus, Overlay, Peer, Versions
 from ansible_collections.evio.cni.plugins.module_utils.node.problems import problems_of
-from ansible_collections.evio.cni.plugins.module_utils.node.report import NetworkStatus, PodStatus, Room
+from ansible_collections.evio.cni.plugins.module_utils.node.report import NetworkFault, NetworkStatus, PodStatus, Room
 from ansible_collections.evio.cni.plugins.module_utils.node.services import Service
 from ansible_collections.evio.cni.plugins.module_utils.pki import issue
+from ansible_collections.evio.cni.plugins.module_utils.pki_layout import client_layout
 
 DAY = 86400.0
 PEER = Peer("node2", "10.10.0.2", "direct", "direct", 3.0, "198.51.100.2:51820")
 OVERLAY = Overlay("evio0", "kernel", "10.10.0.1", 1420, False, None, 51820, 1.0, None, (), "", (PEER,))
 POD = PodStatus("a" * 64, "eth0", ("10.244.0.2/24",), "plugged in", 1420, "shop", "web-0")
 NETWORK = NetworkStatus(
-    "evio", "br-evio", ("10.244.0.1/24",), 7, None, 1, (POD,), 1420, "", (Room("10.244.0.0/24", 253, 1),)
+    "evio", "br-evio", ("10.244.0.1/24",), 7, None, 1, (POD,), 1420, "", (Room("10.244.0.0/24", 253, 1),), "installed"
 )
+CERTIFICATE = Certificate("/etc/kubernetes/pki/a.crt", "a", 0.0, 1e9 + 300 * DAY)
 GOOD = NodeStatus(
     time=1e9,
     hostname="node1",
@@ -41,7 +50,7 @@ GOOD = NodeStatus(
     networks=(NETWORK,),
     networks_fault=None,
     runtime_fault=None,
-    certificates=(Certificate("/etc/kubernetes/pki/a.crt", "a", 0.0, 1e9 + 300 * DAY),),
+    certificates=(CERTIFICATE,),
     errors=(),
 )
 
@@ -76,6 +85,12 @@ def test_node_in_order_has_no_problem() -> None:
             "error",
             "a firewall drops",
             "nft add rule x",
+        ),
+        (
+            {"networks": (replace(NETWORK, rules="missing", faults=(NetworkFault("no rules", "evio repair"),)),)},
+            "error",
+            "network evio: no rules",
+            "evio repair",
         ),
         (with_pod("not plugged in"), "error", "1 pod is not plugged into the bridge: shop/web-0", "evio repair"),
         (with_pod("not served"), "error", "cut off", "systemctl restart openvswitch-switch"),
@@ -122,16 +137,34 @@ def test_node_in_order_has_no_problem() -> None:
             "evio-overlay",
         ),
         (
-            {"certificates": (Certificate("/etc/kubernetes/pki/a.crt", "a", 0.0, 1e9 + 12.5 * DAY),)},
+            {"certificates": (replace(CERTIFICATE, expires=1e9 + 12.5 * DAY, renewed_by=KUBEADM),)},
             "warning",
             "expires in 12 days",
             "kubeadm certs renew all",
         ),
         (
-            {"certificates": (Certificate("/etc/evio-etcd/a.crt", "a", 0.0, 1e9 - DAY),)},
+            {"certificates": (replace(CERTIFICATE, expires=1e9 - DAY, renewed_by=COLLECTION),)},
             "error",
             "has expired",
-            "evio.cni.bootstrap",
+            "evio.cni.rotate",
+        ),
+        (
+            {"certificates": (replace(CERTIFICATE, expires=1e9 + DAY, renewed_by=DAEMONSET),)},
+            "warning",
+            "expires in 1 day",
+            "evio.cni.rotate; then the kubectl apply that it names",
+        ),
+        (
+            {"certificates": (replace(CERTIFICATE, expires=1e9 + DAY, renewed_by=KUBEADM, is_ca=True),)},
+            "warning",
+            "a.crt, the certificate of a CA, expires in 1 day",
+            "replace it by hand",
+        ),
+        (
+            {"certificates": (replace(CERTIFICATE, expires=1e9 + DAY, renewed_by=SITE),)},
+            "warning",
+            "expires in 1 day",
+            "replace it by hand",
         ),
         ({"certificates": (Certificate("/x.crt", "", None, None, "no"),)}, "note", "not known to be valid", "/x.crt"),
     ],
@@ -153,7 +186,7 @@ def test_switch_that_does_not_run_is_told_once() -> None:
 def test_certificates_are_read_with_their_ages(tmp_path: Path) -> None:
     issue(str(tmp_path), "node1", ["127.0.0.1"])
     (tmp_path / "broken.crt").write_text("nothing")
-    found = {Path(each.path).name: each for each in read_certificates((f"{tmp_path}/*.crt", f"{tmp_path}/etcd/*.crt"))}
+    found = {Path(each.path).name: each for each in read_certificates([str(tmp_path)], patterns=())}
     client = found["apiserver-etcd-client.crt"]
     assert client.subject == "kube-apiserver-etcd-client"
     assert client.valid_from is not None
@@ -161,6 +194,29 @@ def test_certificates_are_read_with_their_ages(tmp_path: Path) -> None:
     assert client.valid_from <= time.time() + 1 < client.expires
     assert 360 * DAY < client.expires - time.time() < 370 * DAY
     assert "no certificate" in (found["broken.crt"].error or "")
+
+
+def test_etcds_drop_in_and_the_inventory_name_certificates_in_other_places(tmp_path: Path) -> None:
+    """Each with who renews it."""
+    pki, site, drop_in = tmp_path / "srv/pki", tmp_path / "site", tmp_path / "evio.conf"
+    issue(str(pki), "node1", [])
+    issue(str(pki), "evio-cni", [], client_layout("evio-cni"))
+    issue(str(site), "node1", [])
+    drop_in.write_text(f"[Service]\nEnvironment=ETCD_CERT_FILE={pki}/etcd/server.crt\nRestart=on-failure\n")
+    (site / "apiserver-etcd-client.crt").rename(tmp_path / "client[1].pem")
+    more = [str(tmp_path / "client[1].pem"), str(tmp_path / "gone.pem")]
+    found = {
+        str(Path(each.path).relative_to(tmp_path)): (each.renewed_by, each.is_ca)
+        for each in read_certificates(more, patterns=(), etcd_drop_in=str(drop_in))
+    }
+    assert found == {
+        "client[1].pem": (SITE, False),
+        "srv/pki/apiserver-etcd-client.crt": (COLLECTION, False),
+        "srv/pki/evio-cni-etcd-client.crt": (DAEMONSET, False),
+        **{f"srv/pki/etcd/{name}.crt": (COLLECTION, False) for name in ("healthcheck-client", "peer", "server")},
+        "srv/pki/etcd/ca.crt": (COLLECTION, True),
+    }
+    assert read_certificates([], patterns=(), etcd_drop_in=str(tmp_path / "none")) == []
 
 
 def test_units_are_read_as_systemd_prints_them(monkeypatch: pytest.MonkeyPatch) -> None:

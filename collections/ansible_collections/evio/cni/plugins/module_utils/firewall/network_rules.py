@@ -46,11 +46,15 @@ _NFTA_CHAIN_TABLE, _NFTA_CHAIN_NAME, _NFTA_CHAIN_USE = 1, 3, 6
 class NetworkRules:
     """The rules of one network. ``chains`` has the hook and the rules of each chain, by the chain's name."""
 
-    __slots__ = ("_prefix", "chains")
+    __slots__ = ("_kept", "_prefix", "chains")
 
-    def __init__(self, prefix: str, chains: dict[str, tuple[str, list[str]]]) -> None:
-        """``prefix`` begins the names of the network's chains: another chain with this prefix is outdated."""
+    def __init__(self, prefix: str, chains: dict[str, tuple[str, list[str]]], kept: str = "") -> None:
+        """``prefix`` begins the names of the network's chains: another chain with this prefix is outdated.
+
+        ``kept`` begins the names of chains that are not: those of other pods.
+        """
         self._prefix = prefix
+        self._kept = kept
         self.chains = chains
 
     def missing(self) -> list[str]:
@@ -73,8 +77,9 @@ class NetworkRules:
         # Rare path, once per boot: the import of json and subprocess takes longer than a whole ADD.
         from ..kernel import nft
 
-        outdated = [name for name in nft.chains(TABLE, FAMILY) if name.startswith(self._prefix)]
-        nft.apply(self._ruleset([name for name in outdated if name not in self.chains]))
+        others = [name for name in nft.chains(TABLE, FAMILY) if name not in self.chains]
+        outdated = [name for name in others if name.startswith(self._prefix)]
+        nft.apply(self._ruleset([name for name in outdated if not (self._kept and name.startswith(self._kept))]))
         return True
 
     def _ruleset(self, outdated: list[str]) -> str:
@@ -95,13 +100,23 @@ def rules_of(conf: NetConf, addresses: list[str]) -> NetworkRules:
     The name of a chain with subnets contains a hash of its content: if the name is there, so is the content.
     """
     chains = {}
-    if conf.ip_masq:
-        subnets = list(dict.fromkeys(_subnet(address) for address in (conf.gateways or addresses)))
+    prefix = _prefix(conf.name)
+    # Without gateways, pods of several subnets have a chain for each, and one pod's ADD does not know the others.
+    kept = "" if conf.gateways else f"{prefix}{short_hash(' '.join([conf.bridge, '-', *conf.cluster_cidrs]))}-"
+    subnets = list(dict.fromkeys(_subnet(address) for address in (conf.gateways or addresses)))
+    if conf.ip_masq and subnets:
         content = " ".join([conf.bridge, *subnets, "-", *conf.cluster_cidrs])
-        chains[_prefix(conf.name) + short_hash(content)] = (_NAT_HOOK, _masquerade(conf, subnets))
+        chains[(kept or prefix) + short_hash(content)] = (_NAT_HOOK, _masquerade(conf, subnets))
     if conf.datapath_type == "netdev":
         chains[HOST_ENDS] = (_RAW_HOOK, [_HOST_ENDS_RULE])
-    return NetworkRules(_prefix(conf.name), chains)
+    return NetworkRules(prefix, chains, kept)
+
+
+def rules_of_pods(conf: NetConf, pods: list[list[str]]) -> NetworkRules:
+    """Return the rules that pods with these addresses need together; without pods, those that every pod needs."""
+    distinct = (pods if not conf.gateways else []) or [[]]
+    chains = [rules_of(conf, addresses).chains for addresses in distinct]
+    return NetworkRules(_prefix(conf.name), {name: chain for one in chains for name, chain in one.items()})
 
 
 def _masquerade(conf: NetConf, subnets: list[str]) -> list[str]:

@@ -8,10 +8,18 @@ from __future__ import annotations
 
 import glob
 import os
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from ..paths import ETCD_PKI_DIR, KUBEADM_PKI_DIR, XMPP_PKI_DIR
+from ..atomic_file import read_text
+from ..paths import ETCD_DROP_IN, ETCD_PKI_DIR, KUBEADM_PKI_DIR, XMPP_PKI_DIR
+from ..pki_layout import is_of_etcd, is_of_etcd_user
+
+_SIGNALLING_CA = "/etc/opt/evio/xmpp-ca.crt"
+_KUBELET = "/var/lib/kubelet/pki/kubelet-client-current.pem"
 
 PATTERNS = (
     f"{KUBEADM_PKI_DIR}/*.crt",
@@ -19,10 +27,22 @@ PATTERNS = (
     f"{ETCD_PKI_DIR}/*.crt",
     f"{ETCD_PKI_DIR}/etcd/*.crt",
     f"{XMPP_PKI_DIR}/*.crt",
-    "/etc/opt/evio/xmpp-ca.crt",
-    "/var/lib/kubelet/pki/kubelet-client-current.pem",
+    _SIGNALLING_CA,
+    _KUBELET,
 )
-"""Patterns of glob for the files in which certificates are looked for."""
+"""Patterns of glob for the usual files. Others are named by etcd's drop-in and by the node's identity file."""
+
+COLLECTION, DAEMONSET, KUBEADM, KUBELET, SITE = (
+    "evio.cni",
+    "evio.cni for its DaemonSet",
+    "kubeadm",
+    "kubelet",
+    "the site",
+)
+"""Who renews a certificate. The DaemonSet's is issued by this collection, and then applied by the operator."""
+
+_ETCD_SERVER = re.compile(r"(?m)^Environment=ETCD_CERT_FILE=(/.+)/etcd/server\.crt$")
+"""In the drop-in of the role etcd."""
 
 _MOST_FILES = 100
 _LONGEST_FILE = 1 << 20
@@ -40,12 +60,56 @@ class Certificate:
     expires: float | None
     error: str | None = None
     """Why it cannot be read."""
+    renewed_by: str = SITE
+    """COLLECTION, DAEMONSET, KUBEADM, KUBELET or SITE."""
+    is_ca: bool = False
+    """Whether it is the certificate of a CA, which neither this collection nor kubeadm renews."""
 
 
-def read_certificates(patterns: tuple[str, ...] = PATTERNS) -> list[Certificate]:
-    """Return the first certificate of each file; of a file that cannot be read, the reason."""
-    files = sorted({path for pattern in patterns for path in glob.glob(pattern)})[:_MOST_FILES]
-    return [_read(path) for path in files]
+def read_certificates(
+    more: Sequence[str] = (), *, patterns: Sequence[str] = PATTERNS, etcd_drop_in: str = ETCD_DROP_IN
+) -> list[Certificate]:
+    """Return the first certificate of each file; of a file that cannot be read, the reason.
+
+    ``more`` are files, and directories of certificates, which need not be there. So are those of the etcd that
+    ``etcd_drop_in`` configures.
+    """
+    managed = _managed_directory(etcd_drop_in)
+    others = [*more, *([managed] if managed is not None else ())]
+    found = {path for pattern in (*patterns, *_patterns(others)) for path in glob.glob(pattern)}
+    return [replace(_read(path), renewed_by=_renewer(path, managed)) for path in sorted(found)[:_MOST_FILES]]
+
+
+def _managed_directory(etcd_drop_in: str) -> str | None:
+    """Return the directory with the certificates of the etcd that this collection runs; None where it runs none."""
+    try:
+        match = _ETCD_SERVER.search(read_text(Path(etcd_drop_in)) or "")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return match[1] if match else None
+
+
+def _patterns(places: Sequence[str]) -> Iterator[str]:
+    for place in places:
+        name = glob.escape(place)
+        yield from (f"{name}/*.crt", f"{name}/etcd/*.crt") if os.path.isdir(place) else (name,)
+
+
+def _renewer(path: str, managed: str | None) -> str:
+    """Return who renews the certificate, which its place tells; ``managed`` is as of ``_managed_directory``."""
+    directory = os.path.dirname(path)
+    base = directory.removesuffix("/etcd")
+    name = os.path.relpath(path, base).removesuffix(".crt")
+    if is_of_etcd_user(name):
+        return DAEMONSET
+    # Where there is such an etcd, its role also renews what an earlier version has left in kubeadm's directory.
+    if base in (ETCD_PKI_DIR, managed) or (base == KUBEADM_PKI_DIR and managed is not None and is_of_etcd(name)):
+        return COLLECTION
+    if directory in (XMPP_PKI_DIR, os.path.dirname(_SIGNALLING_CA)):
+        return COLLECTION
+    if base == KUBEADM_PKI_DIR:
+        return KUBEADM
+    return KUBELET if path == _KUBELET else SITE
 
 
 def _read(path: str) -> Certificate:
@@ -69,12 +133,20 @@ def _read(path: str) -> Certificate:
         str(names[0].value) if names else "",
         _seconds(certificate, "not_valid_before"),
         _seconds(certificate, "not_valid_after"),
+        is_ca=_is_ca(x509, certificate),
     )
 
 
 def _certificate_of(text: bytes) -> bytes:
     """Return the file's text from its first certificate on: kubelet's file may begin with the key."""
     return text[max(0, text.find(b"-----BEGIN CERTIFICATE-----")) :]
+
+
+def _is_ca(x509: Any, certificate: Any) -> bool:
+    try:
+        return bool(certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
+    except (ValueError, x509.ExtensionNotFound):
+        return False
 
 
 def _seconds(certificate: Any, name: str) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,18 @@ def read_identity(
     )
 
 
-def render_identity(node: str, cluster: str) -> str:
-    """Return the text of the identity file."""
-    return json.dumps({"cluster": cluster, "node": node}, indent=2) + "\n"
+def read_site_certificates(identity_file: str = paths.NODE_IDENTITY) -> list[str]:
+    """Return the files and directories of certificates that the inventory names for this node. Raises IdentityError."""
+    noted = _read_object(identity_file).get("certificates", [])
+    if not isinstance(noted, list) or not all(isinstance(path, str) for path in noted):
+        raise IdentityError(f"{identity_file}: certificates is not a list of paths; run bootstrap.yml, which writes it")
+    return noted
+
+
+def render_identity(node: str, cluster: str, certificates: Sequence[str] = ()) -> str:
+    """Return the text of the identity file; ``certificates`` are those of ``read_site_certificates``."""
+    noted = {"certificates": list(certificates)} if certificates else {}
+    return json.dumps({**noted, "cluster": cluster, "node": node}, indent=2) + "\n"
 
 
 def _read(path: str) -> str:

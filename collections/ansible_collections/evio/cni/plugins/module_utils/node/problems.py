@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..overlay.state import STATE_LIFETIME
+from .certificates import COLLECTION, DAEMONSET, KUBEADM, KUBELET, SITE, Certificate
 from .model import NodeStatus
-from .report import NOT_RESERVED, NetworkStatus, PodStatus
+from .report import NOT_RESERVED, NetworkStatus, PodStatus, count, some
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 """Severities: pods are cut off or cannot start; they soon will be; it is good to know."""
@@ -24,12 +25,21 @@ _DAY = 86400.0
 _FULL = 0.9
 """The part of a node's addresses from which its room is named."""
 
-_MOST_NAMES = 5
-
 _NEEDED_SERVICES = ("evio-overlay.service", "evio.service", "ovs-vswitchd.service", "ovsdb-server.service")
 """Services that must run where they are enabled."""
 
 _SWITCH_SERVICES = ("ovs-vswitchd.service", "ovsdb-server.service")
+
+
+_ROTATE = "ansible-playbook -i INVENTORY evio.cni.rotate"
+
+_RENEWALS = {
+    COLLECTION: (_ROTATE, ON_CONTROL),
+    DAEMONSET: (f"{_ROTATE}; then the kubectl apply that it names, for the Secret", ON_CONTROL),
+    KUBEADM: ("kubeadm certs renew all", ON_NODE),
+    KUBELET: ("systemctl restart kubelet", ON_NODE),
+}
+"""What renews a certificate, and where that is run, by who renews it."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,8 @@ def _network_problems(status: NodeStatus) -> Iterator[Problem]:
         )
     for network in status.networks:
         yield from _verdict_problems(network, is_fenced=status.claim is not None and bool(status.claim.fence))
+        for fault in network.faults:
+            yield Problem(ERROR, f"network {network.network}: {fault.what}", fault.remedy)
         yield from _pod_problems(network)
         yield from _room_problems(network)
         if network.mtu_warning is not None:
@@ -115,7 +127,7 @@ def _pod_problems(network: NetworkStatus) -> Iterator[Problem]:
         pods = by_state.get(state, [])
         if pods:
             verb = "is" if len(pods) == 1 else "are"
-            yield Problem(severity, f"{_count(len(pods), 'pod')} {verb} {words}: {_names(pods)}", command)
+            yield Problem(severity, f"{count(len(pods), 'pod')} {verb} {words}: {_names(pods)}", command)
 
 
 def _room_problems(network: NetworkStatus) -> Iterator[Problem]:
@@ -163,7 +175,7 @@ def _overlay_problems(status: NodeStatus) -> Iterator[Problem]:
         )
     elif lost:
         yield Problem(
-            ERROR, f"there is no way to {_some(sorted(lost))}", "evio overlay status; journalctl -u evio-overlay -n 50"
+            ERROR, f"there is no way to {some(sorted(lost))}", "evio overlay status; journalctl -u evio-overlay -n 50"
         )
 
 
@@ -193,28 +205,18 @@ def _certificate_problems(status: NodeStatus) -> Iterator[Problem]:
         elif certificate.expires is not None:
             days = (certificate.expires - status.time) / _DAY
             if days < CERTIFICATE_DAYS:
-                words = "has expired" if days < 0 else f"expires in {_count(int(days), 'day')}"
-                command, where = _renewal(certificate.path)
-                yield Problem(ERROR if days < 0 else WARNING, f"{certificate.path} {words}", command, where)
+                words = "has expired" if days < 0 else f"expires in {count(int(days), 'day')}"
+                what = f"{certificate.path}{', the certificate of a CA,' if certificate.is_ca else ''} {words}"
+                yield Problem(ERROR if days < 0 else WARNING, what, *_renewal(certificate))
 
 
-def _renewal(path: str) -> tuple[str, str]:
-    """Return what renews the certificate, and where that is run: the program that has issued it."""
-    if path.startswith("/etc/kubernetes/"):
-        return "kubeadm certs renew all", ON_NODE
-    if path.startswith("/var/lib/kubelet/"):
-        return "systemctl restart kubelet", ON_NODE
-    return "ansible-playbook -i INVENTORY evio.cni.bootstrap", ON_CONTROL
+def _renewal(certificate: Certificate) -> tuple[str, str]:
+    """Return what renews the certificate, and where that is run."""
+    if certificate.is_ca or certificate.renewed_by == SITE:
+        # Neither kubeadm nor this collection renews a CA.
+        return f"openssl x509 -noout -issuer -enddate -in {certificate.path}; replace it by hand", ON_NODE
+    return _RENEWALS[certificate.renewed_by]
 
 
 def _names(pods: Sequence[PodStatus]) -> str:
-    return _some([pod.label for pod in pods])
-
-
-def _some(names: Sequence[str]) -> str:
-    rest = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+    return some([pod.label for pod in pods])

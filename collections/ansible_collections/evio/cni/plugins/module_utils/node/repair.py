@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ..cni.attachment import Attachment
 from ..cni.netconf import NetConf
 from ..errors import EvioError
-from ..firewall.network_rules import rules_of
+from ..firewall.network_rules import rules_of_pods
 from ..kernel.boot import boot_id
 from ..kernel.rtnetlink import Netlink
 from ..ovs.external_ids import MAC_ID, address_ids, external_ids
@@ -38,7 +38,7 @@ from ..plugin.findings import (
 )
 from ..plugin.reclaim import restore_reservations
 from ..plugin.repair_bridge import bridge_of
-from ..state.attachments import JournalEntry, journal_entries
+from ..state.attachments import JournalEntry, addresses_of_pods, journal_entries
 from ..state.event_log import note_event
 from ..state.journal import Journal
 from ..state.lock import AttachmentLock
@@ -268,12 +268,7 @@ class _PodRepair:
 
 
 def _ensure_rules(conf: NetConf, repair: Repair) -> None:
-    """Install the network's rules: those of its gateways' subnets, or of each pod's where the bridge has no gateway."""
-    subnets: list[list[str]] = (
-        [[]] if conf.gateways else [list(entry.ips) for entry in _entries(conf) if entry.is_alive and entry.ips]
-    )
-    for addresses in subnets:
-        repair.rules = rules_of(conf, addresses).ensure() or repair.rules
+    repair.rules = rules_of_pods(conf, addresses_of_pods(_entries(conf))).ensure()
 
 
 def _entries(conf: NetConf) -> list[JournalEntry]:

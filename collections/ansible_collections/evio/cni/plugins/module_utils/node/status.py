@@ -32,7 +32,7 @@ from ..programs.installation import installed_version
 from ..state.fence import read_fence
 from .certificates import read_certificates
 from .claim import read_local_claim
-from .identity import read_identity
+from .identity import read_identity, read_site_certificates
 from .model import IDLE, NONE, RELAYED, Claim, NodeStatus, Overlay, Peer, Versions
 from .networks import read_networks
 from .problems import problems_of
@@ -97,7 +97,7 @@ def read_status(
         networks=tuple(network for network in networks if network is not None),
         networks_fault=networks_fault if has_pods or (has_pods is None and is_set_up) else None,
         runtime_fault=runtime_fault,
-        certificates=tuple(read_certificates()),
+        certificates=tuple(read_certificates(_attempt(read_site_certificates, faults) or ())),
         errors=tuple(read_errors()) if with_errors else (),
         faults=tuple(faults),
     )

@@ -9,6 +9,7 @@ port on the bridge, and the next ADD, GC or repair deletes its flows.
 
 from __future__ import annotations
 
+from ..cidr import family
 from ..state.lock import LONGEST_CALL_SECONDS
 from .bridge_steering import install_steering, lacks_steering
 from .cookies import BRIDGE_FLOWS, CLOSED_BIT, OURS, OURS_MASK, closed_port, cookie_of, flows_of_number
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from ..cni.netconf import NetConf
     from .port_state import Port
+
+_ANY_MAC = "02:00:00:00:00:00"
 
 _ALL_FLOWS = Selection(0, 0)
 
@@ -46,6 +49,33 @@ def has_port_security(conf: NetConf, name: str, ofport: int, mac: str, addresses
     wanted = flows_of(ofport, mac, addresses, Steering(conf)) if conf.port_security else []
     with OpenFlow(conf.ovsdb, conf.bridge) as bridge:
         return bridge.count(Selection(cookie_of(name), port=ofport if wanted else None)) == len(wanted)
+
+
+def ports_without_security(conf: NetConf, ports: dict[str, tuple[int, tuple[str, ...]]]) -> list[str]:
+    """Return the names of those ports that do not have as many flows as they need, as ``has_port_security`` says it.
+
+    ``ports`` are OpenFlow number and addresses of the pod, by the port's name. The bridge is asked once for all of
+    them. Raises OpenFlowError.
+    """
+    with OpenFlow(conf.ovsdb, conf.bridge) as bridge:
+        flows = bridge.flows_of_ports(_OUR_FLOWS)
+    of_port: dict[tuple[int, int], int] = {}
+    of_name: dict[int, int] = {}
+    for flow in flows:
+        of_port[flow.cookie, flow.port] = of_port.get((flow.cookie, flow.port), 0) + 1
+        of_name[flow.cookie] = of_name.get(flow.cookie, 0) + 1
+    if not conf.port_security:
+        return [name for name in ports if of_name.get(cookie_of(name))]
+    # Every MAC, number and address of a family has as many flows.
+    steering, wanted = Steering(conf), {}
+    found = []
+    for name, (number, addresses) in ports.items():
+        families = tuple(sorted(map(family, addresses)))
+        if families not in wanted:
+            wanted[families] = len(flows_of(number, _ANY_MAC, list(addresses), steering))
+        if of_port.get((cookie_of(name), number), 0) != wanted[families]:
+            found.append(name)
+    return found
 
 
 def lacks_bridge_flows(conf: NetConf, ovsdb: OvsdbClient, mac: str) -> bool:

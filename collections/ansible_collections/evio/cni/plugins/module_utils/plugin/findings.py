@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..cni.interfaces import Interface
+    from ..firewall.network_rules import NetworkRules
     from ..kernel.links import Link
     from ..ovs.port_state import Port
     from .expected import Expected, ExpectedRoute
@@ -97,8 +98,8 @@ def findings(conf: NetConf, expected: Expected, *, thorough: bool = False) -> It
         yield from _pod_findings(conf, expected, host_end)
         yield from host_end_findings(expected, host_end, bridge if thorough else None)
         yield from _port_findings(conf, expected, thorough)
-        yield from _bridge_findings(conf, expected, host, bridge, thorough)
-    yield from _rules_findings(conf, expected)
+        yield from bridge_findings(conf, host, bridge, expected.interfaces.bridge.mac, thorough=thorough)
+    yield from rules_findings(rules_of(conf, expected.addresses))
     if thorough:
         yield from _tunnel_findings()
 
@@ -197,6 +198,57 @@ def port_findings(conf: NetConf, expected: Expected, port: Port | None) -> list[
     return [Finding("port", f"OpenFlow port {port.ofport} of {conf.bridge}, port security {state}")]
 
 
+def bridge_findings(
+    conf: NetConf, host: Netlink, device: Link | None, mac: str = "", *, thorough: bool = False
+) -> list[Finding]:
+    """Return the findings of the bridge, whose network device is ``device``.
+
+    ``mac`` is the MAC that ADD found, empty where that is not known. ``thorough`` is as for ``findings``.
+    """
+    if device is None:
+        return [Finding("bridge", f"the bridge {conf.bridge} does not exist", _REPAIR)]
+    gateways = ", ".join(conf.gateways) or "no gateway"
+    as_configured = f"up, {gateways}, MTU {conf.mtu or 'not fixed'}"
+    faults = []
+    try:
+        if thorough:
+            faults += [Finding("bridge", what, _REPAIR) for what in _bridge_differences(conf)]
+        elif not is_as_wanted(conf, host, device):
+            faults.append(
+                Finding("bridge", f"the bridge {conf.bridge} is not as configured ({as_configured})", _REPAIR)
+            )
+        elif conf.gateways and mac not in ("", device.mac):
+            what = f"the bridge {conf.bridge} has the MAC {device.mac}, ADD found {mac}"
+            faults.append(Finding("bridge", what, _RECREATE))
+        with OvsdbClient(conf.ovsdb) as ovsdb:
+            if lacks_normal_flow(conf, ovsdb):
+                what = f"the bridge {conf.bridge} has lost its NORMAL flow and forwards nothing"
+                remedy = _ASK_OWNER if switch_of(ovsdb, conf.bridge).is_borrowed else _REPAIR
+                faults.append(Finding("bridge", what, remedy))
+            elif lacks_bridge_flows(conf, ovsdb, device.mac):
+                what = (
+                    f"the bridge {conf.bridge} has lost the flows that send packets between pods by the node's kernel: "
+                    "Services with a backend on this node do not answer its pods"
+                )
+                faults.append(Finding("bridge", what, _REPAIR))
+    except (OvsdbError, OpenFlowError) as error:
+        faults.append(Finding("bridge", str(error), _START_SWITCH, is_known=False))
+    return faults or [Finding("bridge", f"{conf.bridge} is {as_configured}")]
+
+
+def rules_findings(rules: NetworkRules) -> list[Finding]:
+    """Return the finding of each nftables chain that the network has. Raises NetlinkError."""
+    missing = rules.missing()
+    found = []
+    for chain in rules.chains:
+        link, what = "host ends" if chain == HOST_ENDS else "masquerade", f"chain {chain} of table {FAMILY} {TABLE}"
+        if chain in missing:
+            found.append(Finding(link, f"nftables: {what} is missing or incomplete", _REPAIR))
+        else:
+            found.append(Finding(link, f"nftables: {what}"))
+    return found
+
+
 def _pod_findings(conf: NetConf, expected: Expected, host_end: Link | None) -> list[Finding]:
     pod = expected.interfaces.pod
     try:
@@ -290,40 +342,6 @@ def _port_findings(conf: NetConf, expected: Expected, thorough: bool) -> list[Fi
     return port_findings(conf, expected, port)
 
 
-def _bridge_findings(
-    conf: NetConf, expected: Expected, host: Netlink, device: Link | None, thorough: bool
-) -> list[Finding]:
-    if device is None:
-        return [Finding("bridge", f"the bridge {conf.bridge} does not exist", _REPAIR)]
-    gateways = ", ".join(conf.gateways) or "no gateway"
-    as_configured = f"up, {gateways}, MTU {conf.mtu or 'not fixed'}"
-    faults = []
-    try:
-        if thorough:
-            faults += [Finding("bridge", what, _REPAIR) for what in _bridge_differences(conf)]
-        elif not is_as_wanted(conf, host, device):
-            faults.append(
-                Finding("bridge", f"the bridge {conf.bridge} is not as configured ({as_configured})", _REPAIR)
-            )
-        elif conf.gateways and expected.interfaces.bridge.mac not in ("", device.mac):
-            what = f"the bridge {conf.bridge} has the MAC {device.mac}, ADD found {expected.interfaces.bridge.mac}"
-            faults.append(Finding("bridge", what, _RECREATE))
-        with OvsdbClient(conf.ovsdb) as ovsdb:
-            if lacks_normal_flow(conf, ovsdb):
-                what = f"the bridge {conf.bridge} has lost its NORMAL flow and forwards nothing"
-                remedy = _ASK_OWNER if switch_of(ovsdb, conf.bridge).is_borrowed else _REPAIR
-                faults.append(Finding("bridge", what, remedy))
-            elif lacks_bridge_flows(conf, ovsdb, device.mac):
-                what = (
-                    f"the bridge {conf.bridge} has lost the flows that send packets between pods by the node's kernel: "
-                    "Services with a backend on this node do not answer its pods"
-                )
-                faults.append(Finding("bridge", what, _REPAIR))
-    except (OvsdbError, OpenFlowError) as error:
-        faults.append(Finding("bridge", str(error), _START_SWITCH, is_known=False))
-    return faults or [Finding("bridge", f"{conf.bridge} is {as_configured}")]
-
-
 def _bridge_differences(conf: NetConf) -> list[str]:
     """Return one sentence for each property that is not as configured. Raises OvsdbError."""
     # Not for CHECK: importing these libraries takes ten times as long as a whole call.
@@ -336,20 +354,6 @@ def _bridge_differences(conf: NetConf) -> list[str]:
     except EvioError as error:
         return [str(error)]
     return [f"{conf.bridge}: {one.name} is {one.found!r}, should be {one.wanted!r}" for one in differences]
-
-
-def _rules_findings(conf: NetConf, expected: Expected) -> list[Finding]:
-    """Return the finding of each nftables chain that the network has."""
-    rules = rules_of(conf, expected.addresses)
-    missing = rules.missing()
-    found = []
-    for chain in rules.chains:
-        link, what = "host ends" if chain == HOST_ENDS else "masquerade", f"chain {chain} of table {FAMILY} {TABLE}"
-        if chain in missing:
-            found.append(Finding(link, f"nftables: {what} is missing or incomplete", _REPAIR))
-        else:
-            found.append(Finding(link, f"nftables: {what}"))
-    return found
 
 
 def _tunnel_findings() -> list[Finding]:

@@ -63,5 +63,10 @@ def journal_entries(journal: Journal, network: str) -> list[JournalEntry]:
     return [JournalEntry(journal, name) for name in sorted(journal.attachments(network)) if name.is_valid]
 
 
+def addresses_of_pods(entries: list[JournalEntry]) -> list[list[str]]:
+    """Return the addresses of each running pod among the entries, in CIDR notation; empty where they are not known."""
+    return [list(one.ips) for one in entries if one.is_alive and not one.is_begun and not one.is_deleted]
+
+
 def _string(value: Any) -> str:
     return value if isinstance(value, str) else ""

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""``evio status`` as people read it: what is wrong first, then networks, pods, overlay, claim and versions."""
+"""``evio status`` as people read it: what is wrong first, then pods, overlay, firewall, claim, versions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from evio_cni.node.model import IDLE, NONE, RELAYED, NodeStatus, Overlay
 from evio_cni.node.problems import ERROR, NOTE, ON_CONTROL, WARNING, Problem, problems_of
-from evio_cni.node.report import NOT_RESERVED, NetworkStatus, PodStatus
+from evio_cni.node.report import NOT_RESERVED, RULES, NetworkStatus, PodStatus
 from evio_cni.overlay.state import DIRECT
 from evio_program.terminal import BOLD, GREEN, RED, YELLOW, colour, table, wrapped
 
@@ -31,6 +31,7 @@ def status_lines(status: NodeStatus) -> Iterator[str]:
         yield from _network(network)
     if status.overlay is not None:
         yield from _overlay(status.overlay)
+    yield from _firewall(status)
     if status.claim is not None:
         fence = ", fenced" if status.claim.fence else ""
         yield _field("claim", f"{', '.join(status.claim.subnets)}, epoch {status.claim.epoch}{fence}", indent="")
@@ -97,6 +98,14 @@ def _overlay(overlay: Overlay) -> Iterator[str]:
     key = f", key {age / _DAY:.0f} days old" if age is not None else ""
     text = f"{overlay.interface} {overlay.address} ({overlay.device}{mtu}{key}): {len(overlay.peers)} nodes"
     yield _field("overlay", f"{text}: {ways}" if ways else text, indent="")
+
+
+def _firewall(status: NodeStatus) -> Iterator[str]:
+    found = [f"{RULES[network.rules]} ({network.network})" for network in status.networks]
+    if status.overlay is not None:
+        found.append(f"{len(status.overlay.blocked) or 'no'} chains of other programs cut pods off")
+    if found:
+        yield _field("firewall", "; ".join(found), indent="")
 
 
 def _errors(status: NodeStatus) -> Iterator[str]:
