@@ -112,6 +112,10 @@ def _playbook(name: str, *arguments: str, inventory: str = "", is_alone: bool = 
     return see
 
 
+def _restore_claims(lab: Lab) -> None:
+    playbooks.run(lab, "bootstrap.yml", "-e", "evio_node_subnet_restore=true")
+
+
 _NODE, _OTHER, _FIRST = "node3", "node2", "node1"
 _POD = "evio-lab/node3-a"
 _SWITCH = "openvswitch-switch ovs-vswitchd ovsdb-server"
@@ -360,14 +364,10 @@ FAULTS = (
             Look(_evio(_NODE, "status"), "the node is fenced, new pods are refused", "evio.cni.bootstrap"),
         ),
         (_shell(_FIRST, f"{_ETCDCTL} del --prefix /evio/kubernetes/"),),
-        (lambda lab: _restore_claims(lab),),
+        (_restore_claims,),
     ),
 )
 """Every fault, with what is seen of it."""
-
-
-def _restore_claims(lab: Lab) -> None:
-    playbooks.run(lab, "bootstrap.yml", "-e", "evio_node_subnet_restore=true")
 
 
 def prove(lab: Lab) -> None:
