@@ -119,6 +119,7 @@ def test_programs_are_installed_from_a_read_only_collection_also_of_a_build_by_h
         assert result.returncode == 0, result.stdout + result.stderr
         versions.append(done(place / "local/bin/evio", "version"))
     assert versions[0].startswith("evio-")
+    assert "(evio.cni 0.1.0)" in versions[0]
     assert versions[0] == versions[1]
 
 

@@ -45,7 +45,8 @@ options:
     type: path
   release:
     description:
-      - A version that is on the node already, by its name as RV(version) has it, to go back to it.
+      - A version that is on the node already, to go back to it, by its name as RV(version) has it, or by the version of
+        the collection that it came with, such as V(0.1.0).
       - V(previous) is the version that was installed before that of the archive. On a node that does not have the
         archive's version, it is the version that the node has.
       - Empty for the version of the archive.
@@ -130,11 +131,11 @@ from ..module_utils.programs.command_links import CommandLinks, apply_command_li
 from ..module_utils.programs.installation import (
     PROGRAMS,
     InstallationError,
+    find_version,
     install,
     installed_files,
     is_installed,
     previous_version,
-    refuse_missing_version,
     switch,
     uninstall,
     version_of,
@@ -192,9 +193,7 @@ class Programs:
         version = version_of(self.params["digest"])
         if release == _PREVIOUS:
             return previous_version(version, lib_dir=self.params["lib_dir"])
-        if release:
-            refuse_missing_version(release, lib_dir=self.params["lib_dir"])
-        return release or version
+        return find_version(release, lib_dir=self.params["lib_dir"]) if release else version
 
     def _remove(self) -> dict[str, Any]:
         differences = Differences()

@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.evio.cni.plugins.module_utils.programs.archive import pack
-from ansible_collections.evio.cni.plugins.module_utils.programs.installation import PROGRAMS, install, version_of
+from ansible_collections.evio.cni.plugins.module_utils.programs.installation import (
+    COLLECTION_VERSION,
+    PROGRAMS,
+    install,
+    version_of,
+)
 
 from .ansible_module import check_do_again, run_module
 
 
 def archive(word: str) -> bytes:
     files = {f"{module.partition('.')[0]}/__init__.py": b"" for module in PROGRAMS.values()}
+    files[COLLECTION_VERSION] = {"old": b"0.1.0\n", "new": b"0.2.0\n"}.get(word, b"")
     program = f"def main():\n    print({word!r})\n".encode()
     return pack(files | {module.replace(".", "/") + ".py": program for module in PROGRAMS.values()})
 
@@ -50,9 +56,18 @@ def test_version_can_be_chosen_by_its_name_and_one_that_is_not_there_is_refused(
     chosen = {"digest": digest("new"), **places(tmp_path)}
     assert run_module("programs", release=version_of(digest("old")), **chosen)["changed"] is True
     assert runs(tmp_path) == "old"
-    refused = run_module("programs", release=version_of(digest("none")), **chosen)
-    assert refused["failed"] is True
-    assert f"is not in {tmp_path}/lib; there is: " in refused["msg"]
+    for release in (version_of(digest("none")), "0.3.0"):
+        refused = run_module("programs", release=release, **chosen)
+        assert refused["failed"] is True
+        assert f"{release} is not in {tmp_path}/lib; there is: {version_of(digest('old'))} (0.1.0), " in refused["msg"]
+    assert runs(tmp_path) == "old"
+
+
+def test_version_can_be_chosen_by_that_of_the_collection(tmp_path: Path) -> None:
+    for word in ("old", "new"):
+        install(archive(word), **places(tmp_path))
+    results = check_do_again("programs", digest=digest("new"), release="0.1.0", **places(tmp_path))
+    assert {result["version"] for result in results} == {version_of(digest("old"))}
     assert runs(tmp_path) == "old"
 
 

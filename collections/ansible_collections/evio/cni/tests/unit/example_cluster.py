@@ -113,6 +113,7 @@ def node_status(
         "cluster": "kubernetes",
         "versions": {
             "evio": "evio-0123456789abcdef",
+            "collection": "0.1.0",
             "python": "3.11.2",
             "kernel": "6.1.0-38-amd64",
             "openvswitch": "3.1.0",

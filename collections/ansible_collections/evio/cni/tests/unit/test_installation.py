@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.evio.cni.plugins.module_utils.programs import installation
-from ansible_collections.evio.cni.plugins.module_utils.programs.archive import pack
+from ansible_collections.evio.cni.plugins.module_utils.programs.archive import build, collection_version, pack
 from ansible_collections.evio.cni.plugins.module_utils.programs.installation import (
     InstallationError,
     install,
@@ -41,6 +41,33 @@ def run(tmp_path: Path) -> str:
 
 def test_same_files_make_the_same_archive() -> None:
     assert pack({"a": b"1", "b": b"2"}) == pack({"b": b"2", "a": b"1"})
+
+
+def test_sources_and_an_installed_collection_tell_the_same_version(tmp_path: Path) -> None:
+    """Of the same commit, they make the same archive."""
+    (tmp_path / "galaxy.yml").write_text("---\nnamespace: evio\nversion: 1.2.3\nreadme: README.md\n")
+    assert collection_version(tmp_path) == "1.2.3"
+    (tmp_path / "galaxy.yml").unlink()
+    (tmp_path / "MANIFEST.json").write_text('{"collection_info": {"namespace": "evio", "version": "1.2.3"}}')
+    assert collection_version(tmp_path) == "1.2.3"
+    for damage in ("{", "[]", '{"collection_info": {}}'):
+        (tmp_path / "MANIFEST.json").write_text(damage)
+        with pytest.raises(InstallationError, match="cannot read the version of the collection"):
+            collection_version(tmp_path)
+    (tmp_path / "MANIFEST.json").unlink()
+    with pytest.raises(InstallationError, match=r"neither galaxy.yml nor MANIFEST\.json .* install the collection"):
+        collection_version(tmp_path)
+
+
+def test_host_tells_the_version_of_the_collection(tmp_path: Path) -> None:
+    put(tmp_path, archive("one"))
+    assert installation.installed_collection(str(tmp_path / "bin")) is None
+    put(tmp_path, build())
+    assert installation.installed_collection(str(tmp_path / "bin")) == collection_version()
+    command = [tmp_path / "bin/evio", "version"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, env={}).stdout
+    name = version_of(hashlib.sha256(build()).hexdigest())
+    assert told.startswith(f"{name} (evio.cni {collection_version()}), CNI ")
 
 
 def test_program_runs_from_its_launcher_a_link_and_a_copy(tmp_path: Path) -> None:

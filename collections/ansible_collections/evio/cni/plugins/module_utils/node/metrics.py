@@ -34,7 +34,12 @@ _MOST_NETWORKS = 50
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("evio_info", GAUGE, "1; labels tell the node and its programs.", ("node", "cluster", "version")),
+        Metric(
+            "evio_info",
+            GAUGE,
+            "1; labels tell the node and its programs.",
+            ("node", "cluster", "version", "collection"),
+        ),
         Metric("evio_metrics_time_seconds", GAUGE, "When these metrics were read, in seconds since 1970."),
         Metric("evio_metrics_faults", GAUGE, "Parts of the node that could not be read this time."),
         Metric("evio_problems", GAUGE, "Problems that evio status shows, by severity.", ("severity",)),
@@ -95,7 +100,9 @@ def families_of(status: NodeStatus, counters: Counters | None, faults: int) -> l
         if value is not None:
             families[name].samples[labels] = value
 
-    add("evio_info", 1, status.node or status.hostname, status.cluster, status.versions.evio or "")
+    versions = status.versions
+    labels = (status.node or status.hostname, status.cluster, versions.evio or "", versions.collection or "")
+    add("evio_info", 1, *labels)
     add("evio_metrics_time_seconds", status.time)
     add("evio_metrics_faults", faults)
     severities = Counter(problem.severity for problem in problems_of(status))

@@ -83,6 +83,8 @@ class Versions:
     kernel: str
     openvswitch: str | None
     cni: tuple[str, ...]
+    collection: str | None = None
+    """Version of the collection that the programs came with, such as 0.1.0; ``evio`` is the name of their archive."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from ..overlay.wireguard.agent_files import AgentFiles
 from ..overlay.wireguard.config import OverlayConfig, OverlayPeer
 from ..overlay.wireguard.device import DeviceState, PeerState, read_device
 from ..ovs.jsonrpc import OvsdbClient
-from ..programs.installation import installed_version
+from ..programs.installation import installed_collection, installed_version
 from ..state.fence import read_fence
 from .certificates import read_certificates
 from .claim import read_local_claim
@@ -88,6 +88,7 @@ def read_status(
             os.uname().release,
             _openvswitch_version(confs[0].ovsdb if confs else ovsdb),
             SUPPORTED_VERSIONS,
+            installed_collection(bin_dir),
         ),
         services=tuple(read_services()),
         overlay=overlay,

@@ -9,18 +9,22 @@ archive on a host.
 from __future__ import annotations
 
 import io
+import json
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..atomic_file import read_text
 from .command_links import SHARE
-from .installation import LIBRARY, PROGRAMS, InstallationError
+from .installation import COLLECTION_VERSION, LIBRARY, PROGRAMS, InstallationError
 
 NAME = "evio-programs.zip"
 """The archive's usual file name."""
 
 _LIBRARY_DIR = Path(__file__).resolve().parents[1]
-_PROGRAMS_DIR = _LIBRARY_DIR.parents[1] / "roles/programs/files"
+_COLLECTION_DIR = _LIBRARY_DIR.parents[1]
+_PROGRAMS_DIR = _COLLECTION_DIR / "roles/programs/files"
 _ENTRY = b"""\
 from pathlib import Path
 
@@ -45,7 +49,25 @@ def build() -> bytes:
         source = f"{module.replace('.', '/')}.py"
         if source not in files:
             raise InstallationError(f"{_PROGRAMS_DIR / source} is not there: install the collection evio.cni again")
-    return pack({**files, "__main__.py": _ENTRY})
+    return pack({**files, "__main__.py": _ENTRY, COLLECTION_VERSION: f"{collection_version()}\n".encode()})
+
+
+def collection_version(directory: Path = _COLLECTION_DIR) -> str:
+    """Return the version of the collection in a directory: its sources have galaxy.yml, what is installed a manifest.
+
+    Raises InstallationError.
+    """
+    try:
+        source, manifest = read_text(directory / "galaxy.yml"), read_text(directory / "MANIFEST.json")
+        if source is not None and (match := re.search(r"(?m)^version: *(\S+)$", source)):
+            return match[1]
+        if manifest is not None:
+            return str(json.loads(manifest)["collection_info"]["version"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InstallationError(f"cannot read the version of the collection in {directory}: {error!r}") from error
+    raise InstallationError(
+        f"{directory} has neither galaxy.yml nor MANIFEST.json with a version: install the collection evio.cni again"
+    )
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:

@@ -44,6 +44,11 @@ PROGRAMS = {"evio": "evio_program.main", "evio-config-gen": "evio_config_gen.mai
 LIBRARY = "evio_cni"
 """The library's package name on hosts."""
 
+COLLECTION_VERSION = "COLLECTION_VERSION"
+"""The file in an archive with the version of the collection, such as 0.1.0. Archives of earlier versions lack it."""
+
+_LONGEST_VERSION = 100
+
 _STAGED = "evio"
 """The program that loads its code by stages: the CNI plugin, which runs for every pod."""
 
@@ -114,12 +119,32 @@ def is_installed(version: str, *, bin_dir: str, lib_dir: str, interpreter: str =
 
 def installed_version(bin_dir: str = CNI_BIN_DIR) -> str | None:
     """Return the version that the plugin's launcher starts; None if there is no launcher of ours."""
+    directory = _installed_directory(bin_dir)
+    return directory.name if directory is not None else None
+
+
+def installed_collection(bin_dir: str = CNI_BIN_DIR) -> str | None:
+    """Return the collection's version of the programs that the launcher starts, such as 0.1.0; None if not known."""
+    directory = _installed_directory(bin_dir)
+    return collection_of(directory) if directory is not None else None
+
+
+def collection_of(directory: Path) -> str | None:
+    """Return the collection's version of the programs in a version's directory; None if they do not tell it."""
+    try:
+        text = read_text(directory / COLLECTION_VERSION)
+    except (OSError, UnicodeDecodeError):
+        return None
+    return text.strip()[:_LONGEST_VERSION] if text else None
+
+
+def _installed_directory(bin_dir: str) -> Path | None:
     try:
         text = read_text(Path(bin_dir) / _STAGED) or ""
     except (OSError, UnicodeDecodeError):
         return None
-    match = re.search(rf"/({version_pattern()})'", text)
-    return match[1] if match else None
+    match = re.search(rf"'(/[^'\n]*/{version_pattern()})'", text)
+    return Path(match[1]) if match else None
 
 
 def installed_versions(lib_dir: str) -> list[str]:
@@ -143,16 +168,23 @@ def previous_version(version: str, *, lib_dir: str) -> str:
     return others[0]
 
 
-def refuse_missing_version(version: str, *, lib_dir: str) -> None:
-    """Raise InstallationError, with the versions that are there, if this one's code is not on this host."""
-    there = installed_versions(lib_dir)
-    if version not in there:
-        raise InstallationError(f"the version {version} is not in {lib_dir}; there is: {', '.join(there) or 'none'}")
+def find_version(name: str, *, lib_dir: str) -> str:
+    """Return the version of this name whose code is on the host; ``name`` may be a version of the collection, too.
+
+    Of several versions from the same version of the collection, it is the one that was installed or switched to last.
+    Raises InstallationError, with the versions that are there, if there is none.
+    """
+    there = {version: collection_of(Path(lib_dir) / version) for version in installed_versions(lib_dir)}
+    for version, collection in there.items():
+        if name in (version, collection):
+            return version
+    told = [f"{version} ({collection})" if collection else version for version, collection in there.items()]
+    raise InstallationError(f"the version {name} is not in {lib_dir}; there is: {', '.join(told) or 'none'}")
 
 
 def switch(version: str, *, bin_dir: str, lib_dir: str, interpreter: str = INTERPRETER) -> None:
     """Let the launchers start a version whose code is on this host. Raises InstallationError if it is not."""
-    refuse_missing_version(version, lib_dir=lib_dir)
+    find_version(version, lib_dir=lib_dir)
     if is_installed(version, bin_dir=bin_dir, lib_dir=lib_dir, interpreter=interpreter):
         return
     try:

@@ -400,8 +400,15 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _version(_options: argparse.Namespace) -> int:
-    directory = os.path.basename(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    _print(f"{directory}, CNI {', '.join(SUPPORTED_VERSIONS)}, Python {sys.version.split()[0]}")
+    # No other command needs it.
+    from pathlib import Path
+
+    from evio_cni.programs.installation import collection_of
+
+    directory = Path(__file__).resolve().parents[1]
+    collection = collection_of(directory)
+    name = f"{directory.name} (evio.cni {collection})" if collection else directory.name
+    _print(f"{name}, CNI {', '.join(SUPPORTED_VERSIONS)}, Python {sys.version.split()[0]}")
     return 0
 
 

@@ -42,8 +42,9 @@ def status_lines(status: NodeStatus) -> Iterator[str]:
         yield _field("certificates", f"{len(dated)}, the next to expire in {days:.0f} days: {first.path}", indent="")
     yield from _errors(status)
     versions = status.versions
+    collection = f"evio.cni {versions.collection}, " if versions.collection else ""
     known = [
-        f"evio {versions.evio or 'not installed'}",
+        f"{collection}programs {versions.evio or 'not installed'}",
         f"Open vSwitch {versions.openvswitch or 'not known'}",
         f"Python {versions.python}",
         f"Linux {versions.kernel}",
