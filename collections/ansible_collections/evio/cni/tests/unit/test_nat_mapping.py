@@ -35,6 +35,9 @@ def ports() -> Iterator[list[int]]:
     threads = [threading.Thread(target=respond, args=([port], TOKEN, 3.0)) for port in found]
     for thread in threads:
         thread.start()
+    # A packet that comes before a responder listens is lost.
+    relays = {str(port): [f"127.0.0.1:{port}"] for port in found}
+    assert any(set(ask(relays, TOKEN, 0.5)[0]) == set(relays) for _attempt in range(4))
     yield found
     for thread in threads:
         thread.join()
