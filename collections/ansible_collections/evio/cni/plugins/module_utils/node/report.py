@@ -18,6 +18,7 @@ from ..errors import EvioError
 from ..firewall.network_rules import rules_of_pods
 from ..ipam.host_local import Reservations
 from ..kernel.links import Link
+from ..kernel.netns import has_interface
 from ..kernel.rtnetlink import Netlink
 from ..overlay.state import read_state
 from ..ovs.flows import ports_without_security
@@ -182,7 +183,9 @@ def network_status(conf: NetConf, names: Mapping[str, PodName] | None = None) ->
     faults += _host_end_faults(pods, host_ends)
     if ports is not None:
         try:
-            begin_call(STATUS_SECONDS)
+            # A switch that does not answer has been waited for already.
+            if verdict is not None:
+                begin_call(STATUS_SECONDS)
             faults += _switch_faults(conf, entries, pods, ports)
         except EvioError as error:
             verdict = verdict or str(error)
@@ -249,7 +252,8 @@ def _switch_faults(
         found = bridge_findings(conf, host, host.link(conf.bridge))
     faults = [NetworkFault(one.what, one.remedy) for one in found if not one.holds and one.is_known]
     wrong = ports_without_security(conf, {name: (number, ips) for name, (number, ips, _label) in plugged.items()})
-    labels = [plugged[name][2] for name in wrong]
+    # A DEL may have removed a pod meanwhile, and the next ADD its flows.
+    labels = [plugged[name][2] for name in wrong if has_interface(name)]
     if labels:
         what = "missing or incomplete" if conf.port_security else "still there, and portSecurity is false"
         sentence = f"the port-security flows of {count(len(labels), 'pod')} are {what}: {some(labels)}"
