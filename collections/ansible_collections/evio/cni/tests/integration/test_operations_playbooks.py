@@ -24,6 +24,7 @@ from ansible_collections.evio.cni.plugins.module_utils.subnets import parse_pool
 
 from .cni_runtime import PLUGIN, NewPod, Node
 from .etcd_server import EtcdServer
+from .ovs_daemons import in_namespace
 from .playbook_site import play
 
 pytestmark = pytest.mark.root
@@ -252,6 +253,19 @@ def test_repair_says_what_was_mended_and_then_that_nothing_had_to_be(node: Node,
     assert code == 0
     assert "nothing had to be mended" in told, told
     assert "changed=0" in told
+
+
+def test_repair_in_check_mode_names_rules_that_are_missing(node: Node, new_pod: NewPod) -> None:
+    node.write_conflist()
+    node.add(new_pod())
+    in_namespace(node.switch.netns, "nft", "flush", "ruleset")
+    code, told = repair(node, "--check")
+    assert code == 0, told
+    assert "is missing or incomplete" in told, told
+    code, told = repair(node)
+    assert (code, "rules: true" in told) == (0, True), told
+    code, told = repair(node, "--check")
+    assert "is missing or incomplete" not in told, told
 
 
 def test_repair_that_cannot_mend_fails_and_says_why(node: Node, new_pod: NewPod) -> None:
