@@ -6,6 +6,7 @@ Which paths are ours is left to the callers.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterable
@@ -35,26 +36,33 @@ class PathRemoval:
         self.directories = [path for path in single if _is_directory(path)]
         """Those of ``files`` that are directories, and stay."""
         named = [*whole, *(path for path in single if path not in self.directories)]
-        self.found = [path for path in named if os.path.lexists(path) and not _is_bare_mount_point(path)]
-        """The paths that will be removed, in this order."""
-        removed = set(self.found)
+        self._named = [path for path in named if os.path.lexists(path) and not _is_bare_mount_point(path)]
+        self._empty: list[str] = []
         for directory in [_checked(path) for path in empty_directories]:
-            if _is_directory(directory) and not os.path.ismount(directory) and _is_left_empty(directory, removed):
-                self.found.append(directory)
-                removed.add(directory)
+            if _is_directory(directory) and not os.path.ismount(directory) and _is_left_empty(directory, {*self.found}):
+                self._empty.append(directory)
+
+    @property
+    def found(self) -> list[str]:
+        """The paths that will be removed, in this order."""
+        return [*self._named, *self._empty]
 
     def apply(self) -> None:
-        """Remove them. Raises PathRemovalError; a second removal goes on."""
-        for path in self.found:
+        """Remove them. Raises PathRemovalError; a second removal goes on.
+
+        A directory into which somebody has put something since this object was made stays.
+        """
+        for path in self._named:
             _remove(path)
+        for directory in self._empty:
+            _remove_empty(directory)
 
 
 def _checked(path: str) -> str:
-    normal = path.rstrip("/")
-    names = normal.split("/")[1:]
-    if not normal.startswith("/") or len(names) < _LEAST_NAMES or {"", ".", ".."}.intersection(names):
+    names = [name for name in path.split("/") if name]
+    if not path.startswith("/") or len(names) < _LEAST_NAMES or {".", ".."}.intersection(names):
         raise PathRemovalError(f"{path}: only absolute paths of at least {_LEAST_NAMES} names are removed")
-    return normal
+    return f"/{'/'.join(names)}"
 
 
 def _is_directory(path: str) -> bool:
@@ -82,3 +90,11 @@ def _remove(path: str) -> None:
         return
     except OSError as error:
         raise PathRemovalError(f"cannot remove {error.filename or path}: {error.strerror}") from error
+
+
+def _remove_empty(directory: str) -> None:
+    try:
+        os.rmdir(directory)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+            raise PathRemovalError(f"cannot remove {directory}: {error.strerror}") from error

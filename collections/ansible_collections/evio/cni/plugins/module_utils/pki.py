@@ -53,14 +53,24 @@ class PkiError(EvioError):
 def removable_files(directory: str, users: Sequence[str]) -> list[str]:
     """Return the paths of the files that ETCD and the client layouts of ``users`` may have in a directory.
 
-    None in kubeadm's directory, however it is written: there the files of these names are kubeadm's.
+    None in kubeadm's directory, however it is written: there the files of these names are kubeadm's. A CA that somebody
+    else has made is left out.
     """
     if os.path.realpath(directory) == os.path.realpath(KUBEADM_PKI_DIR):
         return []
     layouts = [ETCD, *map(client_layout, users)]
-    stems = dict.fromkeys(stem for layout in layouts for stem in (*(leaf.path for leaf in layout.leaves), layout.ca))
+    stems = [leaf.path for layout in layouts for leaf in layout.leaves]
+    stems += [ETCD.ca] if _is_our_ca(f"{directory}/{ETCD.ca}.crt") else []
     files = [f"{directory}/{stem}.{suffix}" for stem in stems for suffix in ("crt", "key")]
     return [path for file in files for path in (file, *unfinished_writes(file))]
+
+
+def _is_our_ca(path: str) -> bool:
+    """Return whether a CA has the name of ours. One that cannot be read, or is gone, is taken to have it."""
+    try:
+        return common_name(path) == ETCD.ca_name
+    except PkiError:
+        return True
 
 
 def common_name(path: str) -> str:

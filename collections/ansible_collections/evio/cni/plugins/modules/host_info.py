@@ -182,7 +182,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import paths
 from ..module_utils.module_runner import Module, run_module
 from ..module_utils.node.candidate import cni_directories, configured_claim, overlay_conflict
-from ..module_utils.node.identity import read_identity, read_site_certificates
+from ..module_utils.node.identity import IdentityError, read_identity, read_site_certificates
 from ..module_utils.node.quick_checks import quick_rows
 from ..module_utils.overlay.edgevpn.config import CONFIG_PATH
 
@@ -200,7 +200,7 @@ class HostInfo:
         return {
             "changed": False,
             "identity": read_identity(**{name: self.params[name] for name in names}).to_json(),
-            "certificates": read_site_certificates(self.params["identity_file"]),
+            "certificates": self._site_certificates(),
             "configured": configured,
             "claim_fault": claim_fault,
             "overlay_conflict": self._overlay_conflict(),
@@ -209,6 +209,13 @@ class HostInfo:
             **({"rows": [asdict(row) for row in quick_rows()]} if self.params["checks"] else {}),
             "time": time.time(),
         }
+
+    def _site_certificates(self) -> list[str]:
+        try:
+            return read_site_certificates(self.params["identity_file"])
+        except IdentityError:
+            # Another list than the playbook wants: it is written again.
+            return []
 
     def _overlay_conflict(self) -> str | None:
         if not self.params["host_cidr"]:

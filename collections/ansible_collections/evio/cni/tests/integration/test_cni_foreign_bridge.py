@@ -63,6 +63,20 @@ def test_pods_work_on_it_and_its_settings_stay(node: Node, new_pod: NewPod) -> N
     assert "evio-owner" not in node.switch.vsctl("get", "Bridge", "br-site", "external_ids")
 
 
+def test_bridge_without_gateways_may_be_down(node: Node, new_pod: NewPod) -> None:
+    """Open vSwitch forwards on a bridge whose own interface is down, as it is where nobody has set it up."""
+    del node.conf["gateway"]
+    node.conf.update(isGateway=False, isDefaultGateway=False, ipMasq=False)
+    in_namespace(node.switch.netns, "ip", "link", "set", "br-site", "down")
+    node.write_conflist()
+    pod, other = node.add(new_pod()), node.add(new_pod())
+    assert pod.pings(other.address)
+    assert node.call("CHECK", pod, prevResult=pod.result) == {}
+    status = [str(PLUGIN), "status", "--json", "--cri-socket=", "--conf-dir", str(node.directory / "net.d")]
+    told = json.loads(in_namespace(node.switch.netns, *status, check=False).stdout)
+    assert [problem["what"] for problem in told["problems"] if problem["severity"] == "error"] == []
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.evio.cni.plugins.module_utils.cni.attachment import Attachment
+from ansible_collections.evio.cni.plugins.module_utils.kernel.boot import boot_id
+from ansible_collections.evio.cni.plugins.module_utils.state.journal import Journal
 from ansible_collections.evio.cni.tests.unit.runtime_double import serve
 
 from .cni_runtime import CNI_PLUGINS, PLUGIN, NewPod, Node, PluginFailedError, Pod, overlay_says, with_paths
@@ -149,6 +152,38 @@ def test_pods_of_several_subnets_keep_their_rules(node: Node, new_pod: NewPod) -
     repair(node)
     rules = in_namespace(node.switch.netns, "nft", "list", "ruleset").stdout
     assert ("10.10.0.0/16" in rules, rules.count("chain net-"), status_errors(node)) == (False, 2, [])
+
+
+def test_repair_deletes_the_rules_of_subnets_without_pods(node: Node, new_pod: NewPod) -> None:
+    """Without a gateway each subnet has a chain of its own; it is kept while an ADD may have made it."""
+    del node.conf["gateway"]
+    node.conf.update(isGateway=False, isDefaultGateway=False)
+    node.conf["ipam"] = {**node.conf["ipam"], "ranges": [[{"subnet": "10.244.3.0/30"}, {"subnet": "10.244.4.0/24"}]]}
+    node.write_conflist()
+    pods = [node.add(new_pod()) for _number in range(2)]
+    node.delete(pods[1])
+    # As an ADD has it that runs or was killed.
+    begun = Attachment(str(node.conf["name"]), "f" * 64, "eth0")
+    journal = Journal(str(node.directory / "state"))
+    journal.begin(begun, {"boot": boot_id()})
+    repair(node)
+    assert in_namespace(node.switch.netns, "nft", "list", "ruleset").stdout.count("chain net-") == 2
+    journal.remove(begun)
+    repair(node)
+    assert in_namespace(node.switch.netns, "nft", "list", "ruleset").stdout.count("chain net-") == 1
+    assert status_errors(node) == []
+
+
+def test_status_takes_no_add_that_runs_for_a_fault(node: Node, new_pod: NewPod) -> None:
+    """ADD sets the host's end up last, and notes the addresses after it."""
+    pod = node.add(new_pod())
+    damage_veths(node)
+    [(what, _remedy)] = status_errors(node)
+    assert "the host's end of the interface of 1 pod is down" in what
+    entry = node.directory / "state" / Attachment(str(node.conf["name"]), pod.container_id, "eth0").path
+    # What it has begun with; the addresses come last.
+    entry.write_text(entry.read_text().partition("\n")[0] + "\n")
+    assert status_errors(node) == []
 
 
 def test_status_names_pods_without_port_security(node: Node, new_pod: NewPod) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import datetime
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,29 @@ def test_removal_takes_the_files_of_the_layout_and_no_other(tmp_path: Path) -> N
     _predicted, done, _again = check_do_again("etcd_pki", **arguments)
     assert len(done["removed"]) == 2 * len(["etcd/ca", *LEAVES, "evio-cni-etcd-client"])
     assert {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()} == set(theirs)
+
+
+def test_removal_leaves_a_ca_that_the_site_has_made(tmp_path: Path) -> None:
+    (tmp_path / "etcd").mkdir()
+    key, certificate = tmp_path / "etcd/ca.key", tmp_path / "etcd/ca.crt"
+    subject = ["-subj", "/CN=The CA of the site", "-days", "10"]
+    openssl = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        str(key),
+        "-out",
+        str(certificate),
+    ]
+    subprocess.run([*openssl, *subject], check=True, capture_output=True)
+    run_module("etcd_pki", directory=str(tmp_path), **MEMBER)
+    _predicted, done, _again = check_do_again("etcd_pki", state="absent", directory=str(tmp_path))
+    assert len(done["removed"]) == 2 * len(LEAVES)
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["ca.crt", "ca.key"]
 
 
 def test_removal_takes_a_directory_that_has_nothing_else(tmp_path: Path) -> None:

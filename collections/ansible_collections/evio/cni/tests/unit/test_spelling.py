@@ -146,3 +146,7 @@ def test_extra_variable_without_its_prefix_is_refused() -> None:
 def test_extra_variables_of_the_site_are_accepted() -> None:
     # Only exact names are ours, and the site can say that one is its own.
     check_extra_variables(KNOWN, ["evio_mtu", "mtu_", "MTU", "mtus", "ansible_host", "cluster"], ["cluster"])
+
+
+def test_extra_variables_may_have_names_that_are_no_text() -> None:
+    check_extra_variables(KNOWN, [1, "site_name", None])  # type: ignore[list-item]

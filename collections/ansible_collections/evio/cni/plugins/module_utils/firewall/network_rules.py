@@ -18,6 +18,8 @@ from ..names import HOST_IFNAME, short_hash
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..cni.netconf import NetConf
 
 TABLE, FAMILY = "evio_cni", "inet"
@@ -101,8 +103,7 @@ def rules_of(conf: NetConf, addresses: list[str]) -> NetworkRules:
     """
     chains = {}
     prefix = _prefix(conf.name)
-    # Without gateways, pods of several subnets have a chain for each, and one pod's ADD does not know the others.
-    kept = "" if conf.gateways else f"{prefix}{short_hash(' '.join([conf.bridge, '-', *conf.cluster_cidrs]))}-"
+    kept = _kept_prefix(conf)
     subnets = list(dict.fromkeys(_subnet(address) for address in (conf.gateways or addresses)))
     if conf.ip_masq and subnets:
         content = " ".join([conf.bridge, *subnets, "-", *conf.cluster_cidrs])
@@ -116,7 +117,31 @@ def rules_of_pods(conf: NetConf, pods: list[list[str]]) -> NetworkRules:
     """Return the rules that pods with these addresses need together; without pods, those that every pod needs."""
     distinct = (pods if not conf.gateways else []) or [[]]
     chains = [rules_of(conf, addresses).chains for addresses in distinct]
-    return NetworkRules(_prefix(conf.name), {name: chain for one in chains for name, chain in one.items()})
+    # An ADD that is running has a chain that the caller does not know.
+    return NetworkRules(
+        _prefix(conf.name), {name: chain for one in chains for name, chain in one.items()}, _kept_prefix(conf)
+    )
+
+
+def delete_unused_chains(conf: NetConf, pods: Callable[[], list[list[str]] | None]) -> None:
+    """Delete the chains of subnets in which a network without gateways has no pods any more.
+
+    ``pods`` returns the addresses of each pod, or None while an ADD may run whose addresses are not known yet. It is
+    called when the chains are listed: whoever has made one of them is known by then. Raises NftError.
+    """
+    kept = _kept_prefix(conf)
+    if not kept:
+        return
+    from ..kernel import nft
+
+    listed = [name for name in nft.chains(TABLE, FAMILY) if name.startswith(kept)]
+    addresses = pods()
+    if addresses is None:
+        return
+    used = rules_of_pods(conf, addresses).chains
+    unused = [name for name in listed if name not in used]
+    if unused:
+        nft.apply("".join(f"{verb} chain {FAMILY} {TABLE} {name}\n" for name in unused for verb in ("flush", "delete")))
 
 
 def _masquerade(conf: NetConf, subnets: list[str]) -> list[str]:
@@ -147,6 +172,16 @@ def rule_count(netlink: NetlinkSocket, chain: str, table: str = TABLE) -> int:
             return -1
         raise
     return int(unpack_from(">I", parse_attributes(answer, 4).get(_NFTA_CHAIN_USE, b"\0\0\0\0"))[0])
+
+
+def _kept_prefix(conf: NetConf) -> str:
+    """Return how the names of chains begin that one pod's ADD keeps for other pods.
+
+    Without gateways, pods of several subnets have a chain for each, and one pod's ADD does not know the others.
+    """
+    if conf.gateways:
+        return ""
+    return f"{_prefix(conf.name)}{short_hash(' '.join([conf.bridge, '-', *conf.cluster_cidrs]))}-"
 
 
 def _prefix(network: str) -> str:

@@ -102,7 +102,7 @@ def check_extra_variables(known: Iterable[str], given: Iterable[str], extra: Ite
     of such names for itself. Variables that ``extra`` names are accepted.
     """
     names = {*known}
-    for name in sorted({*given} - {*extra}):
+    for name in sorted({*map(str, given)} - {*extra}):
         if f"{_PREFIX}_{name}" in names:
             raise SpellingError(
                 f"{name} (--extra-vars): no role of this collection reads this variable; is it {_PREFIX}_{name}? "

@@ -72,10 +72,12 @@ def _written_in(state_dir: str, network: str) -> PathRemoval:
             entries += [f"{state_dir}/{each.path}" for each in attachments if each.is_valid]
             directories.append(f"{state_dir}/{name}")
     fence = fence_file(state_dir)
+    # A directory such as /srv is not removed.
+    own = [state_dir] if os.path.dirname(os.path.normpath(state_dir)) != "/" else []
     return PathRemoval(
         paths=[metrics_directory(state_dir)],
         files=[*entries, fence, *unfinished_writes(fence), lock_file(state_dir)],
-        empty_directories=[*directories, state_dir],
+        empty_directories=[*directories, *own],
     )
 
 

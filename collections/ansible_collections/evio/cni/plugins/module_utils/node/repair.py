@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ..cni.attachment import Attachment
 from ..cni.netconf import NetConf
 from ..errors import EvioError
-from ..firewall.network_rules import rules_of_pods
+from ..firewall.network_rules import delete_unused_chains, rules_of_pods
 from ..kernel.boot import boot_id
 from ..kernel.rtnetlink import Netlink
 from ..ovs.external_ids import MAC_ID, address_ids, external_ids
@@ -269,6 +269,13 @@ class _PodRepair:
 
 def _ensure_rules(conf: NetConf, repair: Repair) -> None:
     repair.rules = rules_of_pods(conf, addresses_of_pods(_entries(conf))).ensure()
+    delete_unused_chains(conf, lambda: _known_addresses(conf))
+
+
+def _known_addresses(conf: NetConf) -> list[list[str]] | None:
+    """Return the addresses of each running pod; None while an ADD runs, which notes its own last."""
+    entries = _entries(conf)
+    return None if any(entry.is_begun for entry in entries) else addresses_of_pods(entries)
 
 
 def _entries(conf: NetConf) -> list[JournalEntry]:

@@ -153,6 +153,8 @@ def network_status(conf: NetConf, names: Mapping[str, PodName] | None = None) ->
         verdict = str(error)
     finally:
         end_call()
+    # Before the ports: a pod whose ADD ends meanwhile has its port.
+    entries = journal_entries(Journal(conf.state_dir), conf.name)
     try:
         with OvsdbClient(conf.ovsdb) as ovsdb:
             resolve_datapath(conf, ovsdb)
@@ -161,7 +163,6 @@ def network_status(conf: NetConf, names: Mapping[str, PodName] | None = None) ->
     except EvioError as error:
         verdict = verdict or str(error)
     segment, lost = segment_of(conf), lost_reservations(conf)
-    entries = journal_entries(Journal(conf.state_dir), conf.name)
     host_ends = _host_ends(entries)
     pods = tuple(
         PodStatus(
@@ -180,7 +181,7 @@ def network_status(conf: NetConf, names: Mapping[str, PodName] | None = None) ->
     gateways = tuple(conf.gateways)
     room, fault = _room(conf)
     rules, faults = _rules(conf, entries)
-    faults += _host_end_faults(pods, host_ends)
+    faults += _host_end_faults(entries, pods, host_ends)
     if ports is not None:
         try:
             # A switch that does not answer has been waited for already.
@@ -222,11 +223,14 @@ def _rules(conf: NetConf, entries: list[JournalEntry]) -> tuple[str | None, list
     return (MISSING, missing) if pods else (NO_PODS, [])
 
 
-def _host_end_faults(pods: Sequence[PodStatus], host_ends: Sequence[Link | None]) -> list[NetworkFault]:
+def _host_end_faults(
+    entries: Sequence[JournalEntry], pods: Sequence[PodStatus], host_ends: Sequence[Link | None]
+) -> list[NetworkFault]:
+    # ADD sets the host's end up last, and DEL takes it away.
     down = [
         pod.label
-        for pod, link in zip(pods, host_ends, strict=True)
-        if link is not None and not link.is_up and pod.state in _ATTACHED
+        for entry, pod, link in zip(entries, pods, host_ends, strict=True)
+        if not (entry.is_begun or entry.is_deleted) and pod.state in _ATTACHED and link is not None and not link.is_up
     ]
     if not down:
         return []

@@ -27,19 +27,23 @@ def setup_bridge(conf: NetConf, host: Netlink) -> Link:
 def is_as_wanted(conf: NetConf, host: Netlink, link: Link) -> bool:
     """Return whether the bridge's device is up, with its MTU, its gateways and the MAC that follows from the first.
 
-    Somebody else's bridge keeps its own MAC.
+    Somebody else's bridge keeps its own MAC. Without gateways, it may be down: Open vSwitch forwards all the same.
     """
-    if not link.is_up or (conf.mtu is not None and link.mtu != conf.mtu):
+    if conf.mtu is not None and link.mtu != conf.mtu:
         return False
     if not conf.gateways:
-        return True
+        return link.is_up or _is_borrowed(conf)
+    if not link.is_up:
+        return False
     gateways = {split_cidr(gateway) for gateway in conf.gateways}
     mac = bridge_mac(split_cidr(conf.gateways[0])[0])
     if not gateways <= host.addresses(link.index):
         return False
-    if link.mac == mac:
-        return True
-    # Only a bridge with another MAC needs it.
+    return link.mac == mac or _is_borrowed(conf)
+
+
+def _is_borrowed(conf: NetConf) -> bool:
+    # Few bridges are looked at so closely.
     from .repair_bridge import is_borrowed
 
     return is_borrowed(conf)
