@@ -78,6 +78,7 @@ def _answer(module: str, name: str, parameters: Mapping[str, Any]) -> dict[str, 
 def _host(name: str, _parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "identity": {"hostname": name, "machine_id": _machine_id(name), "node": name, "cluster": "kubernetes"},
+        "certificates": [],
         "configured": None,
         "claim_fault": None,
         "overlay_conflict": None,
