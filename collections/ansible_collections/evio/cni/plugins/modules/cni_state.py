@@ -104,8 +104,6 @@ class CniState:
             )
             return {"changed": False, "running": running}
         differences = Differences()
-        for directory in self.found.directories:
-            differences.compare(directory, None, "directory")
         for path in self.found.written.found:
             differences.compare(path, None, "present")
         differences.compare("nftables", None, "table inet evio_cni" if self.found.has_rules else None)

@@ -7,12 +7,10 @@ Bridge, conflist and programs are removed by the modules that have installed the
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass
 
 from ..atomic_file import unfinished_writes
 from ..cni.attachment import Attachment
-from ..errors import EvioError
 from ..firewall import forwarding
 from ..firewall.network_rules import FAMILY, TABLE
 from ..kernel import nft
@@ -24,20 +22,14 @@ from ..state.fence import fence_file
 from ..state.lock import lock_file
 
 
-class RemovalError(EvioError):
-    """A directory of the plugin cannot be removed."""
-
-
 @dataclass(frozen=True)
 class PluginState:
     """What is left on the node."""
 
     running: tuple[Attachment, ...]
     """Attachments of pods that still run. Their DEL needs the journal and the programs."""
-    directories: tuple[str, ...]
-    """Directories of the plugin alone."""
     written: PathRemoval
-    """What the plugin has written in the state directory, which people choose, and where others may have files, too."""
+    """The plugin's directories, and what it has written in the state directory, where others may have files, too."""
     has_rules: bool
     """Whether our table of nftables is there."""
 
@@ -48,20 +40,15 @@ def find_state(network: str, state_dir: str, *, run_dir: str, reservations_dir: 
     running = [
         entry.attachment for name in _networks(state_dir) for entry in journal_entries(kept, name) if entry.is_alive
     ]
-    directories = [path for path in (run_dir, os.path.join(reservations_dir, network)) if os.path.isdir(path)]
-    return PluginState(
-        tuple(running),
-        tuple(directories),
-        _written_in(state_dir, network),
-        has_rules=bool(nft.chains(TABLE, FAMILY)),
-    )
+    written = _written(network, state_dir, [run_dir, os.path.join(reservations_dir, network)])
+    return PluginState(tuple(running), written, has_rules=bool(nft.chains(TABLE, FAMILY)))
 
 
 def _networks(state_dir: str) -> list[str]:
     return [name for name in journal.networks(state_dir) if os.path.isdir(f"{state_dir}/{name}")]
 
 
-def _written_in(state_dir: str, network: str) -> PathRemoval:
+def _written(network: str, state_dir: str, own_directories: list[str]) -> PathRemoval:
     kept = journal.Journal(state_dir)
     entries: list[str] = []
     directories: list[str] = []
@@ -72,12 +59,13 @@ def _written_in(state_dir: str, network: str) -> PathRemoval:
             entries += [f"{state_dir}/{each.path}" for each in attachments if each.is_valid]
             directories.append(f"{state_dir}/{name}")
     fence = fence_file(state_dir)
-    # A directory such as /srv is not removed.
-    own = [state_dir] if os.path.dirname(os.path.normpath(state_dir)) != "/" else []
+    if os.path.dirname(os.path.normpath(state_dir)) != "/":
+        # A directory such as /srv is not removed.
+        directories.append(state_dir)
     return PathRemoval(
-        paths=[metrics_directory(state_dir)],
+        paths=[*own_directories, metrics_directory(state_dir)],
         files=[*entries, fence, *unfinished_writes(fence), lock_file(state_dir)],
-        empty_directories=[*directories, *own],
+        empty_directories=directories,
     )
 
 
@@ -86,11 +74,4 @@ def remove_state(state: PluginState, bridge: str) -> None:
     forwarding.withdraw(bridge)
     if state.has_rules:
         nft.apply(f"delete table {FAMILY} {TABLE}\n")
-    for directory in state.directories:
-        try:
-            shutil.rmtree(directory)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise RemovalError(f"cannot remove {directory}: {error}") from error
     state.written.apply()

@@ -208,15 +208,14 @@ def bridge_findings(
     if device is None:
         return [Finding("bridge", f"the bridge {conf.bridge} does not exist", _REPAIR)]
     gateways = ", ".join(conf.gateways) or "no gateway"
-    as_configured = f"up, {gateways}, MTU {conf.mtu or 'not fixed'}"
+    settings = f"{gateways}, MTU {conf.mtu or 'not fixed'}"
     faults = []
     try:
         if thorough:
             faults += [Finding("bridge", what, _REPAIR) for what in _bridge_differences(conf)]
         elif not is_as_wanted(conf, host, device):
-            faults.append(
-                Finding("bridge", f"the bridge {conf.bridge} is not as configured ({as_configured})", _REPAIR)
-            )
+            what = f"the bridge {conf.bridge} is not as configured (up, {settings})"
+            faults.append(Finding("bridge", what, _REPAIR))
         elif conf.gateways and mac not in ("", device.mac):
             what = f"the bridge {conf.bridge} has the MAC {device.mac}, ADD found {mac}"
             faults.append(Finding("bridge", what, _RECREATE))
@@ -233,7 +232,8 @@ def bridge_findings(
                 faults.append(Finding("bridge", what, _REPAIR))
     except (OvsdbError, OpenFlowError) as error:
         faults.append(Finding("bridge", str(error), _START_SWITCH, is_known=False))
-    return faults or [Finding("bridge", f"{conf.bridge} is {as_configured}")]
+    # A bridge of somebody else may be down.
+    return faults or [Finding("bridge", f"{conf.bridge} is {'up' if device.is_up else 'down'}, {settings}")]
 
 
 def rules_findings(rules: NetworkRules) -> list[Finding]:
