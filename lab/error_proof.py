@@ -239,12 +239,12 @@ FAULTS = (
         is_patient=True,
     ),
     Fault(
-        (Look(_evio(_FIRST, "status"), "expires in", "evio.cni.bootstrap"),),
+        (Look(_evio(_FIRST, "status"), "expires in", "evio.cni.rotate"),),
         (
             _shell(
                 _FIRST,
                 "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=old -days 10 "
-                "-keyout /dev/null -out /etc/evio-etcd/old.crt",
+                "-extensions usr_cert -keyout /dev/null -out /etc/evio-etcd/old.crt",
             ),
         ),
         (_shell(_FIRST, "rm /etc/evio-etcd/old.crt"),),
